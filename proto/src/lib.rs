@@ -1,0 +1,21 @@
+//! The words of Drumline on the wire and in the store.
+//!
+//! `v1` is generated from `proto/drumline/v1/*.proto`. Beside it stand what
+//! those messages mean to people: ids, the job file, units, array grammar, and
+//! the validation that every door applies. No IO and no clock in here.
+
+/// Messages, clients and servers generated from the `.proto` files.
+pub mod v1 {
+    #![allow(
+        clippy::all,
+        clippy::disallowed_types,
+        clippy::disallowed_methods,
+        missing_docs,
+        unexpected_cfgs,
+        reason = "generated code"
+    )]
+    tonic::include_proto!("drumline.v1");
+
+    /// Serialized descriptors, for gRPC reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/drumline.fds"));
+}

@@ -1,0 +1,115 @@
+//! A node's disk: plain files, with the promises a real disk makes and no more.
+//!
+//! What is written is durable only after [`DiskFile::sync`]; a created or
+//! renamed name only after [`Disk::sync_dir`] of its directory. A failed sync
+//! leaves it open whether the bytes are there. All calls block: async code
+//! wraps them in [`crate::task::blocking`].
+
+use std::{fmt, io, path::PathBuf, sync::Arc};
+
+/// How to open a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Must exist; only reads.
+    Read,
+    /// Must exist; reads and writes.
+    Write,
+    /// Must not exist; reads and writes.
+    CreateNew,
+    /// Made where it does not exist; reads and writes; keeps what is there.
+    CreateOrWrite,
+}
+
+/// One name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DirEntry {
+    /// The last part of its path.
+    pub name: String,
+    /// Directories have no length of their own.
+    pub is_dir: bool,
+    /// Bytes.
+    pub len: u64,
+    /// Unix permission bits.
+    pub mode: u32,
+}
+
+/// Files below one root. Paths are relative, with `/` between parts; `..` and
+/// absolute paths are refused with `InvalidInput`.
+pub trait Disk: Send + Sync + fmt::Debug + 'static {
+    /// Opens or makes a file.
+    fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
+    /// Moves a file or directory over another name, atomically.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &str) -> io::Result<()>;
+    /// Removes a directory with all below it; no error where there is none.
+    fn remove_dir_all(&self, path: &str) -> io::Result<()>;
+    /// Makes a directory and its parents.
+    fn create_dir_all(&self, path: &str) -> io::Result<()>;
+    /// What is in a directory, by name in order.
+    fn list(&self, path: &str) -> io::Result<Vec<DirEntry>>;
+    /// The entry of one path; `NotFound` where there is none.
+    fn entry(&self, path: &str) -> io::Result<DirEntry>;
+    /// Makes names in a directory durable.
+    fn sync_dir(&self, path: &str) -> io::Result<()>;
+    /// Sets permission bits (the simulated disk only remembers them).
+    fn set_mode(&self, path: &str, mode: u32) -> io::Result<()>;
+    /// Where a process of this node finds this path.
+    fn absolute(&self, path: &str) -> PathBuf;
+}
+
+/// An open file. A handle outlives a crash of its node only to fail: each
+/// incarnation has handles of its own.
+pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
+    /// Bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// True at length 0.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Reads up to `buffer.len()` bytes; 0 at the end.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Writes all of `data`, growing the file as needed.
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()>;
+    /// Cuts or grows (with zeros).
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Returns once all written bytes are durable. After an error they may be
+    /// there or not.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// Reads a whole file of at most `limit` bytes; `FileTooLarge` above it.
+pub fn read_all(disk: &dyn Disk, path: &str, limit: u64) -> io::Result<Vec<u8>> {
+    let file = disk.open(path, OpenMode::Read)?;
+    let len = file.len()?;
+    if len > limit {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("{path} has {len} bytes; at most {limit} are read"),
+        ));
+    }
+    let mut data = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+    let mut at = 0;
+    while at < data.len() {
+        let read = file.read_at(at as u64, &mut data[at..])?;
+        if read == 0 {
+            break;
+        }
+        at += read;
+    }
+    data.truncate(at);
+    Ok(data)
+}
+
+/// Replaces a file so that after a crash either the old or the new bytes are
+/// there, whole: another name, sync, rename, sync of the directory.
+pub fn replace(disk: &dyn Disk, path: &str, data: &[u8]) -> io::Result<()> {
+    let fresh = format!("{path}.new");
+    let file = disk.open(&fresh, OpenMode::CreateOrWrite)?;
+    file.set_len(0)?;
+    file.write_at(0, data)?;
+    file.sync()?;
+    drop(file);
+    disk.rename(&fresh, path)?;
+    disk.sync_dir(path.rsplit_once('/').map_or("", |(dir, _)| dir))
+}

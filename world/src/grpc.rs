@@ -1,0 +1,2 @@
+//! gRPC, native or simulated.
+pub use tonic;

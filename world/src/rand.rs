@@ -1,0 +1,41 @@
+//! Chance: from the machine in production, from the seed in simulation.
+//!
+//! Cores never call this: a seed comes to them as data.
+
+/// Sixty-four random bits.
+#[must_use]
+pub fn u64() -> u64 {
+    u64::from_le_bytes(bytes())
+}
+
+/// Random bytes, good enough for secrets in production.
+#[must_use]
+#[cfg(not(madsim))]
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+pub fn bytes<const N: usize>() -> [u8; N] {
+    let mut data = [0; N];
+    rand::RngCore::fill_bytes(&mut rand::rng(), &mut data);
+    data
+}
+
+/// Random bytes of the seed.
+#[must_use]
+#[cfg(madsim)]
+pub fn bytes<const N: usize>() -> [u8; N] {
+    let mut data = [0; N];
+    for chunk in data.chunks_mut(8) {
+        let word: u64 = madsim::rand::random();
+        chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
+    }
+    data
+}
+
+/// A fresh API token: `dl_` and 32 hexadecimal digits.
+#[must_use]
+pub fn token() -> String {
+    let mut text = String::from("dl_");
+    for byte in bytes::<16>() {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}

@@ -1,0 +1,12 @@
+//! Waiting. Virtual in simulation, so that years pass in seconds there.
+//!
+//! For *reading* time use a node's own [`crate::NodeClock`]; these functions
+//! only measure spans of waiting.
+pub use std::time::Duration;
+pub use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+/// `Duration::from_millis`, since most of our spans are told in milliseconds.
+#[must_use]
+pub const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}

@@ -1,0 +1,97 @@
+//! Bytes between a node and the object place: HTTP in production.
+//!
+//! URLs are signed by the server and carry method, tenant, digest, size and
+//! expiry; whoever holds one needs no other credential. A transfer that ends
+//! without error has moved exactly the bytes whose digest the URL names, or it
+//! reports [`TransferError::Digest`].
+
+use crate::disk::Disk;
+use async_trait::async_trait;
+use std::{fmt, sync::Arc};
+
+/// What may go wrong; only `Refused` and `Digest` are not worth another try
+/// with the same URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransferError {
+    /// No connection, or it broke, or the deadline passed.
+    Network(String),
+    /// The server said no (4xx): expired, altered or foreign URL, over quota.
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// One line.
+        reason: String,
+    },
+    /// The server failed (5xx).
+    Server {
+        /// HTTP status.
+        status: u16,
+        /// One line.
+        reason: String,
+    },
+    /// The bytes that arrived are not those of the digest.
+    Digest {
+        /// Lower-case hexadecimal SHA-256.
+        expected: String,
+        /// Likewise.
+        found: String,
+    },
+    /// This node's disk failed.
+    Disk(String),
+}
+impl fmt::Display for TransferError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(why) => write!(f, "the transfer broke: {why}"),
+            Self::Refused { status, reason } => write!(f, "the transfer was refused ({status}): {reason}"),
+            Self::Server { status, reason } => write!(f, "the server failed the transfer ({status}): {reason}"),
+            Self::Digest { expected, found } => write!(f, "digest {found} arrived where {expected} was due"),
+            Self::Disk(why) => write!(f, "the disk failed the transfer: {why}"),
+        }
+    }
+}
+impl std::error::Error for TransferError {}
+
+/// Moves files from and to a node's disk.
+#[async_trait]
+pub trait Transfer: Send + Sync + fmt::Debug + 'static {
+    /// Sends the file at `path` (below `disk`) to `url`.
+    async fn put(&self, url: &str, disk: Arc<dyn Disk>, path: &str) -> Result<(), TransferError>;
+    /// Fetches `url` into `path`, which appears only whole, verified against
+    /// `digest` and synced.
+    async fn get(&self, url: &str, disk: Arc<dyn Disk>, path: &str, digest: &str)
+    -> Result<u64, TransferError>;
+}
+
+/// The other end: what a server does with requests for objects. Implemented by
+/// the gateway, called by the HTTP server or, in simulation, by the simulated
+/// transfer.
+#[async_trait]
+pub trait ObjectDoor: Send + Sync + 'static {
+    /// Opens an upload. `target` is the URL's path with its query.
+    async fn begin_put(&self, target: &str) -> Result<Box<dyn ObjectSink>, TransferError>;
+    /// Opens a download.
+    async fn open(&self, target: &str) -> Result<Box<dyn ObjectSource>, TransferError>;
+}
+
+/// An upload in progress; dropped unfinished, nothing remains visible.
+#[async_trait]
+pub trait ObjectSink: Send {
+    /// Takes the next bytes.
+    async fn write(&mut self, data: bytes::Bytes) -> Result<(), TransferError>;
+    /// Verifies digest and size, makes it durable, then visible.
+    async fn finish(self: Box<Self>) -> Result<(), TransferError>;
+}
+
+/// A download in progress.
+#[async_trait]
+pub trait ObjectSource: Send {
+    /// Bytes in all.
+    fn len(&self) -> u64;
+    /// True at length 0.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// The next bytes; `None` at the end.
+    async fn read(&mut self) -> Result<Option<bytes::Bytes>, TransferError>;
+}
