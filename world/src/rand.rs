@@ -11,10 +11,9 @@ pub fn u64() -> u64 {
 /// Random bytes, good enough for secrets in production.
 #[must_use]
 #[cfg(not(madsim))]
-#[expect(clippy::disallowed_methods, reason = "this is the door")]
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut data = [0; N];
-    rand::RngCore::fill_bytes(&mut rand::rng(), &mut data);
+    rand::TryRngCore::try_fill_bytes(&mut rand::rngs::OsRng, &mut data).expect("the machine has randomness");
     data
 }
 
