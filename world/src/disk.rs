@@ -76,6 +76,12 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
     /// Returns once all written bytes are durable. After an error they may be
     /// there or not.
     fn sync(&self) -> io::Result<()>;
+    /// Claims the file for this handle until it is dropped; false where another
+    /// handle, of this process or another, has claimed it. The real side uses
+    /// an advisory lock of the system; a disk nobody shares always says true.
+    fn try_lock(&self) -> io::Result<bool> {
+        Ok(true)
+    }
 }
 
 /// Reads a whole file of at most `limit` bytes; `FileTooLarge` above it.
