@@ -12,7 +12,10 @@ const FILES: &[&str] = &[
     "drumline/v1/store.proto",
 ];
 
-#[allow(clippy::disallowed_methods, reason = "a build script runs on the builder's machine, outside the world")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a build script runs on the builder's machine, outside the world"
+)]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let out = PathBuf::from(std::env::var("OUT_DIR")?).join("drumline.fds");

@@ -4,6 +4,17 @@
 //! those messages mean to people: ids, the job file, units, array grammar, and
 //! the validation that every door applies. No IO and no clock in here.
 
+pub mod array;
+pub mod estimate;
+pub mod ids;
+pub mod jobfile;
+pub mod keys;
+pub mod limits;
+pub mod problem;
+pub mod spans;
+pub mod units;
+pub mod validate;
+
 /// Messages, clients and servers generated from the `.proto` files.
 pub mod v1 {
     #![allow(

@@ -1,0 +1,361 @@
+//! Keys of the store: every row's name is built and read here, nowhere else.
+//!
+//! Parts are joined by `/`; numbers are hexadecimal of a fixed width, so that
+//! the order of keys is the order of numbers. No part but the last (an
+//! idempotency key) can hold a `/`: names are checked at the doors.
+
+use bytes::Bytes;
+use std::fmt::Write as _;
+
+/// All tenants.
+pub const TENANTS: &str = "tenant/";
+/// All tokens.
+pub const TOKENS: &str = "token/";
+/// All jobs' specs.
+pub const JOBS: &str = "job/";
+/// All jobs' states.
+pub const STATES: &str = "state/";
+/// All blocks of tasks.
+pub const BLOCKS: &str = "block/";
+/// All grants.
+pub const GRANTS: &str = "grant/";
+/// What guards the capacity of nodes and tenants.
+pub const ALLOCS: &str = "alloc/";
+/// All events.
+pub const EVENTS: &str = "event/";
+/// All ledgers.
+pub const LEDGERS: &str = "ledger/";
+/// All idempotency keys.
+pub const IDEMS: &str = "idem/";
+/// All manifests.
+pub const MANIFESTS: &str = "manifest/";
+/// All nodes.
+pub const NODES: &str = "node/";
+/// All shards.
+pub const SHARDS: &str = "shard/";
+
+/// What a key names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are the parts of the keys")]
+pub enum Parsed {
+    Format,
+    Tenant { tenant: String },
+    Token { sha256: String },
+    Job { tenant: String, number: u64 },
+    State { tenant: String, number: u64 },
+    Block { tenant: String, number: u64, step: u32, block: u64 },
+    Grant { tenant: String, epoch: u64 },
+    AllocNode { node: String },
+    AllocTenant { tenant: String },
+    Event { tenant: String, first_seq: u64 },
+    Ledger { tenant: String },
+    Idem { tenant: String, key: String },
+    Manifest { tenant: String, number: u64, step: u32, task: u64, rank: u32 },
+    Node { node: String },
+    Shard { shard: u16 },
+}
+
+/// `meta/format`
+#[must_use]
+pub fn format() -> Bytes {
+    Bytes::from_static(b"meta/format")
+}
+/// `tenant/<tenant>`
+#[must_use]
+pub fn tenant(tenant: &str) -> Bytes {
+    text(format!("tenant/{tenant}"))
+}
+/// `token/<hex sha256 of the token>`
+#[must_use]
+pub fn token(sha256: &str) -> Bytes {
+    text(format!("token/{sha256}"))
+}
+/// `job/<tenant>/<number>`
+#[must_use]
+pub fn job(tenant: &str, number: u64) -> Bytes {
+    text(format!("job/{tenant}/{number:016x}"))
+}
+/// `state/<tenant>/<number>`
+#[must_use]
+pub fn state(tenant: &str, number: u64) -> Bytes {
+    text(format!("state/{tenant}/{number:016x}"))
+}
+/// `block/<tenant>/<number>/<step>/<block>`
+#[must_use]
+pub fn block(tenant: &str, number: u64, step: u32, block: u64) -> Bytes {
+    text(format!("block/{tenant}/{number:016x}/{step:04x}/{block:016x}"))
+}
+/// `grant/<tenant>/<epoch>`
+#[must_use]
+pub fn grant(tenant: &str, epoch: u64) -> Bytes {
+    text(format!("grant/{tenant}/{epoch:016x}"))
+}
+/// `alloc/node/<node>`
+#[must_use]
+pub fn alloc_node(node: &str) -> Bytes {
+    text(format!("alloc/node/{node}"))
+}
+/// `alloc/tenant/<tenant>`
+#[must_use]
+pub fn alloc_tenant(tenant: &str) -> Bytes {
+    text(format!("alloc/tenant/{tenant}"))
+}
+/// `event/<tenant>/<first seq>`
+#[must_use]
+pub fn event(tenant: &str, first_seq: u64) -> Bytes {
+    text(format!("event/{tenant}/{first_seq:016x}"))
+}
+/// `ledger/<tenant>`
+#[must_use]
+pub fn ledger(tenant: &str) -> Bytes {
+    text(format!("ledger/{tenant}"))
+}
+/// `idem/<tenant>/<key>`
+#[must_use]
+pub fn idem(tenant: &str, key: &str) -> Bytes {
+    text(format!("idem/{tenant}/{key}"))
+}
+/// `manifest/<tenant>/<number>/<step>/<task>/<rank>`
+#[must_use]
+pub fn manifest(tenant: &str, number: u64, step: u32, task: u64, rank: u32) -> Bytes {
+    text(format!("manifest/{tenant}/{number:016x}/{step:04x}/{task:016x}/{rank:08x}"))
+}
+/// `node/<node>`
+#[must_use]
+pub fn node(node: &str) -> Bytes {
+    text(format!("node/{node}"))
+}
+/// `shard/<shard>`
+#[must_use]
+pub fn shard(shard: u16) -> Bytes {
+    text(format!("shard/{shard:04x}"))
+}
+
+/// Prefix of a tenant's job specs.
+#[must_use]
+pub fn jobs_of(tenant: &str) -> Bytes {
+    text(format!("job/{tenant}/"))
+}
+/// Prefix of a tenant's job states.
+#[must_use]
+pub fn states_of(tenant: &str) -> Bytes {
+    text(format!("state/{tenant}/"))
+}
+/// Prefix of a job's blocks.
+#[must_use]
+pub fn blocks_of_job(tenant: &str, number: u64) -> Bytes {
+    text(format!("block/{tenant}/{number:016x}/"))
+}
+/// Prefix of a step's blocks.
+#[must_use]
+pub fn blocks_of_step(tenant: &str, number: u64, step: u32) -> Bytes {
+    text(format!("block/{tenant}/{number:016x}/{step:04x}/"))
+}
+/// Prefix of a tenant's grants.
+#[must_use]
+pub fn grants_of(tenant: &str) -> Bytes {
+    text(format!("grant/{tenant}/"))
+}
+/// Prefix of a tenant's events.
+#[must_use]
+pub fn events_of(tenant: &str) -> Bytes {
+    text(format!("event/{tenant}/"))
+}
+/// Prefix of a tenant's idempotency keys.
+#[must_use]
+pub fn idems_of(tenant: &str) -> Bytes {
+    text(format!("idem/{tenant}/"))
+}
+/// Prefix of a job's manifests.
+#[must_use]
+pub fn manifests_of_job(tenant: &str, number: u64) -> Bytes {
+    text(format!("manifest/{tenant}/{number:016x}/"))
+}
+/// Prefix of a step's manifests.
+#[must_use]
+pub fn manifests_of_step(tenant: &str, number: u64, step: u32) -> Bytes {
+    text(format!("manifest/{tenant}/{number:016x}/{step:04x}/"))
+}
+/// Prefix of a task's manifests, one a rank.
+#[must_use]
+pub fn manifests_of_task(tenant: &str, number: u64, step: u32, task: u64) -> Bytes {
+    text(format!("manifest/{tenant}/{number:016x}/{step:04x}/{task:016x}/"))
+}
+
+/// The first key after all keys that begin with `prefix`.
+#[must_use]
+pub fn prefix_end(prefix: &[u8]) -> Bytes {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.last_mut() {
+        if *last < u8::MAX {
+            *last += 1;
+            return end.into();
+        }
+        end.pop();
+    }
+    // Only 0xff bytes, or none: no key follows; ours are all ASCII.
+    Bytes::from_static(&[u8::MAX])
+}
+
+/// The first key after `key` itself.
+#[must_use]
+pub fn after(key: &[u8]) -> Bytes {
+    let mut next = key.to_vec();
+    next.push(0);
+    next.into()
+}
+
+/// Reads a key; `None` where it is none of ours (a newer version's, say).
+#[must_use]
+pub fn parse(key: &[u8]) -> Option<Parsed> {
+    let key = std::str::from_utf8(key).ok()?;
+    let (family, rest) = key.split_once('/')?;
+    if family == "idem" {
+        let (tenant, key) = rest.split_once('/')?;
+        return Some(Parsed::Idem { tenant: name(tenant)?, key: key.to_owned() });
+    }
+    let parts: Vec<&str> = rest.split('/').collect();
+    Some(match (family, parts.as_slice()) {
+        ("meta", ["format"]) => Parsed::Format,
+        ("tenant", [tenant]) => Parsed::Tenant { tenant: name(tenant)? },
+        ("token", [sha256]) => Parsed::Token { sha256: name(sha256)? },
+        ("job", [tenant, number]) => Parsed::Job { tenant: name(tenant)?, number: hex(number, 16)? },
+        ("state", [tenant, number]) => Parsed::State { tenant: name(tenant)?, number: hex(number, 16)? },
+        ("block", [tenant, number, step, block]) => Parsed::Block {
+            tenant: name(tenant)?,
+            number: hex(number, 16)?,
+            step: u32::try_from(hex(step, 4)?).ok()?,
+            block: hex(block, 16)?,
+        },
+        ("grant", [tenant, epoch]) => Parsed::Grant { tenant: name(tenant)?, epoch: hex(epoch, 16)? },
+        ("alloc", ["node", node]) => Parsed::AllocNode { node: name(node)? },
+        ("alloc", ["tenant", tenant]) => Parsed::AllocTenant { tenant: name(tenant)? },
+        ("event", [tenant, seq]) => Parsed::Event { tenant: name(tenant)?, first_seq: hex(seq, 16)? },
+        ("ledger", [tenant]) => Parsed::Ledger { tenant: name(tenant)? },
+        ("manifest", [tenant, number, step, task, rank]) => Parsed::Manifest {
+            tenant: name(tenant)?,
+            number: hex(number, 16)?,
+            step: u32::try_from(hex(step, 4)?).ok()?,
+            task: hex(task, 16)?,
+            rank: u32::try_from(hex(rank, 8)?).ok()?,
+        },
+        ("node", [node]) => Parsed::Node { node: name(node)? },
+        ("shard", [shard]) => Parsed::Shard { shard: u16::try_from(hex(shard, 4)?).ok()? },
+        _ => return None,
+    })
+}
+
+fn text(key: String) -> Bytes {
+    Bytes::from(key.into_bytes())
+}
+
+fn name(part: &str) -> Option<String> {
+    (!part.is_empty()).then(|| part.to_owned())
+}
+
+/// Exactly `digits` lower-case hexadecimal digits.
+fn hex(part: &str, digits: usize) -> Option<u64> {
+    let fits = part.len() == digits && part.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'));
+    if fits { u64::from_str_radix(part, 16).ok() } else { None }
+}
+
+/// Bytes as lower-case hexadecimal text.
+#[must_use]
+pub fn hex_of(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a String takes all");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn all(t: &str, n: u64, step: u16, rank: u32) -> Vec<(Bytes, Parsed)> {
+        let (tenant, step32) = (t.to_owned(), u32::from(step));
+        vec![
+            (format(), Parsed::Format),
+            (super::tenant(t), Parsed::Tenant { tenant: tenant.clone() }),
+            (token("00ff"), Parsed::Token { sha256: "00ff".into() }),
+            (job(t, n), Parsed::Job { tenant: tenant.clone(), number: n }),
+            (state(t, n), Parsed::State { tenant: tenant.clone(), number: n }),
+            (
+                block(t, n, step32, n),
+                Parsed::Block { tenant: tenant.clone(), number: n, step: step32, block: n },
+            ),
+            (grant(t, n), Parsed::Grant { tenant: tenant.clone(), epoch: n }),
+            (alloc_node(t), Parsed::AllocNode { node: tenant.clone() }),
+            (alloc_tenant(t), Parsed::AllocTenant { tenant: tenant.clone() }),
+            (event(t, n), Parsed::Event { tenant: tenant.clone(), first_seq: n }),
+            (ledger(t), Parsed::Ledger { tenant: tenant.clone() }),
+            (idem(t, "a/b c"), Parsed::Idem { tenant: tenant.clone(), key: "a/b c".into() }),
+            (
+                manifest(t, n, step32, n, rank),
+                Parsed::Manifest { tenant: tenant.clone(), number: n, step: step32, task: n, rank },
+            ),
+            (node(t), Parsed::Node { node: tenant }),
+            (shard(step), Parsed::Shard { shard: step }),
+        ]
+    }
+
+    #[test]
+    fn keys_look_as_the_operators_guide_says() {
+        assert_eq!(job("lab", 17), "job/lab/0000000000000011");
+        assert_eq!(block("lab", 17, 2, 3), "block/lab/0000000000000011/0002/0000000000000003");
+        assert_eq!(
+            manifest("lab", 17, 2, 3, 4),
+            "manifest/lab/0000000000000011/0002/0000000000000003/00000004"
+        );
+        assert_eq!(shard(11), "shard/000b");
+    }
+
+    #[test]
+    fn strange_keys_are_nobodys() {
+        for key in [
+            "",
+            "job",
+            "job/",
+            "job/lab",
+            "job/lab/11",
+            "job/lab/000000000000001G",
+            "job/lab/000000000000001A",
+            "job/lab/0000000000000011/x",
+            "alloc/pool/x",
+            "tenant/",
+            "later/lab",
+        ] {
+            assert_eq!(parse(key.as_bytes()), None, "{key}");
+        }
+        assert_eq!(parse(&[0xff, b'/']), None);
+    }
+
+    #[test]
+    fn a_prefix_ends_where_the_next_begins() {
+        assert_eq!(prefix_end(b"job/"), "job0");
+        assert_eq!(prefix_end(&[1, 0xff]).as_ref(), &[2]);
+        assert!(jobs_of("lab") < job("lab", u64::MAX) && job("lab", u64::MAX) < prefix_end(&jobs_of("lab")));
+        // A tenant whose name begins with another's is not below its prefix.
+        assert!(!job("lab-2", 1).starts_with(&jobs_of("lab")));
+        assert!(after(b"a").as_ref() > b"a".as_slice() && after(b"a").as_ref() < b"aa".as_slice());
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_reads_back(t in "[a-z0-9][a-z0-9-]{0,62}", n: u64, step: u16, rank: u32) {
+            for (key, parsed) in all(&t, n, step, rank) {
+                prop_assert_eq!(parse(&key), Some(parsed));
+            }
+        }
+
+        #[test]
+        fn the_order_of_keys_is_the_order_of_numbers(a: u64, b: u64, s: u16, r: u16) {
+            prop_assert_eq!(job("t", a).cmp(&job("t", b)), a.cmp(&b));
+            prop_assert_eq!(event("t", a).cmp(&event("t", b)), a.cmp(&b));
+            let (s, r) = (u32::from(s), u32::from(r));
+            prop_assert_eq!(block("t", a, s, b).cmp(&block("t", a, r, b)), s.cmp(&r));
+            prop_assert_eq!(manifest("t", 1, 1, a, s).cmp(&manifest("t", 1, 1, b, r)), (a, s).cmp(&(b, r)));
+        }
+    }
+}
