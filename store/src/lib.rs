@@ -10,7 +10,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::fmt;
 
+mod check;
+mod embedded;
+mod help;
 pub mod limits;
+mod watching;
+
+pub use embedded::{CommitTicket, OpenError, OpenOptions, RedbStore};
+pub use help::{key_after, prefix_end, scan};
 
 /// Grows with every commit; a row's version is the revision that wrote it.
 pub type Revision = u64;
@@ -47,7 +54,7 @@ pub struct Guard {
 pub enum Expect {
     /// There is no such row.
     Absent,
-    /// It was last written at this revision.
+    /// It was last written at this revision; 0 asks the same as `Absent`.
     Version(Revision),
     /// It has these bytes. Lets an owner chain commits without waiting to
     /// learn the version of each.

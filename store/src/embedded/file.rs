@@ -1,0 +1,191 @@
+//! The store's file: made atomically, opened, its tables.
+//!
+//! A file of this name is always a whole store: it is made under another name,
+//! filled, synced, renamed, and the directory synced. What a crash leaves under
+//! the other name is thrown away. Everything here blocks.
+
+use super::backend::{Backend, Faults};
+use super::{OpenError, OpenOptions};
+use crate::{LeaseId, Revision};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{io, sync::Arc};
+use world::Disk;
+use world::disk::OpenMode;
+
+/// key → version, lease, value.
+pub(crate) const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
+/// lease → time to live in ms, owner.
+pub(crate) const LEASES: TableDefinition<u64, &[u8]> = TableDefinition::new("leases");
+/// lease, key → nothing: which rows hang on which lease.
+pub(crate) const HUNG: TableDefinition<&[u8], ()> = TableDefinition::new("hung");
+/// name → number.
+pub(crate) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+/// The revision of the last durable commit, in [`META`].
+pub(crate) const REVISION: &str = "revision";
+/// Bytes before the value in a row: its version, its lease.
+pub(crate) const ROW_HEAD_BYTES: usize = 16;
+
+/// A row's parts as they lie in the table; nothing where it is too short to be
+/// one.
+pub(crate) fn split_row(stored: &[u8]) -> Option<(Revision, LeaseId, &[u8])> {
+    let (version, rest) = stored.split_first_chunk::<8>()?;
+    let (lease, value) = rest.split_first_chunk::<8>()?;
+    Some((u64::from_be_bytes(*version), u64::from_be_bytes(*lease), value))
+}
+
+/// The key of [`HUNG`].
+pub(crate) fn hung_key(lease: LeaseId, key: &[u8]) -> Vec<u8> {
+    let mut hung = Vec::with_capacity(8 + key.len());
+    hung.extend_from_slice(&lease.to_be_bytes());
+    hung.extend_from_slice(key);
+    hung
+}
+
+/// An open database with what the disk did to it.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub database: Database,
+    pub faults: Arc<Faults>,
+}
+
+/// What the writer keeps in memory beside the tables.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    pub revision: Revision,
+    /// Time to live of each lease, and the keys of the rows hung on it.
+    pub leases: BTreeMap<LeaseId, (u64, Vec<Vec<u8>>)>,
+}
+
+/// Opens the store at `path`, made first where there is none.
+pub(crate) fn open(disk: &dyn Disk, path: &str, options: &OpenOptions) -> Result<Opened, OpenError> {
+    let fresh = format!("{path}.new");
+    if exists(disk, path)? {
+        match disk.remove(&fresh) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(OpenError::Io(error)),
+            Ok(()) | Err(_) => {}
+        }
+    } else {
+        create(disk, path, &fresh, options)?;
+    }
+    let file = disk.open(path, OpenMode::Write)?;
+    if !file.try_lock()? {
+        return Err(OpenError::Locked);
+    }
+    if file.is_empty()? {
+        return Err(OpenError::Damaged("the file is empty".to_owned()));
+    }
+    let faults = Arc::new(Faults::default());
+    let database = database(Backend { file, faults: Arc::clone(&faults) }, options, options.verify)?;
+    Ok(Opened { database, faults })
+}
+
+fn exists(disk: &dyn Disk, path: &str) -> io::Result<bool> {
+    match disk.entry(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn create(disk: &dyn Disk, path: &str, fresh: &str, options: &OpenOptions) -> Result<(), OpenError> {
+    let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+    if !directory.is_empty() {
+        disk.create_dir_all(directory)?;
+    }
+    let file = disk.open(fresh, OpenMode::CreateOrWrite)?;
+    // Another process may be making the same store; it may even have renamed
+    // this very file between the open and the lock.
+    if !file.try_lock()? || exists(disk, path)? {
+        return Err(OpenError::Locked);
+    }
+    file.set_len(0)?;
+    let made = database(Backend { file: Arc::clone(&file), faults: Arc::default() }, options, false)?;
+    make_tables(&made).map_err(damage)?;
+    made.close().map_err(opening)?;
+    file.sync()?;
+    disk.rename(fresh, path)?;
+    // The name, then the names of the directories it lies in.
+    let mut directory = directory;
+    loop {
+        disk.sync_dir(directory)?;
+        if directory.is_empty() {
+            return Ok(());
+        }
+        directory = directory.rsplit_once('/').map_or("", |(parent, _)| parent);
+    }
+}
+
+fn database(backend: Backend, options: &OpenOptions, verify: bool) -> Result<Database, OpenError> {
+    let cache_bytes = options.cache_bytes;
+    // redb returns an error for most damage and promises nothing for the rest.
+    let opened = catch_unwind(AssertUnwindSafe(move || {
+        redb::Builder::new()
+            .set_cache_size(cache_bytes)
+            .set_check_integrity_on_open(verify)
+            .create_with_backend(backend)
+    }));
+    match opened {
+        Ok(result) => result.map_err(opening),
+        Err(_) => Err(OpenError::Damaged("its pages contradict each other".to_owned())),
+    }
+}
+
+fn make_tables(database: &Database) -> Result<(), redb::Error> {
+    let txn = database.begin_write()?;
+    txn.open_table(ROWS)?;
+    txn.open_table(LEASES)?;
+    txn.open_table(HUNG)?;
+    txn.open_table(META)?.insert(REVISION, 0)?;
+    txn.commit()?;
+    Ok(())
+}
+
+/// Reads what the writer keeps in memory.
+pub(crate) fn contents(database: &Database) -> Result<Contents, OpenError> {
+    let read = || -> Result<Option<Contents>, redb::Error> {
+        let txn = database.begin_read()?;
+        let Some(revision) = txn.open_table(META)?.get(REVISION)?.map(|revision| revision.value()) else {
+            return Ok(None);
+        };
+        let mut contents = Contents { revision, leases: BTreeMap::new() };
+        for lease in txn.open_table(LEASES)?.iter()? {
+            let (lease, stored) = lease?;
+            let Some((ttl_ms, _owner)) = stored.value().split_first_chunk::<8>() else { return Ok(None) };
+            contents.leases.insert(lease.value(), (u64::from_be_bytes(*ttl_ms), Vec::new()));
+        }
+        for hung in txn.open_table(HUNG)?.iter()? {
+            let (hung, _nothing) = hung?;
+            let Some((lease, key)) = hung.value().split_first_chunk::<8>() else { return Ok(None) };
+            let Some((_, keys)) = contents.leases.get_mut(&u64::from_be_bytes(*lease)) else {
+                return Ok(None);
+            };
+            keys.push(key.to_vec());
+        }
+        Ok(Some(contents))
+    };
+    read().map_err(damage)?.ok_or_else(|| OpenError::Damaged("its tables are not a store's".to_owned()))
+}
+
+fn opening(error: DatabaseError) -> OpenError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => OpenError::Locked,
+        DatabaseError::Storage(StorageError::Io(error)) => io_or_damage(error),
+        error => OpenError::Damaged(error.to_string()),
+    }
+}
+
+fn damage(error: redb::Error) -> OpenError {
+    match error {
+        redb::Error::Io(error) => io_or_damage(error),
+        error => OpenError::Damaged(error.to_string()),
+    }
+}
+
+fn io_or_damage(error: io::Error) -> OpenError {
+    match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => OpenError::Damaged(error.to_string()),
+        _ => OpenError::Io(error),
+    }
+}
