@@ -41,7 +41,7 @@ pub enum NameKind {
 
 /// Whether `name` is one of its kind; the problem's field is `field`.
 pub fn check_name(kind: NameKind, field: &str, name: &str) -> Result<(), Problem> {
-    let (start, rest, alphabet): (fn(u8) -> bool, fn(u8) -> bool, &str) = match kind {
+    let (start, rest, alphabet): (ByteTest, ByteTest, &str) = match kind {
         NameKind::Tenant | NameKind::Pool => (
             is_lower,
             |b| is_lower(b) || b == b'-',
@@ -76,6 +76,8 @@ pub fn check_name(kind: NameKind, field: &str, name: &str) -> Result<(), Problem
     let reason = if name.is_empty() { "a name is needed" } else { "is not a name" };
     Err(Problem::new(code, field, name, reason, format!("use 1 to {NAME_BYTES_MAX} {alphabet}")))
 }
+
+type ByteTest = fn(u8) -> bool;
 
 fn is_lower(byte: u8) -> bool {
     byte.is_ascii_lowercase() || byte.is_ascii_digit()

@@ -1,1 +1,472 @@
-//! (being written)
+//! The job file: TOML (or the same shape in JSON) to a checked [`JobSpec`].
+//!
+//! Unknown keys are errors, and every refusal tells the line. Paths of inputs
+//! are taken as relative to the file's own directory. What comes out is
+//! normalized and has passed [`validate::draft`].
+
+use crate::{
+    array,
+    limits::JOB_FILE_BYTES_MAX,
+    problem::Problem,
+    units,
+    v1::{Checkpoint, Constraint, Input, JobSpec, Resources, Step},
+    validate,
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, Visitor},
+};
+use std::{collections::BTreeMap, fmt, path::Path};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileJob {
+    name: Option<String>,
+    priority: Option<i32>,
+    expected_runtime: Option<Scalar>,
+    #[serde(default)]
+    labels: BTreeMap<String, Scalar>,
+    #[serde(default, rename = "input", alias = "inputs")]
+    inputs: Vec<FileInput>,
+    #[serde(default, rename = "step", alias = "steps")]
+    steps: Vec<FileStep>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileInput {
+    name: String,
+    path: Option<String>,
+    url: Option<String>,
+    digest: Option<String>,
+    size: Option<Scalar>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileStep {
+    name: Option<String>,
+    run: Option<String>,
+    #[serde(default)]
+    argv: Vec<String>,
+    #[serde(default)]
+    after: Vec<String>,
+    array: Option<Scalar>,
+    nodes: Option<u32>,
+    tasks_per_node: Option<u32>,
+    cores: Option<Scalar>,
+    memory: Option<Scalar>,
+    gpus: Option<u32>,
+    runtime: Option<String>,
+    #[serde(default)]
+    outputs: Vec<String>,
+    checkpoint: Option<FileCheckpoint>,
+    retries: Option<u32>,
+    timeout: Option<Scalar>,
+    #[serde(default)]
+    env: BTreeMap<String, Scalar>,
+    pool: Option<String>,
+    #[serde(default)]
+    constraints: Vec<String>,
+}
+
+/// `checkpoint = "dir"` or `checkpoint = { path = "dir", every = "10m" }`.
+struct FileCheckpoint {
+    path: String,
+    every: Option<Scalar>,
+}
+
+/// A number or text where either is natural: `cores = 0.5`, `memory = "4GiB"`.
+struct Scalar(String);
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ScalarVisitor;
+        impl Visitor<'_> for ScalarVisitor {
+            type Value = Scalar;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number or text")
+            }
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_string()))
+            }
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Scalar, E> {
+                Ok(Scalar(value.to_owned()))
+            }
+        }
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for FileCheckpoint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            path: String,
+            every: Option<Scalar>,
+        }
+        struct CheckpointVisitor;
+        impl<'de> Visitor<'de> for CheckpointVisitor {
+            type Value = FileCheckpoint;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a path, or a table with `path` and `every`")
+            }
+            fn visit_str<E: de::Error>(self, path: &str) -> Result<FileCheckpoint, E> {
+                Ok(FileCheckpoint { path: path.to_owned(), every: None })
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<FileCheckpoint, A::Error> {
+                let table = Table::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(FileCheckpoint { path: table.path, every: table.every })
+            }
+        }
+        deserializer.deserialize_any(CheckpointVisitor)
+    }
+}
+
+/// Reads a job file. `base` is the directory that relative paths of inputs
+/// start from.
+pub fn parse(text: &str, base: &Path) -> Result<JobSpec, Problem> {
+    check_size(text.len())?;
+    let job: FileJob = toml::from_str(text).map_err(|error| toml_problem(text, &error))?;
+    finish(job, base)
+}
+
+/// Reads the same shape in JSON.
+pub fn from_json(text: &str, base: &Path) -> Result<JobSpec, Problem> {
+    check_size(text.len())?;
+    let job: FileJob = serde_json::from_str(text).map_err(|error| {
+        let mut message = error.to_string();
+        // serde_json ends its message with the place, which the reason begins with.
+        if let Some(at) = message.rfind(" at line ") {
+            message.truncate(at);
+        }
+        let place = (error.line(), error.column());
+        syntax_problem(&message, place, text.lines().nth(place.0.saturating_sub(1)), error.is_data())
+    })?;
+    finish(job, base)
+}
+
+/// A job of one step that runs `argv`: what `submit -- CMD …` makes. Named after
+/// its program.
+#[must_use]
+pub fn command(argv: Vec<String>) -> JobSpec {
+    let program = argv.first().map_or("", |word| word.rsplit('/').next().unwrap_or_default());
+    let name: String = program.chars().filter(|c| !c.is_control()).take(32).collect();
+    let step = Step { name: "main".to_owned(), argv, ..Step::default() };
+    let mut spec = JobSpec { name, steps: vec![step], ..JobSpec::default() };
+    validate::normalize(&mut spec);
+    spec
+}
+
+/// Reads `label=value` or `label!=value`.
+pub fn parse_constraint(field: &str, text: &str) -> Result<Constraint, Problem> {
+    let (left, value) = text.split_once('=').ok_or_else(|| {
+        Problem::new(
+            "spec.constraint",
+            field,
+            text,
+            "is not a constraint",
+            "write label=value or label!=value",
+        )
+    })?;
+    let (label, negated) = left.strip_suffix('!').map_or((left, false), |label| (label, true));
+    let constraint = Constraint { label: label.trim().to_owned(), value: value.trim().to_owned(), negated };
+    validate::check_constraint(field, &constraint)?;
+    Ok(constraint)
+}
+
+fn check_size(bytes: usize) -> Result<(), Problem> {
+    if bytes <= JOB_FILE_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Problem::new(
+        "spec.too_large",
+        "job file",
+        format!("{bytes} bytes"),
+        format!("a job file may have {JOB_FILE_BYTES_MAX} bytes"),
+        "give large texts as inputs",
+    ))
+}
+
+fn toml_problem(text: &str, error: &toml::de::Error) -> Problem {
+    let at = error.span().map_or(0, |span| span.start.min(text.len()));
+    let before = &text.as_bytes()[..at];
+    let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+    let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |newline| newline + 1);
+    let column = String::from_utf8_lossy(&before[line_start..]).chars().count() + 1;
+    // A value of a wrong kind was still read as TOML; all else was not.
+    let message = error.message();
+    let is_data = ["invalid type", "invalid value", "missing field", "unknown field", "duplicate field"]
+        .iter()
+        .any(|start| message.starts_with(start));
+    syntax_problem(message, (line, column), text.lines().nth(line - 1), is_data)
+}
+
+/// `message` is serde's or the parser's; the field is looked for in it, then in
+/// the line it points at.
+fn syntax_problem(
+    message: &str,
+    (line, column): (usize, usize),
+    source: Option<&str>,
+    is_data: bool,
+) -> Problem {
+    let message = message.lines().collect::<Vec<_>>().join(", ");
+    let reason = format!("line {line}, column {column}: {message}");
+    let quoted = message.split('`').nth(1).unwrap_or_default();
+    if message.starts_with("unknown field") {
+        return Problem::new("spec.unknown_key", quoted, "", reason, "take it out, or correct its name");
+    }
+    if message.starts_with("missing field") {
+        return Problem::new("spec.missing", quoted, "", reason, format!("give `{quoted}`"));
+    }
+    let (field, value) = source.and_then(|line| line.split_once(['=', ':'])).unwrap_or(("job file", ""));
+    let (field, value) = (field.trim().trim_matches('"'), value.trim().trim_end_matches(','));
+    if is_data {
+        return Problem::new("spec.type", field, value, reason, "give a value of the kind that is expected");
+    }
+    Problem::new("spec.syntax", "job file", source.unwrap_or_default().trim(), reason, "correct this line")
+}
+
+fn finish(job: FileJob, base: &Path) -> Result<JobSpec, Problem> {
+    let mut spec = JobSpec {
+        name: job.name.unwrap_or_default(),
+        priority: job.priority.unwrap_or_default(),
+        expected_runtime_ms: span_ms("expected_runtime", job.expected_runtime)?,
+        labels: job.labels.into_iter().map(|(key, value)| (key, value.0)).collect(),
+        ..JobSpec::default()
+    };
+    for (at, input) in job.inputs.into_iter().enumerate() {
+        let within = format!("input[{at}]");
+        spec.inputs.push(one_input(input, base).map_err(|problem| problem.within(&within))?);
+    }
+    for (at, step) in job.steps.into_iter().enumerate() {
+        let within = format!("step[{at}]");
+        spec.steps.push(one_step(step).map_err(|problem| problem.within(&within))?);
+    }
+    validate::normalize(&mut spec);
+    validate::draft(&spec)?;
+    Ok(spec)
+}
+
+fn one_input(input: FileInput, base: &Path) -> Result<Input, Problem> {
+    let path = match input.path {
+        Some(path) if path.is_empty() => {
+            return Err(Problem::new("spec.input", "path", "", "is empty", "name a file"));
+        }
+        Some(path) => base.join(path).to_string_lossy().into_owned(),
+        None => String::new(),
+    };
+    let size_bytes = match input.size {
+        Some(size) => units::parse_memory_bytes(&size.0).map_err(|error| error.at("size"))?,
+        None => 0,
+    };
+    Ok(Input {
+        name: input.name,
+        path,
+        url: input.url.unwrap_or_default(),
+        digest: input.digest.unwrap_or_default(),
+        size_bytes,
+    })
+}
+
+fn one_step(step: FileStep) -> Result<Step, Problem> {
+    let mut per_task = Resources { gpus: step.gpus.unwrap_or_default(), ..Resources::default() };
+    if let Some(cores) = step.cores {
+        per_task.millicores = units::parse_millicores(&cores.0).map_err(|error| error.at("cores"))?;
+        above_zero("cores", u64::from(per_task.millicores), "leave it out for 1")?;
+    }
+    if let Some(memory) = step.memory {
+        per_task.memory_bytes = units::parse_memory_bytes(&memory.0).map_err(|error| error.at("memory"))?;
+        above_zero("memory", per_task.memory_bytes, "leave it out to reserve none")?;
+    }
+    if let Some(nodes) = step.nodes {
+        above_zero("nodes", u64::from(nodes), "leave it out for 1")?;
+    }
+    if let Some(tasks_per_node) = step.tasks_per_node {
+        above_zero("tasks_per_node", u64::from(tasks_per_node), "leave it out for 1")?;
+    }
+    let checkpoint = match step.checkpoint {
+        Some(file) => {
+            Some(Checkpoint { path: file.path, every_ms: span_ms("checkpoint.every", file.every)? })
+        }
+        None => None,
+    };
+    let constraints = step
+        .constraints
+        .iter()
+        .enumerate()
+        .map(|(at, text)| parse_constraint(&format!("constraints[{at}]"), text))
+        .collect::<Result<_, _>>()?;
+    Ok(Step {
+        name: step.name.unwrap_or_default(),
+        argv: step.argv,
+        run: step.run.unwrap_or_default(),
+        after: step.after,
+        array: step.array.map(|text| array::parse(&text.0)).transpose()?,
+        nodes: step.nodes.unwrap_or_default(),
+        tasks_per_node: step.tasks_per_node.unwrap_or_default(),
+        per_task: Some(per_task),
+        runtime: step.runtime.unwrap_or_default(),
+        outputs: step.outputs,
+        checkpoint,
+        retries: step.retries,
+        timeout_ms: span_ms("timeout", step.timeout)?,
+        env: step.env.into_iter().map(|(name, value)| (name, value.0)).collect(),
+        pool: step.pool.unwrap_or_default(),
+        constraints,
+    })
+}
+
+/// A span that is given must be above zero; one that is not is 0.
+fn span_ms(field: &str, text: Option<Scalar>) -> Result<u64, Problem> {
+    let Some(text) = text else { return Ok(0) };
+    let span = units::parse_duration_ms(&text.0).map_err(|error| error.at(field))?;
+    above_zero(field, span, "leave it out for none")?;
+    Ok(span)
+}
+
+fn above_zero(field: &str, value: u64, remedy: &str) -> Result<(), Problem> {
+    if value > 0 {
+        return Ok(());
+    }
+    Err(Problem::new("spec.size", field, value, "must be above 0", remedy))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORDS: &str = r#"
+name = "words"
+expected_runtime = "2m"
+priority = -5
+
+[[input]]
+name = "book"
+path = "book.txt"
+
+[[step]]
+name = "split"
+run = "split -n l/16 -d inputs/book part."
+outputs = ["part.*"]
+
+[[step]]
+name = "count"
+after = ["split"]
+array = "0-15%4"
+cores = 0.5
+memory = "64MiB"
+run = "wc -w < from/split/$(printf part.%02d $DRUMLINE_TASK) > words"
+outputs = ["words"]
+retries = 0
+timeout = "1h"
+env = { MODE = "fast", LEVEL = 3 }
+constraints = ["disk=ssd", "zone!=b"]
+checkpoint = { path = "ckpt", every = "10m" }
+
+[[step]]
+name = "sum"
+after = ["count"]
+argv = ["sh", "-c", "true"]
+nodes = 2
+tasks_per_node = 2
+"#;
+
+    fn parse_here(text: &str) -> Result<JobSpec, Problem> {
+        parse(text, Path::new("/jobs"))
+    }
+
+    fn refusal(text: &str) -> String {
+        let problem = parse_here(text).unwrap_err();
+        format!("{} | {problem}", problem.code)
+    }
+
+    #[test]
+    fn the_contracts_job_is_read() {
+        let spec = parse_here(WORDS).unwrap();
+        assert_eq!((spec.name.as_str(), spec.expected_runtime_ms, spec.priority), ("words", 120_000, -5));
+        assert_eq!(spec.inputs[0].path, "/jobs/book.txt");
+        let count = &spec.steps[1];
+        assert_eq!(array::format(count.array.as_ref().unwrap()), "0-15%4");
+        assert_eq!(count.per_task.unwrap(), Resources { millicores: 500, memory_bytes: 64 << 20, gpus: 0 });
+        assert_eq!((count.retries, count.timeout_ms), (Some(0), 3_600_000));
+        assert_eq!(count.env["LEVEL"], "3");
+        assert_eq!(
+            count.constraints[1],
+            Constraint { label: "zone".into(), value: "b".into(), negated: true }
+        );
+        assert_eq!(count.checkpoint.as_ref().unwrap().every_ms, 600_000);
+        assert_eq!((spec.steps[2].nodes, spec.steps[2].retries), (2, Some(3)));
+    }
+
+    #[test]
+    fn json_of_the_same_shape_is_the_same_job() {
+        let value: toml::Value = toml::from_str(WORDS).unwrap();
+        let json = serde_json::to_string(&value).unwrap();
+        assert_eq!(from_json(&json, Path::new("/jobs")).unwrap(), parse_here(WORDS).unwrap());
+        let problem = from_json("{\"step\": [{\"rnu\": 1}]}", Path::new(".")).unwrap_err();
+        assert_eq!((problem.code.as_str(), problem.field.as_str()), ("spec.unknown_key", "rnu"));
+        assert_eq!(from_json("{", Path::new(".")).unwrap_err().code, "spec.syntax");
+    }
+
+    #[test]
+    fn refusals_tell_line_field_and_remedy() {
+        assert_eq!(
+            refusal("name = \"a\"\n[[step]]\nrun = \"ls"),
+            "spec.syntax | job file = run = \"ls: line 3, column 10: invalid basic string, expected `\"`; correct this line"
+        );
+        assert!(refusal("[[step]]\nrun = \"ls\"\nmemroy = 1").starts_with(
+            "spec.unknown_key | memroy: line 3, column 1: unknown field `memroy`, expected one of `name`, `run`"
+        ));
+        assert_eq!(
+            refusal("[[step]]\nrun = 5"),
+            "spec.type | run = 5: line 2, column 7: invalid type: integer `5`, expected a string; give a value of the kind that is expected"
+        );
+        assert!(
+            refusal("[[step]]\nrun = \"ls\"\ngpus = -1")
+                .starts_with("spec.type | gpus = -1: line 3, column 8: ")
+        );
+        assert!(refusal("[[input]]\npath = \"x\"\n").starts_with("spec.missing | name: line "));
+        assert_eq!(
+            refusal("[[step]]\nrun = \"ls\"\ncores = 0"),
+            "spec.size | step[0].cores = 0: must be above 0; leave it out for 1"
+        );
+        assert!(
+            refusal("[[step]]\nrun = \"ls\"\ncores = -1")
+                .starts_with("spec.unit | step[0].cores = -1: is not a number")
+        );
+        assert!(refusal("[[step]]\nrun = \"ls\"\nnodes = 0").starts_with("spec.size | step[0].nodes = 0"));
+        assert!(
+            refusal("[[step]]\nrun = \"ls\"\narray = \"5-1\"")
+                .starts_with("spec.array | step[0].array = 5-1: `5-1` runs")
+        );
+        assert!(
+            refusal("[[step]]\nrun = \"ls\"\nconstraints = [\"x\"]")
+                .starts_with("spec.constraint | step[0].constraints[0] = x")
+        );
+        assert!(refusal("").starts_with("spec.missing | step: a job needs at least one step"));
+        assert!(refusal(&"#".repeat(JOB_FILE_BYTES_MAX + 1)).starts_with("spec.too_large | job file"));
+        assert!(
+            refusal("a = 1\na = 2")
+                .starts_with("spec.syntax | job file = a = 2: line 2, column 1: duplicate key")
+        );
+    }
+
+    #[test]
+    fn a_command_is_a_job_of_one_step() {
+        let spec = command(vec!["/bin/true".into(), "x".into()]);
+        assert_eq!((spec.name.as_str(), spec.steps[0].name.as_str(), spec.steps.len()), ("true", "main", 1));
+        validate::spec(&spec).unwrap();
+        assert_eq!(validate::spec(&command(vec![])).unwrap_err().code, "spec.command");
+    }
+}
