@@ -84,6 +84,26 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
     }
 }
 
+/// Parts of one path at most.
+const PATH_PARTS_MAX: usize = 64;
+
+/// The parts of a path as every disk understands it; `""` is the root.
+/// Absolute paths, empty parts, `.`, `..` and NUL are refused.
+pub(crate) fn parts(path: &str) -> io::Result<Vec<&str>> {
+    if path.is_empty() {
+        return Ok(Vec::new());
+    }
+    let parts: Vec<&str> = path.split('/').collect();
+    let bad = |part: &&str| part.is_empty() || *part == "." || *part == ".." || part.contains('\0');
+    if parts.len() > PATH_PARTS_MAX || parts.iter().any(bad) {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{path:?} is not a path below the root of the disk"),
+        ));
+    }
+    Ok(parts)
+}
+
 /// Reads a whole file of at most `limit` bytes; `FileTooLarge` above it.
 pub fn read_all(disk: &dyn Disk, path: &str, limit: u64) -> io::Result<Vec<u8>> {
     let file = disk.open(path, OpenMode::Read)?;

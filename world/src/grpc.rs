@@ -1,2 +1,24 @@
-//! gRPC, native or simulated.
+//! gRPC (and, on the same port, HTTP for objects), native or simulated.
+//!
+//! Code on this side of the door writes services once; [`Server`] takes them
+//! in either build. Natively one port speaks HTTP/1.1 and HTTP/2 without TLS;
+//! simulated, calls go over madsim's network and objects over [`Network`].
+
+mod client;
+#[cfg(not(madsim))]
+mod native;
+#[cfg(not(madsim))]
+mod objects;
+mod server;
+#[cfg(madsim)]
+mod simulated;
+#[cfg(not(madsim))]
+mod stall;
+
+pub use axum;
+#[cfg(not(madsim))]
+pub(crate) use objects::{DIGEST_EXPECTED, DIGEST_FOUND};
+pub use client::{ConnectError, connect};
+pub use server::{BindError, GrpcService, Listener, Network, ServeError, Server, bind};
 pub use tonic;
+pub use tonic::transport::Channel;

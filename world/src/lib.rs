@@ -14,6 +14,7 @@
 pub mod clock;
 pub mod disk;
 pub mod grpc;
+pub mod limits;
 pub mod processes;
 pub mod rand;
 pub mod task;

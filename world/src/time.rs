@@ -3,7 +3,7 @@
 //! For *reading* time use a node's own [`crate::NodeClock`]; these functions
 //! only measure spans of waiting.
 pub use std::time::Duration;
-pub use tokio::time::{Instant, sleep, sleep_until, timeout};
+pub use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 /// `Duration::from_millis`, since most of our spans are told in milliseconds.
 #[must_use]

@@ -52,6 +52,16 @@ impl fmt::Display for TransferError {
 }
 impl std::error::Error for TransferError {}
 
+/// Bytes as lower-case hexadecimal, the way digests are written.
+#[must_use]
+pub fn hex_digest(bytes: &[u8]) -> String {
+    use fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes all");
+        text
+    })
+}
+
 /// Moves files from and to a node's disk.
 #[async_trait]
 pub trait Transfer: Send + Sync + fmt::Debug + 'static {

@@ -1,1 +1,11 @@
-//! The real sides: the machine itself.
+//! The machine behind the traits: files, the clock, HTTP.
+
+pub mod clock;
+pub mod disk;
+pub mod processes;
+pub mod supervisor;
+pub mod transfer;
+
+pub use clock::SystemClock;
+pub use disk::{DiskLock, FsDisk};
+pub use transfer::{HttpTransfer, TransferLimits};

@@ -1,1 +1,14 @@
-//! The simulated sides, hostile by choice.
+//! A hostile world behind the traits: a disk that forgets, a clock that is
+//! wrong, transfers that break. In memory, deterministic by seed, and built
+//! both natively (for tests) and under madsim.
+
+pub mod clock;
+pub mod disk;
+pub mod faults;
+pub mod processes;
+pub mod transfer;
+
+pub use clock::{ClockHandle, SkewedClock};
+pub use disk::HostileDisk;
+pub use faults::{DiskCounts, DiskFaults, TransferCounts, TransferFaults};
+pub use transfer::{SimObjects, SimTransfer};

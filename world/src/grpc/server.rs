@@ -1,0 +1,180 @@
+//! What a server offers, said once for both builds.
+
+use crate::{limits, sim::SimObjects, transfer::ObjectDoor};
+use std::{fmt, future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+#[cfg(not(madsim))]
+pub(super) use super::native as side;
+#[cfg(madsim)]
+pub(super) use super::simulated as side;
+
+pub use side::{GrpcService, Listener, bind};
+
+/// Why a port cannot be listened on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BindError {
+    /// Another process has it.
+    InUse {
+        /// As asked.
+        address: SocketAddr,
+    },
+    /// A port below 1024 without the right to it.
+    Denied {
+        /// As asked.
+        address: SocketAddr,
+    },
+    /// This machine has no such address, or anything else.
+    Other {
+        /// As asked.
+        address: SocketAddr,
+        /// One line.
+        reason: String,
+    },
+}
+
+impl BindError {
+    pub(super) fn new(address: SocketAddr, error: &std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::AddrInUse => Self::InUse { address },
+            std::io::ErrorKind::PermissionDenied => Self::Denied { address },
+            _ => Self::Other { address, reason: error.to_string() },
+        }
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse { address } => {
+                write!(f, "{address} is in use: stop what listens there or choose another port (0 finds a free one)")
+            }
+            Self::Denied { address } => write!(f, "no right to listen on {address}: choose a port above 1023"),
+            Self::Other { address, reason } => write!(f, "cannot listen on {address}: {reason}"),
+        }
+    }
+}
+impl std::error::Error for BindError {}
+
+/// Why a server could not serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServeError {
+    /// The descriptors given for reflection cannot be read.
+    Descriptors(String),
+    /// The network itself failed.
+    Network(String),
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Descriptors(why) => write!(f, "the descriptors for reflection cannot be read: {why}"),
+            Self::Network(why) => write!(f, "the network failed: {why}"),
+        }
+    }
+}
+impl std::error::Error for ServeError {}
+
+/// Which network a server's objects are reached over: this machine's (the
+/// default), or a simulated one. Natively it changes nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Network {
+    #[cfg_attr(not(madsim), expect(dead_code, reason = "the machine's network needs no telling"))]
+    pub(super) simulated: Option<(Arc<SimObjects>, String)>,
+}
+
+impl Network {
+    /// A simulated network, seen from the node that others address as `host`.
+    #[must_use]
+    pub fn simulated(objects: Arc<SimObjects>, host: &str) -> Self {
+        Self { simulated: Some((objects, host.to_owned())) }
+    }
+}
+
+/// Everything one port offers.
+pub struct Server {
+    pub(super) services: side::Services,
+    pub(super) door: Option<Arc<dyn ObjectDoor>>,
+    pub(super) http: axum::Router,
+    pub(super) descriptors: Vec<&'static [u8]>,
+    pub(super) network: Network,
+    pub(super) grace: Duration,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("objects", &self.door.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Server {
+    /// Offers nothing but (natively) health and `/healthz`.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            services: side::Services::default(),
+            door: None,
+            http: axum::Router::new(),
+            descriptors: Vec::new(),
+            network: Network::default(),
+            grace: limits::SHUTDOWN_GRACE,
+        }
+    }
+
+    /// Adds a gRPC service, as generated.
+    #[must_use]
+    pub fn service<S: GrpcService>(mut self, service: S) -> Self {
+        service.add_to(&mut self.services);
+        self
+    }
+
+    /// Answers `GET` and `PUT` of `/v1/objects/…` by this door.
+    #[must_use]
+    pub fn door(mut self, door: Arc<dyn ObjectDoor>) -> Self {
+        self.door = Some(door);
+        self
+    }
+
+    /// Adds HTTP routes; only served natively. They have no fallback of their own.
+    #[must_use]
+    pub fn http(mut self, routes: axum::Router) -> Self {
+        self.http = self.http.merge(routes);
+        self
+    }
+
+    /// Answers reflection from these encoded descriptors; only natively.
+    #[must_use]
+    pub fn reflection(mut self, descriptors: &'static [u8]) -> Self {
+        self.descriptors.push(descriptors);
+        self
+    }
+
+    /// Which network the objects are reached over.
+    #[must_use]
+    pub fn network(mut self, network: Network) -> Self {
+        self.network = network;
+        self
+    }
+
+    /// How long open calls may go on after the shutdown signal.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Serves until `shutdown` completes and then what is open has ended or
+    /// the grace has passed. Dropped, it ends at once.
+    pub async fn serve(
+        self,
+        listener: Listener,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), ServeError> {
+        side::serve(self, listener, shutdown).await
+    }
+}

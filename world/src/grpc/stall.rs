@@ -1,0 +1,105 @@
+//! A TCP stream that gives up on a peer who says nothing at all, or who takes
+//! nothing of what is sent to it.
+
+use crate::time::{Duration, Instant};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::{net::TcpStream, time::Sleep};
+
+#[derive(Debug)]
+pub(super) struct Guarded {
+    io: TokioIo<TcpStream>,
+    /// Until the first byte.
+    first: Option<Pin<Box<Sleep>>>,
+    /// Runs while a write waits for the peer.
+    stalled: Pin<Box<Sleep>>,
+    is_stalled: bool,
+    stall: Duration,
+}
+
+impl Guarded {
+    pub(super) fn new(stream: TcpStream, first: Duration, stall: Duration) -> Self {
+        Self {
+            io: TokioIo::new(stream),
+            first: Some(Box::pin(tokio::time::sleep(first))),
+            stalled: Box::pin(tokio::time::sleep(stall)),
+            is_stalled: false,
+            stall,
+        }
+    }
+
+    fn watched<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.is_stalled = false;
+            return written;
+        }
+        if !self.is_stalled {
+            self.is_stalled = true;
+            self.stalled.as_mut().reset(Instant::now() + self.stall);
+        }
+        match self.stalled.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(Err(late("the peer takes nothing"))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+fn late(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, what)
+}
+
+impl Read for Guarded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.io).poll_read(context, buffer);
+        if read.is_ready() {
+            self.first = None;
+        } else if let Some(first) = &mut self.first
+            && first.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Err(late("the peer says nothing")));
+        }
+        read
+    }
+}
+
+impl Write for Guarded {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(context, data);
+        self.watched(context, written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(context, slices);
+        self.watched(context, written)
+    }
+}

@@ -1,0 +1,197 @@
+//! Files of this machine, below one root.
+//!
+//! No path leads out by its text; links that a task made are followed when
+//! opened, so whoever opens paths a task could have written checks them first.
+//! Only plain files are opened: a pipe would block for ever.
+#![expect(clippy::disallowed_methods, reason = "the one door to the machine's files")]
+
+use crate::disk::{DirEntry, Disk, DiskFile, OpenMode, parts};
+use std::{
+    fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError},
+    io,
+    os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The files below a directory of this machine.
+#[derive(Debug)]
+pub struct FsDisk {
+    root: PathBuf,
+}
+
+/// Held for as long as nobody else may use what it names; freed by the kernel
+/// with the process.
+#[derive(Debug)]
+pub struct DiskLock {
+    _file: File,
+}
+
+impl FsDisk {
+    /// Makes the root where there is none.
+    pub fn open(root: PathBuf) -> io::Result<Arc<Self>> {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", root.display()));
+        fs::create_dir_all(&root).map_err(named)?;
+        let root = fs::canonicalize(&root).map_err(named)?;
+        Ok(Arc::new(Self { root }))
+    }
+
+    /// Takes an exclusive lock on a file, made where there is none.
+    /// `WouldBlock` when another process (or another lock here) has it.
+    pub fn lock(&self, name: &str) -> io::Result<DiskLock> {
+        let path = self.resolve(name)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(DiskLock { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(io::Error::new(
+                io::ErrorKind::WouldBlock,
+                format!("{} is held by another running process; stop it or use another directory", path.display()),
+            )),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn resolve(&self, path: &str) -> io::Result<PathBuf> {
+        parts(path)?;
+        Ok(self.root.join(path))
+    }
+}
+
+fn described(name: String, link: &Metadata, path: &Path) -> DirEntry {
+    // A link to a file counts as that file; one to a directory is not entered,
+    // so that walking a tree ends.
+    let target = if link.is_symlink() { fs::metadata(path).ok().filter(Metadata::is_file) } else { None };
+    let meta = target.as_ref().unwrap_or(link);
+    DirEntry {
+        name,
+        is_dir: meta.is_dir(),
+        len: if meta.is_dir() { 0 } else { meta.len() },
+        mode: meta.permissions().mode() & 0o7777,
+    }
+}
+
+impl Disk for FsDisk {
+    fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let full = self.resolve(path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(nix::libc::O_NONBLOCK);
+        match mode {
+            OpenMode::Read => {}
+            OpenMode::Write => _ = options.write(true),
+            OpenMode::CreateNew => _ = options.write(true).create_new(true),
+            OpenMode::CreateOrWrite => _ = options.write(true).create(true).truncate(false),
+        }
+        let file = options.open(&full)?;
+        let meta = file.metadata()?;
+        if meta.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, format!("{path} is a directory")));
+        }
+        if !meta.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{path} is not a plain file")));
+        }
+        Ok(Arc::new(FsFile { file }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.resolve(from)?, self.resolve(to)?)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        fs::remove_file(self.resolve(path)?)
+    }
+
+    fn remove_dir_all(&self, path: &str) -> io::Result<()> {
+        if path.is_empty() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the root is not removed"));
+        }
+        match fs::remove_dir_all(self.resolve(path)?) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    fn create_dir_all(&self, path: &str) -> io::Result<()> {
+        fs::create_dir_all(self.resolve(path)?)
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(self.resolve(path)?)? {
+            let entry = entry?;
+            // A name that is no UTF-8 cannot be named by a path of ours.
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            match entry.metadata() {
+                Ok(meta) => entries.push(described(name, &meta, &entry.path())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        entries.sort();
+        Ok(entries)
+    }
+
+    fn entry(&self, path: &str) -> io::Result<DirEntry> {
+        let full = self.resolve(path)?;
+        let meta = fs::symlink_metadata(&full)?;
+        let name = parts(path)?.last().map_or(String::new(), |last| (*last).to_owned());
+        Ok(described(name, &meta, &full))
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        let full = self.resolve(path)?;
+        let dir = File::open(&full)?;
+        if !dir.metadata()?.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::NotADirectory, format!("{path} is not a directory")));
+        }
+        dir.sync_all()
+    }
+
+    fn set_mode(&self, path: &str, mode: u32) -> io::Result<()> {
+        fs::set_permissions(self.resolve(path)?, Permissions::from_mode(mode))
+    }
+
+    fn absolute(&self, path: &str) -> PathBuf {
+        if path.is_empty() { self.root.clone() } else { self.root.join(path) }
+    }
+}
+
+#[derive(Debug)]
+struct FsFile {
+    file: File,
+}
+
+impl DiskFile for FsFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.file.read_at(buffer, offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(data, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        // Bytes and length; the times of the file are nobody's promise.
+        self.file.sync_data()
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        match self.file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! Objects over HTTP/1.1.
+//!
+//! Nothing waits for ever: connecting has a deadline, and so has every stretch
+//! without progress. Whether to try again is the caller's business. Large
+//! uploads first ask (`Expect: 100-continue`), so that a refusal costs nothing
+//! and its reason arrives.
+
+use crate::{
+    disk::{Disk, DiskFile, OpenMode},
+    grpc::{DIGEST_EXPECTED, DIGEST_FOUND},
+    limits::REASON_BYTES_MAX,
+    task, time,
+    transfer::{Transfer, TransferError, hex_digest},
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::{BodyExt, Limited, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    Method, Request, Response, Uri,
+    body::{Frame, Incoming},
+    header,
+};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use sha2::{Digest, Sha256};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::{mpsc, watch};
+
+/// Deadlines and sizes of transfers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransferLimits {
+    /// For a connection to stand.
+    pub connect: Duration,
+    /// Without a byte moving.
+    pub idle: Duration,
+    /// From the last byte of an upload to its answer: the server digests and
+    /// syncs meanwhile.
+    pub finish: Duration,
+    /// Read from or written to the disk at once.
+    pub chunk_bytes: usize,
+    /// Uploads above it ask first.
+    pub ask_above_bytes: u64,
+    /// Idle connections kept to one server.
+    pub idle_connections_max: usize,
+}
+
+impl Default for TransferLimits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            idle: Duration::from_secs(20),
+            finish: Duration::from_secs(120),
+            chunk_bytes: 1024 * 1024,
+            ask_above_bytes: 64 * 1024,
+            idle_connections_max: 16,
+        }
+    }
+}
+
+/// A server that ignores the question gets the upload after so long.
+const ASK_WAIT: Duration = Duration::from_secs(1);
+/// Chunks between the disk and the network.
+const READ_AHEAD: usize = 2;
+
+type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// This machine's transfers.
+pub struct HttpTransfer {
+    client: Client<HttpConnector, Body>,
+    limits: TransferLimits,
+}
+
+impl std::fmt::Debug for HttpTransfer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpTransfer").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// Whether an upload's bytes may flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    Ask,
+    Go,
+    Stop,
+}
+
+/// Ends the upload's stream however `put` is left.
+struct StopOnDrop(watch::Sender<Gate>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.send_replace(Gate::Stop);
+    }
+}
+
+fn network(error: &dyn std::error::Error) -> TransferError {
+    let mut text = error.to_string();
+    let mut at = error.source();
+    while let Some(source) = at {
+        text = format!("{text}: {source}");
+        at = source.source();
+    }
+    TransferError::Network(text)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn disk_error(error: io::Error) -> TransferError {
+    TransferError::Disk(error.to_string())
+}
+
+fn parse(url: &str) -> Result<Uri, TransferError> {
+    let bad = |why: &str| TransferError::Refused { status: 400, reason: format!("{url:?} {why}") };
+    let uri: Uri = url.parse().map_err(|_| bad("is no URL"))?;
+    match (uri.scheme_str(), uri.host()) {
+        (Some("http"), Some(_)) => Ok(uri),
+        _ => Err(bad("is no http:// URL")),
+    }
+}
+
+impl HttpTransfer {
+    /// Keeps connections for later transfers.
+    #[must_use]
+    pub fn new(limits: TransferLimits) -> Arc<Self> {
+        assert!(limits.chunk_bytes > 0, "a transfer moves something at a time");
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(limits.connect));
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            // Sooner than the server, which closes what is silent for its own limit.
+            .pool_idle_timeout(crate::limits::HEADER_READ / 2)
+            .pool_max_idle_per_host(limits.idle_connections_max)
+            .http1_max_buf_size(1024 * 1024)
+            .build(connector);
+        Arc::new(Self { client, limits })
+    }
+
+    /// Waits for the answer for as long as bytes move; once all of an upload
+    /// are away, for `finish`.
+    async fn answer(
+        &self,
+        request: Request<Body>,
+        moved: &AtomicU64,
+        due: u64,
+    ) -> Result<Response<Incoming>, TransferError> {
+        let mut answer = std::pin::pin!(self.client.request(request));
+        let mut seen = 0;
+        loop {
+            let all_away = due > 0 && moved.load(Ordering::Relaxed) >= due;
+            let patience = if all_away { self.limits.finish } else { self.limits.idle };
+            match time::timeout(patience, &mut answer).await {
+                Ok(result) => return result.map_err(|error| network(&error)),
+                Err(_) => {
+                    let now = moved.load(Ordering::Relaxed);
+                    if now == seen {
+                        let seconds = patience.as_secs_f32();
+                        return Err(TransferError::Network(format!("no progress for {seconds} s")));
+                    }
+                    seen = now;
+                }
+            }
+        }
+    }
+
+    /// Turns a status that is no success into the error it stands for.
+    async fn judge(&self, response: Response<Incoming>) -> Result<Response<Incoming>, TransferError> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let word = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        if let (Some(expected), Some(found)) = (word(DIGEST_EXPECTED), word(DIGEST_FOUND)) {
+            return Err(TransferError::Digest { expected, found });
+        }
+        let text = Limited::new(response.into_body(), REASON_BYTES_MAX).collect();
+        let reason = match time::timeout(self.limits.idle, text).await {
+            Ok(Ok(text)) => String::from_utf8_lossy(&text.to_bytes()).trim().replace('\n', " "),
+            _ => String::new(),
+        };
+        let reason = if reason.is_empty() {
+            status.canonical_reason().unwrap_or("no reason given").to_owned()
+        } else {
+            reason
+        };
+        let status = status.as_u16();
+        // What is neither success nor a server's failure is not worth another try.
+        Err(if status >= 500 {
+            TransferError::Server { status, reason }
+        } else {
+            TransferError::Refused { status, reason }
+        })
+    }
+}
+
+/// Reads a file ahead of the network. Ends with the receiver.
+fn read_ahead(file: Arc<dyn DiskFile>, len: u64, chunk_bytes: usize) -> mpsc::Receiver<io::Result<Bytes>> {
+    let (tx, rx) = mpsc::channel(READ_AHEAD);
+    task::spawn(async move {
+        let mut at = 0;
+        while at < len {
+            let file = file.clone();
+            let want = chunk_bytes.min(usize::try_from(len - at).unwrap_or(chunk_bytes));
+            let chunk = task::blocking(move || {
+                let mut buffer = vec![0; want];
+                match file.read_at(at, &mut buffer)? {
+                    0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter")),
+                    read => {
+                        buffer.truncate(read);
+                        Ok(Bytes::from(buffer))
+                    }
+                }
+            })
+            .await;
+            at += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+            let failed = chunk.is_err();
+            if tx.send(chunk).await.is_err() || failed {
+                return;
+            }
+        }
+    });
+    rx
+}
+
+/// The body of an upload: waits at the gate, then gives chunks and counts them.
+fn upload_body(
+    rx: mpsc::Receiver<io::Result<Bytes>>,
+    gate: watch::Receiver<Gate>,
+    moved: Arc<AtomicU64>,
+) -> Body {
+    let chunks = stream::try_unfold((rx, gate, moved), |(mut rx, mut gate, moved)| async move {
+        let opened = gate.wait_for(|gate| *gate != Gate::Ask);
+        // Unanswered, it sends; with the sender gone nobody wants it.
+        let stop = match time::timeout(ASK_WAIT, opened).await {
+            Ok(Ok(gate)) => *gate == Gate::Stop,
+            Ok(Err(_)) => true,
+            Err(_) => false,
+        };
+        if stop {
+            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the upload is over"));
+        }
+        match rx.recv().await {
+            None => Ok(None),
+            Some(Err(error)) => Err(error),
+            Some(Ok(chunk)) => {
+                moved.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                Ok(Some((Frame::data(chunk), (rx, gate, moved))))
+            }
+        }
+    });
+    StreamBody::new(chunks).boxed_unsync()
+}
+
+/// What goes to the writer of a download.
+enum Piece {
+    Data(Bytes),
+    /// The stream ended where it should.
+    End,
+}
+
+/// Writes and digests what arrives; without an [`Piece::End`] nothing stays.
+async fn store(
+    disk: Arc<dyn Disk>,
+    path: String,
+    expected: String,
+    mut rx: mpsc::Receiver<Piece>,
+) -> Result<u64, TransferError> {
+    let part = format!("{path}.part");
+    let opened = {
+        let (disk, part) = (disk.clone(), part.clone());
+        task::blocking(move || {
+            let file = disk.open(&part, OpenMode::CreateOrWrite)?;
+            file.set_len(0)?;
+            Ok(file)
+        })
+    };
+    let file = opened.await.map_err(disk_error)?;
+    let result = async {
+        let (mut digest, mut at) = (Sha256::new(), 0);
+        loop {
+            match rx.recv().await {
+                Some(Piece::Data(data)) => {
+                    let (file, len) = (file.clone(), data.len() as u64);
+                    digest = task::blocking(move || {
+                        file.write_at(at, &data)?;
+                        digest.update(&data);
+                        Ok(digest)
+                    })
+                    .await
+                    .map_err(disk_error)?;
+                    at += len;
+                }
+                Some(Piece::End) => break,
+                None => return Err(TransferError::Network("the connection broke".to_owned())),
+            }
+        }
+        let found = hex_digest(&digest.finalize());
+        if found != expected {
+            return Err(TransferError::Digest { expected, found });
+        }
+        let (disk, file, part) = (disk.clone(), file.clone(), part.clone());
+        task::blocking(move || {
+            file.sync()?;
+            disk.rename(&part, &path)
+        })
+        .await
+        .map_err(disk_error)?;
+        Ok(at)
+    }
+    .await;
+    if result.is_err() {
+        // Whether or not this works, the next try starts afresh.
+        let _best_effort = task::blocking(move || disk.remove(&part)).await;
+    }
+    result
+}
+
+#[async_trait]
+impl Transfer for HttpTransfer {
+    async fn put(&self, url: &str, disk: Arc<dyn Disk>, path: &str) -> Result<(), TransferError> {
+        let uri = parse(url)?;
+        let path = path.to_owned();
+        let (file, len) = task::blocking(move || {
+            let file = disk.open(&path, OpenMode::Read)?;
+            let len = file.len()?;
+            Ok((file, len))
+        })
+        .await
+        .map_err(disk_error)?;
+        let asks = len > self.limits.ask_above_bytes;
+        let (gate, gated) = watch::channel(if asks { Gate::Ask } else { Gate::Go });
+        let gate = StopOnDrop(gate);
+        let moved = Arc::new(AtomicU64::new(0));
+        let body = upload_body(read_ahead(file, len, self.limits.chunk_bytes), gated, moved.clone());
+        let mut request = Request::builder().method(Method::PUT).uri(uri).header(header::CONTENT_LENGTH, len);
+        if asks {
+            request = request.header(header::EXPECT, "100-continue");
+        }
+        let mut request = request.body(body).expect("the URL was parsed and the headers are ours");
+        if asks {
+            let opener = gate.0.clone();
+            hyper::ext::on_informational(&mut request, move |_continue| {
+                opener.send_if_modified(|gate| {
+                    let asked = *gate == Gate::Ask;
+                    if asked {
+                        *gate = Gate::Go;
+                    }
+                    asked
+                });
+            });
+        }
+        let response = self.answer(request, &moved, len).await?;
+        self.judge(response).await?;
+        Ok(())
+    }
+
+    async fn get(
+        &self,
+        url: &str,
+        disk: Arc<dyn Disk>,
+        path: &str,
+        digest: &str,
+    ) -> Result<u64, TransferError> {
+        let uri = parse(url)?;
+        let body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let request = Request::builder().uri(uri).body(body).expect("the URL was parsed");
+        let response = self.answer(request, &AtomicU64::new(0), 0).await?;
+        let mut body = self.judge(response).await?.into_body();
+        let (tx, rx) = mpsc::channel(READ_AHEAD);
+        let writer = task::spawn(store(disk, path.to_owned(), digest.to_owned(), rx));
+        let broken = self.pump(&mut body, tx).await.err();
+        let stored = match writer.await {
+            Ok(stored) => stored,
+            Err(error) => return Err(TransferError::Disk(format!("the writer failed: {error}"))),
+        };
+        // The writer knows only that it broke; we may know why.
+        match (stored, broken) {
+            (Err(TransferError::Network(_)), Some(why)) => Err(why),
+            (stored, _) => stored,
+        }
+    }
+}
+
+impl HttpTransfer {
+    /// Moves a body to the writer in chunks of the disk's size.
+    async fn pump(&self, body: &mut Incoming, tx: mpsc::Sender<Piece>) -> Result<(), TransferError> {
+        let mut chunk = Vec::new();
+        loop {
+            let frame = time::timeout(self.limits.idle, body.frame()).await.map_err(|_| {
+                TransferError::Network(format!("no progress for {} s", self.limits.idle.as_secs_f32()))
+            })?;
+            let ended = frame.is_none();
+            if let Some(frame) = frame
+                && let Ok(data) = frame.map_err(|error| network(&error))?.into_data()
+            {
+                chunk.extend_from_slice(&data);
+            }
+            if chunk.len() >= self.limits.chunk_bytes || (ended && !chunk.is_empty()) {
+                let full = std::mem::take(&mut chunk);
+                if tx.send(Piece::Data(full.into())).await.is_err() {
+                    // It has failed and says why.
+                    return Ok(());
+                }
+            }
+            if ended {
+                let _writer_failed = tx.send(Piece::End).await;
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! A disk that keeps only what it must: in memory, for simulation and tests.
+//!
+//! While its node runs, reads see all that was written. At a power loss each
+//! write that no sync covered is kept, lost or torn for itself, and of each
+//! directory a prefix of its unsynced changes survives, as journalled metadata
+//! would. Then a new incarnation begins: handles of the old one (files and the
+//! disk's own) fail from then on, so that no destructor of a killed node
+//! writes to the disk of the next.
+//!
+//! Deterministic: all chance comes from the seed and the generator given to
+//! [`HostileDisk::crash`].
+
+mod image;
+mod tree;
+
+use super::faults::{DiskCounts, DiskFaults, below, strikes};
+use crate::disk::{DirEntry, Disk, DiskFile, OpenMode, parts};
+use rand::{RngCore, SeedableRng, rngs::SmallRng};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard},
+};
+use tree::{Ino, Inode, Kind, Tree};
+
+/// Where paths of a simulated disk seem to lie; see [`Disk::absolute`].
+pub const SIM_ROOT: &str = "/sim";
+
+#[derive(Debug)]
+struct State {
+    tree: Tree,
+    incarnation: u64,
+    /// Numbers open files, so that each knows its own claim.
+    next_file: u64,
+    claims: BTreeMap<Ino, u64>,
+    faults: DiskFaults,
+    counts: DiskCounts,
+    rng: SmallRng,
+}
+
+/// The disk itself, as the simulator holds it. Nodes get a [`handle`].
+///
+/// [`handle`]: HostileDisk::handle
+#[derive(Clone, Debug)]
+pub struct HostileDisk {
+    state: Arc<Mutex<State>>,
+}
+
+fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    // A panic elsewhere (a failed check) leaves the state as it was between
+    // two calls; those that report it may still look.
+    state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl HostileDisk {
+    /// An empty disk. The seed decides when its faults strike.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            state: Arc::new(Mutex::new(State {
+                tree: Tree::new(),
+                incarnation: 1,
+                next_file: 0,
+                claims: BTreeMap::new(),
+                faults: DiskFaults::default(),
+                counts: DiskCounts::default(),
+                rng: SmallRng::seed_from_u64(seed),
+            })),
+        }
+    }
+
+    /// The disk for the current incarnation of its node.
+    #[must_use]
+    pub fn handle(&self) -> Arc<dyn Disk> {
+        let incarnation = locked(&self.state).incarnation;
+        Arc::new(Handle { state: self.state.clone(), incarnation })
+    }
+
+    /// The power fails: unsynced writes and names are kept, lost or torn; a
+    /// new incarnation begins. Costs as much as there was unsynced.
+    pub fn crash(&self, rng: &mut impl RngCore) {
+        let mut state = locked(&self.state);
+        let state = &mut *state;
+        state.incarnation += 1;
+        state.claims.clear();
+        state.counts.power_losses += 1;
+        state.tree.power_loss(rng, &mut state.counts);
+    }
+
+    /// The node's processes end but its machine runs on (`kill -9`): nothing is
+    /// lost, nothing becomes durable, a new incarnation begins.
+    pub fn fence(&self) {
+        let mut state = locked(&self.state);
+        state.incarnation += 1;
+        state.claims.clear();
+        state.tree.close_all();
+    }
+
+    /// Grows by one with every crash and fence.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        locked(&self.state).incarnation
+    }
+
+    /// What goes wrong from now on.
+    pub fn set_faults(&self, faults: DiskFaults) {
+        locked(&self.state).faults = faults;
+    }
+
+    /// What goes wrong now.
+    #[must_use]
+    pub fn faults(&self) -> DiskFaults {
+        locked(&self.state).faults
+    }
+
+    /// How often it did.
+    #[must_use]
+    pub fn counts(&self) -> DiskCounts {
+        locked(&self.state).counts
+    }
+
+    /// Bytes of all files.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        locked(&self.state).tree.used_bytes()
+    }
+}
+
+fn stale() -> io::Error {
+    io::Error::new(io::ErrorKind::StaleNetworkFileHandle, "this handle belongs to an earlier life of its node")
+}
+
+fn injected(what: &str) -> io::Error {
+    io::Error::other(format!("input/output error ({what})"))
+}
+
+fn size(value: u64) -> io::Result<usize> {
+    usize::try_from(value).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "no file is so long"))
+}
+
+#[derive(Debug)]
+struct Handle {
+    state: Arc<Mutex<State>>,
+    incarnation: u64,
+}
+
+impl Handle {
+    fn live(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = locked(&self.state);
+        if state.incarnation == self.incarnation { Ok(state) } else { Err(stale()) }
+    }
+
+    /// For a change of names: they take no space here, but fail as writes do.
+    fn changing(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.live()?;
+        let ppm = state.faults.write_error_ppm;
+        if strikes(&mut state.rng, ppm) {
+            state.counts.write_errors += 1;
+            return Err(injected("names"));
+        }
+        Ok(state)
+    }
+}
+
+fn described(name: &str, inode: &Inode) -> DirEntry {
+    let (is_dir, len) = match &inode.kind {
+        Kind::Dir(_) => (true, 0),
+        Kind::File(image) => (false, image.len() as u64),
+    };
+    DirEntry { name: name.to_owned(), is_dir, len, mode: inode.mode }
+}
+
+impl Disk for Handle {
+    fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let (create, fresh) = match mode {
+            OpenMode::Read | OpenMode::Write => (false, false),
+            OpenMode::CreateNew => (true, true),
+            OpenMode::CreateOrWrite => (true, false),
+        };
+        let mut state = if create { self.changing()? } else { self.live()? };
+        let ino = state.tree.open(path, create, fresh)?;
+        state.tree.hold(ino);
+        state.next_file += 1;
+        Ok(Arc::new(File {
+            number: state.next_file,
+            state: self.state.clone(),
+            incarnation: self.incarnation,
+            ino,
+            writes: mode != OpenMode::Read,
+        }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.changing()?.tree.rename(from, to)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.changing()?.tree.remove(path)
+    }
+
+    fn remove_dir_all(&self, path: &str) -> io::Result<()> {
+        self.changing()?.tree.remove_dir_all(path)
+    }
+
+    fn create_dir_all(&self, path: &str) -> io::Result<()> {
+        self.changing()?.tree.create_dir_all(path)
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {
+        let state = self.live()?;
+        Ok(state.tree.names(path)?.map(|(name, inode)| described(name, inode)).collect())
+    }
+
+    fn entry(&self, path: &str) -> io::Result<DirEntry> {
+        let state = self.live()?;
+        let ino = state.tree.find(path)?;
+        Ok(described(parts(path)?.last().copied().unwrap_or_default(), state.tree.inode(ino)))
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        let mut state = self.live()?;
+        let state = &mut *state;
+        if strikes(&mut state.rng, state.faults.sync_error_ppm) {
+            state.tree.sync_dir(path, Some(&mut state.rng))?;
+            state.counts.sync_errors += 1;
+            return Err(injected("sync of names"));
+        }
+        if strikes(&mut state.rng, state.faults.lying_sync_ppm) {
+            state.tree.find(path)?;
+            state.counts.lying_syncs += 1;
+            return Ok(());
+        }
+        state.tree.sync_dir(path, None)
+    }
+
+    fn set_mode(&self, path: &str, mode: u32) -> io::Result<()> {
+        let mut state = self.live()?;
+        let ino = state.tree.find(path)?;
+        state.tree.inode_mut(ino).mode = mode & 0o7777;
+        Ok(())
+    }
+
+    fn absolute(&self, path: &str) -> PathBuf {
+        let root = PathBuf::from(SIM_ROOT);
+        if path.is_empty() { root } else { root.join(path) }
+    }
+}
+
+#[derive(Debug)]
+struct File {
+    state: Arc<Mutex<State>>,
+    incarnation: u64,
+    number: u64,
+    ino: Ino,
+    writes: bool,
+}
+
+impl File {
+    fn live(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = locked(&self.state);
+        if state.incarnation == self.incarnation { Ok(state) } else { Err(stale()) }
+    }
+
+    fn writing(&self) -> io::Result<MutexGuard<'_, State>> {
+        if !self.writes {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "opened for reading"));
+        }
+        self.live()
+    }
+}
+
+impl State {
+    /// Space left for a file to grow, or nothing where there is no limit.
+    fn room(&self) -> u64 {
+        match self.faults.capacity_bytes {
+            0 => u64::MAX,
+            capacity => capacity.saturating_sub(self.tree.used_bytes()),
+        }
+    }
+
+    fn full(&mut self) -> io::Error {
+        self.counts.no_space += 1;
+        io::Error::new(io::ErrorKind::StorageFull, "no space left on device")
+    }
+}
+
+impl DiskFile for File {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.live()?.tree.image(self.ino).len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut state = self.live()?;
+        let state = &mut *state;
+        if strikes(&mut state.rng, state.faults.read_error_ppm) {
+            state.counts.read_errors += 1;
+            return Err(injected("read"));
+        }
+        Ok(state.tree.image(self.ino).read(size(offset)?, buffer))
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut state = self.writing()?;
+        let state = &mut *state;
+        let offset = size(offset)?;
+        let end = offset
+            .checked_add(data.len())
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no file is so long"))?;
+        if strikes(&mut state.rng, state.faults.write_error_ppm) {
+            state.counts.write_errors += 1;
+            let len = state.tree.image(self.ino).len();
+            let kept = usize::try_from(below(&mut state.rng, data.len() as u64 + 1)).expect("at most the data");
+            if offset + kept <= len {
+                state.tree.change_image(self.ino, |image| image.write(offset, &data[..kept]));
+            }
+            return Err(injected("write"));
+        }
+        let grows = end.saturating_sub(state.tree.image(self.ino).len()) as u64;
+        if grows > state.room() {
+            return Err(state.full());
+        }
+        state.tree.change_image(self.ino, |image| image.write(offset, data));
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut state = self.writing()?;
+        let len = size(len)?;
+        let grows = len.saturating_sub(state.tree.image(self.ino).len()) as u64;
+        if grows > state.room() {
+            return Err(state.full());
+        }
+        state.tree.change_image(self.ino, |image| image.resize(len));
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.live()?;
+        let state = &mut *state;
+        if strikes(&mut state.rng, state.faults.sync_error_ppm) {
+            state.counts.sync_errors += 1;
+            let (rng, forgets) = (&mut state.rng, state.faults.sync_error_forgets);
+            state.tree.change_image(self.ino, |image| image.sync_failed(rng, forgets));
+            return Err(injected("sync"));
+        }
+        if strikes(&mut state.rng, state.faults.lying_sync_ppm) {
+            state.counts.lying_syncs += 1;
+            return Ok(());
+        }
+        state.tree.change_image(self.ino, |image| image.sync());
+        Ok(())
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        Ok(*self.live()?.claims.entry(self.ino).or_insert(self.number) == self.number)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let mut state = locked(&self.state);
+        if state.incarnation == self.incarnation {
+            if state.claims.get(&self.ino) == Some(&self.number) {
+                state.claims.remove(&self.ino);
+            }
+            state.tree.release(self.ino);
+        }
+    }
+}

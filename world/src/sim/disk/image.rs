@@ -1,0 +1,202 @@
+//! The bytes of one simulated file: what reads see, and how to get back to
+//! what is durable.
+//!
+//! Kept as an undo log: `bytes` has every write applied; `log` holds, for each
+//! write since the last sync, what it replaced. A power loss undoes the log
+//! backwards and applies again, in order, what it lets be: its cost is that of
+//! the unsynced writes, however large the file.
+
+use crate::sim::faults::{DiskCounts, below};
+use rand::RngCore;
+
+/// A disk writes sectors whole; between them a write can tear.
+pub(super) const SECTOR_BYTES: usize = 512;
+/// Unsynced writes of one file; past it the oldest half is taken as written
+/// back, as a kernel does sooner or later.
+const LOG_MAX: usize = 65_536;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// A power loss decides.
+    Open,
+    /// Made durable by a sync that failed in other parts.
+    Durable,
+    /// A failed sync dropped it for good.
+    Forgotten,
+}
+
+/// One unsynced change. `data` is what stood there before; while a power loss
+/// is worked out, what it had put there.
+#[derive(Debug)]
+enum Change {
+    Write { offset: usize, wrote: usize, data: Vec<u8>, len_before: usize, fate: Fate },
+    Resize { data: Vec<u8>, len_before: usize, len_after: usize, fate: Fate },
+}
+
+impl Change {
+    fn fate(&mut self) -> &mut Fate {
+        match self {
+            Self::Write { fate, .. } | Self::Resize { fate, .. } => fate,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Image {
+    bytes: Vec<u8>,
+    log: Vec<Change>,
+}
+
+impl Image {
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn is_dirty(&self) -> bool {
+        !self.log.is_empty()
+    }
+
+    pub(super) fn read(&self, offset: usize, buffer: &mut [u8]) -> usize {
+        let Some(from) = self.bytes.get(offset..) else { return 0 };
+        let count = from.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&from[..count]);
+        count
+    }
+
+    pub(super) fn write(&mut self, offset: usize, data: &[u8]) {
+        if data.is_empty() {
+            return;
+        }
+        let len_before = self.bytes.len();
+        let end = offset + data.len();
+        let before = self.bytes.get(offset..end.min(len_before)).unwrap_or(&[]).to_vec();
+        self.put(offset, data);
+        self.note(Change::Write { offset, wrote: data.len(), data: before, len_before, fate: Fate::Open });
+    }
+
+    pub(super) fn resize(&mut self, len: usize) {
+        let len_before = self.bytes.len();
+        if len == len_before {
+            return;
+        }
+        let data = self.bytes.get(len..).unwrap_or(&[]).to_vec();
+        self.bytes.resize(len, 0);
+        self.note(Change::Resize { data, len_before, len_after: len, fate: Fate::Open });
+    }
+
+    fn note(&mut self, change: Change) {
+        if self.log.len() >= LOG_MAX {
+            // The oldest can be taken as durable by forgetting how to undo them.
+            self.log.drain(..LOG_MAX / 2);
+        }
+        self.log.push(change);
+    }
+
+    fn put(&mut self, offset: usize, data: &[u8]) {
+        let end = offset + data.len();
+        if end > self.bytes.len() {
+            self.bytes.resize(end, 0);
+        }
+        self.bytes[offset..end].copy_from_slice(data);
+    }
+
+    /// All that is written is durable (but for what an earlier sync forgot).
+    pub(super) fn sync(&mut self) {
+        if self.log.iter_mut().any(|change| *change.fate() == Fate::Forgotten) {
+            for change in &mut self.log {
+                let fate = change.fate();
+                if *fate == Fate::Open {
+                    *fate = Fate::Durable;
+                }
+            }
+        } else {
+            self.log.clear();
+        }
+    }
+
+    /// A sync that failed: each write is durable or not.
+    pub(super) fn sync_failed(&mut self, rng: &mut impl RngCore, forgets: bool) {
+        for change in &mut self.log {
+            let fate = change.fate();
+            if *fate != Fate::Open {
+                continue;
+            }
+            *fate = match below(rng, 2) {
+                0 => Fate::Durable,
+                _ if forgets => Fate::Forgotten,
+                _ => Fate::Open,
+            };
+        }
+    }
+
+    /// The power fails: what was not synced is kept, lost or torn, each write
+    /// for itself.
+    pub(super) fn power_loss(&mut self, rng: &mut impl RngCore, counts: &mut DiskCounts) {
+        let mut log = std::mem::take(&mut self.log);
+        for change in log.iter_mut().rev() {
+            self.undo(change);
+        }
+        for change in log {
+            self.settle(change, rng, counts);
+        }
+    }
+
+    /// Takes one change back and leaves in it what it had written.
+    fn undo(&mut self, change: &mut Change) {
+        match change {
+            Change::Write { offset, wrote, data, len_before, .. } => {
+                let new = self.bytes[*offset..*offset + *wrote].to_vec();
+                self.bytes[*offset..*offset + data.len()].copy_from_slice(data);
+                self.bytes.truncate(*len_before);
+                *data = new;
+            }
+            Change::Resize { data, len_before, len_after, .. } => {
+                assert_eq!(self.bytes.len(), *len_after, "changes are undone backwards");
+                self.bytes.truncate(*len_before);
+                self.bytes.extend_from_slice(data);
+                self.bytes.resize(*len_before, 0);
+                data.clear();
+            }
+        }
+    }
+
+    fn settle(&mut self, change: Change, rng: &mut impl RngCore, counts: &mut DiskCounts) {
+        match change {
+            Change::Write { offset, data, fate, .. } => {
+                // Where a write crosses sectors it can tear between any two.
+                let first_edge = SECTOR_BYTES - offset % SECTOR_BYTES;
+                let edges = if data.len() > first_edge { (data.len() - first_edge).div_ceil(SECTOR_BYTES) } else { 0 };
+                let draw = match fate {
+                    Fate::Durable => 0,
+                    Fate::Forgotten => 1,
+                    Fate::Open => below(rng, if edges > 0 { 3 } else { 2 }),
+                };
+                match draw {
+                    0 => {
+                        counts.writes_kept += 1;
+                        self.put(offset, &data);
+                    }
+                    1 => counts.writes_lost += 1,
+                    _ => {
+                        counts.writes_torn += 1;
+                        let edge = usize::try_from(below(rng, edges as u64)).expect("an edge inside the write");
+                        self.put(offset, &data[..first_edge + edge * SECTOR_BYTES]);
+                    }
+                }
+            }
+            Change::Resize { len_after, fate, .. } => {
+                let kept = match fate {
+                    Fate::Durable => true,
+                    Fate::Forgotten => false,
+                    Fate::Open => below(rng, 2) == 0,
+                };
+                if kept {
+                    counts.writes_kept += 1;
+                    self.bytes.resize(len_after, 0);
+                } else {
+                    counts.writes_lost += 1;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! Objects over a simulated network: no HTTP, but its ways to fail.
+//!
+//! A server registers its [`ObjectDoor`] under its address for as long as it
+//! serves; a node's [`SimTransfer`] looks it up. A transfer whose server ends
+//! (or comes back as another incarnation) half way breaks. What the digest
+//! promises is checked here as the real client does.
+
+use super::faults::{TransferCounts, TransferFaults, below, strikes};
+use crate::{
+    disk::{Disk, OpenMode},
+    time,
+    transfer::{ObjectDoor, ObjectSource, Transfer, TransferError, hex_digest},
+};
+use async_trait::async_trait;
+use bytes::Bytes;
+use rand::{SeedableRng, rngs::SmallRng};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+/// Bytes moved at once; faults strike between.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+type Reachable = Box<dyn Fn(&str, &str) -> bool + Send + Sync>;
+
+#[derive(Default)]
+struct Doors {
+    by_address: BTreeMap<String, (u64, Arc<dyn ObjectDoor>)>,
+    next: u64,
+}
+
+/// Who serves objects at which address, and who can reach whom.
+pub struct SimObjects {
+    doors: Mutex<Doors>,
+    reachable: Mutex<Reachable>,
+}
+
+impl fmt::Debug for SimObjects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimObjects").finish_non_exhaustive()
+    }
+}
+
+/// Takes a door away again when dropped, unless another has taken its place.
+#[derive(Debug)]
+pub struct DoorGuard {
+    objects: Arc<SimObjects>,
+    address: String,
+    incarnation: u64,
+}
+
+impl Drop for DoorGuard {
+    fn drop(&mut self) {
+        let mut doors = self.objects.doors.lock().expect("nothing panics while holding it");
+        if doors.by_address.get(&self.address).is_some_and(|(incarnation, _)| *incarnation == self.incarnation) {
+            doors.by_address.remove(&self.address);
+        }
+    }
+}
+
+impl SimObjects {
+    /// No doors, and everybody reaches everybody.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { doors: Mutex::default(), reachable: Mutex::new(Box::new(|_, _| true)) })
+    }
+
+    /// Sets who can reach whom, by the names transfers and addresses carry:
+    /// `(from node, server host)`. Asked before every step of a transfer.
+    pub fn set_reachable(&self, reachable: impl Fn(&str, &str) -> bool + Send + Sync + 'static) {
+        *self.reachable.lock().expect("nothing panics while holding it") = Box::new(reachable);
+    }
+
+    /// Serves objects at `host:port` until the guard is dropped.
+    #[must_use]
+    pub fn register(self: &Arc<Self>, address: &str, door: Arc<dyn ObjectDoor>) -> DoorGuard {
+        let mut doors = self.doors.lock().expect("nothing panics while holding it");
+        doors.next += 1;
+        let incarnation = doors.next;
+        doors.by_address.insert(address.to_owned(), (incarnation, door));
+        DoorGuard { objects: self.clone(), address: address.to_owned(), incarnation }
+    }
+
+    fn find(&self, from: &str, address: &str) -> Option<(u64, Arc<dyn ObjectDoor>)> {
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        if !(self.reachable.lock().expect("nothing panics while holding it"))(from, host) {
+            return None;
+        }
+        self.doors.lock().expect("nothing panics while holding it").by_address.get(address).cloned()
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    faults: TransferFaults,
+    counts: TransferCounts,
+    rng: SmallRng,
+}
+
+/// One node's transfers.
+#[derive(Debug)]
+pub struct SimTransfer {
+    objects: Arc<SimObjects>,
+    from: String,
+    state: Mutex<State>,
+}
+
+/// What will go wrong with one transfer, drawn as it begins.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fate {
+    break_at: Option<u64>,
+    truncate_at: Option<u64>,
+    corrupt_at: Option<u64>,
+    lose_reply: bool,
+    slow_ms: u64,
+}
+
+/// A transfer under way.
+struct Link<'a> {
+    transfer: &'a SimTransfer,
+    address: String,
+    incarnation: u64,
+    door: Arc<dyn ObjectDoor>,
+    fate: Fate,
+    chunk: u64,
+}
+
+impl SimTransfer {
+    /// Transfers of the node that the network knows as `from`.
+    #[must_use]
+    pub fn new(objects: Arc<SimObjects>, from: &str, seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            objects,
+            from: from.to_owned(),
+            state: Mutex::new(State {
+                faults: TransferFaults::default(),
+                counts: TransferCounts::default(),
+                rng: SmallRng::seed_from_u64(seed),
+            }),
+        })
+    }
+
+    /// What goes wrong from now on.
+    pub fn set_faults(&self, faults: TransferFaults) {
+        self.state.lock().expect("nothing panics while holding it").faults = faults;
+    }
+
+    /// How often it did.
+    #[must_use]
+    pub fn counts(&self) -> TransferCounts {
+        self.state.lock().expect("nothing panics while holding it").counts
+    }
+
+    fn count(&self, note: impl FnOnce(&mut TransferCounts)) {
+        note(&mut self.state.lock().expect("nothing panics while holding it").counts);
+    }
+
+    fn draw(&self, chunks: u64) -> (Fate, u64) {
+        let mut state = self.state.lock().expect("nothing panics while holding it");
+        let State { faults, counts, rng } = &mut *state;
+        counts.begun += 1;
+        let mut at = |ppm| if strikes(rng, ppm) { Some(below(rng, chunks.max(1))) } else { None };
+        let (break_at, truncate_at, corrupt_at) =
+            (at(faults.break_ppm), at(faults.truncate_ppm), at(faults.corrupt_ppm));
+        let lose_reply = strikes(rng, faults.lost_reply_ppm);
+        let slow = strikes(rng, faults.slow_ppm);
+        counts.slowed += u64::from(slow);
+        let slow_ms = if slow { faults.slow_ms } else { 0 };
+        let spread = faults.latency_ms_max.saturating_sub(faults.latency_ms_min);
+        let latency_ms = faults.latency_ms_min + if spread > 0 { below(rng, spread) } else { 0 };
+        (Fate { break_at, truncate_at, corrupt_at, lose_reply, slow_ms }, latency_ms)
+    }
+
+    /// Splits the URL, waits the latency and finds the door.
+    async fn link(&self, url: &str, bytes: u64) -> Result<(Link<'_>, String), TransferError> {
+        let rest = url.strip_prefix("http://").unwrap_or_default();
+        let Some((address, path)) = rest.split_once('/') else {
+            return Err(TransferError::Refused { status: 400, reason: format!("{url:?} is no http:// URL") });
+        };
+        let (fate, latency_ms) = self.draw(bytes.div_ceil(CHUNK_BYTES as u64));
+        time::sleep(time::ms(latency_ms)).await;
+        let Some((incarnation, door)) = self.objects.find(&self.from, address) else {
+            self.count(|counts| counts.unreachable += 1);
+            return Err(TransferError::Network(format!("{address} cannot be reached")));
+        };
+        let link = Link { transfer: self, address: address.to_owned(), incarnation, door, fate, chunk: 0 };
+        Ok((link, format!("/{path}")))
+    }
+}
+
+impl Link<'_> {
+    fn check(&self) -> Result<(), TransferError> {
+        match self.transfer.objects.find(&self.transfer.from, &self.address) {
+            Some((incarnation, _)) if incarnation == self.incarnation => Ok(()),
+            _ => Err(TransferError::Network("the connection broke".to_owned())),
+        }
+    }
+
+    /// One chunk on its way: `None` where the stream ends early.
+    async fn carry(&mut self, data: Bytes) -> Result<Option<Bytes>, TransferError> {
+        let chunk = self.chunk;
+        self.chunk += 1;
+        if self.fate.slow_ms > 0 {
+            time::sleep(time::ms(self.fate.slow_ms)).await;
+        }
+        self.check()?;
+        if self.fate.break_at.is_some_and(|at| at == chunk) {
+            self.transfer.count(|counts| counts.broken += 1);
+            return Err(TransferError::Network("the connection broke".to_owned()));
+        }
+        if self.fate.truncate_at.is_some_and(|at| at <= chunk) {
+            self.transfer.count(|counts| counts.truncated += 1);
+            return Ok(None);
+        }
+        if self.fate.corrupt_at.is_some_and(|at| at == chunk) && !data.is_empty() {
+            self.transfer.count(|counts| counts.corrupted += 1);
+            let mut altered = data.to_vec();
+            let middle = altered.len() / 2;
+            altered[middle] ^= 0x10;
+            return Ok(Some(altered.into()));
+        }
+        Ok(Some(data))
+    }
+
+    async fn fetch(
+        &mut self,
+        source: &mut dyn ObjectSource,
+        disk: &dyn Disk,
+        part: &str,
+    ) -> Result<(u64, String), TransferError> {
+        let file = disk.open(part, OpenMode::CreateOrWrite).map_err(disk_error)?;
+        file.set_len(0).map_err(disk_error)?;
+        let mut digest = Sha256::new();
+        let (due, mut at) = (source.len(), 0);
+        while let Some(data) = source.read().await? {
+            let Some(data) = self.carry(data).await? else { break };
+            digest.update(&data);
+            file.write_at(at, &data).map_err(disk_error)?;
+            at += data.len() as u64;
+        }
+        if at != due {
+            return Err(TransferError::Network(format!("the connection broke after {at} of {due} bytes")));
+        }
+        file.sync().map_err(disk_error)?;
+        Ok((at, hex_digest(&digest.finalize())))
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn disk_error(error: std::io::Error) -> TransferError {
+    TransferError::Disk(error.to_string())
+}
+
+#[async_trait]
+impl Transfer for SimTransfer {
+    async fn put(&self, url: &str, disk: Arc<dyn Disk>, path: &str) -> Result<(), TransferError> {
+        let file = disk.open(path, OpenMode::Read).map_err(disk_error)?;
+        let len = file.len().map_err(disk_error)?;
+        let (mut link, target) = self.link(url, len).await?;
+        let mut sink = link.door.clone().begin_put(&target).await?;
+        let mut at = 0;
+        while at < len {
+            let mut buffer = vec![0; CHUNK_BYTES.min(usize::try_from(len - at).unwrap_or(CHUNK_BYTES))];
+            let read = file.read_at(at, &mut buffer).map_err(disk_error)?;
+            if read == 0 {
+                return Err(TransferError::Disk(format!("{path} became shorter while it was sent")));
+            }
+            buffer.truncate(read);
+            at += read as u64;
+            let Some(data) = link.carry(buffer.into()).await? else {
+                // HTTP knows the length: the server sees a broken request.
+                return Err(TransferError::Network("the connection broke".to_owned()));
+            };
+            sink.write(data).await?;
+        }
+        link.check()?;
+        sink.finish().await?;
+        link.check()?;
+        if link.fate.lose_reply {
+            self.count(|counts| counts.lost_replies += 1);
+            return Err(TransferError::Network("the connection broke before the answer".to_owned()));
+        }
+        Ok(())
+    }
+
+    async fn get(
+        &self,
+        url: &str,
+        disk: Arc<dyn Disk>,
+        path: &str,
+        digest: &str,
+    ) -> Result<u64, TransferError> {
+        let (mut link, target) = self.link(url, 0).await?;
+        let mut source = link.door.clone().open(&target).await?;
+        // How many chunks there are is known only now.
+        let chunks = source.len().div_ceil(CHUNK_BYTES as u64).max(1);
+        let spread = |at: Option<u64>| at.map(|_| below(&mut self.state.lock().expect("not poisoned").rng, chunks));
+        link.fate.break_at = spread(link.fate.break_at);
+        link.fate.truncate_at = spread(link.fate.truncate_at);
+        link.fate.corrupt_at = spread(link.fate.corrupt_at);
+        let part = format!("{path}.part");
+        let fetched = link.fetch(source.as_mut(), &*disk, &part).await;
+        let verified = match fetched {
+            Ok((len, found)) if found == digest => Ok(len),
+            Ok((_, found)) => Err(TransferError::Digest { expected: digest.to_owned(), found }),
+            Err(error) => Err(error),
+        };
+        match verified {
+            Ok(len) => {
+                disk.rename(&part, path).map_err(disk_error)?;
+                Ok(len)
+            }
+            Err(error) => {
+                // Whether or not this works, the next try starts afresh.
+                let _best_effort = disk.remove(&part);
+                Err(error)
+            }
+        }
+    }
+}
