@@ -1,0 +1,140 @@
+//! An object door in memory, as small as one can be.
+#![allow(dead_code, reason = "each test uses its part")]
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+use world::transfer::{ObjectDoor, ObjectSink, ObjectSource, TransferError, hex_digest};
+
+/// Parts of a download.
+const PART: usize = 10_000;
+
+pub fn digest(data: &[u8]) -> String {
+    hex_digest(&Sha256::digest(data))
+}
+
+pub fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|index| u8::try_from((index * 31 + index / 251) % 256).unwrap()).collect()
+}
+
+/// What one object does when it is read.
+#[derive(Clone, Debug, Default)]
+pub struct Object {
+    pub data: Bytes,
+    /// Ends early, though the length said otherwise.
+    pub ends_at: Option<usize>,
+    /// Fails there.
+    pub fails_at: Option<usize>,
+}
+
+/// Targets read `/v1/objects/<digest>?…`; `/v1/objects/refused` is 403 both
+/// ways and `/v1/objects/broken` 503.
+#[derive(Debug, Default)]
+pub struct MemoryDoor {
+    pub objects: Mutex<BTreeMap<String, Object>>,
+    /// Uploads begun and never finished nor refused.
+    pub open_sinks: Arc<Mutex<i64>>,
+    /// Bytes of uploads that arrived.
+    pub received: Arc<Mutex<u64>>,
+}
+
+impl MemoryDoor {
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    pub fn add(&self, data: &[u8]) -> String {
+        let name = digest(data);
+        let object = Object { data: Bytes::copy_from_slice(data), ..Object::default() };
+        self.objects.lock().unwrap().insert(name.clone(), object);
+        name
+    }
+}
+
+fn name(target: &str) -> Result<String, TransferError> {
+    let path = target.split('?').next().unwrap();
+    match path.strip_prefix("/v1/objects/").unwrap() {
+        "refused" => Err(TransferError::Refused { status: 403, reason: "the URL has expired".into() }),
+        "broken" => Err(TransferError::Server { status: 503, reason: "no disk".into() }),
+        name => Ok(name.to_owned()),
+    }
+}
+
+struct Sink {
+    door: Arc<MemoryDoor>,
+    name: String,
+    data: Vec<u8>,
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        *self.door.open_sinks.lock().unwrap() -= 1;
+    }
+}
+
+#[async_trait]
+impl ObjectDoor for Shared {
+    async fn begin_put(&self, target: &str) -> Result<Box<dyn ObjectSink>, TransferError> {
+        let name = name(target)?;
+        *self.0.open_sinks.lock().unwrap() += 1;
+        Ok(Box::new(Sink { door: self.0.clone(), name, data: Vec::new() }))
+    }
+
+    async fn open(&self, target: &str) -> Result<Box<dyn ObjectSource>, TransferError> {
+        let name = name(target)?;
+        let object = self.0.objects.lock().unwrap().get(&name).cloned();
+        let object = object.ok_or(TransferError::Refused { status: 404, reason: "no such object".into() })?;
+        Ok(Box::new(Source { object, at: 0 }))
+    }
+}
+
+/// The door as servers take it.
+pub struct Shared(pub Arc<MemoryDoor>);
+
+#[async_trait]
+impl ObjectSink for Sink {
+    async fn write(&mut self, data: Bytes) -> Result<(), TransferError> {
+        *self.door.received.lock().unwrap() += data.len() as u64;
+        self.data.extend_from_slice(&data);
+        Ok(())
+    }
+
+    async fn finish(mut self: Box<Self>) -> Result<(), TransferError> {
+        let found = digest(&self.data);
+        if found != self.name {
+            return Err(TransferError::Digest { expected: self.name.clone(), found });
+        }
+        let object = Object { data: std::mem::take(&mut self.data).into(), ..Object::default() };
+        self.door.objects.lock().unwrap().insert(self.name.clone(), object);
+        Ok(())
+    }
+}
+
+struct Source {
+    object: Object,
+    at: usize,
+}
+
+#[async_trait]
+impl ObjectSource for Source {
+    fn len(&self) -> u64 {
+        self.object.data.len() as u64
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, TransferError> {
+        if self.object.fails_at.is_some_and(|at| self.at >= at) {
+            return Err(TransferError::Disk("a bad sector".into()));
+        }
+        let end = self.object.ends_at.unwrap_or(self.object.data.len());
+        if self.at >= end {
+            return Ok(None);
+        }
+        let part = self.object.data.slice(self.at..end.min(self.at + PART));
+        self.at += part.len();
+        Ok(Some(part))
+    }
+}

@@ -1,0 +1,302 @@
+//! One real port that speaks gRPC and HTTP/1.1 at once, and real transfers
+//! against it.
+#![cfg(not(madsim))]
+#![allow(clippy::disallowed_methods, reason = "raw sockets play the clients that misbehave")]
+
+mod common;
+
+use common::{MemoryDoor, Shared, bytes, digest};
+use std::{io::ErrorKind, net::SocketAddr, path::PathBuf, sync::Arc};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
+use world::{
+    Disk, Transfer,
+    disk::{OpenMode, read_all},
+    grpc::{self, BindError, ConnectError, Server, axum, bind, connect},
+    real::{FsDisk, HttpTransfer, TransferLimits},
+    time::{Duration, ms, timeout},
+    transfer::TransferError,
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Running {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    served: tokio::task::JoinHandle<Result<(), grpc::ServeError>>,
+    door: Arc<MemoryDoor>,
+}
+
+async fn serve() -> Running {
+    let door = MemoryDoor::new();
+    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.address();
+    assert_ne!(address.port(), 0);
+    let (stop, stopped) = oneshot::channel();
+    let older_reflection = tonic_reflection::server::Builder::configure().build_v1alpha().unwrap();
+    let server = Server::new()
+        .service(older_reflection)
+        .door(Arc::new(Shared(door.clone())))
+        .http(axum::Router::new().route("/v1/hello", axum::routing::get(|| async { "hello" })))
+        .reflection(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .grace(ms(500));
+    let served = tokio::spawn(server.serve(listener, async {
+        let _sender_gone = stopped.await;
+    }));
+    Running { address, stop, served, door }
+}
+
+fn disk(name: &str) -> Arc<FsDisk> {
+    let root = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("world-serve").join(name);
+    let _absent = std::fs::remove_dir_all(&root);
+    FsDisk::open(root).unwrap()
+}
+
+fn write(disk: &FsDisk, path: &str, data: &[u8]) {
+    disk.open(path, OpenMode::CreateOrWrite).unwrap().write_at(0, data).unwrap();
+}
+
+/// A plain HTTP/1.1 exchange: everything until the server closes.
+async fn raw(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+async fn get(address: SocketAddr, path: &str) -> String {
+    raw(address, &format!("GET {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n")).await
+}
+
+#[tokio::test]
+async fn one_port_speaks_both() {
+    let running = serve().await;
+    let channel = connect(&running.address.to_string(), PATIENCE).await.unwrap();
+    for service in ["", "grpc.reflection.v1alpha.ServerReflection"] {
+        let ask = HealthCheckRequest { service: service.into() };
+        let reply = HealthClient::new(channel.clone()).check(ask).await.unwrap().into_inner();
+        assert_eq!(reply.status, i32::from(ServingStatus::Serving), "{service:?}");
+    }
+
+    let ask = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut replies = ServerReflectionClient::new(channel.clone())
+        .server_reflection_info(futures_util::stream::iter([ask]))
+        .await
+        .unwrap()
+        .into_inner();
+    let Some(MessageResponse::ListServicesResponse(list)) =
+        replies.message().await.unwrap().unwrap().message_response
+    else {
+        panic!("services were asked for")
+    };
+    assert!(list.service.iter().any(|service| service.name == "grpc.health.v1.Health"), "{list:?}");
+
+    // Unknown things are told in the asker's own words.
+    let mut grpc = tonic::client::Grpc::new(channel);
+    grpc.ready().await.unwrap();
+    let unknown = grpc
+        .unary::<HealthCheckRequest, HealthCheckRequest, _>(
+            tonic::Request::new(HealthCheckRequest::default()),
+            "/no.such.Service/Call".parse().unwrap(),
+            tonic_prost::ProstCodec::default(),
+        )
+        .await
+        .unwrap_err();
+    assert_eq!(unknown.code(), tonic::Code::Unimplemented);
+    assert!(get(running.address, "/no/such/page").await.starts_with("HTTP/1.1 404 "));
+    assert!(get(running.address, "/healthz").await.ends_with("ok\n"));
+    assert!(get(running.address, "/v1/hello").await.ends_with("hello"));
+
+    let name = running.door.add(b"an object");
+    assert!(get(running.address, &format!("/v1/objects/{name}?key=1")).await.ends_with("an object"));
+    let refused = get(running.address, "/v1/objects/refused").await;
+    assert!(refused.starts_with("HTTP/1.1 403 ") && refused.ends_with("the URL has expired"), "{refused}");
+    let long = "x".repeat(5000);
+    assert!(get(running.address, &format!("/v1/objects/{long}")).await.starts_with("HTTP/1.1 414 "));
+
+    running.stop.send(()).unwrap();
+    timeout(PATIENCE, running.served).await.unwrap().unwrap().unwrap();
+    assert_eq!(TcpStream::connect(running.address).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named() {
+    let first = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let error = bind(first.address()).await.unwrap_err();
+    assert_eq!(error, BindError::InUse { address: first.address() });
+    assert!(error.to_string().contains("choose another port"));
+}
+
+#[tokio::test]
+async fn where_no_server_is_the_error_says_so() {
+    for bad in ["", "host", "host:", ":1", "host:port", "host:0", "https://host:1", "http://host:1/path", "a b:1"] {
+        let error = connect(bad, PATIENCE).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Address { .. }), "{bad:?}: {error}");
+    }
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    let error = connect(&closed.to_string(), PATIENCE).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Unreachable { .. }), "{error}");
+    assert!(error.to_string().to_lowercase().contains("refused"), "{error}");
+    // One that accepts and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", silent.local_addr().unwrap());
+    let channel = connect(&address, ms(300)).await;
+    if let Ok(channel) = channel {
+        // HTTP/2 lets a client begin before the server has spoken.
+        let call = async { HealthClient::new(channel).check(HealthCheckRequest::default()).await };
+        assert!(timeout(ms(300), call).await.map_or(true, |answer| answer.is_err()));
+    }
+}
+
+#[tokio::test]
+async fn an_idle_call_does_not_outlast_the_grace() {
+    let running = serve().await;
+    let channel = connect(&running.address.to_string(), PATIENCE).await.unwrap();
+    let mut watched = HealthClient::new(channel)
+        .watch(HealthCheckRequest { service: String::new() })
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(watched.message().await.unwrap().is_some());
+    running.stop.send(()).unwrap();
+    timeout(PATIENCE, running.served).await.unwrap().unwrap().unwrap();
+    while let Ok(Some(_)) = watched.message().await {}
+}
+
+#[tokio::test]
+async fn files_go_up_and_come_down() {
+    let running = serve().await;
+    let disk = disk("both-ways");
+    let transfer = HttpTransfer::new(TransferLimits { chunk_bytes: 100_000, ..TransferLimits::default() });
+    for len in [0, 1, 65_536, 65_537, 1_000_000] {
+        let data = bytes(len);
+        write(&disk, &format!("up-{len}"), &data);
+        let url = format!("http://{}/v1/objects/{}?sig=abc", running.address, digest(&data));
+        transfer.put(&url, disk.clone(), &format!("up-{len}")).await.unwrap();
+        let down = format!("down-{len}");
+        assert_eq!(transfer.get(&url, disk.clone(), &down, &digest(&data)).await.unwrap(), len as u64);
+        assert_eq!(read_all(&*disk, &down, 1 << 30).unwrap(), data);
+    }
+    assert_eq!(*running.door.open_sinks.lock().unwrap(), 0);
+    let names: Vec<_> = disk.list("").unwrap().into_iter().map(|entry| entry.name).collect();
+    assert!(!names.iter().any(|name| name.contains("part")), "{names:?}");
+}
+
+#[tokio::test]
+async fn refusals_and_failures_arrive_as_they_were_meant() {
+    let running = serve().await;
+    let disk = disk("refused");
+    let transfer = HttpTransfer::new(TransferLimits::default());
+    let refused = TransferError::Refused { status: 403, reason: "the URL has expired".into() };
+    let broken = TransferError::Server { status: 503, reason: "no disk".into() };
+    let url = |name: &str| format!("http://{}/v1/objects/{name}", running.address);
+    // Small ones are sent along, large ones ask first and cost nothing.
+    for len in [10, 60_000, 50_000_000] {
+        write(&disk, "file", &bytes(len));
+        assert_eq!(transfer.put(&url("refused"), disk.clone(), "file").await.unwrap_err(), refused);
+        assert_eq!(transfer.put(&url("broken"), disk.clone(), "file").await.unwrap_err(), broken);
+    }
+    assert_eq!(*running.door.received.lock().unwrap(), 0);
+    assert_eq!(transfer.get(&url("refused"), disk.clone(), "x", "").await.unwrap_err(), refused);
+    assert_eq!(transfer.get(&url("broken"), disk.clone(), "x", "").await.unwrap_err(), broken);
+    let missing = transfer.get(&url("00"), disk.clone(), "x", "").await.unwrap_err();
+    assert_eq!(missing, TransferError::Refused { status: 404, reason: "no such object".into() });
+    let error = transfer.put("ftp://host/file", disk.clone(), "file").await.unwrap_err();
+    assert!(matches!(error, TransferError::Refused { status: 400, .. }), "{error}");
+    let error = transfer.put(&url("00"), disk.clone(), "absent").await.unwrap_err();
+    assert!(matches!(error, TransferError::Disk(_)), "{error}");
+}
+
+#[tokio::test]
+async fn wrong_bytes_are_never_taken() {
+    let running = serve().await;
+    let disk = disk("wrong");
+    let transfer = HttpTransfer::new(TransferLimits::default());
+    let (data, other) = (bytes(100_000), bytes(99_999));
+    write(&disk, "file", &other);
+    let url = format!("http://{}/v1/objects/{}", running.address, digest(&data));
+    let due = TransferError::Digest { expected: digest(&data), found: digest(&other) };
+    assert_eq!(transfer.put(&url, disk.clone(), "file").await.unwrap_err(), due);
+    assert!(running.door.objects.lock().unwrap().is_empty());
+
+    let name = running.door.add(&other);
+    let url = format!("http://{}/v1/objects/{name}", running.address);
+    assert_eq!(transfer.get(&url, disk.clone(), "down", &digest(&data)).await.unwrap_err(), due);
+    assert_eq!(disk.entry("down").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(disk.entry("down.part").unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_broken_download_leaves_nothing() {
+    let running = serve().await;
+    let disk = disk("broken");
+    let transfer = HttpTransfer::new(TransferLimits { idle: ms(500), ..TransferLimits::default() });
+    let data = bytes(1_000_000);
+    let name = running.door.add(&data);
+    let url = format!("http://{}/v1/objects/{name}", running.address);
+    let alter = |ends_at, fails_at| {
+        let mut objects = running.door.objects.lock().unwrap();
+        let object = objects.get_mut(&name).unwrap();
+        (object.ends_at, object.fails_at) = (ends_at, fails_at);
+    };
+    for (ends_at, fails_at) in [(Some(500_000), None), (None, Some(700_000)), (Some(0), None)] {
+        alter(ends_at, fails_at);
+        let error = transfer.get(&url, disk.clone(), "down", &name).await.unwrap_err();
+        assert!(matches!(error, TransferError::Network(_)), "{error}");
+        assert_eq!(disk.list("").unwrap(), [], "nothing half stays");
+    }
+    alter(None, None);
+    assert_eq!(transfer.get(&url, disk.clone(), "down", &name).await.unwrap(), 1_000_000);
+}
+
+#[tokio::test]
+async fn a_silent_server_costs_the_idle_limit() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1/objects/00", silent.local_addr().unwrap());
+    let disk = disk("silent");
+    let limits = TransferLimits { idle: ms(200), finish: ms(300), ..TransferLimits::default() };
+    let transfer = HttpTransfer::new(limits);
+    let error = transfer.get(&url, disk.clone(), "x", "").await.unwrap_err();
+    assert!(matches!(&error, TransferError::Network(why) if why.contains("no progress")), "{error}");
+    write(&disk, "small", &bytes(1000));
+    write(&disk, "large", &bytes(20_000_000));
+    for file in ["small", "large"] {
+        let error = timeout(PATIENCE, transfer.put(&url, disk.clone(), file)).await.unwrap().unwrap_err();
+        assert!(matches!(&error, TransferError::Network(why) if why.contains("no progress")), "{file}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn an_upload_cut_short_is_not_taken() {
+    let running = serve().await;
+    let name = digest(b"0123456789");
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    let head = format!("PUT /v1/objects/{name} HTTP/1.1\r\nhost: here\r\ncontent-length: 10\r\n\r\n01234");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    let _reset = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap();
+    assert!(!String::from_utf8_lossy(&answer).starts_with("HTTP/1.1 2"));
+    assert!(running.door.objects.lock().unwrap().is_empty());
+    // The sink is dropped with its request.
+    running.stop.send(()).unwrap();
+    timeout(PATIENCE, running.served).await.unwrap().unwrap().unwrap();
+    assert_eq!(*running.door.open_sinks.lock().unwrap(), 0);
+}
