@@ -1,1 +1,79 @@
-fn main() {}
+//! What one would otherwise have to remember.
+//!
+//! `cargo xtask test` passes every test: formatting, lints, the tests of all
+//! crates and of the real binaries, and the rehearsals. It is what the README
+//! names and what CI runs.
+
+use std::process::{Command, ExitCode};
+
+const HELP: &str = "USAGE: cargo xtask COMMAND
+
+  test             everything CI runs
+  test --quick     the same with few seeds
+  figures          the figures of the README, measured now
+  help             this";
+
+/// The build flags of `cargo chaos`, for building and testing its crate.
+const SIMULATED: &[&str] = &[
+    "--target-dir",
+    "target/sim",
+    "--config",
+    "build.rustflags=['--cfg','madsim']",
+    "--config",
+    "profile.release.debug-assertions=true",
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words[..] {
+        ["test"] => test("500"),
+        ["test", "--quick"] => test("20"),
+        ["figures"] => figures(),
+        ["help"] | [] => {
+            println!("{HELP}");
+            Ok(())
+        }
+        _ => Err(format!("unknown: {}\n\n{HELP}", words.join(" "))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn test(seeds: &str) -> Result<(), String> {
+    cargo("formatting", &["fmt", "--all", "--check"])?;
+    cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    cargo("tests", &["test", "--workspace"])?;
+    let build = [&["build", "--release", "--package", "sim"], SIMULATED].concat();
+    cargo("the simulator", &build)?;
+    cargo("what can be rehearsed", &["chaos", "list"])?;
+    cargo("a canary must be found", &["chaos", "sweep", "--scenario", "canary", "--seeds", "2"])?;
+    cargo("a calm cluster", &["chaos", "sweep", "--scenario", "calm", "--seeds", "4"])?;
+    cargo("the rehearsal", &["chaos", "sweep", "--seeds", seeds])
+}
+
+fn figures() -> Result<(), String> {
+    cargo("the binary", &["build", "--release", "--package", "drumline"])?;
+    cargo("figures", &["run", "--release", "--package", "drumline", "--example", "figures"])?;
+    for scenario in ["chaos", "large"] {
+        let sweep = ["chaos", "sweep", "--scenario", scenario, "--seeds", "4", "--jobs", "1", "--twice-every", "0"];
+        cargo(&format!("simulated over real time ({scenario})"), &sweep)?;
+    }
+    Ok(())
+}
+
+#[allow(clippy::disallowed_methods, reason = "a build tool runs on the builder's machine, outside the world")]
+fn cargo(what: &str, arguments: &[&str]) -> Result<(), String> {
+    println!("== {what}: cargo {}", arguments.join(" "));
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    match Command::new(cargo).args(arguments).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{what} failed ({status})")),
+        Err(error) => Err(format!("cargo could not be started: {error}")),
+    }
+}
