@@ -1,0 +1,250 @@
+//! The log relay: takes log ranges from agents, keeps them, hands them on.
+//!
+//! One append-only file for each job, in frames (see [`file`]). What must hold:
+//! a receipt is given only after the sync; the bytes of one stream lie in the
+//! file in order, without gap or repeat; a reader sees only synced frames. A
+//! cursor is a position in the job's file, so a reader resumes exactly.
+
+mod file;
+
+use file::JobLog;
+pub use file::LogFilter;
+use proto::v1::{AttemptRef, LogChunk, LogReceipt, LogShipment};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+use world::disk::Disk;
+use world::sync::{mpsc, oneshot};
+
+/// What the relay takes at most.
+pub mod limits {
+    /// Job files held open.
+    pub const OPEN_FILES: usize = 256;
+    /// Batches of shipments waiting for the writer; a further one waits.
+    pub const WAITING_BATCHES: usize = 256;
+    /// Batches that share one sync.
+    pub const GROUP_BATCHES_MAX: usize = 64;
+    /// Bytes of one frame's data.
+    pub const FRAME_BYTES_MAX: usize = 1 << 20;
+}
+
+/// Names a job's file.
+type JobKey = (String, u64);
+
+/// See the module.
+#[derive(Debug)]
+pub struct LogRelay {
+    shared: Arc<Shared>,
+    batches: mpsc::Sender<Batch>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    disk: Arc<dyn Disk>,
+    dir: String,
+    open: Mutex<OpenLogs>,
+}
+
+/// Open job files, least recently used first out.
+#[derive(Debug, Default)]
+struct OpenLogs {
+    jobs: BTreeMap<JobKey, (u64, Arc<JobLog>)>,
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Batch {
+    shipments: Vec<LogShipment>,
+    reply: oneshot::Sender<Vec<LogReceipt>>,
+}
+
+/// A page of a job's log.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LogPage {
+    /// What matched, in the order it arrived.
+    pub chunks: Vec<LogChunk>,
+    /// Where to go on.
+    pub cursor: u64,
+    /// Nothing durable lies after the cursor now.
+    pub at_end: bool,
+}
+
+impl LogRelay {
+    /// Opens the relay over the files below `dir`.
+    pub async fn open(disk: Arc<dyn Disk>, dir: &str) -> io::Result<Arc<Self>> {
+        let shared = Arc::new(Shared { disk, dir: dir.to_owned(), open: Mutex::default() });
+        let made = Arc::clone(&shared);
+        world::task::blocking(move || made.disk.create_dir_all(&made.dir)).await?;
+        let (batches, waiting) = mpsc::channel(limits::WAITING_BATCHES);
+        world::task::spawn(write_batches(Arc::clone(&shared), waiting));
+        Ok(Arc::new(Self { shared, batches }))
+    }
+
+    /// Appends what is new in the shipments; durable when it returns. A receipt
+    /// names the first offset not yet held: behind the shipment's end where it
+    /// was taken, before its start where bytes are missing between.
+    pub async fn append(&self, shipments: Vec<LogShipment>) -> Vec<LogReceipt> {
+        let (reply, receipts) = oneshot::channel();
+        if self.batches.send(Batch { shipments, reply }).await.is_err() {
+            return Vec::new();
+        }
+        receipts.await.unwrap_or_default()
+    }
+
+    /// Reads on from a cursor: about `limit_bytes` of matching data at most.
+    pub async fn read(
+        &self,
+        tenant: &str,
+        number: u64,
+        filter: LogFilter,
+        cursor: u64,
+        limit_bytes: usize,
+    ) -> io::Result<LogPage> {
+        let (shared, job) = (Arc::clone(&self.shared), (tenant.to_owned(), number));
+        world::task::blocking(move || match shared.job(&job, false)? {
+            Some(log) => log.read(&filter, cursor, limit_bytes),
+            None => Ok(LogPage { chunks: Vec::new(), cursor, at_end: true }),
+        })
+        .await
+    }
+
+    /// Waits until there is more after the cursor; may return without. Callers
+    /// add a deadline.
+    pub async fn changed(&self, tenant: &str, number: u64, cursor: u64) {
+        let (shared, job) = (Arc::clone(&self.shared), (tenant.to_owned(), number));
+        // Made here if it is not there yet, so that its first bytes wake us.
+        let log = world::task::blocking(move || shared.job(&job, true)).await;
+        if let Ok(Some(log)) = log {
+            log.grown(cursor).await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Bytes of the streams whose end marker has arrived.
+    pub async fn ended_bytes(&self, tenant: &str, number: u64) -> io::Result<u64> {
+        let (shared, job) = (Arc::clone(&self.shared), (tenant.to_owned(), number));
+        world::task::blocking(move || Ok(shared.job(&job, false)?.map_or(0, |log| log.ended_bytes()))).await
+    }
+}
+
+impl Shared {
+    fn path(&self, job: &JobKey) -> (String, String) {
+        let dir = format!("{}/{}", self.dir, job.0);
+        let path = format!("{dir}/{:016x}.log", job.1);
+        (dir, path)
+    }
+
+    /// The job's log, opened and recovered where needed; `None` where there is
+    /// none and none is to be made.
+    fn job(&self, job: &JobKey, make: bool) -> io::Result<Option<Arc<JobLog>>> {
+        let mut open = self.open.lock().expect("no holder of this lock panics");
+        open.clock += 1;
+        let now = open.clock;
+        if let Some((used, log)) = open.jobs.get_mut(job) {
+            *used = now;
+            return Ok(Some(Arc::clone(log)));
+        }
+        let (dir, path) = self.path(job);
+        let Some(log) = JobLog::open(&*self.disk, &dir, &path, make)? else { return Ok(None) };
+        let log = Arc::new(log);
+        if open.jobs.len() >= limits::OPEN_FILES {
+            // Only logs that nobody else holds: a second handle on a file in
+            // use would not see the first one's appends.
+            let idle = open.jobs.iter().filter(|(_, (_, log))| Arc::strong_count(log) == 1);
+            if let Some(oldest) = idle.min_by_key(|(_, (used, _))| *used).map(|(key, _)| key.clone()) {
+                open.jobs.remove(&oldest);
+            }
+        }
+        open.jobs.insert(job.clone(), (now, Arc::clone(&log)));
+        Ok(Some(log))
+    }
+
+    fn forget(&self, job: &JobKey) {
+        self.open.lock().expect("no holder of this lock panics").jobs.remove(job);
+    }
+}
+
+/// The one writer: gathers what waits, appends, syncs each touched file once,
+/// then answers.
+async fn write_batches(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Batch>) {
+    let mut batches = Vec::new();
+    while waiting.recv_many(&mut batches, limits::GROUP_BATCHES_MAX).await > 0 {
+        let (shared, work) = (Arc::clone(&shared), std::mem::take(&mut batches));
+        let answered = world::task::blocking(move || {
+            let receipts = write_group(&shared, work.iter().map(|batch| &batch.shipments[..]));
+            work.into_iter().map(|batch| batch.reply).zip(receipts).collect::<Vec<_>>()
+        })
+        .await;
+        for (reply, receipts) in answered {
+            // A caller that went away asks again.
+            let _ = reply.send(receipts);
+        }
+    }
+}
+
+fn write_group<'a>(
+    shared: &Shared,
+    batches: impl Iterator<Item = &'a [LogShipment]>,
+) -> Vec<Vec<LogReceipt>> {
+    let mut touched: BTreeMap<JobKey, Option<Arc<JobLog>>> = BTreeMap::new();
+    let mut answers: Vec<Vec<(JobKey, LogReceipt)>> = Vec::new();
+    for batch in batches {
+        let mut receipts = Vec::with_capacity(batch.len());
+        for shipment in batch {
+            let Some(attempt) = shipment.attempt.as_ref() else { continue };
+            let job = (attempt.tenant.clone(), attempt.job_number);
+            let log = touched
+                .entry(job.clone())
+                .or_insert_with(|| open_or_warn(shared, &job))
+                .clone();
+            let (offset, done) = match &log {
+                Some(log) => log.append(shipment).unwrap_or_else(|error| {
+                    tracing::warn!(tenant = job.0, job = job.1, %error, "a log could not be written");
+                    touched.insert(job.clone(), None);
+                    shared.forget(&job);
+                    (shipment.offset, false)
+                }),
+                // Nothing moved: the agent keeps its bytes and sends them again.
+                None => (shipment.offset, false),
+            };
+            receipts.push((job, receipt(attempt, shipment, offset, done)));
+        }
+        answers.push(receipts);
+    }
+    for (job, log) in &mut touched {
+        if let Some(held) = log
+            && let Err(error) = held.sync()
+        {
+            tracing::warn!(tenant = job.0, job = job.1, %error, "a log could not be synced");
+            // What was appended may be there or not: read it again from the disk.
+            shared.forget(job);
+            *log = None;
+        }
+    }
+    let synced = |job: &JobKey| touched.get(job).is_some_and(Option::is_some);
+    answers
+        .into_iter()
+        .map(|receipts| receipts.into_iter().filter(|(job, _)| synced(job)).map(|(_, receipt)| receipt).collect())
+        .collect()
+}
+
+fn open_or_warn(shared: &Shared, job: &JobKey) -> Option<Arc<JobLog>> {
+    match shared.job(job, true) {
+        Ok(log) => log,
+        Err(error) => {
+            tracing::warn!(tenant = job.0, job = job.1, %error, "a log could not be opened");
+            None
+        }
+    }
+}
+
+fn receipt(attempt: &AttemptRef, shipment: &LogShipment, offset: u64, done: bool) -> LogReceipt {
+    LogReceipt {
+        attempt: Some(attempt.clone()),
+        rank: shipment.rank,
+        stream: shipment.stream,
+        offset,
+        done,
+    }
+}

@@ -1,0 +1,313 @@
+//! The handle: what the gateway calls. Each call becomes an event for the core
+//! and waits, with a deadline, for the answer that follows its commit.
+
+use super::{ObjectIndex, limits, load, sessions};
+use crate::core::{Event, LoadedJob, NewJob, Reply};
+use proto::problem;
+use proto::v1::{
+    AgentFrame, AttemptRef, Hello, IdempotencyRow, JobRow, JobSpec, JobStateRow, Problem, RegisterReply,
+    RegisterRequest, ServerFrame, State, SubmitReply,
+};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use store::Store;
+use world::sync::{mpsc, oneshot};
+use world::time;
+
+/// The controller could not start; one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartError(pub String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+impl std::error::Error for StartError {}
+
+/// Makes the event of a call, given the ticket its reply will carry.
+pub(super) type MakeEvent = Box<dyn FnOnce(u64) -> Event + Send>;
+
+/// What reaches the loop.
+pub(super) enum Input {
+    Event(Event),
+    Call(MakeEvent, oneshot::Sender<Reply>),
+    /// A session opened: its Hello, and where its frames go.
+    Session(Hello, mpsc::Sender<ServerFrame>),
+    /// Is this attempt the current one?
+    Owns(AttemptRef, oneshot::Sender<bool>),
+}
+
+/// What others may read without asking the loop.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    nodes: Mutex<BTreeMap<String, NodeSeen>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct NodeSeen {
+    session: u64,
+    heard_wall_ms: u64,
+}
+
+impl View {
+    pub(super) fn heard(&self, node: &str, session: u64, wall_ms: u64) {
+        let mut nodes = self.nodes.lock().expect("no holder of this lock panics");
+        let seen = nodes.entry(node.to_owned()).or_default();
+        if session >= seen.session {
+            *seen = NodeSeen { session, heard_wall_ms: wall_ms };
+        }
+    }
+
+    fn get(&self, node: &str) -> NodeSeen {
+        self.nodes.lock().expect("no holder of this lock panics").get(node).copied().unwrap_or_default()
+    }
+}
+
+/// See the module.
+#[derive(Clone)]
+pub struct Handle {
+    inputs: mpsc::Sender<Input>,
+    store: Arc<dyn Store>,
+    objects: Arc<dyn ObjectIndex>,
+    view: Arc<View>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
+}
+
+impl Handle {
+    pub(super) fn new(
+        inputs: mpsc::Sender<Input>,
+        store: Arc<dyn Store>,
+        objects: Arc<dyn ObjectIndex>,
+        view: Arc<View>,
+    ) -> Self {
+        Self { inputs, store, objects, view }
+    }
+
+    /// Submits a validated, normalized spec; returns once the job is durable.
+    pub async fn submit(
+        &self,
+        tenant: &str,
+        by: &str,
+        spec: JobSpec,
+        key: &str,
+        dry_run: bool,
+    ) -> Result<SubmitReply, Problem> {
+        self.submit_later(tenant, by, spec, key, dry_run).await?.await
+    }
+
+    /// Queues a submission in call order; the inner future waits for its
+    /// durability.
+    ///
+    /// # Errors
+    /// Where the queue is closed or stays full past the deadline, or the rows
+    /// it needs cannot be read.
+    pub async fn submit_later(
+        &self,
+        tenant: &str,
+        by: &str,
+        spec: JobSpec,
+        key: &str,
+        dry_run: bool,
+    ) -> Result<impl Future<Output = Result<SubmitReply, Problem>> + Send + 'static, Problem> {
+        let known = if key.is_empty() { None } else { self.known_submission(tenant, key).await? };
+        let mut dependencies = Vec::with_capacity(spec.after.len());
+        for dependency in &spec.after {
+            let number = dependency.job_number;
+            let state = self.job_state(tenant, number).await?;
+            dependencies.push((number, state.map(|state| state.state()).filter(|state| load::ended(*state))));
+        }
+        let spec_digest = if key.is_empty() { String::new() } else { digest(&spec) };
+        let job = NewJob {
+            tenant: tenant.to_owned(),
+            spec,
+            key: key.to_owned(),
+            spec_digest,
+            by: by.to_owned(),
+            dry_run,
+            known,
+            dependencies,
+        };
+        let reply = self.call(Box::new(move |ticket| Event::Submit { ticket, job })).await?;
+        Ok(async move {
+            match answer(reply).await? {
+                Reply::Submitted(reply) => Ok(reply),
+                other => Err(unexpected(&other)),
+            }
+        })
+    }
+
+    /// Cancels a job. Acknowledged, it never runs again.
+    pub async fn cancel(&self, tenant: &str, number: u64, reason: &str) -> Result<State, Problem> {
+        let state = self.job_state(tenant, number).await?.ok_or_else(|| no_job(tenant, number))?;
+        let ended = Some(state.state()).filter(|state| load::ended(*state));
+        let (tenant, reason) = (tenant.to_owned(), reason.to_owned());
+        let make = move |ticket| Event::Cancel { ticket, tenant, number, reason, ended };
+        match self.ask(Box::new(make)).await? {
+            Reply::Cancelled(state) => Ok(state),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Tries the failed and cancelled tasks of an ended job again, or a step
+    /// and all after it. Returns how many tasks wait again.
+    pub async fn retry(&self, tenant: &str, number: u64, from_step: &str) -> Result<u64, Problem> {
+        let state = self.job_state(tenant, number).await?.ok_or_else(|| no_job(tenant, number))?;
+        let loaded = if load::ended(state.state()) {
+            Some(Box::new(self.load_job(tenant, number, state).await?))
+        } else {
+            None
+        };
+        let (tenant, from_step) = (tenant.to_owned(), from_step.to_owned());
+        let make = move |ticket| Event::Retry { ticket, tenant, number, from_step, loaded };
+        match self.ask(Box::new(make)).await? {
+            Reply::Retried(tasks) => Ok(tasks),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Makes or renews a node.
+    pub async fn register(&self, request: RegisterRequest) -> Result<RegisterReply, Problem> {
+        match self.ask(Box::new(move |ticket| Event::Register { ticket, request })).await? {
+            Reply::Registered(reply) => Ok(reply),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Opens an agent's session: where its further frames go, and what it is to
+    /// be told. Dropping the sender ends it; so does the end of the receiver.
+    pub async fn session(
+        &self,
+        hello: Hello,
+    ) -> Result<(mpsc::Sender<AgentFrame>, mpsc::Receiver<ServerFrame>), Problem> {
+        let (frames_out, frames) = sessions::queues();
+        let (inbound, heard) = mpsc::channel(limits::EVENTS_PER_TURN);
+        let (node, session) = (hello.node.clone(), hello.session);
+        self.enqueue(Input::Session(hello, frames_out)).await?;
+        world::task::spawn(sessions::listen(
+            node,
+            session,
+            heard,
+            self.inputs.clone(),
+            Arc::clone(&self.objects),
+        ));
+        Ok((inbound, frames))
+    }
+
+    /// Keeps new work from a node, or lets it come again.
+    pub async fn drain(&self, node: &str, drained: bool, reason: &str) -> Result<(), Problem> {
+        let (node, reason) = (node.to_owned(), reason.to_owned());
+        match self.ask(Box::new(move |ticket| Event::DrainNode { ticket, node, drained, reason })).await? {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// True for the newest session of a node.
+    #[must_use]
+    pub fn session_is_current(&self, node: &str, session: u64) -> bool {
+        self.view.get(node).session == session
+    }
+
+    /// When the node was last heard, milliseconds since 1970; 0: never.
+    #[must_use]
+    pub fn last_heard_ms(&self, node: &str) -> u64 {
+        self.view.get(node).heard_wall_ms
+    }
+
+    /// True while this attempt with this epoch is the one that may commit.
+    pub async fn owns(&self, attempt: &AttemptRef) -> bool {
+        let (reply, answer) = oneshot::channel();
+        if self.enqueue(Input::Owns(attempt.clone(), reply)).await.is_err() {
+            return false;
+        }
+        let deadline = time::ms(limits::CALL_DEADLINE_MS);
+        matches!(time::timeout(deadline, answer).await, Ok(Ok(true)))
+    }
+
+    async fn ask(&self, make: MakeEvent) -> Result<Reply, Problem> {
+        answer(self.call(make).await?).await
+    }
+
+    async fn call(&self, make: MakeEvent) -> Result<oneshot::Receiver<Reply>, Problem> {
+        let (reply, answer) = oneshot::channel();
+        self.enqueue(Input::Call(make, reply)).await?;
+        Ok(answer)
+    }
+
+    async fn enqueue(&self, input: Input) -> Result<(), Problem> {
+        let deadline = time::ms(limits::CALL_DEADLINE_MS);
+        match time::timeout(deadline, self.inputs.send(input)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(problem::unavailable("controller", "the controller has ended")),
+            Err(_) => Err(problem::unavailable("controller", "the controller's queue stayed full")),
+        }
+    }
+
+    async fn known_submission(&self, tenant: &str, key: &str) -> Result<Option<(u64, String)>, Problem> {
+        let row = self.store.get(proto::keys::idem(tenant, key)).await.map_err(unreadable)?;
+        row.map(|row| load::decode::<IdempotencyRow>(&row))
+            .transpose()
+            .map(|row| row.map(|row| (row.job_number, row.spec_digest)))
+            .map_err(unreadable)
+    }
+
+    async fn job_state(&self, tenant: &str, number: u64) -> Result<Option<JobStateRow>, Problem> {
+        let row = self.store.get(proto::keys::state(tenant, number)).await.map_err(unreadable)?;
+        row.map(|row| load::decode(&row)).transpose().map_err(unreadable)
+    }
+
+    async fn load_job(&self, tenant: &str, number: u64, state: JobStateRow) -> Result<LoadedJob, Problem> {
+        let store = &*self.store;
+        let row = store.get(proto::keys::job(tenant, number)).await.map_err(unreadable)?;
+        let job: JobRow = row
+            .map(|row| load::decode(&row))
+            .transpose()
+            .map_err(unreadable)?
+            .ok_or_else(|| no_job(tenant, number))?;
+        let blocks = load::blocks(store, tenant, number).await.map_err(unreadable)?;
+        let manifests = load::manifests(store, tenant, number).await.map_err(unreadable)?;
+        Ok(LoadedJob { job, state, blocks, manifests })
+    }
+}
+
+async fn answer(reply: oneshot::Receiver<Reply>) -> Result<Reply, Problem> {
+    match time::timeout(time::ms(limits::CALL_DEADLINE_MS), reply).await {
+        Ok(Ok(Reply::Refused(problem))) => Err(problem),
+        Ok(Ok(reply)) => Ok(reply),
+        // The controller abdicated with this call open.
+        Ok(Err(_)) => Err(indeterminate("the controller lost its store before it could answer")),
+        Err(_) => Err(indeterminate("no answer within the deadline")),
+    }
+}
+
+fn digest(spec: &JobSpec) -> String {
+    use prost::Message;
+    let hash = Sha256::digest(spec.encode_to_vec());
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// It may have happened: asking again with the same idempotency key is safe.
+fn indeterminate(reason: &str) -> Problem {
+    problem::unavailable("indeterminate", reason)
+}
+
+fn no_job(tenant: &str, number: u64) -> Problem {
+    problem::missing("job", proto::ids::JobId::new(tenant, number))
+}
+
+fn unreadable(error: impl fmt::Display) -> Problem {
+    problem::unavailable("store", error.to_string())
+}
+
+fn unexpected(reply: &Reply) -> Problem {
+    problem::internal(format!("the core answered with {reply:?}"))
+}

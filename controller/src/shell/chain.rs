@@ -1,0 +1,155 @@
+//! The chain of commits: merges transactions, fences them by the shard rows,
+//! sends them ahead, and hands back their effects in order.
+
+use super::limits;
+use crate::core::{Effect, Txn};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use prost::Message;
+use proto::v1::ShardRow;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use store::{Commit, CommitError, Expect, Guard, Key, LeaseId, Revision, Store, Write};
+
+type Outcome = Result<Revision, CommitError>;
+
+/// A commit on its way, with what is to be done once it is durable.
+struct InFlight {
+    /// `None`: there was nothing to write.
+    outcome: Option<Pin<Box<dyn Future<Output = Outcome> + Send>>>,
+    arrived: Option<Outcome>,
+    effects: Vec<Effect>,
+}
+
+/// See the module.
+pub(super) struct Chain {
+    store: Arc<dyn Store>,
+    lease: LeaseId,
+    shards: BTreeMap<u16, ShardRow>,
+    in_flight: VecDeque<InFlight>,
+}
+
+/// Transactions merged while they fit into one commit.
+#[derive(Default)]
+struct Merged {
+    writes: BTreeMap<Key, Option<Bytes>>,
+    bytes: usize,
+    shards: BTreeSet<u16>,
+    effects: Vec<Effect>,
+}
+
+impl Chain {
+    pub(super) fn new(store: Arc<dyn Store>, lease: LeaseId, shards: BTreeMap<u16, ShardRow>) -> Self {
+        Self { store, lease, shards, in_flight: VecDeque::new() }
+    }
+
+    /// No more commits should be sent before some have arrived.
+    pub(super) fn full(&self) -> bool {
+        self.in_flight.len() >= limits::COMMITS_IN_FLIGHT
+    }
+
+    pub(super) fn idle(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
+    /// Sends transactions off, in order, in as few commits as they fit into.
+    pub(super) fn push(&mut self, transactions: Vec<Txn>) {
+        let mut merged = Merged::default();
+        for txn in transactions {
+            if txn.writes.is_empty() && txn.effects.is_empty() {
+                continue;
+            }
+            let shards = shards_of(&txn);
+            if !merged.fits(&txn, &shards) {
+                self.send(std::mem::take(&mut merged));
+            }
+            merged.take(txn, shards);
+        }
+        self.send(merged);
+    }
+
+    fn send(&mut self, merged: Merged) {
+        if merged.writes.is_empty() {
+            if !merged.effects.is_empty() {
+                self.in_flight.push_back(InFlight {
+                    outcome: None,
+                    arrived: Some(Ok(0)),
+                    effects: merged.effects,
+                });
+            }
+            return;
+        }
+        let mut commit = Commit::default();
+        for shard in merged.shards {
+            let key = proto::keys::shard(shard);
+            let row = self.shards.get_mut(&shard).expect("all shards are taken before the first commit");
+            let before = row.encode_to_vec().into();
+            row.seq += 1;
+            let after = row.encode_to_vec().into();
+            commit.guards.push(Guard { key: key.clone(), expect: Expect::Value(before) });
+            commit.writes.push(Write { key, value: Some(after), lease: self.lease });
+        }
+        commit
+            .writes
+            .extend(merged.writes.into_iter().map(|(key, value)| Write { key, value, lease: 0 }));
+        let store = Arc::clone(&self.store);
+        let mut outcome: Pin<Box<dyn Future<Output = Outcome> + Send>> =
+            Box::pin(async move { store.commit(commit).await });
+        // The store promises order by first poll: poll before the next is made.
+        let arrived = outcome.as_mut().now_or_never();
+        let outcome = arrived.is_none().then_some(outcome);
+        self.in_flight.push_back(InFlight { outcome, arrived, effects: merged.effects });
+    }
+
+    /// Waits for the oldest commit; its effects may be performed then. Waits
+    /// for ever while none is in flight. Cancel-safe.
+    pub(super) async fn arrived(&mut self) -> Result<Vec<Effect>, CommitError> {
+        let Some(first) = self.in_flight.front_mut() else { return std::future::pending().await };
+        if let Some(outcome) = &mut first.outcome {
+            let outcome = outcome.await;
+            first.outcome = None;
+            first.arrived = Some(outcome);
+        }
+        let first = self.in_flight.pop_front().expect("seen above");
+        match first.arrived {
+            Some(Ok(_)) => Ok(first.effects),
+            Some(Err(error)) => Err(error),
+            None => Err(CommitError::Indeterminate("a commit without an outcome".into())),
+        }
+    }
+}
+
+impl Merged {
+    fn fits(&self, txn: &Txn, shards: &BTreeSet<u16>) -> bool {
+        let fences = self.shards.union(shards).count() * 2;
+        let writes = self.writes.len() + txn.writes.len();
+        self.writes.is_empty()
+            || (writes + fences <= store::limits::COMMIT_OPERATIONS_MAX
+                && self.bytes + size(txn) <= store::limits::COMMIT_BYTES_MAX - 64 * 1024)
+    }
+
+    fn take(&mut self, txn: Txn, shards: BTreeSet<u16>) {
+        self.bytes += size(&txn);
+        if !txn.writes.is_empty() {
+            self.shards.extend(shards);
+        }
+        // A later write of one row replaces the earlier: rows are written whole.
+        self.writes.extend(txn.writes);
+        self.effects.extend(txn.effects);
+    }
+}
+
+fn size(txn: &Txn) -> usize {
+    txn.writes.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Bytes::len) + 32).sum()
+}
+
+/// What belongs to no tenant (node rows) hangs on shard 0.
+fn shards_of(txn: &Txn) -> BTreeSet<u16> {
+    let mut shards: BTreeSet<u16> = txn.tenants.iter().map(|tenant| proto::ids::shard_of(tenant)).collect();
+    if shards.is_empty() && !txn.writes.is_empty() {
+        shards.insert(0);
+    }
+    shards
+}

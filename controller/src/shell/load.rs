@@ -1,0 +1,174 @@
+//! Taking the shards, and reading every row the core needs.
+
+use super::limits;
+use crate::core::{Core, Loaded};
+use prost::Message;
+use proto::keys::{self, Parsed};
+use proto::v1::{
+    BlockRow, GrantRow, JobRow, JobStateRow, LedgerRow, ManifestRow, NodeRow, ShardRow, State, TenantRow,
+};
+use std::collections::BTreeMap;
+use std::fmt;
+use store::{Commit, CommitError, Expect, Guard, Key, LeaseId, ReadError, Row, Store, Write};
+
+/// Why the shards could not be taken or the rows not be read.
+#[derive(Clone, Debug)]
+pub(super) enum LoadError {
+    Read(ReadError),
+    Commit(CommitError),
+    /// Another controller holds a shard.
+    Held(String),
+    /// A row that does not decode: damage, or a newer version's.
+    Row(String),
+}
+impl From<ReadError> for LoadError {
+    fn from(error: ReadError) -> Self {
+        Self::Read(error)
+    }
+}
+impl From<CommitError> for LoadError {
+    fn from(error: CommitError) -> Self {
+        Self::Commit(error)
+    }
+}
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read(error) => error.fmt(f),
+            Self::Commit(error) => error.fmt(f),
+            Self::Held(owner) => write!(f, "the jobs are another controller's ({owner}) until its lease ends"),
+            Self::Row(key) => write!(f, "row {key} does not decode: damaged, or written by a newer version"),
+        }
+    }
+}
+
+/// Takes all shards for `owner`. Rows of the owner's own lease are replaced;
+/// another's are respected until they vanish with its lease.
+pub(super) async fn take_shards(
+    store: &dyn Store,
+    lease: LeaseId,
+    owner: &str,
+) -> Result<BTreeMap<u16, ShardRow>, LoadError> {
+    let mut taken = BTreeMap::new();
+    let mut commit = Commit::default();
+    for shard in 0..proto::ids::SHARDS {
+        let key = keys::shard(shard);
+        if let Some(row) = store.get(key.clone()).await? {
+            let held: ShardRow = decode(&row)?;
+            return Err(LoadError::Held(held.owner));
+        }
+        let row = ShardRow { owner: owner.to_owned(), epoch: 1, seq: 0 };
+        commit.guards.push(Guard { key: key.clone(), expect: Expect::Absent });
+        commit.writes.push(Write { key, value: Some(row.encode_to_vec().into()), lease });
+        taken.insert(shard, row);
+    }
+    store.commit(commit).await?;
+    Ok(taken)
+}
+
+/// Feeds every row into a fresh core. Live jobs only, with their blocks and
+/// manifests.
+pub(super) async fn load(store: &dyn Store, core: &mut Core) -> Result<(), LoadError> {
+    for row in scan(store, keys::TENANTS).await? {
+        core.load(Loaded::Tenant(decode::<TenantRow>(&row)?));
+    }
+    for row in scan(store, keys::LEDGERS).await? {
+        let Some(Parsed::Ledger { tenant }) = keys::parse(&row.key) else { return Err(unreadable(&row)) };
+        core.load(Loaded::Ledger(tenant, decode::<LedgerRow>(&row)?));
+    }
+    for row in scan(store, keys::NODES).await? {
+        core.load(Loaded::Node(decode::<NodeRow>(&row)?));
+    }
+    // Only live jobs matter, and their states name them.
+    for row in scan(store, keys::STATES).await? {
+        let state: JobStateRow = decode(&row)?;
+        if !ended(state.state()) {
+            let Some(Parsed::State { tenant, number }) = keys::parse(&row.key) else {
+                return Err(unreadable(&row));
+            };
+            load_job(store, core, &tenant, number, state).await?;
+        }
+    }
+    for row in scan(store, keys::GRANTS).await? {
+        core.load(Loaded::Grant(decode::<GrantRow>(&row)?));
+    }
+    for (tenant, number) in core.ends_wanted() {
+        if let Some(row) = store.get(keys::state(&tenant, number)).await? {
+            let state = decode::<JobStateRow>(&row)?.state();
+            if ended(state) {
+                core.load(Loaded::End(tenant, number, state));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn load_job(
+    store: &dyn Store,
+    core: &mut Core,
+    tenant: &str,
+    number: u64,
+    state: JobStateRow,
+) -> Result<(), LoadError> {
+    let key = keys::job(tenant, number);
+    let row = store.get(key.clone()).await?;
+    let row = row.ok_or_else(|| LoadError::Row(String::from_utf8_lossy(&key).into_owned()))?;
+    core.load(Loaded::Job(decode::<JobRow>(&row)?, state));
+    for (step, block, row) in blocks(store, tenant, number).await? {
+        core.load(Loaded::Block { tenant: tenant.to_owned(), number, step, block, row });
+    }
+    for (step, row) in manifests(store, tenant, number).await? {
+        core.load(Loaded::Manifest { tenant: tenant.to_owned(), number, step, row });
+    }
+    Ok(())
+}
+
+/// All blocks of a job: step, block, row.
+pub(super) async fn blocks(
+    store: &dyn Store,
+    tenant: &str,
+    number: u64,
+) -> Result<Vec<(u32, u64, BlockRow)>, LoadError> {
+    let rows = scan(store, keys::blocks_of_job(tenant, number)).await?;
+    rows.iter()
+        .map(|row| {
+            let Some(Parsed::Block { step, block, .. }) = keys::parse(&row.key) else {
+                return Err(unreadable(row));
+            };
+            Ok((step, block, decode(row)?))
+        })
+        .collect()
+}
+
+/// All manifests of a job with their step.
+pub(super) async fn manifests(
+    store: &dyn Store,
+    tenant: &str,
+    number: u64,
+) -> Result<Vec<(u32, ManifestRow)>, LoadError> {
+    let rows = scan(store, keys::manifests_of_job(tenant, number)).await?;
+    rows.iter()
+        .map(|row| {
+            let Some(Parsed::Manifest { step, .. }) = keys::parse(&row.key) else {
+                return Err(unreadable(row));
+            };
+            Ok((step, decode(row)?))
+        })
+        .collect()
+}
+
+pub(super) fn decode<T: Message + Default>(row: &Row) -> Result<T, LoadError> {
+    T::decode(row.value.clone()).map_err(|_| unreadable(row))
+}
+
+fn unreadable(row: &Row) -> LoadError {
+    LoadError::Row(String::from_utf8_lossy(&row.key).into_owned())
+}
+
+pub(super) fn ended(state: State) -> bool {
+    matches!(state, State::Completed | State::Failed | State::Cancelled)
+}
+
+async fn scan(store: &dyn Store, prefix: impl AsRef<[u8]>) -> Result<Vec<Row>, LoadError> {
+    Ok(store::scan(store, prefix.as_ref(), limits::LOAD_PAGE).await?)
+}

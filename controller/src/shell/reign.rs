@@ -1,0 +1,368 @@
+//! One reign after another: from taking the shards to losing them.
+
+use super::calls::{Input, StartError, View};
+use super::chain::Chain;
+use super::sessions::Sessions;
+use super::{ControllerParts, limits, load};
+use crate::core::{Core, Effect, Event, Reply, Txn};
+use proto::v1::{Demand, DemandKey, DemandUpdate, GrantRow, TenantRow};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use store::{CommitError, LeaseId, Notice, ReadError, Watch};
+use world::clock::Now;
+use world::sync::{mpsc, oneshot};
+use world::time;
+
+/// Why a reign ended.
+enum Fall {
+    /// A commit failed, a watch broke, or the lease was lost: read all again.
+    Abdicated(String),
+    /// Every handle is gone: nobody is left to serve.
+    Unwanted,
+}
+
+/// Reigns until nobody is left to serve. `first` is told how the first taking
+/// of the shards went.
+pub(super) async fn reign_for_ever(
+    parts: ControllerParts,
+    mut inputs: mpsc::Receiver<Input>,
+    demand: mpsc::Sender<DemandUpdate>,
+    view: Arc<View>,
+    first: oneshot::Sender<Result<(), StartError>>,
+) {
+    let mut first = Some(first);
+    loop {
+        let begun = begin(&parts, &view).await;
+        match begun {
+            Ok(mut reign) => {
+                if let Some(first) = first.take() {
+                    // The starter may have given up waiting.
+                    let _ = first.send(Ok(()));
+                }
+                let fall = reign.run(&mut inputs, &demand).await;
+                let lease = reign.lease;
+                drop(reign);
+                match fall {
+                    Fall::Unwanted => return,
+                    Fall::Abdicated(why) => tracing::warn!(why, "the controller reads its rows again"),
+                }
+                // So that the next reign need not wait for the lease to end. If
+                // it cannot be revoked it ends by itself.
+                let _ = parts.store.revoke(lease).await;
+            }
+            Err(error) => {
+                let unreadable =
+                    matches!(error, load::LoadError::Row(_) | load::LoadError::Read(ReadError::Corrupt(_)));
+                if unreadable && let Some(first) = first.take() {
+                    let _ = first.send(Err(StartError(error.to_string())));
+                    return;
+                }
+                tracing::warn!(%error, "the controller could not take its shards yet");
+            }
+        }
+        if inputs.is_closed() && inputs.is_empty() {
+            return;
+        }
+        time::sleep(time::ms(limits::TAKE_OVER_PAUSE_MS)).await;
+    }
+}
+
+/// What lives from taking the shards to losing them.
+struct Reign {
+    clock: Arc<dyn world::NodeClock>,
+    core: Core,
+    chain: Chain,
+    lease: LeaseId,
+    lease_kept: world::task::JoinHandle<()>,
+    lease_lost: oneshot::Receiver<()>,
+    grants: Watch,
+    tenants: Watch,
+    sessions: Sessions,
+    view: Arc<View>,
+    tickets: BTreeMap<u64, oneshot::Sender<Reply>>,
+    next_ticket: u64,
+    told: DemandQueue,
+    inputs_closed: bool,
+}
+
+/// Demand not yet with the scheduler, merged by step.
+struct DemandQueue {
+    controller: String,
+    snapshot: bool,
+    /// False once the scheduler is gone: the server is going down.
+    listened: bool,
+    steps: BTreeMap<(String, u64, u32), Option<Demand>>,
+}
+
+async fn begin(parts: &ControllerParts, view: &Arc<View>) -> Result<Reign, load::LoadError> {
+    let owner = format!("{}#{:016x}", parts.name, world::rand::u64());
+    let store = &parts.store;
+    let lease = store.lease(&owner, limits::SHARD_LEASE_MS).await?;
+    let taken = match load::take_shards(&**store, lease, &owner).await {
+        Ok(taken) => taken,
+        Err(error) => {
+            let _ = store.revoke(lease).await;
+            return Err(error);
+        }
+    };
+    // Watches first, rows after: what changes in between comes twice, and the
+    // core takes it once.
+    let grants = store.watch(proto::keys::GRANTS.into()).await?;
+    let tenants = store.watch(proto::keys::TENANTS.into()).await?;
+    let mut core = Core::new(parts.config.clone(), Arc::clone(&parts.admission));
+    load::load(&**store, &mut core).await?;
+    let (lost, lease_lost) = oneshot::channel();
+    let lease_kept = world::task::spawn(keep_lease(Arc::clone(store), lease, lost));
+    let mut reign = Reign {
+        clock: Arc::clone(&parts.clock),
+        core,
+        chain: Chain::new(Arc::clone(store), lease, taken),
+        lease,
+        lease_kept,
+        lease_lost,
+        grants,
+        tenants,
+        sessions: Sessions::default(),
+        view: Arc::clone(view),
+        tickets: BTreeMap::new(),
+        next_ticket: 1,
+        told: DemandQueue { controller: owner, snapshot: true, listened: true, steps: BTreeMap::new() },
+        inputs_closed: false,
+    };
+    let now = reign.now();
+    let opening = reign.core.start(now);
+    reign.chain.push(vec![opening]);
+    Ok(reign)
+}
+
+async fn keep_lease(store: Arc<dyn store::Store>, lease: LeaseId, lost: oneshot::Sender<()>) {
+    let pause = time::ms(limits::SHARD_LEASE_MS / 3);
+    loop {
+        time::sleep(pause).await;
+        match time::timeout(pause, store.keep(lease)).await {
+            // A slow or absent store may answer the next time; a lease that
+            // did end fails the next commit's guard in any case.
+            Ok(Ok(())) | Ok(Err(CommitError::Indeterminate(_))) | Err(_) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the shards' lease is lost");
+                let _ = lost.send(());
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Reign {
+    fn drop(&mut self) {
+        self.lease_kept.abort();
+    }
+}
+
+/// What woke the loop.
+enum Wake {
+    Arrived(Result<Vec<Effect>, CommitError>),
+    Inputs(usize),
+    Grants(Option<Notice>),
+    Tenants(Option<Notice>),
+    Tick,
+    LeaseLost,
+    DemandRoom,
+}
+
+impl Reign {
+    fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    async fn run(&mut self, inputs: &mut mpsc::Receiver<Input>, demand: &mpsc::Sender<DemandUpdate>) -> Fall {
+        let mut taken = Vec::new();
+        loop {
+            if self.inputs_closed && self.chain.idle() {
+                return Fall::Unwanted;
+            }
+            self.told.flush(demand);
+            let wake = self.wait(inputs, demand, &mut taken).await;
+            let outcome = match wake {
+                Wake::Arrived(Ok(effects)) => {
+                    self.perform(effects);
+                    Ok(())
+                }
+                Wake::Arrived(Err(error)) => Err(error.to_string()),
+                Wake::Inputs(0) => {
+                    self.inputs_closed = true;
+                    Ok(())
+                }
+                Wake::Inputs(_) => {
+                    self.take(&mut taken);
+                    Ok(())
+                }
+                Wake::Grants(Some(Notice::Changed { changes, .. })) => self.grants_changed(changes),
+                Wake::Tenants(Some(Notice::Changed { changes, .. })) => self.tenants_changed(changes),
+                Wake::Grants(_) | Wake::Tenants(_) => Err("a watch on the store broke".into()),
+                Wake::Tick => {
+                    self.step(vec![Event::Tick]);
+                    Ok(())
+                }
+                Wake::LeaseLost => Err("the shards' lease is lost".into()),
+                Wake::DemandRoom => {
+                    self.told.listened &= !demand.is_closed();
+                    Ok(())
+                }
+            };
+            if let Err(why) = outcome {
+                return Fall::Abdicated(why);
+            }
+        }
+    }
+
+    /// The next thing to do. What is durable comes first, so that answers do
+    /// not wait behind new work.
+    async fn wait(
+        &mut self,
+        inputs: &mut mpsc::Receiver<Input>,
+        demand: &mpsc::Sender<DemandUpdate>,
+        taken: &mut Vec<Input>,
+    ) -> Wake {
+        let now_ms = self.clock.monotonic_ms();
+        let tick_in = self.core.next_wakeup_ms().map(|at| time::ms(at.saturating_sub(now_ms)));
+        let room = !self.chain.full();
+        let ticking = tick_in.is_some() && room;
+        let listening = room && !self.inputs_closed;
+        world::select! { biased;
+            _ = &mut self.lease_lost => Wake::LeaseLost,
+            arrived = self.chain.arrived() => Wake::Arrived(arrived),
+            notice = self.grants.notices.recv(), if room => Wake::Grants(notice),
+            notice = self.tenants.notices.recv(), if room => Wake::Tenants(notice),
+            () = time::sleep(tick_in.unwrap_or_default()), if ticking => Wake::Tick,
+            count = inputs.recv_many(taken, limits::EVENTS_PER_TURN), if listening => Wake::Inputs(count),
+            _ = demand.reserve(), if self.told.waiting() => Wake::DemandRoom,
+        }
+    }
+
+    /// Steps events in order; their rows go off in as few commits as they fit.
+    fn step(&mut self, events: Vec<Event>) {
+        let now = self.now();
+        let transactions: Vec<Txn> = events.into_iter().map(|event| self.core.step(now, event)).collect();
+        if cfg!(debug_assertions) {
+            self.core.check();
+        }
+        self.chain.push(transactions);
+    }
+
+    fn take(&mut self, taken: &mut Vec<Input>) {
+        let wall_ms = self.now().wall_ms;
+        let mut events = Vec::with_capacity(taken.len());
+        for input in taken.drain(..) {
+            match input {
+                Input::Event(event) => {
+                    self.note(&event, wall_ms);
+                    events.push(event);
+                }
+                Input::Call(make, reply) => {
+                    let ticket = self.next_ticket;
+                    self.next_ticket += 1;
+                    self.tickets.insert(ticket, reply);
+                    events.push(make(ticket));
+                }
+                Input::Session(hello, frames) => {
+                    self.view.heard(&hello.node, hello.session, wall_ms);
+                    self.sessions.open(&hello.node, hello.session, frames);
+                    events.push(Event::Hello { node: hello.node, session: hello.session, held: hello.held });
+                }
+                Input::Owns(attempt, reply) => {
+                    // The asker may have given up.
+                    let _ = reply.send(self.core.is_current(&attempt));
+                }
+            }
+        }
+        self.step(events);
+    }
+
+    fn note(&mut self, event: &Event, wall_ms: u64) {
+        match event {
+            Event::Heartbeat { node, session, .. } => self.view.heard(node, *session, wall_ms),
+            Event::SessionLost { node, session } => self.sessions.close(node, *session),
+            _ => {}
+        }
+    }
+
+    fn grants_changed(&mut self, changes: Vec<(store::Key, Option<bytes::Bytes>)>) -> Result<(), String> {
+        let events = rows::<GrantRow>(changes)?.into_iter().map(Event::Granted).collect();
+        self.step(events);
+        Ok(())
+    }
+
+    fn tenants_changed(&mut self, changes: Vec<(store::Key, Option<bytes::Bytes>)>) -> Result<(), String> {
+        let events = rows::<TenantRow>(changes)?.into_iter().map(Event::Tenant).collect();
+        self.step(events);
+        Ok(())
+    }
+
+    /// Only ever called with the effects of what is durable.
+    fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Reply { ticket, reply } => {
+                    if let Some(caller) = self.tickets.remove(&ticket) {
+                        // A caller that gave up learns nothing; the rows hold.
+                        let _ = caller.send(reply);
+                    }
+                }
+                Effect::Send { node, session, frame } => self.sessions.send(&node, session, frame),
+                Effect::Demand { changed, gone } => self.told.take(changed, gone),
+                Effect::Log { tenant, number, text } => tracing::info!(tenant, number, "{text}"),
+            }
+        }
+    }
+}
+
+/// The rows among changes; deletes are the controller's own.
+fn rows<T: prost::Message + Default>(
+    changes: Vec<(store::Key, Option<bytes::Bytes>)>,
+) -> Result<Vec<T>, String> {
+    changes
+        .into_iter()
+        .filter_map(|(key, value)| value.map(|value| (key, value)))
+        .map(|(key, value)| {
+            T::decode(value).map_err(|_| format!("row {} does not decode", String::from_utf8_lossy(&key)))
+        })
+        .collect()
+}
+
+impl DemandQueue {
+    fn take(&mut self, changed: Vec<Demand>, gone: Vec<DemandKey>) {
+        for demand in changed {
+            if let Some(key) = &demand.key {
+                let key = (key.tenant.clone(), key.job_number, key.step);
+                self.steps.insert(key, Some(demand));
+            }
+        }
+        for key in gone {
+            self.steps.insert((key.tenant, key.job_number, key.step), None);
+        }
+    }
+
+    fn waiting(&self) -> bool {
+        self.listened && (self.snapshot || !self.steps.is_empty())
+    }
+
+    /// Hands all to the scheduler where its queue has room.
+    fn flush(&mut self, demand: &mpsc::Sender<DemandUpdate>) {
+        if !self.waiting() {
+            return;
+        }
+        let Ok(room) = demand.try_reserve() else { return };
+        let mut update = DemandUpdate {
+            snapshot: std::mem::take(&mut self.snapshot),
+            controller: self.controller.clone(),
+            ..DemandUpdate::default()
+        };
+        for ((tenant, job_number, step), told) in std::mem::take(&mut self.steps) {
+            match told {
+                Some(demand) => update.changed.push(demand),
+                None => update.gone.push(DemandKey { tenant, job_number, step }),
+            }
+        }
+        room.send(update);
+    }
+}
