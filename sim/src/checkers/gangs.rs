@@ -1,0 +1,46 @@
+//! Invariant 4, first half: a gang is granted whole or not at all.
+
+use super::{Checker, Committed};
+use crate::mirror::Mirror;
+use crate::rows::{JobName, Row};
+use std::collections::BTreeSet;
+
+pub struct GangsWhole;
+
+impl Checker for GangsWhole {
+    fn name(&self) -> &'static str {
+        "gangs-whole"
+    }
+    fn invariant(&self) -> u8 {
+        4
+    }
+
+    fn after(&mut self, now: &Mirror, commit: &Committed) -> Result<(), String> {
+        for row in &commit.rows {
+            let Row::Grant { tenant, epoch, row: Some(grant) } = row else { continue };
+            let job = JobName { tenant: tenant.clone(), number: grant.job_number };
+            // The job may have ended since: then the grant is surplus and goes.
+            let Some(spec) = now.jobs.get(&job).and_then(|row| row.spec.as_ref()) else { continue };
+            let Some(step) = spec.steps.get(grant.step as usize) else {
+                return Err(format!("grant {epoch} names step {} that {job} does not have", grant.step));
+            };
+            let names: BTreeSet<&str> = grant.nodes.iter().map(|part| part.node.as_str()).collect();
+            if names.len() != grant.nodes.len() {
+                return Err(format!("grant {epoch} of {job} names a node twice"));
+            }
+            let (nodes, ranks) = (step.nodes.max(1), step.tasks_per_node.max(1));
+            let gang = nodes * ranks > 1;
+            if gang != grant.gang {
+                return Err(format!("grant {epoch} of {job}: gang is {}, the step says {gang}", grant.gang));
+            }
+            let whole = grant.nodes.len() == nodes as usize && grant.nodes.iter().all(|part| part.slots == ranks);
+            if gang && !whole {
+                return Err(format!(
+                    "gang {} of {job} wants {nodes} nodes with {ranks} each, was granted {:?}",
+                    step.name, grant.nodes
+                ));
+            }
+        }
+        Ok(())
+    }
+}

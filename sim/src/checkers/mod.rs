@@ -1,0 +1,80 @@
+//! The invariants of the design, one file each.
+//!
+//! Every durable commit is shown to every checker, before and after it is
+//! applied to the mirror; at the end of a run each sees the whole outcome. A
+//! checker answers with what broke, in words.
+
+mod acknowledged;
+mod artifacts;
+mod epochs;
+mod gangs;
+mod ledger;
+mod liveness;
+mod manifests;
+mod nodes;
+mod retries;
+mod transitions;
+
+use crate::history::History;
+use crate::mirror::Mirror;
+use crate::rows::Row;
+use world::sim::ProcessSpan;
+
+/// One durable commit.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    pub revision: u64,
+    pub rows: Vec<Row>,
+}
+
+/// All there is to see at the end of a run.
+pub struct Outcome<'a> {
+    pub mirror: &'a Mirror,
+    pub history: &'a History,
+    /// Every process that ever ran, in true time.
+    pub spans: &'a [ProcessSpan],
+    /// Whether every job ended within the bound after the last heal.
+    pub drained: Result<(), String>,
+    /// Digests that the object place really holds, by tenant: digest of the
+    /// bytes read, not of the name.
+    pub objects: &'a std::collections::BTreeSet<(String, String)>,
+    pub max_own_retries: u32,
+    pub max_platform_retries: u32,
+}
+
+/// Watches one invariant.
+pub trait Checker {
+    /// As `cargo chaos list` shows it.
+    fn name(&self) -> &'static str;
+    /// Its number in the design.
+    fn invariant(&self) -> u8;
+    /// Sees a commit; `before` has not yet taken it.
+    fn commit(&mut self, _before: &Mirror, _commit: &Committed) -> Result<(), String> {
+        Ok(())
+    }
+    /// Sees the state right after a commit.
+    fn after(&mut self, _now: &Mirror, _commit: &Committed) -> Result<(), String> {
+        Ok(())
+    }
+    /// Sees the end.
+    fn end(&mut self, _outcome: &Outcome<'_>) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// All checkers, fresh.
+#[must_use]
+pub fn all() -> Vec<Box<dyn Checker>> {
+    vec![
+        Box::new(acknowledged::Acknowledged),
+        Box::new(manifests::OneManifest::default()),
+        Box::new(nodes::NodesNotOverCommitted),
+        Box::new(ledger::LedgerConserved),
+        Box::new(gangs::GangsWhole),
+        Box::new(epochs::EpochsApart),
+        Box::new(artifacts::ArtifactsTrue),
+        Box::new(transitions::Transitions::default()),
+        Box::new(retries::RetriesBounded),
+        Box::new(liveness::EveryJobEnds),
+    ]
+}

@@ -1,0 +1,193 @@
+//! The clients of a run: each deed is done as a careful user's script does it,
+//! with an idempotency key and another try when no answer came.
+
+use crate::history::{Ack, History};
+use crate::rows::JobName;
+use crate::trace::Trace;
+use crate::workload::Deed;
+use prost::Message;
+use proto::v1::drumline_client::DrumlineClient;
+use proto::v1::{
+    CancelRequest, JobRequest, Problem, PutTenantRequest, Quota, RetryRequest, State, SubmitRequest, TenantRow,
+    WhenFull,
+};
+use std::sync::{Arc, Mutex};
+use world::grpc::Channel;
+use world::grpc::tonic::{Request, Status};
+use world::time;
+
+/// One call's deadline.
+const CALL_MS: u64 = 5_000;
+/// Between two tries.
+const AGAIN_MS: u64 = 700;
+/// Tries of one call: long enough for every fault to heal.
+const TRIES: u32 = 400;
+
+/// What every client needs.
+#[derive(Clone)]
+pub struct Door {
+    pub address: String,
+    pub token: Arc<Mutex<String>>,
+    pub history: Arc<Mutex<History>>,
+    pub trace: Trace,
+}
+
+/// How a call ended for good.
+enum Refusal {
+    Problem(Problem),
+    GaveUp,
+}
+
+/// Makes the tenants: `lab` has limits that its work runs into.
+pub async fn make_tenants(door: Door) {
+    let quota = Quota { millicores: Some(9_000), queued_tasks: Some(5_000), ..Quota::default() };
+    let tenant = TenantRow {
+        name: "lab".into(),
+        quota: Some(quota),
+        when_full: WhenFull::Queue.into(),
+        ..TenantRow::default()
+    };
+    let outcome = door
+        .call(async |client: &mut DrumlineClient<Channel>, door: &Door| {
+            let request = PutTenantRequest { tenant: Some(tenant.clone()) };
+            client.put_tenant(door.request(request)).await.map(|_| ())
+        })
+        .await;
+    if let Err(Refusal::Problem(problem)) = outcome {
+        door.trace.tell(&format!("the tenant was refused: {problem}"));
+    }
+}
+
+/// Does one deed to its end.
+pub async fn act(door: Door, deed: Deed) {
+    let spoken = format!("{} {}", deed.tenant, deed.key);
+    let Some(job) = submit(&door, &deed).await else { return };
+    if deed.again && submit(&door, &deed).await.as_ref() != Some(&job) {
+        door.trace.tell(&format!("{spoken}: said twice, and another answer"));
+    }
+    if let Some(after_ms) = deed.cancel_after_ms {
+        time::sleep(time::ms(after_ms)).await;
+        cancel(&door, &job).await;
+    } else if deed.retry {
+        retry_once_failed(&door, &job).await;
+    }
+}
+
+async fn submit(door: &Door, deed: &Deed) -> Option<JobName> {
+    let outcome = door
+        .call(async |client: &mut DrumlineClient<Channel>, door: &Door| {
+            let request = SubmitRequest {
+                tenant: deed.tenant.clone(),
+                spec: Some(deed.spec.clone()),
+                idempotency_key: deed.key.clone(),
+                dry_run: false,
+            };
+            Ok(client.submit(door.request(request)).await?.into_inner())
+        })
+        .await;
+    match outcome {
+        Ok(reply) => {
+            let job = JobName { tenant: reply.tenant, number: reply.number };
+            door.trace.line(&format!("ack submit {job} {}", deed.key));
+            let ack = Ack::Submitted { job: job.clone(), key: deed.key.clone() };
+            door.history.lock().expect("no holder panics").acks.push(ack);
+            Some(job)
+        }
+        Err(Refusal::Problem(problem)) => {
+            door.trace.line(&format!("refused {} {}", deed.key, problem.code));
+            let mut history = door.history.lock().expect("no holder panics");
+            *history.refused.entry(problem.code).or_default() += 1;
+            None
+        }
+        Err(Refusal::GaveUp) => None,
+    }
+}
+
+async fn cancel(door: &Door, job: &JobName) {
+    let outcome = door
+        .call(async |client: &mut DrumlineClient<Channel>, door: &Door| {
+            let request = CancelRequest { job: Some(name(job)), reason: "changed my mind".into() };
+            Ok(client.cancel(door.request(request)).await?.into_inner().state())
+        })
+        .await;
+    if let Ok(state) = outcome {
+        door.trace.line(&format!("ack cancel {job} {state:?}"));
+        door.history.lock().expect("no holder panics").acks.push(Ack::Cancelled { job: job.clone() });
+    }
+}
+
+/// Looks at the job now and then until it ends; where it failed, retries once.
+async fn retry_once_failed(door: &Door, job: &JobName) {
+    for _ in 0..60 {
+        time::sleep(time::ms(3_000)).await;
+        let seen = door
+            .call(async |client: &mut DrumlineClient<Channel>, door: &Door| {
+                let view = client.get_job(door.request(name(job))).await?.into_inner();
+                Ok(view.state.map_or(State::Unspecified, |state| state.state()))
+            })
+            .await;
+        match seen {
+            Ok(State::Failed) => {
+                let retried = door
+                    .call(async |client: &mut DrumlineClient<Channel>, door: &Door| {
+                        let request = RetryRequest { job: Some(name(job)), from_step: String::new() };
+                        Ok(client.retry(door.request(request)).await?.into_inner().tasks)
+                    })
+                    .await;
+                if let Ok(tasks) = retried {
+                    door.trace.line(&format!("ack retry {job} {tasks}"));
+                }
+                return;
+            }
+            Ok(State::Completed | State::Cancelled) | Err(Refusal::GaveUp) => return,
+            Ok(_) | Err(Refusal::Problem(_)) => {}
+        }
+    }
+}
+
+fn name(job: &JobName) -> JobRequest {
+    JobRequest { tenant: job.tenant.clone(), number: job.number }
+}
+
+impl Door {
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let token = self.token.lock().expect("no holder panics").clone();
+        let bearer = format!("Bearer {token}").parse().expect("a token is plain text");
+        request.metadata_mut().insert("authorization", bearer);
+        request
+    }
+
+    /// Tries until there is an answer.
+    async fn call<T>(
+        &self,
+        mut one: impl AsyncFnMut(&mut DrumlineClient<Channel>, &Self) -> Result<T, Status>,
+    ) -> Result<T, Refusal> {
+        for _ in 0..TRIES {
+            let deadline = time::ms(CALL_MS);
+            let tried = time::timeout(deadline, async {
+                let channel = world::grpc::connect(&self.address, deadline).await.ok()?;
+                let mut client = DrumlineClient::new(channel);
+                Some(one(&mut client, self).await)
+            })
+            .await;
+            match tried {
+                Ok(Some(Ok(answer))) => return Ok(answer),
+                Ok(Some(Err(status))) => {
+                    // What says why in a Problem is an answer, unless it says
+                    // that now is a bad time.
+                    let problem = Problem::decode(status.details()).ok().filter(|problem| !problem.code.is_empty());
+                    match problem {
+                        Some(problem) if !problem.code.starts_with("unavailable.") => {
+                            return Err(Refusal::Problem(problem));
+                        }
+                        _ => {}
+                    }
+                }
+                Ok(None) | Err(_) => {}
+            }
+            time::sleep(time::ms(AGAIN_MS)).await;
+        }
+        Err(Refusal::GaveUp)
+    }
+}

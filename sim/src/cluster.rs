@@ -1,0 +1,203 @@
+//! A whole Drumline in the universe: one server, some agents, each on a machine
+//! of its own with a hostile disk and a clock that may be wrong.
+
+use crate::trace::Trace;
+use crate::witness::{self, SharedWitness};
+use agent::{AgentConfig, AgentParts};
+use gateway::server::{ServerConfig, ServerParts};
+use proto::v1::Resources;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use world::sim::universe::{self, NodeId};
+use world::sim::{ClockHandle, HostileDisk, SimObjects, SimProcesses, SimTransfer, SkewedClock};
+use world::time;
+
+/// Where the server listens, on its machine.
+const PORT: u16 = 7070;
+/// The date at which every simulation begins.
+const DAWN_MS: u64 = 1_767_225_600_000;
+
+/// One machine.
+pub struct Machine {
+    pub name: String,
+    pub host: String,
+    pub node: NodeId,
+    pub disk: Arc<HostileDisk>,
+    pub clock: ClockHandle,
+    /// Only agents have tasks.
+    pub processes: Option<Arc<SimProcesses>>,
+}
+
+/// See the module.
+pub struct Cluster {
+    pub server: Machine,
+    pub agents: Vec<Machine>,
+    pub clients: NodeId,
+    pub address: String,
+    /// The admin token, known once the server has started.
+    pub token: Arc<Mutex<String>>,
+    pub cuts: Cuts,
+}
+
+/// Links cut on purpose, for the parts of the world that madsim's network does
+/// not carry (transfers).
+#[derive(Clone, Debug, Default)]
+pub struct Cuts {
+    links: Arc<Mutex<BTreeSet<(String, String)>>>,
+}
+
+impl Cuts {
+    pub fn cut(&self, from: &str, to: &str) {
+        self.links.lock().expect("no holder panics").insert((from.into(), to.into()));
+    }
+    pub fn heal(&self, from: &str, to: &str) {
+        self.links.lock().expect("no holder panics").remove(&(from.into(), to.into()));
+    }
+    fn passes(&self, from: &str, to: &str) -> bool {
+        let links = self.links.lock().expect("no holder panics");
+        // A transfer needs both directions.
+        !links.contains(&(from.into(), to.into())) && !links.contains(&(to.into(), from.into()))
+    }
+}
+
+fn host(index: usize) -> Ipv4Addr {
+    let index = u32::try_from(index).expect("a cluster is smaller");
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 1, 0)) + index + 1)
+}
+
+impl Cluster {
+    /// Builds and starts everything; returns once the server and all agents
+    /// have been started (agents may still be connecting).
+    pub async fn start(seed: u64, agents: usize, witness: SharedWitness, trace: &Trace) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed ^ 0x636c_7573_7465_72);
+        let objects = SimObjects::new();
+        let cuts = Cuts::default();
+        let passes = cuts.clone();
+        objects.set_reachable(move |from, to| passes.passes(from, to));
+        let token = Arc::new(Mutex::new(String::new()));
+        let server = start_server(&mut rng, Arc::clone(&objects), Arc::clone(&token), witness, trace.clone());
+        let clients = universe::create_node("clients", IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), || async {});
+        let address = format!("{}:{PORT}", server.host);
+        while token.lock().expect("no holder panics").is_empty() {
+            time::sleep(time::ms(20)).await;
+        }
+        let agents = (0..agents)
+            .map(|index| start_agent(index, &mut rng, &address, Arc::clone(&token), &objects, trace.clone()))
+            .collect();
+        Self { server, agents, clients, address, token, cuts }
+    }
+
+    /// Machine 0 is the server.
+    pub fn machine(&self, index: usize) -> &Machine {
+        if index == 0 { &self.server } else { &self.agents[index - 1] }
+    }
+}
+
+fn start_server(
+    rng: &mut SmallRng,
+    objects: Arc<SimObjects>,
+    token: Arc<Mutex<String>>,
+    witness: SharedWitness,
+    trace: Trace,
+) -> Machine {
+    let host_ip = Ipv4Addr::new(10, 0, 0, 1);
+    let disk = Arc::new(HostileDisk::new(rng.random()));
+    let (clock, clock_handle) = SkewedClock::pair(DAWN_MS);
+    let held = Arc::clone(&disk);
+    let seed: u64 = rng.random();
+    let init = move || {
+        let parts = ServerParts {
+            disk: held.handle(),
+            clock: Arc::clone(&clock) as Arc<dyn world::NodeClock>,
+            listen: SocketAddr::from((host_ip, PORT)),
+            config: server_config(seed, &objects, host_ip),
+        };
+        serve(parts, Arc::clone(&token), Arc::clone(&witness), trace.clone())
+    };
+    let node = universe::create_node("server", IpAddr::V4(host_ip), init);
+    Machine { name: "server".into(), host: host_ip.to_string(), node, disk, clock: clock_handle, processes: None }
+}
+
+fn server_config(seed: u64, objects: &Arc<SimObjects>, host: Ipv4Addr) -> ServerConfig {
+    let mut config = ServerConfig::default();
+    config.network = world::grpc::Network::simulated(Arc::clone(objects), &host.to_string());
+    config.seed = Some(seed);
+    config
+}
+
+/// One incarnation of the server.
+async fn serve(parts: ServerParts, token: Arc<Mutex<String>>, witness: SharedWitness, trace: Trace) {
+    match gateway::server::start(parts).await {
+        Ok(running) => {
+            trace.line("server started");
+            token.lock().expect("no holder panics").clone_from(&running.token);
+            witness::watch(witness, running.store()).await;
+            trace.tell("the server's store ended");
+            std::future::pending::<()>().await;
+        }
+        Err(error) => {
+            // No fault of a plan may leave a server that cannot start again.
+            witness.lock().expect("no holder panics").fail(1, format!("the server did not start: {error}"));
+        }
+    }
+}
+
+fn start_agent(
+    index: usize,
+    rng: &mut SmallRng,
+    server: &str,
+    token: Arc<Mutex<String>>,
+    objects: &Arc<SimObjects>,
+    trace: Trace,
+) -> Machine {
+    let ip = host(index);
+    let name = format!("node-{index}");
+    let disk = Arc::new(HostileDisk::new(rng.random()));
+    let (clock, clock_handle) = SkewedClock::pair(DAWN_MS);
+    let transfer = SimTransfer::new(Arc::clone(objects), &ip.to_string(), rng.random());
+    let processes =
+        Arc::new(SimProcesses::new(&name, Arc::clone(&disk), Arc::clone(&clock) as Arc<dyn world::NodeClock>, rng.random()));
+    let capacity = Resources { millicores: 4000, memory_bytes: 8 << 30, gpus: 1 };
+    let config = AgentConfig { address: ip.to_string(), ..AgentConfig::new(server, "", &name, capacity) };
+    let (held, tasks) = (Arc::clone(&disk), Arc::clone(&processes));
+    let init = move || {
+        let mut config = config.clone();
+        config.token.clone_from(&token.lock().expect("no holder panics"));
+        let parts = AgentParts {
+            config,
+            disk: held.handle(),
+            processes: tasks.agent_handle(),
+            clock: Arc::clone(&clock) as Arc<dyn world::NodeClock>,
+            transfer: Arc::clone(&transfer) as Arc<dyn world::Transfer>,
+        };
+        run_agent(parts, trace.clone())
+    };
+    let node = universe::create_node(&name, IpAddr::V4(ip), init);
+    Machine { name, host: ip.to_string(), node, disk, clock: clock_handle, processes: Some(processes) }
+}
+
+/// One incarnation of an agent; whoever runs it on a real machine starts it
+/// again when it could not reach its server.
+async fn run_agent(parts: AgentParts, trace: Trace) {
+    loop {
+        let again = AgentParts {
+            config: parts.config.clone(),
+            disk: Arc::clone(&parts.disk),
+            processes: Arc::clone(&parts.processes),
+            clock: Arc::clone(&parts.clock),
+            transfer: Arc::clone(&parts.transfer),
+        };
+        match agent::start(again).await {
+            Ok(handle) => {
+                trace.line(&format!("agent {} started", parts.config.node));
+                let end = handle.wait().await;
+                trace.tell(&format!("agent {} ended: {end:?}", parts.config.node));
+            }
+            Err(error) => trace.line(&format!("agent {} did not start: {error}", parts.config.node)),
+        }
+        time::sleep(time::ms(1_000)).await;
+    }
+}

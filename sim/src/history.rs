@@ -1,0 +1,18 @@
+//! What the clients of a run were told: the acknowledgements that must hold.
+
+use crate::rows::JobName;
+
+/// One acknowledgement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ack {
+    Submitted { job: JobName, key: String },
+    Cancelled { job: JobName },
+}
+
+/// Everything clients were told, in order.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    pub acks: Vec<Ack>,
+    /// Submissions refused at the door, by code.
+    pub refused: std::collections::BTreeMap<String, u64>,
+}

@@ -1,0 +1,60 @@
+//! What the store durably holds, as the witness saw it commit by commit.
+
+use crate::rows::{JobName, Row};
+use proto::v1::{BlockRow, GrantRow, IdempotencyRow, JobRow, JobStateRow, LedgerRow, ManifestRow, NodeRow, TenantRow};
+use std::collections::BTreeMap;
+
+/// Names a manifest: job, step, task, rank.
+pub type ManifestName = (JobName, u32, u64, u32);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Mirror {
+    pub tenants: BTreeMap<String, TenantRow>,
+    pub jobs: BTreeMap<JobName, JobRow>,
+    pub states: BTreeMap<JobName, JobStateRow>,
+    pub blocks: BTreeMap<(JobName, u32, u64), BlockRow>,
+    pub grants: BTreeMap<(String, u64), GrantRow>,
+    pub ledgers: BTreeMap<String, LedgerRow>,
+    pub idempotency: BTreeMap<(String, String), IdempotencyRow>,
+    pub manifests: BTreeMap<ManifestName, ManifestRow>,
+    pub nodes: BTreeMap<String, NodeRow>,
+    /// The next event number due, by tenant.
+    pub next_event: BTreeMap<String, u64>,
+}
+
+fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
+    match value {
+        Some(value) => {
+            map.insert(key, value);
+        }
+        None => {
+            map.remove(&key);
+        }
+    }
+}
+
+impl Mirror {
+    /// Takes one row's change.
+    pub fn apply(&mut self, row: Row) {
+        match row {
+            Row::Tenant(name, row) => set(&mut self.tenants, name, row),
+            Row::Job(job, row) => set(&mut self.jobs, job, row),
+            Row::State(job, row) => set(&mut self.states, job, row),
+            Row::Block { job, step, block, row } => set(&mut self.blocks, (job, step, block), row),
+            Row::Grant { tenant, epoch, row } => set(&mut self.grants, (tenant, epoch), row),
+            Row::Ledger(tenant, row) => set(&mut self.ledgers, tenant, row),
+            Row::Idempotency { tenant, key, row } => set(&mut self.idempotency, (tenant, key), row),
+            Row::Manifest { job, step, task, rank, row } => {
+                set(&mut self.manifests, (job, step, task, rank), row);
+            }
+            Row::Node(name, row) => set(&mut self.nodes, name, row),
+            Row::Events { tenant, first_seq, row } => {
+                if let Some(row) = row {
+                    self.next_event.insert(tenant, first_seq + row.events.len() as u64);
+                }
+            }
+            Row::Other => {}
+        }
+    }
+}

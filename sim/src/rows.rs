@@ -1,0 +1,97 @@
+//! What a stored row is, read from its key and bytes.
+//!
+//! The checkers read rows by the documented key layout, not through the code
+//! that wrote them, so that a slip there is seen here.
+
+use bytes::Bytes;
+use prost::Message;
+use proto::v1::{
+    BlockRow, EventBatchRow, GrantRow, IdempotencyRow, JobRow, JobStateRow, LedgerRow, ManifestRow, NodeRow,
+    TenantRow,
+};
+
+/// Names a job.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct JobName {
+    pub tenant: String,
+    pub number: u64,
+}
+
+impl std::fmt::Display for JobName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.tenant, self.number)
+    }
+}
+
+/// One row, decoded; `None` where it was deleted.
+#[derive(Clone, Debug)]
+pub enum Row {
+    Tenant(String, Option<TenantRow>),
+    Job(JobName, Option<JobRow>),
+    State(JobName, Option<JobStateRow>),
+    Block { job: JobName, step: u32, block: u64, row: Option<BlockRow> },
+    Grant { tenant: String, epoch: u64, row: Option<GrantRow> },
+    Events { tenant: String, first_seq: u64, row: Option<EventBatchRow> },
+    Ledger(String, Option<LedgerRow>),
+    Idempotency { tenant: String, key: String, row: Option<IdempotencyRow> },
+    Manifest { job: JobName, step: u32, task: u64, rank: u32, row: Option<ManifestRow> },
+    Node(String, Option<NodeRow>),
+    /// Rows no invariant speaks of.
+    Other,
+}
+
+fn message<T: Message + Default>(value: Option<&Bytes>) -> Result<Option<T>, String> {
+    value.map(|value| T::decode(value.clone()).map_err(|error| error.to_string())).transpose()
+}
+
+fn hex(text: &str) -> Result<u64, String> {
+    u64::from_str_radix(text, 16).map_err(|_| format!("`{text}` is not a number in hexadecimal"))
+}
+
+/// Decodes a row.
+///
+/// # Errors
+/// Where the key is of a known family but malformed, or the bytes do not decode.
+pub fn decode(key: &[u8], value: Option<&Bytes>) -> Result<Row, String> {
+    let text = std::str::from_utf8(key).map_err(|_| format!("key {key:?} is not text"))?;
+    let parts: Vec<&str> = text.split('/').collect();
+    let job = |tenant: &str, number: &str| -> Result<JobName, String> {
+        Ok(JobName { tenant: tenant.to_owned(), number: hex(number)? })
+    };
+    Ok(match parts[..] {
+        ["tenant", name] => Row::Tenant(name.into(), message(value)?),
+        ["job", tenant, number] => Row::Job(job(tenant, number)?, message(value)?),
+        ["state", tenant, number] => Row::State(job(tenant, number)?, message(value)?),
+        ["block", tenant, number, step, block] => Row::Block {
+            job: job(tenant, number)?,
+            step: small(step)?,
+            block: hex(block)?,
+            row: message(value)?,
+        },
+        ["grant", tenant, epoch] => {
+            Row::Grant { tenant: tenant.into(), epoch: hex(epoch)?, row: message(value)? }
+        }
+        ["event", tenant, seq] => {
+            Row::Events { tenant: tenant.into(), first_seq: hex(seq)?, row: message(value)? }
+        }
+        ["ledger", tenant] => Row::Ledger(tenant.into(), message(value)?),
+        ["idem", tenant, ..] => Row::Idempotency {
+            tenant: tenant.into(),
+            key: parts[2..].join("/"),
+            row: message(value)?,
+        },
+        ["manifest", tenant, number, step, task, rank] => Row::Manifest {
+            job: job(tenant, number)?,
+            step: small(step)?,
+            task: hex(task)?,
+            rank: small(rank)?,
+            row: message(value)?,
+        },
+        ["node", name] => Row::Node(name.into(), message(value)?),
+        _ => Row::Other,
+    })
+}
+
+fn small(text: &str) -> Result<u32, String> {
+    u32::try_from(hex(text)?).map_err(|_| format!("`{text}` is too large"))
+}

@@ -1,0 +1,259 @@
+//! One run: a cluster, a workload, a plan of faults, the checkers, a verdict.
+
+use crate::checkers::{self, Outcome};
+use crate::clients::{self, Door};
+use crate::cluster::Cluster;
+use crate::faults::{self, Fired};
+use crate::history::History;
+use crate::injector::Injector;
+use crate::scenario::{self, Scenario};
+use crate::trace::Trace;
+use crate::witness::{SharedWitness, Witness};
+use crate::workload;
+use clap::Args;
+use proto::v1::State;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use world::disk::Disk;
+use world::sim::universe;
+use world::time;
+
+/// Arguments of the subcommand.
+#[derive(Args)]
+pub struct RunArguments {
+    /// Decides everything
+    #[arg(long)]
+    seed: u64,
+    /// See `cargo chaos list`
+    #[arg(long, default_value = "chaos")]
+    scenario: String,
+    /// Only the verdict
+    #[arg(long)]
+    quiet: bool,
+    /// Print every line of the trace (for comparing two runs)
+    #[arg(long)]
+    trace: bool,
+}
+
+/// The most a task may be retried where its step does not say.
+const OWN_RETRIES: u32 = 3;
+const PLATFORM_RETRIES: u32 = 3;
+/// A run longer than this (in virtual time) is stuck.
+const RUN_LIMIT: Duration = Duration::from_secs(6 * 3600);
+
+struct Ended {
+    broken: Option<(u8, String)>,
+    simulated: Duration,
+    fired: Fired,
+    jobs: usize,
+    states: String,
+    refused: String,
+}
+
+pub fn command(arguments: &RunArguments) -> ExitCode {
+    let Some(scenario) = scenario::named(&arguments.scenario) else {
+        eprintln!("error: scenario = {}: there is none of that name; see `cargo chaos list`", arguments.scenario);
+        return ExitCode::from(2);
+    };
+    init_tracing();
+    let trace = Trace::new(arguments.trace);
+    let begun = real_now();
+    let ended = match universe::run(arguments.seed, RUN_LIMIT, one(arguments.seed, scenario, trace.clone())) {
+        Ok(ended) => ended,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let wall = begun.elapsed();
+    for line in trace.lines() {
+        println!("{line}");
+    }
+    if !arguments.quiet {
+        for line in trace.story() {
+            println!("{line}");
+        }
+        println!("jobs: {}", ended.states);
+        if !ended.refused.is_empty() {
+            println!("refused: {}", ended.refused);
+        }
+    }
+    let fired: Vec<String> = ended.fired.0.iter().map(|(kind, count)| format!("{kind}={count}")).collect();
+    println!("fired {}", fired.join(" "));
+    if let Some((invariant, what)) = &ended.broken {
+        println!("BROKEN invariant {invariant}: {what}");
+        println!("reproduce: cargo chaos run --seed {} --scenario {}", arguments.seed, scenario.name);
+    }
+    println!(
+        "seed={} verdict={} trace={} sim_s={:.1} wall_s={:.2} faults={} jobs={}",
+        arguments.seed,
+        if ended.broken.is_none() { "ok" } else { "broken" },
+        trace.hash().0,
+        ended.simulated.as_secs_f64(),
+        wall.as_secs_f64(),
+        ended.fired.total(),
+        ended.jobs,
+    );
+    ExitCode::from(u8::from(ended.broken.is_some()))
+}
+
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "how long a run really took")]
+fn real_now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+/// `RUST_LOG` shows what the parts of the cluster say, on standard error.
+fn init_tracing() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    let Ok(filter) = filter else { return };
+    tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(std::io::stderr).init();
+}
+
+async fn one(seed: u64, scenario: Scenario, trace: Trace) -> Ended {
+    let witness: SharedWitness = Arc::new(Mutex::new(Witness::new(checkers::all(), trace.clone())));
+    let cluster = Cluster::start(seed, scenario.agents, Arc::clone(&witness), &trace).await;
+    let history = Arc::new(Mutex::new(History::default()));
+    let door = Door {
+        address: cluster.address.clone(),
+        token: Arc::clone(&cluster.token),
+        history: Arc::clone(&history),
+        trace: trace.clone(),
+    };
+    let made = universe::spawn_on(cluster.clients, clients::make_tenants(door.clone()));
+    // A panic of a client task ends the whole run, so there is nothing to read.
+    let _ = made.await;
+    let deeds = workload::draw(seed, scenario.load(), &["default", "lab"]);
+    let jobs = deeds.len();
+    let mut acting = Vec::with_capacity(jobs);
+    for deed in deeds {
+        let door = door.clone();
+        acting.push(universe::spawn_on(cluster.clients, async move {
+            let now = u64::try_from(universe::elapsed().as_millis()).expect("a run is shorter");
+            time::sleep(time::ms(deed.at_ms.saturating_sub(now))).await;
+            clients::act(door, deed).await;
+        }));
+    }
+    let until_ms = scenario.load().over_ms;
+    let plan = if scenario.faults { faults::draw(seed, scenario.agents, until_ms) } else { Vec::new() };
+    let mut injector = Injector::new(&cluster, &trace, seed);
+    injector.run(&plan).await;
+    let fired = std::mem::take(&mut injector.fired);
+    if scenario.canary {
+        break_on_purpose(&witness);
+    }
+    for acting in acting {
+        // As above.
+        let _ = acting.await;
+    }
+    let drained = drain(&witness, &history, scenario.drain).await;
+    trace.tell("the end");
+    judge(&cluster, &witness, &history.lock().expect("no holder panics").clone(), drained);
+    let witness = witness.lock().expect("no holder panics");
+    let history = history.lock().expect("no holder panics");
+    Ended {
+        broken: witness.broken.clone(),
+        simulated: universe::elapsed(),
+        fired,
+        jobs,
+        states: summary(witness.mirror.states.values().map(|state| format!("{:?}", state.state()))),
+        refused: history.refused.iter().map(|(code, count)| format!("{code}={count} ")).collect(),
+    }
+}
+
+/// The canary: the witness is told that a job's row is gone.
+fn break_on_purpose(witness: &SharedWitness) {
+    let mut witness = witness.lock().expect("no holder panics");
+    let first = witness.mirror.jobs.keys().next().cloned();
+    if let Some(job) = first {
+        witness.mirror.jobs.remove(&job);
+    }
+}
+
+/// Waits until every job has ended, nothing is held, or the bound has passed.
+async fn drain(
+    witness: &SharedWitness,
+    history: &Arc<Mutex<History>>,
+    bound: Duration,
+) -> Result<(), String> {
+    let begun = universe::elapsed();
+    loop {
+        let waiting = {
+            let witness = witness.lock().expect("no holder panics");
+            if witness.broken.is_some() {
+                return Ok(());
+            }
+            let live = witness.mirror.states.iter().filter(|(_, state)| {
+                !matches!(state.state(), State::Completed | State::Failed | State::Cancelled)
+            });
+            let names: Vec<String> = live.map(|(job, state)| format!("{job} {:?}", state.state())).collect();
+            if names.is_empty() && witness.mirror.grants.is_empty() {
+                return Ok(());
+            }
+            names
+        };
+        if universe::elapsed() - begun > bound {
+            let submitted = history.lock().expect("no holder panics").acks.len();
+            return Err(format!(
+                "after {} s {} of {submitted} jobs live: {}",
+                bound.as_secs(),
+                waiting.len(),
+                waiting.iter().take(5).cloned().collect::<Vec<_>>().join(", ")
+            ));
+        }
+        time::sleep(time::ms(500)).await;
+    }
+}
+
+fn judge(cluster: &Cluster, witness: &SharedWitness, history: &History, drained: Result<(), String>) {
+    let mut spans = Vec::new();
+    for processes in cluster.agents.iter().filter_map(|agent| agent.processes.as_ref()) {
+        spans.extend(processes.history());
+    }
+    let objects = objects_held(&*cluster.server.disk.handle());
+    let mut witness = witness.lock().expect("no holder panics");
+    witness.end(|mirror, checkers| {
+        let outcome = Outcome {
+            mirror,
+            history,
+            spans: &spans,
+            drained,
+            objects: &objects,
+            max_own_retries: OWN_RETRIES,
+            max_platform_retries: PLATFORM_RETRIES,
+        };
+        checkers.iter_mut().find_map(|checker| {
+            let what = checker.end(&outcome).err()?;
+            Some((checker.invariant(), format!("{}: {what}", checker.name())))
+        })
+    });
+}
+
+/// What a reader of the object place would get: the digests of the bytes.
+fn objects_held(disk: &dyn Disk) -> BTreeSet<(String, String)> {
+    let mut held = BTreeSet::new();
+    let list = |path: &str| disk.list(path).unwrap_or_default();
+    for tenant in list("objects") {
+        for shelf in list(&format!("objects/{}", tenant.name)) {
+            for file in list(&format!("objects/{}/{}", tenant.name, shelf.name)) {
+                let path = format!("objects/{}/{}/{}", tenant.name, shelf.name, file.name);
+                let Ok(bytes) = world::disk::read_all(disk, &path, 1 << 30) else { continue };
+                let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+                if digest == file.name {
+                    held.insert((tenant.name.clone(), digest));
+                }
+            }
+        }
+    }
+    held
+}
+
+fn summary(states: impl Iterator<Item = String>) -> String {
+    let mut counts = std::collections::BTreeMap::<String, u64>::new();
+    for state in states {
+        *counts.entry(state).or_default() += 1;
+    }
+    counts.iter().map(|(state, count)| format!("{state}={count}")).collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,152 @@
+//! Sees every durable commit and shows it to the checkers.
+//!
+//! It watches the server's store from inside the server's node, but lives
+//! outside of it: after a restart it reads all rows, makes sure that nothing
+//! it had seen durable is gone, and goes on.
+
+use crate::checkers::{Checker, Committed};
+use crate::mirror::Mirror;
+use crate::rows;
+use crate::trace::Trace;
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use store::{Notice, Store};
+
+/// See the module.
+pub struct Witness {
+    pub mirror: Mirror,
+    checkers: Vec<Box<dyn Checker>>,
+    /// Version of every row seen.
+    versions: BTreeMap<Bytes, u64>,
+    trace: Trace,
+    /// The first thing that broke: invariant number and words.
+    pub broken: Option<(u8, String)>,
+    pub commits: u64,
+}
+
+/// Shared between the server's incarnations and the run.
+pub type SharedWitness = Arc<Mutex<Witness>>;
+
+impl Witness {
+    #[must_use]
+    pub fn new(checkers: Vec<Box<dyn Checker>>, trace: Trace) -> Self {
+        Self { mirror: Mirror::default(), checkers, versions: BTreeMap::new(), trace, broken: None, commits: 0 }
+    }
+
+    /// Notes what broke; the first counts.
+    pub fn fail(&mut self, invariant: u8, what: String) {
+        if self.broken.is_none() {
+            self.trace.tell(&format!("BROKEN invariant {invariant}: {what}"));
+            self.broken = Some((invariant, what));
+        }
+    }
+
+    fn commit(&mut self, revision: u64, changes: Vec<(Bytes, Option<Bytes>)>) {
+        self.commits += 1;
+        self.trace.line(&format!("commit {revision} {}", digest(&changes)));
+        let mut decoded = Vec::with_capacity(changes.len());
+        for (key, value) in &changes {
+            match value {
+                Some(_) => self.versions.insert(key.clone(), revision),
+                None => self.versions.remove(key),
+            };
+            match rows::decode(key, value.as_ref()) {
+                Ok(row) => decoded.push(row),
+                Err(error) => {
+                    let key = String::from_utf8_lossy(key);
+                    return self.fail(6, format!("row {key} is malformed: {error}"));
+                }
+            }
+        }
+        let commit = Committed { revision, rows: decoded };
+        let mut broken = None;
+        for checker in &mut self.checkers {
+            if let Err(what) = checker.commit(&self.mirror, &commit) {
+                broken.get_or_insert((checker.invariant(), format!("{}: {what}", checker.name())));
+            }
+        }
+        for row in &commit.rows {
+            self.mirror.apply(row.clone());
+        }
+        for checker in &mut self.checkers {
+            if let Err(what) = checker.after(&self.mirror, &commit) {
+                broken.get_or_insert((checker.invariant(), format!("{}: {what}", checker.name())));
+            }
+        }
+        if let Some((invariant, what)) = broken {
+            self.fail(invariant, what);
+        }
+    }
+
+    /// After a restart: what is there now against what was seen.
+    fn recover(&mut self, rows: Vec<store::Row>, revision: u64) {
+        let mut changes = Vec::new();
+        let mut found = BTreeMap::new();
+        for row in rows {
+            let seen = self.versions.get(&row.key).copied();
+            if seen.is_some_and(|seen| seen > row.version) {
+                let key = String::from_utf8_lossy(&row.key).into_owned();
+                self.fail(1, format!("row {key} went back from version {seen:?} to {}", row.version));
+            }
+            if seen != Some(row.version) {
+                changes.push((row.key.clone(), Some(row.value)));
+            }
+            found.insert(row.key, row.version);
+        }
+        let gone: Vec<Bytes> = self.versions.keys().filter(|key| !found.contains_key(*key)).cloned().collect();
+        changes.extend(gone.into_iter().map(|key| (key, None)));
+        if !changes.is_empty() {
+            self.commit(revision, changes);
+        }
+        self.versions = found;
+    }
+
+    /// Shows all checkers the end.
+    pub fn end(&mut self, outcome: impl FnOnce(&Mirror, &mut Vec<Box<dyn Checker>>) -> Option<(u8, String)>) {
+        let mut checkers = std::mem::take(&mut self.checkers);
+        if let Some((invariant, what)) = outcome(&self.mirror, &mut checkers) {
+            self.fail(invariant, what);
+        }
+    }
+}
+
+fn digest(changes: &[(Bytes, Option<Bytes>)]) -> String {
+    let mut hash = Sha256::new();
+    for (key, value) in changes {
+        hash.update((key.len() as u64).to_le_bytes());
+        hash.update(key);
+        hash.update([u8::from(value.is_some())]);
+        if let Some(value) = value {
+            hash.update((value.len() as u64).to_le_bytes());
+            hash.update(value);
+        }
+    }
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Watches one incarnation of the store until it ends.
+pub async fn watch(witness: SharedWitness, store: Arc<dyn Store>) {
+    let every = Bytes::new();
+    let Ok(mut watching) = store.watch(every.clone()).await else { return };
+    // Both are read before anything else runs in this task, but other tasks
+    // may commit in between: what comes twice is told apart by its revision.
+    let Ok(rows) = store::scan(&*store, &every, 1000).await else { return };
+    let newest = rows.iter().map(|row| row.version).max().unwrap_or(0).max(watching.revision);
+    witness.lock().expect("no holder of this lock panics").recover(rows, newest);
+    while let Some(notice) = watching.notices.recv().await {
+        match notice {
+            Notice::Changed { revision, changes } => {
+                if revision > newest {
+                    witness.lock().expect("no holder of this lock panics").commit(revision, changes);
+                }
+            }
+            Notice::Lagged => {
+                let mut witness = witness.lock().expect("no holder of this lock panics");
+                witness.fail(10, "the witness was too slow for the store's watch".into());
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The work of a run, drawn from its seed: what is submitted, cancelled,
+//! retried, and when.
+
+use proto::v1::{ArrayItem, ArraySpec, JobSpec, Resources, Step};
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+
+/// One thing a client does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deed {
+    /// Virtual milliseconds after the start.
+    pub at_ms: u64,
+    pub tenant: String,
+    pub spec: JobSpec,
+    pub key: String,
+    /// Cancels the job so long after its acknowledgement.
+    pub cancel_after_ms: Option<u64>,
+    /// Retries the job once it has failed.
+    pub retry: bool,
+    /// Says the submission twice, as a client does that got no answer.
+    pub again: bool,
+}
+
+/// How much work.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    pub jobs: u32,
+    pub over_ms: u64,
+    pub nodes: u32,
+}
+
+/// Draws a workload.
+#[must_use]
+pub fn draw(seed: u64, load: Load, tenants: &[&str]) -> Vec<Deed> {
+    let mut rng = SmallRng::seed_from_u64(seed ^ 0x776f_726b_6c6f_6164);
+    let mut deeds: Vec<Deed> = (0..load.jobs)
+        .map(|number| {
+            let spec = job(&mut rng, number, load.nodes);
+            Deed {
+                at_ms: rng.random_range(0..load.over_ms),
+                tenant: (*tenants.choose(&mut rng).expect("there are tenants")).to_owned(),
+                spec,
+                key: format!("deed-{number}"),
+                cancel_after_ms: rng.random_bool(0.08).then(|| rng.random_range(0..20_000)),
+                retry: rng.random_bool(0.3),
+                again: rng.random_bool(0.1),
+            }
+        })
+        .collect();
+    deeds.sort_by(|a, b| (a.at_ms, &a.key).cmp(&(b.at_ms, &b.key)));
+    deeds
+}
+
+fn job(rng: &mut SmallRng, number: u32, nodes: u32) -> JobSpec {
+    let steps = match rng.random_range(0..100) {
+        0..50 => vec![task_step(rng, "main", &[])],
+        50..70 => vec![array_step(rng, "many", &[])],
+        70..82 => vec![gang_step(rng, "ranks", &[], nodes)],
+        _ => dag(rng, nodes),
+    };
+    JobSpec {
+        name: format!("job-{number}"),
+        priority: rng.random_range(-2..3),
+        expected_runtime_ms: *[0, 5_000, 60_000].choose(rng).expect("not empty"),
+        steps,
+        ..JobSpec::default()
+    }
+}
+
+fn dag(rng: &mut SmallRng, nodes: u32) -> Vec<Step> {
+    let first = task_step(rng, "first", &[]);
+    let second = array_step(rng, "second", &["first"]);
+    let third = if rng.random_bool(0.3) {
+        gang_step(rng, "third", &["first"], nodes)
+    } else {
+        task_step(rng, "third", &["first"])
+    };
+    let last = task_step(rng, "last", &["second", "third"]);
+    vec![first, second, third, last]
+}
+
+fn program(rng: &mut SmallRng) -> (Vec<String>, Vec<String>) {
+    let ms = match rng.random_range(0..10) {
+        0..3 => rng.random_range(5..200),
+        3..8 => rng.random_range(200..8_000),
+        _ => rng.random_range(8_000..40_000),
+    };
+    let mut words = vec!["sim".to_owned(), format!("ms={ms}")];
+    let mut outputs = Vec::new();
+    if rng.random_bool(0.3) {
+        words.push(format!("log={}", rng.random_range(1..20)));
+    }
+    if rng.random_bool(0.25) {
+        words.push(format!("out=result:{}", rng.random_range(1..2_000)));
+        outputs.push("result".to_owned());
+    }
+    match rng.random_range(0..100) {
+        0..6 => words.push(format!("fail_first={}", rng.random_range(1..3))),
+        6..9 => words.push("code=3".to_owned()),
+        _ => {}
+    }
+    (words, outputs)
+}
+
+fn step(rng: &mut SmallRng, name: &str, after: &[&str]) -> Step {
+    let (argv, outputs) = program(rng);
+    Step {
+        name: name.to_owned(),
+        argv,
+        outputs,
+        after: after.iter().map(|name| (*name).to_owned()).collect(),
+        per_task: Some(Resources {
+            millicores: *[250, 500, 1000, 1000, 2000].choose(rng).expect("not empty"),
+            memory_bytes: *[0, 64 << 20, 512 << 20].choose(rng).expect("not empty"),
+            gpus: u32::from(rng.random_bool(0.05)),
+        }),
+        retries: if rng.random_bool(0.3) { Some(rng.random_range(0..3)) } else { None },
+        timeout_ms: if rng.random_bool(0.05) { 4_000 } else { 0 },
+        ..Step::default()
+    }
+}
+
+fn task_step(rng: &mut SmallRng, name: &str, after: &[&str]) -> Step {
+    step(rng, name, after)
+}
+
+fn array_step(rng: &mut SmallRng, name: &str, after: &[&str]) -> Step {
+    let count = match rng.random_range(0..10) {
+        0..6 => rng.random_range(2..10),
+        6..9 => rng.random_range(10..40),
+        _ => rng.random_range(40..150),
+    };
+    let mut step = step(rng, name, after);
+    if count >= 40 {
+        // Long arrays are of short tasks, else the run would only be waiting.
+        step.argv[1] = format!("ms={}", rng.random_range(1..100));
+    }
+    step.array = Some(ArraySpec {
+        items: vec![ArrayItem { first: 1, last: count, stride: 1 }],
+        max_running: if rng.random_bool(0.3) { rng.random_range(1..6) } else { 0 },
+    });
+    step
+}
+
+fn gang_step(rng: &mut SmallRng, name: &str, after: &[&str], nodes: u32) -> Step {
+    let mut step = step(rng, name, after);
+    step.nodes = rng.random_range(1..=nodes.clamp(1, 4));
+    step.tasks_per_node = if step.nodes == 1 { 2 } else { rng.random_range(1..3) };
+    if let Some(need) = &mut step.per_task {
+        need.millicores = need.millicores.min(1000);
+        need.gpus = 0;
+    }
+    step
+}

@@ -1,0 +1,198 @@
+//! Whole clusters in one thread: nodes that are killed, paused, cut off, all
+//! of it decided by one seed.
+//!
+//! A thin face over madsim, so that the simulator itself needs no `cfg`. Built
+//! without `--cfg madsim` there is nothing to run on: [`run`] says so.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::time::Duration;
+
+/// This build cannot simulate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotSimulated;
+
+impl std::fmt::Display for NotSimulated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("built without --cfg madsim, nothing can be simulated; use `cargo chaos`")
+    }
+}
+impl std::error::Error for NotSimulated {}
+
+/// How the network behaves when nothing is broken on purpose.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Net {
+    /// Of each message, drawn evenly.
+    pub latency: Range<Duration>,
+    /// Chance that a message must be sent again (streams) or a connection is
+    /// refused.
+    pub loss: f64,
+}
+
+impl Default for Net {
+    fn default() -> Self {
+        Self { latency: Duration::from_micros(100)..Duration::from_millis(2), loss: 0.0 }
+    }
+}
+
+/// Names a node of the simulation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeId(pub u64);
+
+#[cfg(madsim)]
+pub use simulated::{
+    clog, create_node, elapsed, kill, messages, pause, restart, resume, run, set_net, spawn_on, unclog,
+};
+
+#[cfg(not(madsim))]
+pub use absent::{
+    clog, create_node, elapsed, kill, messages, pause, restart, resume, run, set_net, spawn_on, unclog,
+};
+
+#[cfg(madsim)]
+mod simulated {
+    use super::{Duration, Future, IpAddr, Net, NodeId, NotSimulated};
+    use madsim::net::NetSim;
+    use madsim::runtime::{Handle, Runtime};
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+
+    thread_local! {
+        /// madsim's own ids, which have no public constructor.
+        static NODES: RefCell<BTreeMap<u64, madsim::task::NodeId>> = const { RefCell::new(BTreeMap::new()) };
+    }
+
+    fn id_of(node: NodeId) -> madsim::task::NodeId {
+        NODES.with_borrow(|nodes| *nodes.get(&node.0).expect("the node was created here"))
+    }
+
+    /// Runs a simulation to the end of `main`, or panics after `limit` of
+    /// virtual time.
+    pub fn run<F: Future>(seed: u64, limit: Duration, main: F) -> Result<F::Output, NotSimulated> {
+        NODES.with_borrow_mut(BTreeMap::clear);
+        let mut runtime = Runtime::with_seed_and_config(seed, madsim::Config::default());
+        runtime.set_time_limit(limit);
+        Ok(runtime.block_on(main))
+    }
+
+    /// Makes a node whose `init` runs at once and again at each restart.
+    pub fn create_node<F>(name: &str, ip: IpAddr, init: impl Fn() -> F + Send + Sync + 'static) -> NodeId
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let node = Handle::current().create_node().name(name).ip(ip).init(init).build();
+        NODES.with_borrow_mut(|nodes| {
+            let id = NodeId(nodes.len() as u64);
+            nodes.insert(id.0, node.id());
+            id
+        })
+    }
+
+    /// Starts a task on a living node.
+    pub fn spawn_on<F>(node: NodeId, future: F) -> crate::task::JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        Handle::current().get_node(id_of(node)).expect("the node was created here").spawn(future)
+    }
+
+    /// All tasks of the node are dropped, its sockets are gone.
+    pub fn kill(node: NodeId) {
+        Handle::current().kill(id_of(node));
+    }
+
+    /// Runs the node's `init` again. Kill it first, and wait.
+    pub fn restart(node: NodeId) {
+        Handle::current().restart(id_of(node));
+    }
+
+    /// The node's tasks stand still.
+    pub fn pause(node: NodeId) {
+        Handle::current().pause(id_of(node));
+    }
+
+    /// The node's tasks go on.
+    pub fn resume(node: NodeId) {
+        Handle::current().resume(id_of(node));
+    }
+
+    /// Messages from one node to another are held back.
+    pub fn clog(from: NodeId, to: NodeId) {
+        NetSim::current().clog_link(id_of(from), id_of(to));
+    }
+
+    /// They flow again.
+    pub fn unclog(from: NodeId, to: NodeId) {
+        NetSim::current().unclog_link(id_of(from), id_of(to));
+    }
+
+    /// Changes the weather for all links.
+    pub fn set_net(net: &Net) {
+        NetSim::current().update_config(|config| {
+            config.packet_loss_rate = net.loss;
+            config.send_latency = net.latency.clone();
+        });
+    }
+
+    /// Messages sent so far.
+    pub fn messages() -> u64 {
+        NetSim::current().stat().msg_count
+    }
+
+    /// Virtual time since the start.
+    pub fn elapsed() -> Duration {
+        madsim::time::TimeHandle::current().elapsed()
+    }
+}
+
+#[cfg(not(madsim))]
+mod absent {
+    //! Never reached: `run` refuses, and the rest needs a running simulation.
+    use super::{Duration, Future, IpAddr, Net, NodeId, NotSimulated};
+
+    pub fn run<F: Future>(_: u64, _: Duration, _: F) -> Result<F::Output, NotSimulated> {
+        Err(NotSimulated)
+    }
+    pub fn create_node<F>(_: &str, _: IpAddr, _: impl Fn() -> F + Send + Sync + 'static) -> NodeId
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        unreachable!("{NotSimulated}")
+    }
+    pub fn spawn_on<F>(_: NodeId, _: F) -> crate::task::JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        unreachable!("{NotSimulated}")
+    }
+    pub fn kill(_: NodeId) {
+        unreachable!("{NotSimulated}")
+    }
+    pub fn restart(_: NodeId) {
+        unreachable!("{NotSimulated}")
+    }
+    pub fn pause(_: NodeId) {
+        unreachable!("{NotSimulated}")
+    }
+    pub fn resume(_: NodeId) {
+        unreachable!("{NotSimulated}")
+    }
+    pub fn clog(_: NodeId, _: NodeId) {
+        unreachable!("{NotSimulated}")
+    }
+    pub fn unclog(_: NodeId, _: NodeId) {
+        unreachable!("{NotSimulated}")
+    }
+    pub fn set_net(_: &Net) {
+        unreachable!("{NotSimulated}")
+    }
+    pub fn messages() -> u64 {
+        unreachable!("{NotSimulated}")
+    }
+    pub fn elapsed() -> Duration {
+        unreachable!("{NotSimulated}")
+    }
+}
