@@ -11,13 +11,16 @@ use bytes::Bytes;
 use std::fmt;
 
 mod check;
+pub mod conformance;
 mod embedded;
 mod help;
 pub mod limits;
+mod remote;
 mod watching;
 
 pub use embedded::{CommitTicket, OpenError, OpenOptions, RedbStore};
 pub use help::{key_after, prefix_end, scan};
+pub use remote::{RemoteStore, RowsService, WatchStream};
 
 /// Grows with every commit; a row's version is the revision that wrote it.
 pub type Revision = u64;

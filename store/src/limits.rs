@@ -38,7 +38,7 @@ pub const LEASE_TTL_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// Longest sleep of the writer while a lease lives, so that a node's clock that
 /// runs faster than the sleep still sees a lease end this close to its time.
 pub const LEASE_LOOK_MS_MAX: u64 = 1000;
-/// Pause between two attempts to open the file again after the disk was full.
+/// How long a disk that was found full counts as full before the next try.
 pub const REOPEN_PAUSE_MS: u64 = 1000;
 /// How long a remote store waits for an answer, its place in line included.
 pub const REMOTE_DEADLINE_MS: u64 = 10_000;

@@ -29,8 +29,8 @@ pub(crate) struct Engine {
     pub leases: BTreeMap<LeaseId, Hung>,
     /// Which lease a row hangs on.
     pub hung: BTreeMap<Key, LeaseId>,
-    /// When the file may be tried again after the disk was full.
-    pub retry_ms: u64,
+    /// Until when a disk found full counts as full, untried.
+    pub full_until_ms: u64,
 }
 
 /// A lease as the writer sees it.
@@ -100,7 +100,8 @@ impl Engine {
     /// Ends the leases that are due, then does what the line brought.
     pub fn run(&mut self, operations: Vec<Operation>, due: &[LeaseId], now_ms: u64) -> Outcome {
         let count = operations.len();
-        if self.shared.is_broken() && !self.reopen(now_ms) {
+        // Trying costs a reading of the whole file, so it is done rarely.
+        if now_ms < self.full_until_ms || (self.shared.is_broken() && !self.reopen(now_ms)) {
             return Outcome {
                 answers: vec![Err(CommitError::Full); count],
                 failed: true,
@@ -327,7 +328,6 @@ impl Engine {
         let told = self.shared.told();
         let would_be = self.revision;
         self.shared.set_slot(Slot::Broken);
-        self.retry_ms = now_ms;
         let reopened = self.reopen(now_ms);
         match begun {
             Some(begun) if reopened && self.revision == would_be => return begun,
@@ -345,12 +345,10 @@ impl Engine {
         self.shared.watchers().skip_to(self.revision);
     }
 
-    /// Opens the file again after the disk was full; at most once a pause.
+    /// Opens the file again after the disk was full, and lets some time pass
+    /// before the next try to write.
     fn reopen(&mut self, now_ms: u64) -> bool {
-        if now_ms < self.retry_ms {
-            return false;
-        }
-        self.retry_ms = now_ms + REOPEN_PAUSE_MS;
+        self.full_until_ms = now_ms + REOPEN_PAUSE_MS;
         let opened = file::open(self.disk.as_ref(), &self.path, &self.options)
             .and_then(|opened| file::contents(&opened.database).map(|contents| (opened, contents)));
         let (opened, contents) = match opened {

@@ -130,7 +130,7 @@ impl RedbStore {
                 revision: 0,
                 leases: BTreeMap::new(),
                 hung: BTreeMap::new(),
-                retry_ms: 0,
+                full_until_ms: 0,
             };
             engine.take_contents(contents);
             engine.first_turn()
