@@ -103,3 +103,57 @@ impl Write for Guarded {
         self.watched(context, written)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::{ms, timeout};
+    use hyper::rt::ReadBuf;
+    use std::future::poll_fn;
+    use tokio::net::TcpListener;
+
+    async fn pair(first: Duration, stall: Duration) -> (Guarded, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        (Guarded::new(server, first, stall), client)
+    }
+
+    async fn read(guarded: &mut Guarded) -> io::Result<usize> {
+        let mut data = [0; 16];
+        let mut buffer = ReadBuf::new(&mut data);
+        poll_fn(|context| Pin::new(&mut *guarded).poll_read(context, buffer.unfilled())).await?;
+        Ok(buffer.filled().len())
+    }
+
+    #[tokio::test]
+    async fn whoever_says_nothing_is_cut_off() {
+        let (mut guarded, _client) = pair(ms(30), ms(10_000)).await;
+        let error = timeout(ms(10_000), read(&mut guarded)).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn after_the_first_byte_silence_is_free() {
+        let (mut guarded, client) = pair(ms(30), ms(10_000)).await;
+        client.writable().await.unwrap();
+        client.try_write(b"x").unwrap();
+        assert_eq!(timeout(ms(10_000), read(&mut guarded)).await.unwrap().unwrap(), 1);
+        assert!(timeout(ms(100), read(&mut guarded)).await.is_err(), "it goes on waiting");
+    }
+
+    #[tokio::test]
+    async fn whoever_takes_nothing_is_cut_off() {
+        let (mut guarded, _client) = pair(ms(10_000), ms(30)).await;
+        let data = vec![0; 1 << 20];
+        let write_all = async {
+            loop {
+                if let Err(error) = poll_fn(|context| Pin::new(&mut guarded).poll_write(context, &data)).await {
+                    return error;
+                }
+            }
+        };
+        let error = timeout(ms(10_000), write_all).await.unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+}

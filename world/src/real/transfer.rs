@@ -263,7 +263,8 @@ fn upload_body(
 
 /// What goes to the writer of a download.
 enum Piece {
-    Data(Bytes),
+    /// As the frames came, about as much as is written at once.
+    Data(Vec<Bytes>),
     /// The stream ended where it should.
     End,
 }
@@ -289,16 +290,18 @@ async fn store(
         let (mut digest, mut at) = (Sha256::new(), 0);
         loop {
             match rx.recv().await {
-                Some(Piece::Data(data)) => {
-                    let (file, len) = (file.clone(), data.len() as u64);
-                    digest = task::blocking(move || {
-                        file.write_at(at, &data)?;
-                        digest.update(&data);
-                        Ok(digest)
+                Some(Piece::Data(frames)) => {
+                    let file = file.clone();
+                    (digest, at) = task::blocking(move || {
+                        for data in frames {
+                            file.write_at(at, &data)?;
+                            digest.update(&data);
+                            at += data.len() as u64;
+                        }
+                        Ok((digest, at))
                     })
                     .await
                     .map_err(disk_error)?;
-                    at += len;
                 }
                 Some(Piece::End) => break,
                 None => return Err(TransferError::Network("the connection broke".to_owned())),
@@ -394,7 +397,7 @@ impl Transfer for HttpTransfer {
 impl HttpTransfer {
     /// Moves a body to the writer in chunks of the disk's size.
     async fn pump(&self, body: &mut Incoming, tx: mpsc::Sender<Piece>) -> Result<(), TransferError> {
-        let mut chunk = Vec::new();
+        let (mut frames, mut bytes) = (Vec::new(), 0);
         loop {
             let frame = time::timeout(self.limits.idle, body.frame()).await.map_err(|_| {
                 TransferError::Network(format!("no progress for {} s", self.limits.idle.as_secs_f32()))
@@ -403,11 +406,12 @@ impl HttpTransfer {
             if let Some(frame) = frame
                 && let Ok(data) = frame.map_err(|error| network(&error))?.into_data()
             {
-                chunk.extend_from_slice(&data);
+                bytes += data.len();
+                frames.push(data);
             }
-            if chunk.len() >= self.limits.chunk_bytes || (ended && !chunk.is_empty()) {
-                let full = std::mem::take(&mut chunk);
-                if tx.send(Piece::Data(full.into())).await.is_err() {
+            if bytes >= self.limits.chunk_bytes || (ended && bytes > 0) {
+                bytes = 0;
+                if tx.send(Piece::Data(std::mem::take(&mut frames))).await.is_err() {
                     // It has failed and says why.
                     return Ok(());
                 }

@@ -3,6 +3,14 @@
 //! True time is the runtime's (virtual under madsim). `monotonic_ms` runs
 //! faster or slower than it by a drift but never goes back; `wall_ms` is off by
 //! a skew that may jump either way.
+#![cfg_attr(
+    madsim,
+    expect(
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        reason = "under madsim the runtime's instant is the standard one, made virtual"
+    )
+)]
 
 use crate::{clock::NodeClock, time::Instant};
 use std::sync::{Arc, Mutex};

@@ -7,6 +7,7 @@ pub mod disk;
 pub mod faults;
 pub mod processes;
 pub mod transfer;
+pub mod universe;
 
 pub use clock::{ClockHandle, SkewedClock};
 pub use disk::HostileDisk;
