@@ -1,0 +1,100 @@
+//! Every limit of the agent, in one place. What happens at each is said where
+//! it is used.
+
+/// Attempts (of ranks) held at once; more are answered with `Refused`.
+pub const ATTEMPTS_HELD_MAX: usize = 32_768;
+/// Reports of one frame.
+pub const REPORTS_PER_FRAME_MAX: usize = 256;
+/// Encoded bytes of the reports of one frame, about.
+pub const REPORT_FRAME_BYTES_MAX: usize = 1 << 20;
+/// How long a report may wait for others to share its frame.
+pub const REPORT_WAIT_MS_MAX: u64 = 2;
+/// Frames of reports sent and not yet acknowledged; further reports wait.
+pub const REPORT_FRAMES_UNACKED_MAX: usize = 64;
+/// Heartbeats whose answer is still looked for.
+pub const HEARTBEATS_PENDING_MAX: usize = 16;
+/// Tasks without inputs that are made ready beyond the slots of their grant.
+pub const STAGE_AHEAD_LIGHT: usize = 64;
+/// Likewise with inputs: these cost disk.
+pub const STAGE_AHEAD_HEAVY: usize = 4;
+/// Ended processes of one grant, beyond its slots, whose outputs may still be
+/// on their way before no further task is launched.
+pub const COLLECTING_AHEAD: usize = 64;
+/// A KILL that was not heard is said again.
+pub const KILL_REPEAT_MS: u64 = 1_000;
+
+/// Events waiting for the loop; senders wait.
+pub const INBOX_EVENTS_MAX: usize = 1_024;
+/// Events handled in one turn of the loop, so that their effects share frames
+/// and commands.
+pub const EVENTS_PER_TURN_MAX: usize = 512;
+/// Batches waiting for a worker of the loop; more are kept back in the loop and
+/// bounded by the attempts held.
+pub const WORKER_QUEUE: usize = 256;
+/// Frames waiting to be sent to the server; at the limit the session is given up.
+pub const FRAMES_WAITING_MAX: usize = 1_024;
+/// Largest message taken from the server.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// Attempts with inputs staged at once.
+pub const STAGINGS_AT_ONCE: usize = 8;
+/// Downloads at once.
+pub const FETCHES_AT_ONCE: usize = 4;
+/// Attempts whose outputs are collected at once.
+pub const COLLECTIONS_AT_ONCE: usize = 8;
+/// Tries of one transfer.
+pub const TRANSFER_TRIES: u32 = 5;
+/// Pause after the first failed try; doubled after each.
+pub const TRANSFER_PAUSE_MS: u64 = 500;
+/// Deadline of one transfer: a base and so many milliseconds per MiB.
+pub const TRANSFER_BASE_MS: u64 = 60_000;
+/// See [`TRANSFER_BASE_MS`].
+pub const TRANSFER_MS_PER_MIB: u64 = 2_000;
+/// Deadline of SignTransfers and of waiting for a session to ask on.
+pub const SIGN_MS_MAX: u64 = 60_000;
+/// Needs signed in one call.
+pub const SIGN_NEEDS_MAX: usize = 512;
+/// Output files of one attempt; more fail it.
+pub const OUTPUT_FILES_MAX: usize = 4_096;
+/// Names looked at while matching one attempt's outputs; more fail it.
+pub const OUTPUT_NAMES_MAX: usize = 200_000;
+/// Directories entered below a work directory while matching outputs.
+pub const OUTPUT_DEPTH_MAX: usize = 32;
+/// Bytes read at once while digesting or copying.
+pub const COPY_BYTES: usize = 1 << 20;
+
+/// Removals done in one blocking hop.
+pub const REMOVALS_PER_HOP: usize = 256;
+/// How long removals gather.
+pub const REMOVAL_WAIT_MS: u64 = 20;
+
+/// Data of one log shipment.
+pub const LOG_CHUNK_BYTES_MAX: u64 = 64 << 10;
+/// Log bytes sent and not yet acknowledged, of all streams together.
+pub const LOG_UNACKED_BYTES_MAX: u64 = 1 << 20;
+/// Shipments sent and not yet answered.
+pub const LOG_SHIPMENTS_UNACKED_MAX: usize = 256;
+/// Shipments read from disk in one blocking hop.
+pub const LOG_CHUNKS_PER_HOP: usize = 16;
+/// How often the spool files of running tasks are looked at.
+pub const LOG_POLL_MS: u64 = 50;
+/// Spool files looked at per millisecond of that span: with more of them the
+/// span grows.
+pub const LOG_POLL_FILES_PER_MS: u64 = 20;
+/// Without a receipt for so long a stream is sent again from its last receipt.
+pub const LOG_RECEIPT_MS_MAX: u64 = 10_000;
+/// How often a spool over its bound is warned of.
+pub const SPOOL_WARN_EVERY_MS: u64 = 60_000;
+
+/// Deadline of connecting and of each call on a connection.
+pub const CALL_MS_MAX: u64 = 10_000;
+/// Reconnecting: first pause, doubled up to the last, plus up to as much jitter.
+pub const RECONNECT_MS_MIN: u64 = 100;
+/// See [`RECONNECT_MS_MIN`].
+pub const RECONNECT_MS_MAX: u64 = 5_000;
+/// Deadline of one conversation with the supervisor.
+pub const SUPERVISOR_MS_MAX: u64 = 10_000;
+/// Pause before a supervisor out of reach is tried again.
+pub const SUPERVISOR_PAUSE_MS: u64 = 200;
+/// How long a stop waits for the loop to wind up.
+pub const STOP_MS_MAX: u64 = 5_000;

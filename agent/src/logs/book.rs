@@ -1,0 +1,475 @@
+//! The book of log streams: what is known of each, and what is sent next.
+//!
+//! What must hold: the ranges sent of one stream follow each other without gap
+//! from the last confirmed offset; at most
+//! [`LOG_UNACKED_BYTES_MAX`](limits::LOG_UNACKED_BYTES_MAX) bytes of all
+//! streams are sent and not confirmed; streams take turns, so that a flood in
+//! one delays no other by more than a chunk; a stream is done only when the
+//! server said so, or it is empty.
+
+use crate::core::key::Key;
+use crate::limits;
+use proto::v1::Stream;
+use std::collections::{BTreeMap, VecDeque};
+
+/// One stream of one attempt.
+pub type StreamKey = (Key, Side);
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+impl Side {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Out, Self::Err];
+
+    /// As the wire says it.
+    #[must_use]
+    pub fn wire(self) -> Stream {
+        match self {
+            Self::Out => Stream::Stdout,
+            Self::Err => Stream::Stderr,
+        }
+    }
+
+    /// From the wire.
+    #[must_use]
+    pub fn of(stream: Stream) -> Option<Self> {
+        match stream {
+            Stream::Stdout => Some(Self::Out),
+            Stream::Stderr => Some(Self::Err),
+            Stream::Unspecified => None,
+        }
+    }
+
+    /// How its spool file's name ends.
+    #[must_use]
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Out => "out",
+            Self::Err => "err",
+        }
+    }
+}
+
+/// A range to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Of which stream.
+    pub stream: StreamKey,
+    /// From where.
+    pub offset: u64,
+    /// How many bytes; 0 to ask for the offset or to mark the end.
+    pub len: u64,
+    /// The stream ends behind it.
+    pub end: bool,
+}
+
+#[derive(Debug, Default)]
+struct StreamState {
+    /// Bytes known to be in the file.
+    len: u64,
+    /// `len` is for good.
+    ended: bool,
+    /// Confirmed by the server.
+    confirmed: u64,
+    /// Sent, confirmed or not.
+    sent: u64,
+    /// The end mark is on its way.
+    end_sent: bool,
+    /// The server's offset is known; else it is asked for first.
+    known: bool,
+    asked: bool,
+    done: bool,
+    /// Went back once already and heard nothing new since.
+    rewound: bool,
+    /// When something was last sent or confirmed, while unconfirmed.
+    waiting_since_ms: u64,
+    in_turn: bool,
+}
+
+impl StreamState {
+    fn has_next(&self) -> bool {
+        if self.done {
+            return false;
+        }
+        if !self.known {
+            return !self.asked && (self.len > 0 || self.ended);
+        }
+        self.sent < self.len || (self.ended && self.len > 0 && !self.end_sent)
+    }
+
+    fn is_unconfirmed(&self) -> bool {
+        !self.done && (self.sent > self.confirmed || self.end_sent || (self.asked && !self.known))
+    }
+
+    fn rewind(&mut self) {
+        self.sent = self.confirmed;
+        self.end_sent = false;
+        self.asked = false;
+    }
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    streams: [StreamState; 2],
+    /// Its process may still write.
+    running: bool,
+    /// The attempt is over for good: files go once shipped.
+    forgotten: bool,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct LogBook {
+    entries: BTreeMap<Key, Entry>,
+    turns: VecDeque<StreamKey>,
+    unconfirmed_bytes: u64,
+    unanswered: usize,
+    removable: Vec<Key>,
+}
+
+impl LogBook {
+    /// A process's spool files came to be. `adopted`: an earlier agent may have
+    /// sent part of them.
+    pub fn opened(&mut self, key: Key, adopted: bool) {
+        let entry = self.entries.entry(key).or_default();
+        entry.running = true;
+        for stream in &mut entry.streams {
+            stream.known = !adopted;
+        }
+    }
+
+    /// A file was seen to be so long.
+    pub fn grew(&mut self, stream: &StreamKey, len: u64) {
+        let Some(state) = self.state(stream).filter(|state| !state.ended) else { return };
+        state.len = state.len.max(len);
+        self.take_turn(stream);
+    }
+
+    /// The process ended with files of these lengths.
+    pub fn ended(&mut self, key: &Key, stdout_bytes: u64, stderr_bytes: u64) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        entry.running = false;
+        for (stream, len) in entry.streams.iter_mut().zip([stdout_bytes, stderr_bytes]) {
+            // A file that something else cut off ends where it was seen to end.
+            stream.len = stream.len.max(len);
+            stream.ended = true;
+            stream.done |= stream.len == 0;
+        }
+        for side in Side::ALL {
+            self.take_turn(&(key.clone(), side));
+        }
+        self.sweep(key);
+    }
+
+    /// The server has the attempt's end.
+    pub fn forgotten(&mut self, key: &Key) {
+        match self.entries.get_mut(key) {
+            Some(entry) => {
+                entry.forgotten = true;
+                self.sweep(key);
+            }
+            None => self.removable.push(key.clone()),
+        }
+    }
+
+    /// The server will have nothing more of it.
+    pub fn dropped(&mut self, key: &Key) {
+        self.settle(key);
+        self.entries.remove(key);
+        self.removable.push(key.clone());
+    }
+
+    /// What is in a file cannot be read: it is given up.
+    pub fn lost(&mut self, stream: &StreamKey) {
+        let unconfirmed = self.state(stream).map_or(0, |state| {
+            state.done = true;
+            state.sent - state.confirmed
+        });
+        self.unconfirmed_bytes -= unconfirmed;
+        self.sweep(&stream.0);
+    }
+
+    /// The server's answer to a shipment.
+    pub fn receipt(&mut self, stream: &StreamKey, offset: u64, done: bool, now_ms: u64) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        let Some(state) = self.state(stream).filter(|state| !state.done) else { return };
+        let unconfirmed = state.sent - state.confirmed;
+        let fresh = !state.known;
+        state.known = true;
+        if fresh || offset > state.confirmed {
+            // An offset behind the file's end is another file's: what is there
+            // is all that can be sent.
+            state.confirmed = if state.ended { offset.min(state.len) } else { offset };
+            state.len = state.len.max(state.confirmed);
+            state.sent = state.sent.max(state.confirmed);
+            state.rewound = false;
+            state.waiting_since_ms = now_ms;
+        } else if state.sent > offset && !state.rewound {
+            // The server misses what was sent behind this: from there again,
+            // but once, since shipments already under way are answered alike.
+            state.confirmed = offset;
+            state.rewind();
+            state.rewound = true;
+            state.waiting_since_ms = now_ms;
+        }
+        state.done = done;
+        let left = if done { 0 } else { state.sent - state.confirmed };
+        self.unconfirmed_bytes = self.unconfirmed_bytes - unconfirmed + left;
+        self.take_turn(stream);
+        self.sweep(&stream.0);
+    }
+
+    /// A new stream to the server: all that is not confirmed goes again.
+    pub fn rewind_all(&mut self) {
+        self.unconfirmed_bytes = 0;
+        self.unanswered = 0;
+        let keys: Vec<Key> = self.entries.keys().cloned().collect();
+        for key in keys {
+            for side in Side::ALL {
+                let stream = (key.clone(), side);
+                if let Some(state) = self.state(&stream).filter(|state| !state.done) {
+                    state.rewind();
+                    state.rewound = false;
+                    self.take_turn(&stream);
+                }
+            }
+        }
+    }
+
+    /// True where something sent has been unanswered for too long.
+    #[must_use]
+    pub fn is_overdue(&self, now_ms: u64) -> bool {
+        let overdue = |state: &StreamState| {
+            state.is_unconfirmed() && now_ms.saturating_sub(state.waiting_since_ms) > limits::LOG_RECEIPT_MS_MAX
+        };
+        self.entries.values().flat_map(|entry| &entry.streams).any(overdue)
+    }
+
+    /// The next range to send, if there is one and the windows allow it.
+    pub fn next_chunk(&mut self, now_ms: u64) -> Option<Chunk> {
+        if self.unanswered > 0 && !self.is_waiting() {
+            // The server answers several shipments with one receipt.
+            self.unanswered = 0;
+        }
+        if self.unanswered >= limits::LOG_SHIPMENTS_UNACKED_MAX
+            || self.unconfirmed_bytes + limits::LOG_CHUNK_BYTES_MAX > limits::LOG_UNACKED_BYTES_MAX
+        {
+            return None;
+        }
+        while let Some(stream) = self.turns.pop_front() {
+            let Some(state) = self.state(&stream) else { continue };
+            state.in_turn = false;
+            if !state.has_next() {
+                continue;
+            }
+            if !state.is_unconfirmed() {
+                state.waiting_since_ms = now_ms;
+            }
+            let chunk = if state.known {
+                let len = (state.len - state.sent).min(limits::LOG_CHUNK_BYTES_MAX);
+                let offset = state.sent;
+                state.sent += len;
+                state.end_sent = state.ended && state.sent == state.len;
+                Chunk { stream: stream.clone(), offset, len, end: state.end_sent }
+            } else {
+                state.asked = true;
+                Chunk { stream: stream.clone(), offset: 0, len: 0, end: false }
+            };
+            self.unconfirmed_bytes += chunk.len;
+            self.unanswered += 1;
+            self.take_turn(&stream);
+            return Some(chunk);
+        }
+        None
+    }
+
+    /// Streams whose files may still grow.
+    pub fn growing(&self) -> impl Iterator<Item = StreamKey> {
+        let running = self.entries.iter().filter(|(_, entry)| entry.running);
+        running.flat_map(|(key, _)| Side::ALL.map(|side| (key.clone(), side)))
+    }
+
+    /// How many attempts run.
+    #[must_use]
+    pub fn growing_count(&self) -> usize {
+        self.entries.values().filter(|entry| entry.running).count()
+    }
+
+    /// Whether anything runs.
+    #[must_use]
+    pub fn is_growing(&self) -> bool {
+        self.entries.values().any(|entry| entry.running)
+    }
+
+    /// Whether something was sent that the server has not answered.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.entries.values().flat_map(|entry| &entry.streams).any(StreamState::is_unconfirmed)
+    }
+
+    /// Whether there is something to send, windows aside.
+    #[must_use]
+    pub fn has_next(&self) -> bool {
+        !self.turns.is_empty()
+    }
+
+    /// Bytes not yet confirmed, sent or not.
+    #[must_use]
+    pub fn spool_bytes(&self) -> u64 {
+        let left = |state: &StreamState| if state.done { 0 } else { state.len.saturating_sub(state.confirmed) };
+        self.entries.values().flat_map(|entry| &entry.streams).map(left).sum()
+    }
+
+    /// Attempts whose spool files may be removed, told once.
+    pub fn take_removable(&mut self) -> Vec<Key> {
+        std::mem::take(&mut self.removable)
+    }
+
+    fn state(&mut self, stream: &StreamKey) -> Option<&mut StreamState> {
+        self.entries.get_mut(&stream.0).map(|entry| &mut entry.streams[stream.1 as usize])
+    }
+
+    fn take_turn(&mut self, stream: &StreamKey) {
+        let Some(state) = self.state(stream) else { return };
+        if !state.in_turn && state.has_next() {
+            state.in_turn = true;
+            self.turns.push_back(stream.clone());
+        }
+    }
+
+    fn sweep(&mut self, key: &Key) {
+        let done = |entry: &&Entry| entry.forgotten && entry.streams.iter().all(|stream| stream.done);
+        if self.entries.get(key).filter(done).is_some() {
+            self.entries.remove(key);
+            self.removable.push(key.clone());
+        }
+    }
+
+    /// Takes an entry's sent bytes out of the window.
+    fn settle(&mut self, key: &Key) {
+        let Some(entry) = self.entries.get(key) else { return };
+        let sent: u64 =
+            entry.streams.iter().filter(|state| !state.done).map(|state| state.sent - state.confirmed).sum();
+        self.unconfirmed_bytes -= sent;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(task: u64) -> Key {
+        Key { tenant: "t".into(), job: 1, step: 0, task, attempt: 1, epoch: 1, rank: 0 }
+    }
+    fn out(task: u64) -> StreamKey {
+        (key(task), Side::Out)
+    }
+    fn chunk(task: u64, offset: u64, len: u64, end: bool) -> Option<Chunk> {
+        Some(Chunk { stream: out(task), offset, len, end })
+    }
+
+    #[test]
+    fn a_stream_is_sent_in_order_and_removed_once_done_and_forgotten() {
+        let mut book = LogBook::default();
+        book.opened(key(1), false);
+        book.grew(&out(1), 10);
+        assert_eq!(book.next_chunk(0), chunk(1, 0, 10, false));
+        assert_eq!(book.next_chunk(0), None);
+        book.ended(&key(1), 15, 0);
+        assert_eq!(book.next_chunk(0), chunk(1, 10, 5, true));
+        book.forgotten(&key(1));
+        book.receipt(&out(1), 10, false, 1);
+        assert_eq!(book.spool_bytes(), 5);
+        assert!(book.take_removable().is_empty());
+        book.receipt(&out(1), 15, true, 1);
+        assert_eq!((book.take_removable(), book.spool_bytes()), (vec![key(1)], 0));
+        assert!(!book.is_waiting());
+    }
+
+    #[test]
+    fn an_end_that_comes_late_is_a_shipment_of_its_own() {
+        let mut book = LogBook::default();
+        book.opened(key(1), false);
+        book.grew(&out(1), 4);
+        assert_eq!(book.next_chunk(0), chunk(1, 0, 4, false));
+        book.receipt(&out(1), 4, false, 1);
+        book.ended(&key(1), 4, 0);
+        assert_eq!(book.next_chunk(0), chunk(1, 4, 0, true));
+        assert_eq!(book.next_chunk(0), None);
+    }
+
+    #[test]
+    fn empty_streams_are_never_shipped() {
+        let mut book = LogBook::default();
+        book.opened(key(1), false);
+        book.ended(&key(1), 0, 0);
+        assert_eq!(book.next_chunk(0), None);
+        book.forgotten(&key(1));
+        assert_eq!(book.take_removable(), vec![key(1)]);
+    }
+
+    #[test]
+    fn a_flood_does_not_hold_up_a_trickle() {
+        let mut book = LogBook::default();
+        book.opened(key(1), false);
+        book.opened(key(2), false);
+        book.grew(&out(1), 100 << 20);
+        book.grew(&out(2), 5);
+        assert_eq!(book.next_chunk(0), chunk(1, 0, limits::LOG_CHUNK_BYTES_MAX, false));
+        assert_eq!(book.next_chunk(0), chunk(2, 0, 5, false));
+        let mut sent = limits::LOG_CHUNK_BYTES_MAX + 5;
+        while let Some(next) = book.next_chunk(0) {
+            sent += next.len;
+        }
+        assert!(sent <= limits::LOG_UNACKED_BYTES_MAX, "the window holds");
+    }
+
+    #[test]
+    fn an_adopted_stream_asks_where_to_go_on() {
+        let mut book = LogBook::default();
+        book.opened(key(1), true);
+        book.ended(&key(1), 30, 0);
+        assert_eq!(book.next_chunk(0), chunk(1, 0, 0, false));
+        assert_eq!(book.next_chunk(0), None);
+        book.receipt(&out(1), 20, false, 1);
+        assert_eq!(book.next_chunk(0), chunk(1, 20, 10, true));
+        book.receipt(&out(1), 30, true, 1);
+        book.forgotten(&key(1));
+        assert_eq!(book.take_removable(), vec![key(1)]);
+    }
+
+    #[test]
+    fn a_gap_at_the_server_is_filled_once() {
+        let mut book = LogBook::default();
+        book.opened(key(1), false);
+        book.grew(&out(1), 10);
+        assert_eq!(book.next_chunk(0), chunk(1, 0, 10, false));
+        book.grew(&out(1), 20);
+        assert_eq!(book.next_chunk(0), chunk(1, 10, 10, false));
+        // The first never arrived; the second met a gap.
+        book.receipt(&out(1), 0, false, 1);
+        assert_eq!(book.next_chunk(1), chunk(1, 0, 20, false));
+        // A straggler's answer does not send it all again.
+        book.receipt(&out(1), 0, false, 1);
+        assert_eq!(book.next_chunk(1), None);
+        book.receipt(&out(1), 20, false, 1);
+        assert_eq!(book.spool_bytes(), 0);
+    }
+
+    #[test]
+    fn a_new_connection_sends_the_unconfirmed_again() {
+        let mut book = LogBook::default();
+        book.opened(key(1), false);
+        book.grew(&out(1), 10);
+        assert!(book.next_chunk(0).is_some());
+        assert!(book.is_overdue(limits::LOG_RECEIPT_MS_MAX + 1));
+        book.rewind_all();
+        assert_eq!(book.next_chunk(0), chunk(1, 0, 10, false));
+    }
+}

@@ -1,0 +1,183 @@
+//! Inputs by tenant and digest: fetched once, copied to each task that asks.
+//!
+//! What must hold: one digest is fetched by one fetch at a time, whoever else
+//! asks waits for it; a file in use is not dropped; the bytes kept stay under
+//! the bound as far as those in use allow, the longest unused going first.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use world::disk::Disk;
+
+/// What is cached, and who uses it.
+#[derive(Debug)]
+pub struct Cache {
+    directory: String,
+    bytes_max: u64,
+    book: Mutex<Book>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    entries: BTreeMap<String, Entry>,
+    uses: u64,
+    bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    bytes: Option<u64>,
+    users: u32,
+    used: u64,
+    /// Held while it is fetched.
+    fetching: Arc<world::sync::Mutex<()>>,
+}
+
+/// One cached file in use: while this lives the file stays.
+#[derive(Debug)]
+pub struct Pinned {
+    cache: Arc<Cache>,
+    path: String,
+}
+
+impl Cache {
+    /// Finds what earlier agents fetched. Blocks.
+    pub fn open(disk: &dyn Disk, directory: &str, bytes_max: u64) -> io::Result<Arc<Self>> {
+        let mut book = Book::default();
+        for tenant in disk.list(directory)?.into_iter().filter(|entry| entry.is_dir) {
+            let below = format!("{directory}/{}", tenant.name);
+            for file in disk.list(&below)? {
+                let path = format!("{below}/{}", file.name);
+                if file.is_dir || !is_digest(&file.name) {
+                    // A fetch that an earlier agent did not end.
+                    disk.remove(&path)?;
+                    continue;
+                }
+                book.bytes += file.len;
+                book.entries.insert(path, Entry { bytes: Some(file.len), ..Entry::default() });
+            }
+        }
+        Ok(Arc::new(Self { directory: directory.to_owned(), bytes_max, book: Mutex::new(book) }))
+    }
+
+    /// Names a file for use; it need not be there yet. `None`: no digest.
+    #[must_use]
+    pub fn pin(self: &Arc<Self>, tenant: &str, digest: &str) -> Option<Pinned> {
+        if !is_digest(digest) {
+            return None;
+        }
+        let path = format!("{}/{tenant}/{digest}", self.directory);
+        let mut book = self.lock();
+        book.uses += 1;
+        let used = book.uses;
+        let entry = book.entries.entry(path.clone()).or_default();
+        entry.users += 1;
+        entry.used = used;
+        Some(Pinned { cache: Arc::clone(self), path })
+    }
+
+    /// Files to remove so that the rest fits the bound. Their names are free
+    /// for another fetch only after the caller removed them: call and remove
+    /// in one blocking piece.
+    fn evict(&self) -> Vec<String> {
+        let mut book = self.lock();
+        let mut gone = Vec::new();
+        while book.bytes > self.bytes_max {
+            let idle = book.entries.iter().filter(|(_, entry)| entry.users == 0 && entry.bytes.is_some());
+            let Some(path) = idle.min_by_key(|(_, entry)| entry.used).map(|(path, _)| path.clone()) else {
+                break;
+            };
+            if let Some(entry) = book.entries.remove(&path) {
+                book.bytes -= entry.bytes.unwrap_or_default();
+            }
+            gone.push(path);
+        }
+        gone
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Pinned {
+    /// Where it lies (or will).
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether it is there.
+    #[must_use]
+    pub fn is_present(&self) -> bool {
+        self.cache.lock().entries.get(&self.path).is_some_and(|entry| entry.bytes.is_some())
+    }
+
+    /// To be held while fetching; then look again whether it is present.
+    #[must_use]
+    pub fn fetching(&self) -> Arc<world::sync::Mutex<()>> {
+        let mut book = self.cache.lock();
+        Arc::clone(&book.entries.entry(self.path.clone()).or_default().fetching)
+    }
+
+    /// It was fetched. Blocks: makes room where the bound was passed.
+    pub fn fetched(&self, disk: &dyn Disk, bytes: u64) {
+        let mut book = self.cache.lock();
+        if let Some(entry) = book.entries.get_mut(&self.path) {
+            let before = entry.bytes.replace(bytes).unwrap_or_default();
+            book.bytes = book.bytes + bytes - before;
+        }
+        drop(book);
+        for path in self.cache.evict() {
+            if let Err(error) = disk.remove(&path) {
+                tracing::warn!(path, %error, "a cached input could not be removed");
+            }
+        }
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let mut book = self.cache.lock();
+        if let Some(entry) = book.entries.get_mut(&self.path) {
+            entry.users -= 1;
+            if entry.users == 0 && entry.bytes.is_none() {
+                book.entries.remove(&self.path);
+            }
+        }
+    }
+}
+
+/// Lower-case hexadecimal SHA-256: what may be a file's name in the cache.
+#[must_use]
+pub fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::disk_with;
+
+    #[test]
+    fn the_longest_unused_goes_first_and_what_is_used_stays() {
+        let digests: Vec<String> = ["a", "b", "c"].map(|letter| letter.repeat(64)).to_vec();
+        let files: Vec<String> = digests.iter().map(|digest| format!("cache/t/{digest}")).collect();
+        let mut names: Vec<&str> = files.iter().map(String::as_str).collect();
+        names.push("cache/t/half-fetched");
+        let disk = disk_with(&names);
+        let cache = Cache::open(&*disk, "cache", 12).unwrap();
+        assert!(disk.entry("cache/t/half-fetched").is_err(), "leftovers go at the start");
+
+        let first = cache.pin("t", &digests[0]).unwrap();
+        assert!(first.is_present());
+        drop(cache.pin("t", &digests[1]));
+        drop(cache.pin("t", &digests[2]));
+        // Each of these test files has as many bytes as its name; far too many.
+        first.fetched(&*disk, 10);
+        assert!(first.is_present());
+        assert!(disk.entry(&files[0]).is_ok());
+        assert!(disk.entry(&files[1]).is_err());
+        assert!(cache.pin("t", "../../etc/passwd").is_none());
+    }
+}

@@ -1,0 +1,118 @@
+//! Signed URLs from the server, and transfers with them.
+//!
+//! What must hold: every ask has a deadline, every transfer a deadline by its
+//! size and a bounded number of tries; a URL that was refused is asked for
+//! anew, since it may have expired.
+
+use crate::config::AgentConfig;
+use crate::core::key::Key;
+use crate::limits;
+use crate::shell::Connection;
+use proto::v1::{Problem, SignTransfersRequest, TransferNeed};
+use std::sync::Arc;
+use world::sync::watch;
+use world::time::{Duration, ms, sleep, timeout};
+use world::transfer::TransferError;
+
+/// Asks for URLs in whichever session stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Signer {
+    config: Arc<AgentConfig>,
+    connection: watch::Receiver<Option<Connection>>,
+}
+
+impl Signer {
+    pub(crate) fn new(config: Arc<AgentConfig>, connection: watch::Receiver<Option<Connection>>) -> Self {
+        Self { config, connection }
+    }
+
+    /// One URL for each need, in order. The error is one line.
+    pub(crate) async fn sign(&self, key: &Key, needs: &[TransferNeed]) -> Result<Vec<String>, String> {
+        let mut urls = Vec::with_capacity(needs.len());
+        for part in needs.chunks(limits::SIGN_NEEDS_MAX) {
+            let signed = timeout(ms(limits::SIGN_MS_MAX), self.sign_part(key, part)).await;
+            urls.extend(signed.unwrap_or_else(|_| Err("the server could not be asked in time".to_owned()))?);
+        }
+        Ok(urls)
+    }
+
+    async fn sign_part(&self, key: &Key, needs: &[TransferNeed]) -> Result<Vec<String>, String> {
+        let mut connections = self.connection.clone();
+        let mut failures = 0;
+        loop {
+            let connection = match connections.wait_for(Option::is_some).await {
+                Ok(connection) => connection.clone().expect("it was waited for"),
+                Err(_) => return Err("the agent ends".to_owned()),
+            };
+            let request = connection.request(SignTransfersRequest {
+                node: self.config.node.clone(),
+                session: connection.session,
+                attempt: Some(key.attempt_ref()),
+                needs: needs.to_vec(),
+            });
+            let mut client = connection.client();
+            let call = timeout(ms(limits::CALL_MS_MAX), client.sign_transfers(request));
+            let problem = match call.await {
+                Ok(Ok(reply)) => {
+                    let urls = reply.into_inner().urls;
+                    if urls.len() == needs.len() {
+                        return Ok(urls);
+                    }
+                    return Err(format!("{} files were asked for, {} signed", needs.len(), urls.len()));
+                }
+                Ok(Err(status)) => Problem::from(&status),
+                Err(_) => proto::problem::unavailable("deadline", "the server did not answer in time"),
+            };
+            failures += 1;
+            let passing = matches!(problem.family(), "unavailable" | "internal" | "conflict");
+            if !passing || failures >= limits::TRANSFER_TRIES {
+                return Err(problem.to_string());
+            }
+            sleep(pause(failures)).await;
+        }
+    }
+
+    /// Moves one file: by the URL in hand first, by a new one after a failure.
+    /// An empty URL for a put says that the bytes are there already.
+    pub(crate) async fn transfer<F, Moved>(
+        &self,
+        key: &Key,
+        need: &TransferNeed,
+        url: String,
+        mut transfer: F,
+    ) -> Result<(), String>
+    where
+        F: FnMut(String) -> Moved,
+        Moved: Future<Output = Result<(), TransferError>>,
+    {
+        let mebibytes = need.size_bytes >> 20;
+        let deadline = ms(limits::TRANSFER_BASE_MS + mebibytes.saturating_mul(limits::TRANSFER_MS_PER_MIB));
+        let mut url = url;
+        let mut failures = 0;
+        loop {
+            if url.is_empty() {
+                return if need.put { Ok(()) } else { Err("the server has no such file".to_owned()) };
+            }
+            let error = match timeout(deadline, transfer(url)).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error @ (TransferError::Digest { .. } | TransferError::Disk(_)))) => {
+                    return Err(error.to_string());
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("it took longer than {} s", deadline.as_secs()),
+            };
+            failures += 1;
+            if failures >= limits::TRANSFER_TRIES {
+                return Err(error);
+            }
+            sleep(pause(failures)).await;
+            url = self.sign(key, std::slice::from_ref(need)).await?.pop().unwrap_or_default();
+        }
+    }
+}
+
+/// Doubled from one failure to the next, spread by chance.
+fn pause(failures: u32) -> Duration {
+    let base = limits::TRANSFER_PAUSE_MS << failures.min(6).saturating_sub(1);
+    ms(base + world::rand::u64() % base)
+}

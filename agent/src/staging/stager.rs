@@ -1,0 +1,288 @@
+//! Makes work directories and lays in them what a task was promised:
+//! `inputs/<name>`, and `from/<step>/…` of the steps before it.
+//!
+//! What must hold: a directory is told ready only with all of it in place; a
+//! task gets copies, so that what it does to them reaches nobody else.
+//! Directories of tasks without inputs are made many in one blocking hop.
+
+use super::cache::{Cache, Pinned};
+use super::signer::Signer;
+use super::copy;
+use crate::config::AgentConfig;
+use crate::core::cause::Fault;
+use crate::core::key::Key;
+use crate::core::work::{Work, checkpoint_directory};
+use crate::core::{Event, StageOrder};
+use crate::limits;
+use crate::shell::{Inbound, tell};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use proto::v1::{CauseKind, TransferNeed};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use world::Transfer;
+use world::disk::Disk;
+use world::sync::{Semaphore, mpsc};
+use world::task::blocking;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Stager {
+    disk: Arc<dyn Disk>,
+    transfer: Arc<dyn Transfer>,
+    config: Arc<AgentConfig>,
+    signer: Signer,
+    cache: Arc<Cache>,
+    fetches: Arc<Semaphore>,
+}
+
+/// A file to be laid at a path of the work directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Placement {
+    path: String,
+    digest: String,
+    mode: u32,
+}
+
+/// A file to be had first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Source {
+    size_bytes: u64,
+    /// Where a person said it is; else the server signs one.
+    url: String,
+}
+
+impl Stager {
+    pub(crate) async fn open(
+        disk: &Arc<dyn Disk>,
+        transfer: &Arc<dyn Transfer>,
+        config: &Arc<AgentConfig>,
+        signer: &Signer,
+    ) -> io::Result<Self> {
+        let (opened, settings) = (Arc::clone(disk), Arc::clone(config));
+        let cache = blocking(move || {
+            Cache::open(&*opened, &settings.directories.cache, settings.cache_bytes_max)
+        })
+        .await?;
+        Ok(Self {
+            disk: Arc::clone(disk),
+            transfer: Arc::clone(transfer),
+            config: Arc::clone(config),
+            signer: signer.clone(),
+            cache,
+            fetches: Arc::new(Semaphore::new(limits::FETCHES_AT_ONCE)),
+        })
+    }
+
+    /// Stages until nobody is left to ask.
+    pub(crate) async fn work(self, mut due: mpsc::Receiver<Vec<StageOrder>>, inbox: mpsc::Sender<Inbound>) {
+        // Bounded by the attempts the core holds.
+        let mut heavy = VecDeque::new();
+        let mut running = FuturesUnordered::new();
+        loop {
+            while running.len() < limits::STAGINGS_AT_ONCE
+                && let Some(order) = heavy.pop_front()
+            {
+                running.push(self.stage(order));
+            }
+            world::select! {
+                biased;
+                Some(event) = running.next(), if !running.is_empty() => tell(&inbox, vec![event]).await,
+                orders = due.recv() => {
+                    let Some(orders) = orders else { return };
+                    let (light, rest): (Vec<_>, Vec<_>) =
+                        orders.into_iter().partition(|order| order.work.is_light());
+                    heavy.extend(rest);
+                    if !light.is_empty() {
+                        tell(&inbox, self.make_directories(light).await).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn make_directories(&self, orders: Vec<StageOrder>) -> Vec<Event> {
+        let (disk, config) = (Arc::clone(&self.disk), Arc::clone(&self.config));
+        blocking(move || {
+            let made = orders.into_iter().map(|order| {
+                let result = make_directory(&*disk, &config, &order).map_err(disk_fault);
+                Event::Staged { key: order.key, directory: order.directory, result }
+            });
+            made.collect()
+        })
+        .await
+    }
+
+    async fn stage(&self, order: StageOrder) -> Event {
+        let result = self.lay(&order).await;
+        Event::Staged { key: order.key, directory: order.directory, result }
+    }
+
+    async fn lay(&self, order: &StageOrder) -> Result<(), Fault> {
+        let (placements, sources) = plan(&order.work)?;
+        let mut pins = BTreeMap::new();
+        for digest in sources.keys() {
+            let pin = self.cache.pin(&order.key.tenant, digest);
+            let pin = pin.ok_or_else(|| fault(format!("`{digest}` is no SHA-256 digest")))?;
+            pins.insert(digest.clone(), pin);
+        }
+        self.fetch(&order.key, &sources, &pins).await?;
+        let (disk, config, order) = (Arc::clone(&self.disk), Arc::clone(&self.config), order.clone());
+        blocking(move || {
+            make_directory(&*disk, &config, &order).map_err(disk_fault)?;
+            let root = format!("{}/{}", config.directories.work, order.directory);
+            for Placement { path, digest, mode } in placements {
+                let target = format!("{root}/{path}");
+                copy(&*disk, pins[&digest].path(), &target, mode)
+                    .map_err(|error| fault(format!("`{path}` could not be laid: {error}")))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Brings what is not cached yet.
+    async fn fetch(
+        &self,
+        key: &Key,
+        sources: &BTreeMap<String, Source>,
+        pins: &BTreeMap<String, Pinned>,
+    ) -> Result<(), Fault> {
+        let missing = sources.iter().filter(|(digest, _)| !pins[*digest].is_present());
+        let (given, signed): (Vec<_>, Vec<_>) = missing.partition(|(_, source)| !source.url.is_empty());
+        let needs: Vec<TransferNeed> = signed.into_iter().map(|(digest, source)| need(digest, source)).collect();
+        let urls = match needs.is_empty() {
+            true => Vec::new(),
+            false => self.signer.sign(key, &needs).await.map_err(fault)?,
+        };
+        let given = given.into_iter().map(|(digest, source)| (need(digest, source), source.url.clone()));
+        let mut fetches = FuturesUnordered::new();
+        for (need, url) in needs.into_iter().zip(urls).chain(given) {
+            // How many go on at once is for the permits to say.
+            let pin = &pins[&need.digest];
+            fetches.push(self.fetch_one(key, need, url, pin));
+        }
+        while let Some(fetched) = fetches.next().await {
+            fetched?;
+        }
+        Ok(())
+    }
+
+    async fn fetch_one(&self, key: &Key, need: TransferNeed, url: String, pin: &Pinned) -> Result<(), Fault> {
+        let fetching = pin.fetching();
+        let _alone = fetching.lock().await;
+        if pin.is_present() {
+            return Ok(());
+        }
+        let _permit = self.fetches.acquire().await.expect("this semaphore is never closed");
+        let (disk, path) = (Arc::clone(&self.disk), pin.path().to_owned());
+        blocking(move || disk.create_dir_all(super::parent(&path))).await.map_err(disk_fault)?;
+        let get = |url: String| {
+            let (disk, transfer) = (Arc::clone(&self.disk), Arc::clone(&self.transfer));
+            let (path, digest) = (pin.path().to_owned(), need.digest.clone());
+            async move { transfer.get(&url, disk, &path, &digest).await.map(|_| ()) }
+        };
+        let moved = self.signer.transfer(key, &need, url, get).await;
+        moved.map_err(|error| fault(format!("input {}: {error}", &need.digest[..12])))?;
+        let (disk, path) = (Arc::clone(&self.disk), pin.path().to_owned());
+        let found = blocking(move || disk.entry(&path)).await.map_err(disk_fault)?;
+        // Making room removes a few files at most.
+        pin.fetched(&*self.disk, found.len);
+        Ok(())
+    }
+}
+
+/// What is laid where, and what has to be had for it.
+fn plan(work: &Work) -> Result<(Vec<Placement>, BTreeMap<String, Source>), Fault> {
+    let mut placements = Vec::new();
+    let mut sources: BTreeMap<String, Source> = BTreeMap::new();
+    for input in &work.inputs {
+        if input.digest.is_empty() {
+            let from = if input.url.is_empty() { "path" } else { "url" };
+            return Err(fault(format!("input `{}` was given by {from} but without a digest", input.name)));
+        }
+        let source = Source { size_bytes: input.size_bytes, url: input.url.clone() };
+        sources.insert(input.digest.clone(), source);
+        let path = format!("inputs/{}", input.name);
+        placements.push(Placement { path, digest: input.digest.clone(), mode: 0 });
+    }
+    for upstream in &work.upstreams {
+        for task in &upstream.tasks {
+            for artifact in &task.artifacts {
+                let path = if upstream.indexed {
+                    format!("from/{}/{}/{}", upstream.step, task.index, artifact.path)
+                } else {
+                    format!("from/{}/{}", upstream.step, artifact.path)
+                };
+                let source = Source { size_bytes: artifact.size_bytes, url: String::new() };
+                sources.entry(artifact.digest.clone()).or_insert(source);
+                placements.push(Placement { path, digest: artifact.digest.clone(), mode: artifact.mode });
+            }
+        }
+    }
+    Ok((placements, sources))
+}
+
+fn need(digest: &str, source: &Source) -> TransferNeed {
+    TransferNeed { put: false, digest: digest.to_owned(), size_bytes: source.size_bytes }
+}
+
+fn make_directory(disk: &dyn Disk, config: &AgentConfig, order: &StageOrder) -> io::Result<()> {
+    let root = format!("{}/{}", config.directories.work, order.directory);
+    disk.create_dir_all(&root)?;
+    if order.work.step.checkpoint.is_some() {
+        disk.create_dir_all(&format!("{root}/{}", checkpoint_directory(&order.work)))?;
+    }
+    Ok(())
+}
+
+fn fault(text: impl Into<String>) -> Fault {
+    Fault::new(CauseKind::StagingFailed, text)
+}
+
+fn disk_fault(error: io::Error) -> Fault {
+    fault(format!("this node's disk failed: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::v1::{Artifact, Input, Upstream, UpstreamTask};
+
+    #[test]
+    fn inputs_and_outputs_of_earlier_steps_have_their_places() {
+        let artifact = |path: &str, digest: &str| Artifact {
+            path: path.to_owned(),
+            size_bytes: 1,
+            digest: digest.to_owned(),
+            mode: 0o755,
+        };
+        let input = Input { name: "book".to_owned(), digest: "d1".to_owned(), ..Input::default() };
+        let plain = Upstream {
+            step: "split".to_owned(),
+            indexed: false,
+            tasks: vec![UpstreamTask { index: 0, artifacts: vec![artifact("part.00", "d2")] }],
+        };
+        let indexed = Upstream {
+            step: "count".to_owned(),
+            indexed: true,
+            tasks: vec![UpstreamTask { index: 7, artifacts: vec![artifact("deep/words", "d2")] }],
+        };
+        let work = Work { inputs: vec![input], upstreams: vec![plain, indexed], ..Work::default() };
+        let (placements, sources) = plan(&work).unwrap();
+        let paths: Vec<_> = placements.iter().map(|placed| (placed.path.as_str(), placed.mode)).collect();
+        assert_eq!(
+            paths,
+            [("inputs/book", 0), ("from/split/part.00", 0o755), ("from/count/7/deep/words", 0o755)]
+        );
+        assert_eq!(sources.len(), 2, "one digest is fetched once");
+    }
+
+    #[test]
+    fn an_input_without_a_digest_is_refused_by_name() {
+        let input = Input { name: "x".to_owned(), url: "http://h/x".to_owned(), ..Input::default() };
+        let refused = plan(&Work { inputs: vec![input], ..Work::default() }).unwrap_err();
+        assert_eq!(refused.text, "input `x` was given by url but without a digest");
+    }
+}
