@@ -1,1 +1,21 @@
-//! (being written)
+//! Decides who runs where: admission, queues, fair share, placement, grants of
+//! leases, and "why is it waiting".
+//!
+//! [`core`] is pure: events in, proposals out. [`shell`] follows the store's
+//! rows, commits what the core proposes and tells it the outcome. Any number of
+//! schedulers may run at once: a grant is one commit guarded by the versions of
+//! all it takes from, so that the loser of a race only plans again. A scheduler
+//! keeps nothing of its own; one that dies is missed by nobody.
+//!
+//! [`admission`] and [`feasible`] judge a job before it is taken in.
+
+pub mod admission;
+pub mod amount;
+pub mod core;
+pub mod feasible;
+pub mod limits;
+pub mod link;
+pub mod service;
+pub mod shell;
+
+pub use amount::Amount;

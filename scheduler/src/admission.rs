@@ -1,0 +1,281 @@
+//! Whether a job is taken in: quota guard and budget, at the door.
+//!
+//! Two kinds of limits. Those on what runs at once (cores, memory, GPUs) count
+//! what is held plus what the job needs at least: one task of an array, a whole
+//! gang, the largest step of a DAG. They clear by themselves as work ends, so a
+//! tenant with `when_full = "queue"` may have its job wait for them; the
+//! scheduler then grants up to the whole limit, never above. Those that add up
+//! (queued tasks, storage, ingress, egress, money) count the whole job, and no
+//! waiting inside Drumline clears them: past them a job is always refused.
+
+use crate::amount::Amount;
+use proto::v1::{JobSpec, LedgerRow, Problem, QuotaDetail, TenantRow, WhenFull};
+use proto::{estimate, units};
+
+/// At so many percent of a limit the door closes.
+pub const GUARD_PERCENT: u64 = 90;
+
+/// A job at the door.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// Limits, prices and what to do when full.
+    pub tenant: &'a TenantRow,
+    /// What the tenant has used.
+    pub ledger: &'a LedgerRow,
+    /// What its grants hold now.
+    pub held: Amount,
+    /// The job, normalized.
+    pub spec: &'a JobSpec,
+    /// Milliseconds since 1970.
+    pub now_ms: u64,
+}
+
+/// What is decided.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Taken in.
+    Admit {
+        /// To be reserved, millionths of the operator's currency.
+        price_micros: u64,
+        /// Set where it waits for a limit of its tenant.
+        waiting_for: Option<String>,
+    },
+    /// Not taken in.
+    Refuse(Problem),
+}
+
+/// How amounts of a dimension are written for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    Millicores,
+    Bytes,
+    Count,
+}
+
+/// One limit and what is asked of it.
+#[derive(Clone, Copy, Debug)]
+struct Measure {
+    dimension: &'static str,
+    unit: Unit,
+    used: u64,
+    asked: u64,
+    limit: Option<u64>,
+}
+
+impl Measure {
+    /// The 90 % guard. A job that asks nothing of a dimension is not held
+    /// against it.
+    fn is_guarded(&self) -> bool {
+        let sum = u128::from(self.used) + u128::from(self.asked);
+        let over = |limit: u64| sum * 100 >= u128::from(limit) * u128::from(GUARD_PERCENT);
+        self.asked > 0 && self.limit.is_some_and(over)
+    }
+
+    /// More than all of it.
+    fn never_fits(&self) -> bool {
+        self.limit.is_some_and(|limit| self.asked > limit)
+    }
+
+    fn show(&self, amount: u64) -> String {
+        match self.unit {
+            Unit::Millicores => units::format_millicores(amount),
+            Unit::Bytes => units::brief_memory_bytes(amount),
+            Unit::Count => amount.to_string(),
+        }
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "shown to people")]
+    fn detail(&self) -> QuotaDetail {
+        let scale = if self.unit == Unit::Millicores { 1000.0 } else { 1.0 };
+        let limit = self.limit.unwrap_or(0) as f64 / scale;
+        QuotaDetail {
+            dimension: self.dimension.to_owned(),
+            used: self.used as f64 / scale,
+            asked: self.asked as f64 / scale,
+            limit,
+            threshold: limit * GUARD_PERCENT as f64 / 100.0,
+            fits_at_ms: 0,
+        }
+    }
+
+    fn refusal(&self, tenant: &str) -> Problem {
+        let limit = self.limit.unwrap_or(0);
+        let (reason, remedy) = if self.never_fits() {
+            (
+                format!(
+                    "the job needs {} {} at once and tenant {tenant} may have {}",
+                    self.show(self.asked),
+                    self.dimension,
+                    self.show(limit)
+                ),
+                "ask for less, or have the tenant's quota raised",
+            )
+        } else {
+            (
+                format!(
+                    "tenant {tenant} uses {} of {} {} and new jobs are refused from {GUARD_PERCENT} % on",
+                    self.show(self.used),
+                    self.show(limit),
+                    self.dimension
+                ),
+                "wait for earlier work to end, ask for less, or have the tenant's quota raised",
+            )
+        };
+        let mut problem =
+            Problem::new("quota.exceeded", self.dimension, self.show(self.asked), reason, remedy);
+        problem.quota = Some(self.detail());
+        problem
+    }
+
+    fn waiting_for(&self) -> String {
+        format!(
+            "{}: {} in use, {} more needed, {} allowed",
+            self.dimension,
+            self.show(self.used),
+            self.show(self.asked),
+            self.show(self.limit.unwrap_or(0))
+        )
+    }
+}
+
+/// Decides on a job.
+#[must_use]
+pub fn decide(ask: &Ask<'_>) -> Verdict {
+    let name = &ask.tenant.name;
+    let at_once = at_once(ask);
+    if let Some(measure) = at_once.iter().find(|m| m.never_fits()) {
+        return Verdict::Refuse(measure.refusal(name));
+    }
+    if let Some(measure) = adding_up(ask).iter().find(|m| m.is_guarded()) {
+        return Verdict::Refuse(measure.refusal(name));
+    }
+    let price_micros = match price(ask) {
+        Ok(price_micros) => price_micros,
+        Err(problem) => return Verdict::Refuse(problem),
+    };
+    let full: Vec<&Measure> = at_once.iter().filter(|m| m.is_guarded()).collect();
+    match full.first() {
+        None => Verdict::Admit { price_micros, waiting_for: None },
+        Some(_) if ask.tenant.when_full() == WhenFull::Queue => {
+            let texts: Vec<String> = full.iter().map(|m| m.waiting_for()).collect();
+            Verdict::Admit { price_micros, waiting_for: Some(texts.join("; ")) }
+        }
+        Some(measure) => Verdict::Refuse(measure.refusal(name)),
+    }
+}
+
+fn at_once(ask: &Ask<'_>) -> [Measure; 3] {
+    let need = estimate::minimum_need(ask.spec);
+    let quota = ask.tenant.quota.unwrap_or_default();
+    let measure = |dimension, unit, used, asked, limit| Measure { dimension, unit, used, asked, limit };
+    [
+        measure("cores", Unit::Millicores, ask.held.millicores, need.millicores, quota.millicores),
+        measure("memory", Unit::Bytes, ask.held.memory_bytes, need.memory_bytes, quota.memory_bytes),
+        measure("gpus", Unit::Count, ask.held.gpus, need.gpus, quota.gpus),
+    ]
+}
+
+/// What a job will store and bring in is known by its inputs; what it will take
+/// out is not known before, so egress refuses what has outputs once its limit
+/// is near.
+fn adding_up(ask: &Ask<'_>) -> [Measure; 4] {
+    let quota = ask.tenant.quota.unwrap_or_default();
+    let ledger = ask.ledger;
+    let inputs_bytes = ask.spec.inputs.iter().fold(0, |sum: u64, input| sum.saturating_add(input.size_bytes));
+    let has_outputs = ask.spec.steps.iter().any(|step| !step.outputs.is_empty());
+    let measure = |dimension, unit, used, asked, limit| Measure { dimension, unit, used, asked, limit };
+    [
+        measure(
+            "queued_tasks",
+            Unit::Count,
+            ledger.queued_tasks,
+            estimate::tasks(ask.spec),
+            quota.queued_tasks,
+        ),
+        measure("storage", Unit::Bytes, ledger.storage_bytes, inputs_bytes, quota.storage_bytes),
+        measure("ingress", Unit::Bytes, ledger.ingress_bytes, inputs_bytes, quota.ingress_bytes),
+        measure("egress", Unit::Bytes, ledger.egress_bytes, u64::from(has_outputs), quota.egress_bytes),
+    ]
+}
+
+/// The job's price, if the month's budget still has it.
+fn price(ask: &Ask<'_>) -> Result<u64, Problem> {
+    let Some(budget) = &ask.tenant.budget else { return Ok(0) };
+    let price_micros = estimate::price_micros(ask.spec, budget);
+    let Some(month_micros) = budget.month_micros else { return Ok(price_micros) };
+    // A ledger of an earlier month has only its reservations left to count.
+    let settled = if ask.ledger.month < month_of(ask.now_ms) { 0 } else { ask.ledger.settled_micros };
+    let used = ask.ledger.reserved_micros.saturating_add(settled);
+    if used.saturating_add(price_micros) <= month_micros {
+        return Ok(price_micros);
+    }
+    let alone = price_micros > month_micros;
+    let reason = format!(
+        "the job is estimated at {}; tenant {} has {} of {} left this month",
+        money(price_micros),
+        ask.tenant.name,
+        money(month_micros.saturating_sub(used)),
+        money(month_micros)
+    );
+    let remedy = if alone {
+        "ask for less, tell expected_runtime, or have the tenant's budget raised"
+    } else {
+        "wait for the next month, tell expected_runtime, or have the tenant's budget raised"
+    };
+    let mut problem = Problem::new("budget.exceeded", "budget", money(price_micros), reason, remedy);
+    #[allow(clippy::cast_precision_loss, reason = "shown to people")]
+    let in_units = |micros: u64| micros as f64 / 1e6;
+    problem.quota = Some(QuotaDetail {
+        dimension: "budget".to_owned(),
+        used: in_units(used),
+        asked: in_units(price_micros),
+        limit: in_units(month_micros),
+        threshold: in_units(month_micros),
+        fits_at_ms: if alone { 0 } else { next_month_ms(ask.now_ms) },
+    });
+    Err(problem)
+}
+
+/// Money in units with two decimals, rounded up where it is finer.
+fn money(micros: u64) -> String {
+    let cents = micros.div_ceil(10_000);
+    format!("{}.{:02}", cents / 100, cents % 100)
+}
+
+/// Month as `year * 12 + month0`, in UTC.
+#[must_use]
+pub fn month_of(ms: u64) -> u32 {
+    let (year, month0) = civil_month(ms / DAY_MS);
+    u32::try_from(year * 12 + month0).unwrap_or(u32::MAX)
+}
+
+/// When the month after this instant's begins, milliseconds since 1970.
+#[must_use]
+pub fn next_month_ms(ms: u64) -> u64 {
+    let (year, month0) = civil_month(ms / DAY_MS);
+    let (year, month0) = if month0 == 11 { (year + 1, 0) } else { (year, month0 + 1) };
+    days_before_month(year, month0) * DAY_MS
+}
+
+const DAY_MS: u64 = 86_400_000;
+
+/// Days from 1970-01-01 to the first of a month (H. Hinnant, "chrono-compatible
+/// low-level date algorithms", for dates after 1970).
+fn days_before_month(year: u64, month0: u64) -> u64 {
+    let year = if month0 < 2 { year - 1 } else { year };
+    let (era, of_era) = (year / 400, year % 400);
+    let from_march = (month0 + 10) % 12;
+    let day_of_year = (153 * from_march + 2) / 5;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + day_of_year - 719_468
+}
+
+/// Year and month (0 ..= 11) of a day since 1970-01-01; the inverse.
+fn civil_month(day: u64) -> (u64, u64) {
+    let shifted = day + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let month0 = (from_march + 2) % 12;
+    (era * 400 + year_of_era + u64::from(month0 < 2), month0)
+}

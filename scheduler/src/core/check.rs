@@ -1,0 +1,100 @@
+//! What must hold between any two events. Cheap enough for tests and
+//! simulations after every step; a broken one panics.
+//!
+//! That nothing is over-committed is asserted where a grant is decided (see
+//! `assert_allowed` in `pass.rs`): afterwards a node may shrink, a limit may
+//! fall, and another scheduler may have seen either before this one.
+
+use super::nodes::NodeId;
+use super::tenants::TenantId;
+use super::{Core, Held};
+use crate::amount::Amount;
+use std::collections::BTreeMap;
+
+impl Core {
+    /// Panics where an invariant is broken.
+    pub fn check(&self) {
+        self.nodes.check();
+        self.demands.check();
+        self.check_sums();
+        self.check_in_flight();
+        self.check_queues();
+        self.check_reservations();
+    }
+
+    fn check_sums(&self) {
+        let mut used: BTreeMap<NodeId, Amount> = BTreeMap::new();
+        let mut held: BTreeMap<TenantId, Amount> = BTreeMap::new();
+        let drafted = self.in_flight.values().flat_map(|f| &f.grants).map(|d| &d.held);
+        for grant in self.grants.values().chain(drafted) {
+            let Held { key, nodes, per_slot, .. } = grant;
+            for &(id, slots) in nodes {
+                let amount = per_slot.times(u64::from(slots));
+                let sum = used.entry(id).or_default();
+                *sum = sum.plus(amount);
+                let sum = held.entry(key.tenant).or_default();
+                *sum = sum.plus(amount);
+            }
+        }
+        for (id, node) in self.nodes.iter() {
+            let sum = used.get(&id).copied().unwrap_or_default();
+            assert_eq!(node.used, sum, "what is used of node {}", node.name);
+        }
+        for (id, tenant) in self.tenants.iter() {
+            let sum = held.get(&id).copied().unwrap_or_default();
+            assert_eq!(tenant.held, sum, "what tenant {} holds", tenant.name);
+        }
+    }
+
+    fn check_in_flight(&self) {
+        for (id, flight) in &self.in_flight {
+            assert!(!flight.grants.is_empty(), "proposal {id} grants nothing");
+            for &node in &flight.nodes {
+                assert_eq!(self.nodes.get(node).in_flight, Some(*id), "a node is in one proposal");
+            }
+            for &tenant in &flight.tenants {
+                assert_eq!(self.tenants.get(tenant).in_flight, Some(*id), "a tenant is in one proposal");
+            }
+        }
+        let nodes = self.nodes.iter().filter(|(_, node)| node.in_flight.is_some()).count();
+        assert_eq!(nodes, self.in_flight.values().map(|f| f.nodes.len()).sum::<usize>());
+        let tenants = self.tenants.iter().filter(|(_, tenant)| tenant.in_flight.is_some()).count();
+        assert_eq!(tenants, self.in_flight.values().map(|f| f.tenants.len()).sum::<usize>());
+    }
+
+    fn check_queues(&self) {
+        let mut queued = 0;
+        for (id, tenant) in self.tenants.iter() {
+            tenant.queue.check();
+            assert_eq!(!tenant.queue.is_empty(), self.tenants.waiting.contains(&id));
+            for (shape, place) in tenant.queue.iter() {
+                queued += 1;
+                let entry = self.demands.get(Self::key_at(id, place)).expect("who waits has a demand");
+                assert_eq!((entry.shape, entry.place), (shape, Some(place)), "a demand's place");
+                let gang = self.demands.shape(shape).shape.gang.is_some();
+                assert!(entry.wanted(gang) > 0, "who waits wants something");
+            }
+        }
+        let placed = self.demands.iter().filter(|(_, entry)| entry.place.is_some()).count();
+        assert_eq!(queued, placed, "a demand with a place stands in a queue");
+        for (key, entry) in self.demands.iter() {
+            for o in entry.outstanding.iter().filter(|o| o.lapses_ms == u64::MAX) {
+                let mut drafts = self.in_flight.values().flat_map(|f| &f.grants);
+                assert!(
+                    drafts.any(|d| d.held.key == key && d.epoch == o.epoch),
+                    "slots without an outcome are in a proposal"
+                );
+            }
+        }
+    }
+
+    fn check_reservations(&self) {
+        let reserved = self.nodes.iter().filter(|(_, node)| node.reserved_for.is_some()).count();
+        assert_eq!(reserved, self.reservations.values().map(std::collections::BTreeSet::len).sum::<usize>());
+        for (key, nodes) in &self.reservations {
+            for &id in nodes {
+                assert_eq!(self.nodes.get(id).reserved_for, Some(*key), "a node is held back for one");
+            }
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! One pass: who is next, and what goes into which commit.
+//!
+//! Between tenants the one with the smallest dominant share is next (ties: who
+//! waited longest for a turn); within a tenant the first of its queue, and when
+//! that cannot start, whoever can behind it, as long as nothing is held back
+//! for it. Grants that touch the same node or tenant must be in the same
+//! commit, since each commit moves the versions of what it touches.
+
+use super::demands::Outstanding;
+use super::nodes::NodeId;
+use super::place::{Blocked, Choice};
+use super::shape::ShapeId;
+use super::tenants::{Place, TenantId};
+use super::{Core, Drafted, Held, InFlight, Proposal, StepKey};
+use crate::limits::{
+    PASS_GRANTS_MAX, PASS_HEADS_EXAMINED_MAX, PASS_NODES_EXAMINED_MAX, PASS_PROPOSALS_MAX,
+    PROPOSAL_OPERATIONS_MAX, PROPOSALS_IN_FLIGHT_MAX,
+};
+use bytes::Bytes;
+use prost::Message as _;
+use proto::keys;
+use proto::v1::{AllocRow, GrantNode, GrantRow};
+use std::collections::{BTreeMap, BTreeSet};
+use store::{Expect, Guard, Revision, Write};
+use world::clock::Now;
+
+/// Index of a commit being put together.
+type Slot = usize;
+
+/// What a pass has decided so far.
+#[derive(Debug, Default)]
+pub(super) struct Pass {
+    open: BTreeMap<Slot, InFlight>,
+    next: Slot,
+    nodes: BTreeMap<NodeId, Slot>,
+    tenants: BTreeMap<TenantId, Slot>,
+    drafted: BTreeMap<TenantId, u64>,
+    grants: usize,
+    pub tenants_waiting: u64,
+    pub nodes_examined: u64,
+    heads_examined: u64,
+}
+
+/// Each row touched is guarded and written.
+fn operations(commit: &InFlight) -> usize {
+    2 * (commit.nodes.len() + commit.tenants.len() + commit.grants.len())
+}
+
+impl Pass {
+    /// A pass that has decided nothing.
+    pub(super) fn new(tenants_waiting: u64) -> Pass {
+        Pass { tenants_waiting, ..Pass::default() }
+    }
+
+    fn is_over(&self) -> bool {
+        self.grants >= PASS_GRANTS_MAX
+            || self.nodes_examined >= PASS_NODES_EXAMINED_MAX
+            || self.heads_examined >= PASS_HEADS_EXAMINED_MAX
+    }
+
+    /// No further grant of this tenant has room in its commit.
+    pub(super) fn is_full_for(&self, tenant: TenantId) -> bool {
+        let commit = self.tenants.get(&tenant).and_then(|slot| self.open.get(slot));
+        commit.is_some_and(|commit| operations(commit) + 4 > PROPOSAL_OPERATIONS_MAX)
+    }
+
+    /// The node is in no commit but the tenant's own. Gangs keep apart from
+    /// others, since they need much of a commit's room.
+    pub(super) fn is_alone_with(&self, tenant: TenantId, node: NodeId) -> bool {
+        self.nodes.get(&node).is_none_or(|slot| self.tenants.get(&tenant) == Some(slot))
+    }
+
+    /// A grant of these has room: in one commit with all that shares its rows.
+    pub(super) fn joins(&self, tenant: TenantId, nodes: &[NodeId]) -> bool {
+        let slots = self.touched(tenant, nodes);
+        let fresh = nodes.iter().filter(|id| !self.nodes.contains_key(id)).count()
+            + usize::from(!self.tenants.contains_key(&tenant))
+            + 1;
+        let there: usize = match slots.is_empty() {
+            false => slots.iter().map(|slot| operations(&self.open[slot])).sum(),
+            true if self.open.len() < PASS_PROPOSALS_MAX => 0,
+            true => self.open.values().map(operations).min().unwrap_or(0),
+        };
+        there + 2 * fresh <= PROPOSAL_OPERATIONS_MAX
+    }
+
+    fn touched(&self, tenant: TenantId, nodes: &[NodeId]) -> BTreeSet<Slot> {
+        nodes.iter().filter_map(|id| self.nodes.get(id)).chain(self.tenants.get(&tenant)).copied().collect()
+    }
+
+    /// The commit for a grant of these; merges those that must become one.
+    fn join(&mut self, tenant: TenantId, nodes: &[NodeId]) -> Slot {
+        let touched = self.touched(tenant, nodes);
+        let slot = match touched.first() {
+            Some(&slot) => slot,
+            None if self.open.len() < PASS_PROPOSALS_MAX => {
+                self.next += 1;
+                self.open.insert(self.next, InFlight::default());
+                self.next
+            }
+            None => {
+                let smallest = self.open.iter().min_by_key(|(_, commit)| operations(commit));
+                *smallest.expect("the pass has open commits here").0
+            }
+        };
+        for other in touched.into_iter().filter(|&other| other != slot) {
+            let merged = self.open.remove(&other).expect("touched commits are open");
+            merged.nodes.iter().for_each(|&id| _ = self.nodes.insert(id, slot));
+            merged.tenants.iter().for_each(|&id| _ = self.tenants.insert(id, slot));
+            let into = self.open.get_mut(&slot).expect("it is open");
+            into.nodes.extend(merged.nodes);
+            into.tenants.extend(merged.tenants);
+            into.grants.extend(merged.grants);
+        }
+        let commit = self.open.get_mut(&slot).expect("it is open");
+        for &id in nodes {
+            self.nodes.insert(id, slot);
+            commit.nodes.insert(id);
+        }
+        self.tenants.insert(tenant, slot);
+        commit.tenants.insert(tenant);
+        slot
+    }
+}
+
+impl Core {
+    /// Decides. Each proposal is to be committed, and its outcome told by
+    /// [`super::Event::Outcome`]; until then what it grants counts as taken.
+    pub fn plan(&mut self, now: Now) -> Vec<Proposal> {
+        self.now = now;
+        self.wake();
+        self.more = false;
+        if self.store_backoff_until_ms > now.mono_ms || self.in_flight.len() >= PROPOSALS_IN_FLIGHT_MAX {
+            return Vec::new();
+        }
+        self.review_reservations();
+        let mut turns: BTreeSet<(u64, u64, TenantId)> = BTreeSet::new();
+        for &id in &self.tenants.waiting {
+            if self.may_plan(id) {
+                turns.insert(self.turn_of(id));
+            }
+        }
+        let mut pass = Pass::new(turns.len() as u64);
+        while let Some((_, _, tenant)) = turns.pop_first() {
+            if pass.is_over() {
+                self.more = true;
+                break;
+            }
+            if self.take_turn(&mut pass, tenant) {
+                turns.insert(self.turn_of(tenant));
+            }
+        }
+        pass.open.into_values().map(|commit| self.propose(commit)).collect()
+    }
+
+    /// Its row is known, and nothing about it is in the air.
+    pub(super) fn may_plan(&self, id: TenantId) -> bool {
+        let tenant = self.tenants.get(id);
+        tenant.row.is_some() && tenant.is_settled() && tenant.backoff_until_ms <= self.now.mono_ms
+    }
+
+    /// Smaller is next.
+    pub(super) fn turn_of(&self, id: TenantId) -> (u64, u64, TenantId) {
+        let tenant = self.tenants.get(id);
+        (tenant.dominant_share(self.nodes.capacity), tenant.last_turn, id)
+    }
+
+    /// One grant for this tenant, if there can be one.
+    fn take_turn(&mut self, pass: &mut Pass, tenant: TenantId) -> bool {
+        let mut after: Option<(Place, ShapeId)> = None;
+        let mut closed: Vec<&'static str> = Vec::new();
+        if pass.is_full_for(tenant) {
+            return false;
+        }
+        while let Some((place, shape)) = self.tenants.get(tenant).queue.head_after(after) {
+            if pass.is_over() {
+                self.more = true;
+                return false;
+            }
+            pass.heads_examined += 1;
+            let key = Self::key_at(tenant, place);
+            if !self.uses_closed(shape, &closed) {
+                match self.choose(pass, key) {
+                    Ok(choice) => {
+                        self.draft(pass, key, shape, choice);
+                        return true;
+                    }
+                    Err(blocked) => {
+                        if let Blocked::Capacity(failed) = &blocked {
+                            self.demands.shape_mut(shape).failed = Some(*failed);
+                        }
+                        if after.is_none() {
+                            closed = self.head_blocked(key, &blocked);
+                        }
+                    }
+                }
+            }
+            after = Some((place, shape));
+        }
+        false
+    }
+
+    /// A tenant's limit is held back for the first of its queue, in what that
+    /// is short of.
+    pub(super) fn uses_closed(&self, shape: ShapeId, closed: &[&'static str]) -> bool {
+        if closed.is_empty() {
+            return false;
+        }
+        let least = self.demands.shape(shape).shape.least();
+        closed.iter().any(|dimension| match *dimension {
+            "cores" => least.millicores > 0,
+            "memory" => least.memory_bytes > 0,
+            _ => least.gpus > 0,
+        })
+    }
+
+    /// The first of a queue cannot start. After a while nodes, or what its
+    /// tenant may still have, are held back for it.
+    fn head_blocked(&mut self, key: StepKey, blocked: &Blocked) -> Vec<&'static str> {
+        let (now_ms, after_ms) = (self.now.mono_ms, self.config.reserve_after_ms);
+        let entry = self.demands.get_mut(key).expect("heads are demands");
+        let since_ms = *entry.blocked_since_ms.get_or_insert(now_ms);
+        if since_ms.saturating_add(after_ms) > now_ms {
+            self.hints.insert(since_ms + after_ms);
+        } else if matches!(blocked, Blocked::Limit(_)) {
+            self.drop_reservation(key);
+        } else {
+            self.reserve(key);
+        }
+        self.limits_held_back(key, blocked)
+    }
+
+    /// The dimensions of its tenant's limit that are held back for the first of
+    /// a queue, which is blocked so.
+    pub(super) fn limits_held_back(&self, key: StepKey, blocked: &Blocked) -> Vec<&'static str> {
+        let since_ms = self.demands.get(key).and_then(|entry| entry.blocked_since_ms);
+        let due = since_ms.is_some_and(|ms| ms + self.config.reserve_after_ms <= self.now.mono_ms);
+        match blocked {
+            // What can never start under this limit is waited for by nobody.
+            Blocked::Limit(shortages) if due && shortages.iter().all(|s| s.need <= s.limit) => {
+                shortages.iter().map(|s| s.dimension).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Takes a choice into the pass and counts it.
+    fn draft(&mut self, pass: &mut Pass, key: StepKey, shape_id: ShapeId, choice: Choice) {
+        let shape = self.demands.shape(shape_id).shape.clone();
+        let held = Held { key, nodes: choice.nodes, per_slot: shape.per_slot, version: 0 };
+        self.assert_allowed(&held);
+        self.hold(&held);
+        self.turns += 1;
+        self.tenants.get_mut(key.tenant).last_turn = self.turns;
+        self.drop_reservation(key);
+
+        let nodes: Vec<NodeId> = held.nodes.iter().map(|&(id, _)| id).collect();
+        let slots = held.slots();
+        let gang = shape.gang.is_some();
+        let slot = pass.join(key.tenant, &nodes);
+        let commit = pass.open.get_mut(&slot).expect("it was joined");
+        let same = commit
+            .grants
+            .iter_mut()
+            .rev()
+            .find(|d| !gang && d.held.key == key && d.shape == shape_id && d.held.nodes[0].0 == nodes[0]);
+        let entry = self.demands.get_mut(key).expect("what is drafted is a demand");
+        entry.blocked_since_ms = None;
+        if let Some(drafted) = same {
+            drafted.held.nodes[0].1 += held.nodes[0].1;
+            let mine = entry.outstanding.iter_mut().find(|o| o.epoch == drafted.epoch);
+            mine.expect("a draft is outstanding").slots += slots;
+        } else {
+            let drafted = pass.drafted.entry(key.tenant).or_default();
+            *drafted += 1;
+            let epoch = self.tenants.get(key.tenant).epoch + *drafted;
+            commit.grants.push(Drafted { shape: shape_id, gang, epoch, held });
+            pass.grants += 1;
+            let slots = if gang { 1 } else { slots };
+            entry.outstanding.push(Outstanding { epoch, slots, lapses_ms: u64::MAX });
+        }
+        self.requeue(key);
+    }
+
+    /// What must hold at the moment of granting.
+    fn assert_allowed(&self, held: &Held) {
+        for &(id, slots) in &held.nodes {
+            let node = self.nodes.get(id);
+            assert!(slots > 0 && node.is_open() && node.is_settled(), "node {} is not to be used", node.name);
+            let need = held.per_slot.times(u64::from(slots));
+            assert!(need.fits_in(node.free()), "node {} would be over-committed", node.name);
+        }
+        let tenant = self.tenants.get(held.key.tenant);
+        let need = held.per_slot.times(held.slots());
+        let shortages = tenant.ceiling.shortages(tenant.held, need);
+        assert!(shortages.is_empty(), "tenant {} would pass its limit: {shortages:?}", tenant.name);
+    }
+
+    /// Makes a commit of grants and marks all its rows.
+    fn propose(&mut self, commit: InFlight) -> Proposal {
+        let id = self.next_proposal;
+        self.next_proposal += 1;
+        let rows: Vec<GrantRow> = commit.grants.iter().map(|drafted| self.grant_row(drafted)).collect();
+        let proposal = Proposal { id, commit: self.commit_of(&commit, &rows), grants: rows };
+        let operations = proposal.commit.guards.len() + proposal.commit.writes.len();
+        assert!(operations <= PROPOSAL_OPERATIONS_MAX, "a proposal of {operations} operations");
+        for &node in &commit.nodes {
+            self.nodes.set_in_flight(node, Some(id));
+        }
+        for &tenant in &commit.tenants {
+            self.tenants.get_mut(tenant).in_flight = Some(id);
+        }
+        self.in_flight.insert(id, commit);
+        proposal
+    }
+
+    fn grant_row(&self, drafted: &Drafted) -> GrantRow {
+        let held = &drafted.held;
+        GrantRow {
+            tenant: self.tenants.get(held.key.tenant).name.clone(),
+            job_number: held.key.job_number,
+            step: held.key.step,
+            epoch: drafted.epoch,
+            nodes: held
+                .nodes
+                .iter()
+                .map(|&(id, slots)| GrantNode { node: self.nodes.get(id).name.clone(), slots })
+                .collect(),
+            per_slot: Some(held.per_slot.to_resources()),
+            granted_ms: self.now.wall_ms,
+            gang: drafted.gang,
+            feed_until_ms: self.now.wall_ms.saturating_add(self.config.quantum_ms),
+        }
+    }
+
+    fn commit_of(&self, commit: &InFlight, rows: &[GrantRow]) -> store::Commit {
+        let mut done = store::Commit::default();
+        let mut put = |key: Bytes, expect: Expect, value: Vec<u8>| {
+            done.guards.push(Guard { key: key.clone(), expect });
+            done.writes.push(Write { key, value: Some(value.into()), lease: 0 });
+        };
+        // The newest epoch that touches each row.
+        let mut nodes: BTreeMap<NodeId, u64> = BTreeMap::new();
+        let mut tenants: BTreeMap<TenantId, u64> = BTreeMap::new();
+        for drafted in &commit.grants {
+            for &(id, _) in &drafted.held.nodes {
+                let epoch = nodes.entry(id).or_default();
+                *epoch = drafted.epoch.max(*epoch);
+            }
+            let epoch = tenants.entry(drafted.held.key.tenant).or_default();
+            *epoch = drafted.epoch.max(*epoch);
+        }
+        for (id, epoch) in nodes {
+            let node = self.nodes.get(id);
+            put(keys::alloc_node(&node.name), expect(node.version), AllocRow { epoch }.encode_to_vec());
+        }
+        for (id, epoch) in tenants {
+            let tenant = self.tenants.get(id);
+            put(keys::alloc_tenant(&tenant.name), expect(tenant.version), AllocRow { epoch }.encode_to_vec());
+        }
+        for row in rows {
+            put(keys::grant(&row.tenant, row.epoch), Expect::Absent, row.encode_to_vec());
+        }
+        done
+    }
+}
+
+fn expect(version: Revision) -> Expect {
+    if version == 0 { Expect::Absent } else { Expect::Version(version) }
+}

@@ -1,0 +1,253 @@
+//! Where a demand may go.
+//!
+//! [`Core::choose`] is the one judge: a pass grants what it chooses, and
+//! `explain` asks it the same question. It reads the view and changes nothing.
+
+use super::demands::Failed;
+use super::nodes::{ANY_POOL, Node, NodeId, PoolId};
+use super::pass::Pass;
+use super::shape::{Gang, Shape};
+use super::tenants::Shortage;
+use super::{Core, StepKey};
+use crate::amount::Amount;
+use crate::limits::GRANT_SLOTS_MAX;
+use proto::v1::NodeState;
+use std::ops::ControlFlow;
+
+/// Above so many freed nodes the pool's own order is the faster way.
+const FREED_CANDIDATES_MAX: usize = 64;
+
+/// Nodes and slots on each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Choice {
+    pub nodes: Vec<(NodeId, u32)>,
+}
+
+/// Why a demand cannot start now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Blocked {
+    /// Its tenant is at a limit.
+    Limit(Vec<Shortage>),
+    /// No node, or too few, can take it.
+    Capacity(Failed),
+    /// It would fit, but not into a commit of this pass.
+    Joining,
+}
+
+/// What keeps a node from taking a unit of a shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Obstacle {
+    Pool,
+    Label,
+    NotReady,
+    Drained,
+    TooSmall,
+    Gpus,
+    Cores,
+    Memory,
+    Avoided,
+    Reserved,
+    Unsettled,
+}
+
+/// A question to the view: whose demand, of which shape.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Search<'a> {
+    pub key: StepKey,
+    pub shape: &'a Shape,
+    pub unit: Amount,
+    pub pool: PoolId,
+    pub may_use_avoided: bool,
+}
+
+impl Core {
+    /// Sets up a search; `None` where no node was ever in the pool.
+    pub(super) fn search<'a>(&self, key: StepKey, shape: &'a Shape) -> Option<Search<'a>> {
+        let pool = self.nodes.pool_id(&shape.pool)?;
+        let unit = shape.unit();
+        let mut search = Search { key, shape, unit, pool, may_use_avoided: true };
+        search.may_use_avoided = shape.avoid.is_empty() || !self.others_could(&search);
+        Some(search)
+    }
+
+    /// Enough nodes that are not to be avoided could hold the demand if empty.
+    fn others_could(&self, search: &Search<'_>) -> bool {
+        let wanted = search.shape.nodes_wanted();
+        let members = &self.nodes.pool(search.pool).members;
+        let others = members.iter().filter(|&&id| {
+            !search.shape.avoids(&self.nodes.get(id).name)
+                && self.nodes.could_hold(id, search.shape, search.unit)
+        });
+        others.take(wanted).count() == wanted
+    }
+
+    /// All that may keep a node from taking a unit now; the first thing found.
+    pub(super) fn obstacle(&self, id: NodeId, search: &Search<'_>) -> Option<Obstacle> {
+        let node = self.nodes.get(id);
+        let Some(row) = &node.row else { return Some(Obstacle::NotReady) };
+        if !search.shape.pool.is_empty() && row.pool != search.shape.pool {
+            return Some(Obstacle::Pool);
+        }
+        if search.shape.label_missed(row).is_some() {
+            return Some(Obstacle::Label);
+        }
+        if row.state() != NodeState::Ready {
+            return Some(Obstacle::NotReady);
+        }
+        if row.drained {
+            return Some(Obstacle::Drained);
+        }
+        if !search.unit.fits_in(node.capacity) {
+            return Some(Obstacle::TooSmall);
+        }
+        let free = node.free();
+        if search.unit.gpus > free.gpus {
+            return Some(Obstacle::Gpus);
+        }
+        if search.unit.millicores > free.millicores {
+            return Some(Obstacle::Cores);
+        }
+        if search.unit.memory_bytes > free.memory_bytes {
+            return Some(Obstacle::Memory);
+        }
+        if let Some(soft) = self.soft_obstacle(node, search) {
+            return Some(soft);
+        }
+        (!node.is_settled()).then_some(Obstacle::Unsettled)
+    }
+
+    /// What the index of free capacity does not know.
+    fn soft_obstacle(&self, node: &Node, search: &Search<'_>) -> Option<Obstacle> {
+        if node.reserved_for.is_some_and(|owner| owner != search.key) {
+            return Some(Obstacle::Reserved);
+        }
+        if !search.may_use_avoided && search.shape.avoids(&node.name) {
+            return Some(Obstacle::Avoided);
+        }
+        if search.shape.needs.is_empty() {
+            return None;
+        }
+        let missed = node.row.as_ref().is_none_or(|row| search.shape.label_missed(row).is_some());
+        missed.then_some(Obstacle::Label)
+    }
+
+    /// What this demand would be granted now, in a pass that stands so.
+    pub(super) fn choose(&self, pass: &mut Pass, key: StepKey) -> Result<Choice, Blocked> {
+        let entry = self.demands.get(key).expect("only demands in the view are asked about");
+        let state = self.demands.shape(entry.shape);
+        let shape = state.shape.as_ref();
+        let tenant = self.tenants.get(key.tenant);
+        let shortages = tenant.ceiling.shortages(tenant.held, shape.least());
+        if !shortages.is_empty() {
+            return Err(Blocked::Limit(shortages));
+        }
+        let Some(search) = self.search(key, shape) else {
+            return Err(Blocked::Capacity(Failed { pool: ANY_POOL, log_end: 0, changes: 0 }));
+        };
+        if pass.is_full_for(key.tenant) {
+            return Err(Blocked::Joining);
+        }
+        let pool = self.nodes.pool(search.pool);
+        let now = Failed { pool: search.pool, log_end: pool.log_end(), changes: pool.changes };
+        // Without news since it last failed, it fails again. What is reserved
+        // for this demand alone is no news for its shape, so that is not asked.
+        let known = state.failed.filter(|f| {
+            f.pool == now.pool
+                && (f.changes == now.changes || shape.avoid.is_empty())
+                && !self.reservations.contains_key(&key)
+        });
+        if known.is_some_and(|f| f.log_end == now.log_end) {
+            return Err(Blocked::Capacity(now));
+        }
+        match shape.gang {
+            Some(gang) => self.choose_gang(pass, &search, gang, now),
+            None => self.choose_node(pass, &search, known, now).map(|id| {
+                let slots = self.slots_on(pass, id, key, entry.wanted(false), search.unit);
+                Choice { nodes: vec![(id, slots)] }
+            }),
+        }
+    }
+
+    fn choose_node(
+        &self,
+        pass: &mut Pass,
+        search: &Search<'_>,
+        known: Option<Failed>,
+        now: Failed,
+    ) -> Result<NodeId, Blocked> {
+        let mut skipped = false;
+        let mut found = None;
+        let mut visit = |id: NodeId| {
+            pass.nodes_examined += 1;
+            if self.soft_obstacle(self.nodes.get(id), search).is_some() {
+                return ControlFlow::Continue(());
+            }
+            if !pass.joins(search.key.tenant, &[id]) {
+                skipped = true;
+                return ControlFlow::Continue(());
+            }
+            found = Some(id);
+            ControlFlow::Break(())
+        };
+        let pool = self.nodes.pool(search.pool);
+        let freed = known.and_then(|f| pool.freed_since(f.log_end));
+        match freed.filter(|freed| freed.len() <= FREED_CANDIDATES_MAX) {
+            Some(freed) => {
+                let mut fits: Vec<_> =
+                    freed.iter().filter_map(|&id| self.nodes.fit(id, search.pool, search.unit)).collect();
+                fits.sort_unstable();
+                let _ = fits.into_iter().try_for_each(|fit| visit(fit.3));
+            }
+            None => self.nodes.walk(search.pool, search.unit, visit),
+        }
+        match found {
+            Some(id) => Ok(id),
+            None if skipped => Err(Blocked::Joining),
+            None => Err(Blocked::Capacity(now)),
+        }
+    }
+
+    fn choose_gang(
+        &self,
+        pass: &mut Pass,
+        search: &Search<'_>,
+        gang: Gang,
+        now: Failed,
+    ) -> Result<Choice, Blocked> {
+        let wanted = gang.nodes as usize;
+        let mut found: Vec<NodeId> = Vec::with_capacity(wanted);
+        let mut skipped = false;
+        self.nodes.walk(search.pool, search.unit, |id| {
+            pass.nodes_examined += 1;
+            if self.soft_obstacle(self.nodes.get(id), search).is_some() {
+                return ControlFlow::Continue(());
+            }
+            if !pass.is_alone_with(search.key.tenant, id) {
+                skipped = true;
+                return ControlFlow::Continue(());
+            }
+            found.push(id);
+            if found.len() == wanted { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if found.len() < wanted {
+            return Err(if skipped { Blocked::Joining } else { Blocked::Capacity(now) });
+        }
+        if !pass.joins(search.key.tenant, &found) {
+            return Err(Blocked::Joining);
+        }
+        Ok(Choice { nodes: found.into_iter().map(|id| (id, gang.tasks_per_node)).collect() })
+    }
+
+    /// As many as are wanted, fit, are allowed, and are fair while others wait.
+    fn slots_on(&self, pass: &Pass, id: NodeId, key: StepKey, wanted: u64, unit: Amount) -> u32 {
+        let tenant = self.tenants.get(key.tenant);
+        let fair = unit.count_in(self.nodes.capacity) / pass.tenants_waiting.max(1);
+        let slots = wanted
+            .min(unit.count_in(self.nodes.get(id).free()))
+            .min(unit.count_in(tenant.ceiling.room(tenant.held)))
+            .min(fair.max(1))
+            .min(GRANT_SLOTS_MAX);
+        assert!(slots > 0, "a node was chosen that takes nothing");
+        u32::try_from(slots).expect("below GRANT_SLOTS_MAX")
+    }
+}

@@ -1,0 +1,119 @@
+//! What a slot asks of a node. Demands of one shape are alike for placement:
+//! where one does not fit, none does. That is what keeps a pass over a million
+//! queued demands short.
+
+use crate::amount::Amount;
+use proto::v1::{Constraint, Demand, NodeRow};
+
+/// Names a [`Shape`] in use.
+pub type ShapeId = u32;
+
+/// Nodes × ranks, all or nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Gang {
+    /// Distinct nodes.
+    pub nodes: u32,
+    /// Ranks on each.
+    pub tasks_per_node: u32,
+}
+
+/// A label a node must carry, or must not.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Need {
+    label: String,
+    value: String,
+    negated: bool,
+}
+
+/// What a slot asks of a node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shape {
+    /// Of one task or rank.
+    pub per_slot: Amount,
+    /// Set for a gang.
+    pub gang: Option<Gang>,
+    /// Empty: any pool.
+    pub pool: String,
+    /// Sorted.
+    pub needs: Vec<Need>,
+    /// Nodes to avoid while another could do it; sorted.
+    pub avoid: Vec<String>,
+}
+
+impl Shape {
+    /// The shape of a demand.
+    #[must_use]
+    pub fn of(demand: &Demand) -> Shape {
+        let mut needs: Vec<Need> = demand.constraints.iter().map(Need::from).collect();
+        needs.sort();
+        needs.dedup();
+        let mut avoid = demand.avoid.clone();
+        avoid.sort();
+        avoid.dedup();
+        let gang = (demand.gang_nodes > 0)
+            .then(|| Gang { nodes: demand.gang_nodes, tasks_per_node: demand.gang_tasks_per_node.max(1) });
+        Shape {
+            per_slot: Amount::of(demand.per_slot.as_ref()),
+            gang,
+            pool: demand.pool.clone(),
+            needs,
+            avoid,
+        }
+    }
+
+    /// What one node must have free at least.
+    #[must_use]
+    pub fn unit(&self) -> Amount {
+        self.gang.map_or(self.per_slot, |gang| self.per_slot.times(u64::from(gang.tasks_per_node)))
+    }
+
+    /// What it takes to start anything: one slot, or the whole gang.
+    #[must_use]
+    pub fn least(&self) -> Amount {
+        self.unit().times(self.nodes_wanted() as u64)
+    }
+
+    /// Distinct nodes needed at once.
+    #[must_use]
+    pub fn nodes_wanted(&self) -> usize {
+        self.gang.map_or(1, |gang| gang.nodes as usize)
+    }
+
+    /// The first label this node is wrong in.
+    #[must_use]
+    pub fn label_missed(&self, row: &NodeRow) -> Option<&Need> {
+        self.needs.iter().find(|need| !need.met_by(row))
+    }
+
+    /// The node is on the list of those to avoid.
+    #[must_use]
+    pub fn avoids(&self, node: &str) -> bool {
+        self.avoid.binary_search_by(|name| name.as_str().cmp(node)).is_ok()
+    }
+}
+
+impl Need {
+    /// An empty value asks only that the label is there.
+    #[must_use]
+    pub fn met_by(&self, row: &NodeRow) -> bool {
+        let found = row.labels.get(&self.label);
+        let met = found.is_some_and(|value| self.value.is_empty() || *value == self.value);
+        met != self.negated
+    }
+}
+
+impl From<&Constraint> for Need {
+    fn from(c: &Constraint) -> Need {
+        Need { label: c.label.clone(), value: c.value.clone(), negated: c.negated }
+    }
+}
+
+impl std::fmt::Display for Need {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let relation = if self.negated { "!=" } else { "=" };
+        if self.value.is_empty() {
+            return write!(f, "{}{}", if self.negated { "no " } else { "" }, self.label);
+        }
+        write!(f, "{}{relation}{}", self.label, self.value)
+    }
+}

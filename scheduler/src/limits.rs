@@ -1,0 +1,40 @@
+//! What the scheduler takes and does at most.
+
+/// Operations (guards and writes) of one proposal: the store's own limit.
+pub const PROPOSAL_OPERATIONS_MAX: usize = store::limits::COMMIT_OPERATIONS_MAX;
+/// Nodes of one gang: each costs a guard and a write, and the whole grant is
+/// one commit (tenant row and grant row: two operations each).
+pub const GANG_NODES_MAX: usize = (PROPOSAL_OPERATIONS_MAX - 4) / 2;
+/// Proposals of one pass; what is left goes into the next one.
+pub const PASS_PROPOSALS_MAX: usize = 64;
+/// Grants of one pass.
+pub const PASS_GRANTS_MAX: usize = 2048;
+/// Nodes looked at in one pass before it yields to new events.
+pub const PASS_NODES_EXAMINED_MAX: u64 = 200_000;
+/// Queue heads looked at in one pass before it yields to new events.
+pub const PASS_HEADS_EXAMINED_MAX: u64 = 200_000;
+/// Proposals whose outcome is not known yet; no pass runs above it.
+pub const PROPOSALS_IN_FLIGHT_MAX: usize = 256;
+/// Slots of one grant on one node.
+pub const GRANT_SLOTS_MAX: u64 = 65_536;
+/// Demands for which nodes are held back at a time.
+pub const RESERVATIONS_MAX: usize = 8;
+/// Nodes remembered as freed, for demands that did not fit before; a demand
+/// that fell further behind looks at the whole pool again.
+pub const FREED_LOG_MAX: usize = 4096;
+/// Queue places counted when somebody asks how many are ahead.
+pub const EXPLAIN_AHEAD_MAX: usize = 10_000;
+/// Updates taken from the demand channel before a pass.
+pub const EVENTS_PER_PASS_MAX: usize = 1024;
+/// Demands in one update of a link's snapshot.
+pub const DEMANDS_PER_UPDATE_MAX: usize = 4096;
+/// Updates of a remote link waiting to be sent.
+pub const LINK_QUEUE: usize = 256;
+/// A commit not answered by then counts as indeterminate.
+pub const COMMIT_DEADLINE_MS: u64 = 10_000;
+/// A read of the store's rows not answered by then is tried again.
+pub const READ_DEADLINE_MS: u64 = 30_000;
+/// Waiting between two tries to read or to link.
+pub const RETRY_PAUSE_MS: u64 = 100;
+/// A link or question to a remote scheduler not answered by then failed.
+pub const LINK_DEADLINE_MS: u64 = 5_000;
