@@ -6,15 +6,15 @@ use common::{MemoryDoor, Shared, bytes, digest};
 use std::{
     future::Future,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 use world::{
     Disk, NodeClock, Transfer,
     disk::{OpenMode, read_all},
     sim::{HostileDisk, SimObjects, SimTransfer, SkewedClock, TransferCounts, TransferFaults},
-    time::{ms, sleep},
+    time::ms,
     transfer::TransferError,
 };
 
@@ -171,20 +171,23 @@ fn a_server_is_there_while_it_serves_and_can_be_reached() {
 #[test]
 fn a_transfer_breaks_when_its_server_comes_back_as_another() {
     run(async {
-        let place = Arc::new(place(4));
-        place.transfer.set_faults(TransferFaults { slow_ppm: ALWAYS, slow_ms: 20, ..CALM });
-        let first = place.objects.register("server:7700", Arc::new(Shared(place.door.clone())));
+        let place = place(4);
+        let _first = place.objects.register("server:7700", Arc::new(Shared(place.door.clone())));
         let url = place.file("up", &bytes(300_000));
-        let putting = {
-            let (place, url) = (place.clone(), url.clone());
-            world::task::spawn(async move { place.put(&url, "up").await })
-        };
-        sleep(ms(30)).await;
-        drop(first);
-        let _second = place.objects.register("server:7700", Arc::new(Shared(place.door.clone())));
-        assert!(matches!(putting.await.unwrap(), Err(TransferError::Network(_))));
+        // Asked before every step; at the third the server lives anew.
+        let (objects, door) = (place.objects.clone(), place.door.clone());
+        let (asked, second) = (AtomicU32::new(0), Mutex::new(None));
+        place.objects.set_reachable(move |_, _| {
+            if asked.fetch_add(1, Ordering::Relaxed) == 2 {
+                *second.lock().unwrap() = Some(objects.register("server:7700", Arc::new(Shared(door.clone()))));
+            }
+            true
+        });
+        assert!(matches!(place.put(&url, "up").await, Err(TransferError::Network(_))));
+        assert!(*place.door.received.lock().unwrap() > 0, "it was under way");
         assert!(place.door.objects.lock().unwrap().is_empty());
         assert_eq!(*place.door.open_sinks.lock().unwrap(), 0);
+        place.put(&url, "up").await.unwrap();
     });
 }
 
@@ -216,6 +219,7 @@ fn a_wrong_clock_is_wrong_as_told() {
 mod calls {
     use super::*;
     use madsim::runtime::Handle;
+    use world::time::sleep;
     use std::net::SocketAddr;
     use tonic::{
         Request, Response, Status,
