@@ -14,7 +14,6 @@ use world::{
     Disk, NodeClock, Transfer,
     disk::{OpenMode, read_all},
     sim::{HostileDisk, SimObjects, SimTransfer, SkewedClock, TransferCounts, TransferFaults},
-    time::ms,
     transfer::TransferError,
 };
 
@@ -219,7 +218,7 @@ fn a_wrong_clock_is_wrong_as_told() {
 mod calls {
     use super::*;
     use madsim::runtime::Handle;
-    use world::time::sleep;
+    use world::time::{ms, sleep};
     use std::net::SocketAddr;
     use tonic::{
         Request, Response, Status,
