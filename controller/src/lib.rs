@@ -1,1 +1,16 @@
-//! (being written)
+//! The controller: the one writer of job state.
+//!
+//! - [`core`]: pure and synchronous; `step(now, event)` returns the rows to
+//!   write and what to do once they are durable.
+//! - `shell`: receives, steps, persists, then sends.
+//! - `logs`: the log relay.
+
+pub mod core;
+pub mod limits;
+pub mod logs;
+pub mod shell;
+
+pub use crate::core::{
+    Admission, AdmissionAsk, AdmissionVerdict, Config, Core, Effect, Event, Loaded, LoadedJob, NewJob, Reply,
+    Resources64, Txn,
+};

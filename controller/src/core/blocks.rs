@@ -1,0 +1,126 @@
+//! Blocks: 4096 tasks of a step, in memory and as a row. A block is made when
+//! one of its tasks first leaves PENDING, so an array costs what has happened to
+//! it, not its length.
+//!
+//! Reading a row: a task is what its block names it; named nowhere (or only in
+//! a note) it is `StepState.rest`. A row of an older generation than its step's
+//! reads without failed and cancelled tasks and notes; below the step's
+//! `reset_generation` it reads as empty.
+
+use super::model::{Active, Block, StepRun};
+use proto::spans::Spans;
+use proto::v1::{AttemptRun, BlockRow, RankEnd, Span, State, StepState, TaskNote};
+
+/// The row of a block; its generation is the caller's.
+pub(super) fn encode(block: &Block) -> BlockRow {
+    let mut runs: Vec<AttemptRun> = Vec::new();
+    for (&task, active) in &block.active {
+        if let Some(run) = runs.last_mut()
+            && is_run_of(run, active)
+            && let Some(span) = &mut run.tasks
+            && span.last + 1 == task
+        {
+            span.last = task;
+            continue;
+        }
+        runs.push(AttemptRun {
+            tasks: Some(Span { first: task, last: task }),
+            attempt: active.attempt,
+            epoch: active.epoch,
+            state: active.state.into(),
+            since_ms: active.since_ms,
+            node: active.node,
+        });
+    }
+    BlockRow {
+        completed: block.completed.to_proto(),
+        failed: block.failed.to_proto(),
+        cancelled: block.cancelled.to_proto(),
+        active: runs,
+        notes: block.notes.values().cloned().collect(),
+        generation: 0,
+        ranks: block.ranks.values().cloned().collect(),
+    }
+}
+
+fn is_run_of(run: &AttemptRun, active: &Active) -> bool {
+    run.attempt == active.attempt
+        && run.epoch == active.epoch
+        && run.state() == active.state
+        && run.since_ms == active.since_ms
+        && run.node == active.node
+}
+
+/// About what a block's row takes.
+pub(super) fn weight(block: &Block) -> usize {
+    let spans = block.completed.runs() + block.failed.runs() + block.cancelled.runs();
+    let artifacts: usize = block.ranks.values().map(rank_weight).sum();
+    64 + spans * 10 + block.active.len() * 32 + block.notes.len() * 110 + artifacts
+}
+
+fn rank_weight(end: &RankEnd) -> usize {
+    32 + end.artifacts.iter().map(|artifact| artifact.path.len() + 90).sum::<usize>()
+}
+
+/// Reads a row, whatever its generation.
+pub(super) fn decode(row: BlockRow, step: &StepState) -> Block {
+    let mut block = Block::default();
+    if row.generation < step.reset_generation {
+        return block;
+    }
+    block.completed = Spans::from_proto(&row.completed);
+    if row.generation < step.generation {
+        return block;
+    }
+    block.failed = Spans::from_proto(&row.failed);
+    block.cancelled = Spans::from_proto(&row.cancelled);
+    for run in &row.active {
+        let Some(span) = run.tasks else { continue };
+        let active = Active {
+            attempt: run.attempt,
+            epoch: run.epoch,
+            node: run.node,
+            state: if run.state() == State::Running { State::Running } else { State::Staging },
+            since_ms: run.since_ms,
+            order: 0,
+        };
+        // A row holds no more tasks than its block.
+        for task in (span.first..=span.last).take(crate::limits::BLOCK_TASKS as usize) {
+            block.active.insert(task, Active { order: task, ..active });
+        }
+    }
+    block.notes = row.notes.into_iter().map(|note| (note.task, note)).collect();
+    block.ranks = row.ranks.into_iter().map(|end| (end.rank, end)).collect();
+    block
+}
+
+/// What `fresh` is once all blocks are read: pending tasks without a note.
+/// Noted ones wait for their time in `retries`.
+pub(super) fn pending(run: &mut StepRun, step: &StepState, now_mono_ms: u64, now_wall_ms: u64, wait_ms_max: u64) {
+    run.fresh = Spans::new();
+    run.retries.clear();
+    if step.rest() == State::Cancelled || run.tasks == 0 {
+        return;
+    }
+    run.fresh.insert_range(0, run.tasks - 1);
+    for block in run.blocks.values() {
+        for set in [&block.completed, &block.failed, &block.cancelled] {
+            run.fresh.remove_all(set);
+        }
+        for task in block.active.keys() {
+            run.fresh.remove(*task);
+        }
+        for note in block.notes.values() {
+            if run.fresh.remove(note.task) {
+                // The wall clock may have jumped: no wait outlasts the longest back-off.
+                let wait_ms = note.not_before_ms.saturating_sub(now_wall_ms).min(wait_ms_max);
+                run.retries.insert((now_mono_ms + wait_ms, note.task));
+            }
+        }
+    }
+}
+
+/// What remains of a note once its task completed: the number of attempts.
+pub(super) fn completed_note(note: &TaskNote) -> TaskNote {
+    TaskNote { task: note.task, attempts: note.attempts, ..TaskNote::default() }
+}

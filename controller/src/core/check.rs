@@ -1,0 +1,197 @@
+//! The core's invariants, checked after every simulated step. Panics where one
+//! is broken: then memory or rows are wrong, and going on would make it worse.
+
+use super::Core;
+use super::model::{Block, Grant, Job, Rank, StepRun, Tenant, over};
+use super::types::Resources64;
+use proto::spans::Spans;
+use proto::v1::{State, StepState};
+
+impl Core {
+    /// Panics where an invariant is broken. Costs a pass over all live jobs.
+    pub fn check(&self) {
+        let mut live = 0;
+        for (name, tenant) in &self.tenants {
+            live += tenant.jobs.len();
+            self.check_tenant(name, tenant);
+        }
+        assert_eq!(live, self.live_jobs, "live jobs are counted wrongly");
+        for (key, told) in self.told() {
+            assert!(self.wanted(key).is_some(), "{key:?} was told to want {} slots and wants none", told.slots);
+        }
+        self.check_nodes();
+    }
+
+    fn check_tenant(&self, name: &str, tenant: &Tenant) {
+        let (mut reserved, mut queued) = (0, 0);
+        for (number, job) in &tenant.jobs {
+            assert_eq!(*number, job.row.number);
+            assert!(!job.over(), "{name}-{number} has ended and is still here");
+            assert!(*number < tenant.ledger.next_job_number, "{name}-{number} is not of this ledger");
+            self.check_job(name, tenant, job);
+            reserved += job.state.reserved_micros;
+            queued += job.state.queued_tasks_reserved;
+        }
+        let ledger = &tenant.ledger;
+        assert_eq!(ledger.reserved_micros, reserved, "{name}: money reserved is not the jobs' sum");
+        assert_eq!(ledger.queued_tasks, queued, "{name}: tasks queued are not the jobs' sum");
+        assert_eq!(ledger.live_jobs, tenant.jobs.len() as u64, "{name}: live jobs");
+        let mut held = Resources64::default();
+        for (epoch, grant) in &tenant.grants {
+            assert_eq!(*epoch, grant.row.epoch);
+            assert!(*epoch <= tenant.epoch_seen);
+            self.check_grant(name, tenant, grant);
+            held.add(grant.held());
+        }
+        assert_eq!(tenant.held, held, "{name}: held is not the sum of its grants");
+        for (on, waiters) in &tenant.waiters {
+            for waiter in waiters {
+                let waits = tenant.jobs.get(waiter).is_some_and(|job| job.waits.contains_key(on));
+                assert!(waits || self.backlogged(), "{name}-{waiter} does not wait for {on}");
+            }
+        }
+    }
+
+    fn check_job(&self, name: &str, tenant: &Tenant, job: &Job) {
+        let number = job.row.number;
+        assert_eq!(job.steps.len(), job.state.steps.len());
+        let mut unfinished = 0;
+        for (index, (run, state)) in job.steps.iter().zip(&job.state.steps).enumerate() {
+            let step = index as u32;
+            let at = format!("{name}-{number} step {step}");
+            unfinished += state.pending + state.active;
+            check_counters(&at, run, state);
+            let slots: u64 =
+                run.grants.iter().filter_map(|epoch| tenant.grants.get(epoch)).map(Grant::slots).sum();
+            assert_eq!(run.granted_slots, slots, "{at}: slots granted");
+            assert!(run.max_running == 0 || slots <= run.max_running, "{at}: more slots than may run");
+            if state.active > 0 || state.completed > 0 && state.generation == 0 {
+                assert_ne!(state.state(), State::Pending, "{at}: has begun and is PENDING");
+            }
+            let before = run.after.iter().all(|before| job.step_state(*before) == State::Completed);
+            assert!(before || state.active == 0, "{at}: runs before its turn");
+            let spec = job.row.spec.as_ref().and_then(|spec| spec.steps.get(index));
+            let retries = spec.and_then(|spec| spec.retries).unwrap_or(self.config.retries);
+            for block in run.blocks.values() {
+                self.check_active(&at, tenant, job, step, block);
+                for note in block.notes.values() {
+                    assert!(note.own_failures <= retries.saturating_add(1), "{at}: task {} retried", note.task);
+                    assert!(note.platform_failures <= self.config.platform_retries + 1, "{at}: {}", note.task);
+                }
+            }
+            let key = (name.to_owned(), number, step);
+            if self.wanted(&key).is_some() {
+                assert!(self.demand.told(&key), "{at}: wants something and nobody was told");
+            }
+        }
+        assert_eq!(job.state.queued_tasks_reserved, unfinished, "{name}-{number}: queued tasks");
+    }
+
+    /// Every live attempt holds exactly one live grant, of its own step.
+    fn check_active(&self, at: &str, tenant: &Tenant, job: &Job, step: u32, block: &Block) {
+        for (task, active) in &block.active {
+            assert!(matches!(active.state, State::Staging | State::Running), "{at} task {task}");
+            let grant = tenant.grants.get(&active.epoch);
+            let Some(grant) = grant else {
+                assert!(self.backlogged(), "{at}: task {task} runs without a grant");
+                continue;
+            };
+            assert_eq!((grant.row.job_number, grant.row.step), (job.row.number, step), "{at} task {task}");
+            let bound = grant.bound.get(active.node as usize);
+            assert!(bound.is_some_and(|bound| bound.contains(task)), "{at}: task {task} is not bound");
+        }
+    }
+
+    /// Everything bound to a grant is a live attempt of its epoch; nothing is
+    /// kept that nobody uses.
+    fn check_grant(&self, name: &str, tenant: &Tenant, grant: &Grant) {
+        let epoch = grant.row.epoch;
+        let job = tenant.jobs.get(&grant.row.job_number);
+        let run = job.and_then(|job| job.steps.get(grant.row.step as usize));
+        if grant.idle() {
+            assert!(self.feeding.contains(&(name.to_owned(), epoch)), "grant {epoch} of {name} lies idle");
+        }
+        for (node, bound) in grant.row.nodes.iter().zip(&grant.bound) {
+            let most = u64::from(node.slots) * (1 + self.config.queue_ahead_max);
+            assert!(bound.len() as u64 <= most, "grant {epoch}: {} tasks on {}", bound.len(), node.node);
+            for task in bound {
+                let active = run.and_then(|run| run.active(*task));
+                assert_eq!(active.map(|active| active.epoch), Some(epoch), "grant {epoch}: task {task}");
+            }
+        }
+        if let Some(gang) = &grant.gang {
+            assert_eq!(gang.ranks.len() as u64, grant.slots(), "grant {epoch}: ranks");
+            let ended = gang.ranks.iter().filter(|rank| **rank == Rank::Ended).count();
+            let stored: usize =
+                run.map_or(0, |run| run.blocks.values().map(|block| block.ranks.len()).sum());
+            assert_eq!(ended, stored, "grant {epoch}: ranks ended in memory and in the row");
+        }
+        for node in &grant.row.nodes {
+            if let Some(node) = self.nodes.get(&node.node) {
+                assert!(node.grants.contains(&(name.to_owned(), epoch)), "{}: lacks {epoch}", node.row.name);
+            }
+        }
+    }
+
+    fn check_nodes(&self) {
+        for (name, node) in &self.nodes {
+            assert_eq!(*name, node.row.name);
+            for (tenant, epoch) in &node.grants {
+                let grant = self.tenants.get(tenant).and_then(|tenant| tenant.grants.get(epoch));
+                assert!(grant.is_some(), "node {name} holds grant {epoch} of {tenant}, which is gone");
+            }
+            if let Some(at) = node.deadline_ms {
+                assert!(self.node_deadlines.contains(&(at, name.clone())), "node {name} is not watched");
+            }
+        }
+        for (at, name) in &self.node_deadlines {
+            let deadline = self.nodes.get(name).and_then(|node| node.deadline_ms);
+            assert_eq!(deadline, Some(*at), "node {name} has another deadline");
+        }
+    }
+}
+
+/// The counters are the sums over blocks and the rest, and no task is counted
+/// twice.
+fn check_counters(at: &str, run: &StepRun, state: &StepState) {
+    let blocks = || run.blocks.values();
+    let completed: u64 = blocks().map(|block| block.completed.count()).sum();
+    let failed: u64 = blocks().map(|block| block.failed.count()).sum();
+    let cancelled: u64 = blocks().map(|block| block.cancelled.count()).sum();
+    let active: u64 = blocks().map(|block| block.active.len() as u64).sum();
+    let waiting = run.fresh.count() + run.retries.len() as u64;
+    assert_eq!(state.completed, completed, "{at}: completed");
+    assert_eq!(state.failed, failed, "{at}: failed");
+    assert_eq!(state.active, active, "{at}: active");
+    assert_eq!(state.pending, waiting, "{at}: pending");
+    let sum = state.completed + state.failed + state.cancelled + state.active + state.pending;
+    assert_eq!(sum, run.tasks, "{at}: tasks");
+    let mut named = run.fresh.clone();
+    named.extend_with(run.retries.iter().map(|(_, task)| *task));
+    for block in blocks() {
+        for set in [&block.completed, &block.failed, &block.cancelled] {
+            named.insert_all(set);
+        }
+        named.extend_with(block.active.keys().copied());
+    }
+    let counted = completed + failed + cancelled + active + waiting;
+    assert_eq!(named.count(), counted, "{at}: a task is counted twice");
+    match state.rest() {
+        State::Cancelled => assert_eq!(state.pending, 0, "{at}: pending after a cancel"),
+        _ => assert_eq!(state.cancelled, cancelled, "{at}: cancelled"),
+    }
+    if over(state.state()) {
+        assert_eq!((state.pending, state.active), (0, 0), "{at}: has ended");
+    }
+}
+
+trait ExtendWith {
+    fn extend_with(&mut self, numbers: impl Iterator<Item = u64>);
+}
+impl ExtendWith for Spans {
+    fn extend_with(&mut self, numbers: impl Iterator<Item = u64>) {
+        for number in numbers {
+            self.insert(number);
+        }
+    }
+}

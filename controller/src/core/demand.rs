@@ -1,0 +1,123 @@
+//! What steps want, told to the schedulers. Derived from job state, never
+//! stored; only differences are told, and small ones not at all: what is told
+//! may be off by an eighth, so that ten thousand ends are not as many updates.
+
+use super::model::Job;
+use super::types::Effect;
+use super::{Core, StepKey};
+use proto::v1::{Demand, DemandKey, Resources};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What was last told.
+#[derive(Default)]
+pub(super) struct Told {
+    steps: BTreeMap<StepKey, Demand>,
+    /// Told again even if equal: a grant was counted in.
+    forced: BTreeSet<StepKey>,
+}
+
+impl Told {
+    pub(super) fn force(&mut self, tenant: &str, number: u64, step: u32) {
+        self.forced.insert((tenant.to_owned(), number, step));
+    }
+
+    /// Whether anything was told of a step.
+    pub(super) fn told(&self, key: &StepKey) -> bool {
+        self.steps.contains_key(key)
+    }
+}
+
+impl Core {
+    /// Tells what changed of the steps touched in this transaction.
+    pub(super) fn tell_demand(&mut self) {
+        let (mut changed, mut gone) = (Vec::new(), Vec::new());
+        for key in std::mem::take(&mut self.out.demand) {
+            let forced = self.demand.forced.remove(&key);
+            match (self.wanted(&key), self.demand.steps.get(&key)) {
+                (Some(wanted), told) => {
+                    if forced || told.is_none_or(|told| differs(told, &wanted)) {
+                        self.demand.steps.insert(key, wanted.clone());
+                        changed.push(wanted);
+                    }
+                }
+                (None, Some(_)) => {
+                    self.demand.steps.remove(&key);
+                    gone.push(DemandKey { tenant: key.0, job_number: key.1, step: key.2 });
+                }
+                (None, None) => {}
+            }
+        }
+        if !changed.is_empty() || !gone.is_empty() {
+            self.out.effects.push(Effect::Demand { changed, gone });
+        }
+    }
+
+    /// What a step wants now; `None`: nothing.
+    pub(super) fn wanted(&self, key: &StepKey) -> Option<Demand> {
+        let (name, number, index) = key;
+        let tenant = self.tenants.get(name)?;
+        let job = tenant.jobs.get(number)?;
+        if !job.ready(*index) {
+            return None;
+        }
+        let run = job.steps.get(*index as usize)?;
+        let spec = job.row.spec.as_ref()?;
+        let step = spec.steps.get(*index as usize)?;
+        let now_ms = self.now.mono_ms;
+        let ready = run.ready_retries(now_ms);
+        let pending = run.fresh.count() + run.retries.len() as u64;
+        if pending == 0 {
+            return None;
+        }
+        let slots = (run.fresh.count() + ready).min(run.slots_free());
+        let next = run.retries.range((now_ms + 1, 0)..).next().map_or(0, |(at, _)| *at);
+        let only_waits = slots == 0 && run.fresh.is_empty() && ready == 0;
+        Some(Demand {
+            key: Some(DemandKey { tenant: name.clone(), job_number: *number, step: *index }),
+            per_slot: Some(step.per_task.unwrap_or(Resources::default())),
+            slots,
+            gang_nodes: run.gang.map_or(0, |gang| gang.nodes),
+            gang_tasks_per_node: run.gang.map_or(0, |gang| gang.per_node),
+            priority: spec.priority,
+            queued_ms: job.row.submitted_ms,
+            not_before_ms: if only_waits { self.now.wall_ms + next.saturating_sub(now_ms) } else { 0 },
+            pool: step.pool.clone(),
+            constraints: step.constraints.clone(),
+            avoid: avoid(job, *index, now_ms),
+            expected_runtime_ms: spec.expected_runtime_ms,
+            granted_epoch: tenant.epoch_seen,
+        })
+    }
+
+    /// Everything told so far, for the invariants.
+    pub(super) fn told(&self) -> impl Iterator<Item = (&StepKey, &Demand)> {
+        self.demand.steps.iter()
+    }
+}
+
+/// Where only retries wait, the nodes that the first of them is to avoid.
+fn avoid(job: &Job, step: u32, now_ms: u64) -> Vec<String> {
+    let Some(run) = job.steps.get(step as usize).filter(|run| run.fresh.is_empty()) else {
+        return Vec::new();
+    };
+    let first = run.retries.range(..=(now_ms, u64::MAX)).next();
+    first.and_then(|(_, task)| run.note(*task)).map(|note| note.avoid.clone()).unwrap_or_default()
+}
+
+fn differs(told: &Demand, wanted: &Demand) -> bool {
+    let slots_differ = told.slots.abs_diff(wanted.slots) > wanted.slots / 8;
+    let like = Demand {
+        slots: wanted.slots,
+        granted_epoch: wanted.granted_epoch,
+        // A clock that moves is no news.
+        not_before_ms: if told.not_before_ms.abs_diff(wanted.not_before_ms) < 1000
+            && (told.not_before_ms == 0) == (wanted.not_before_ms == 0)
+        {
+            wanted.not_before_ms
+        } else {
+            told.not_before_ms
+        },
+        ..told.clone()
+    };
+    slots_differ || like != *wanted
+}

@@ -1,0 +1,297 @@
+//! The shapes the core thinks in. Rows stay rows where they are small (job,
+//! state, ledger, grant, node); tasks are kept as sets of runs.
+
+use crate::limits::BLOCK_TASKS;
+use proto::spans::Spans;
+use proto::v1::{
+    Artifact, Cause, CauseKind, GrantRow, JobRow, JobStateRow, LedgerRow, NodeRow, RankEnd,
+    Resources, State, StepState, TaskNote, TenantRow,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::retry::Bucket;
+use super::types::Resources64;
+
+/// Names a task.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Spot {
+    pub tenant: String,
+    pub number: u64,
+    pub step: u32,
+    pub task: u64,
+}
+
+pub(super) struct Tenant {
+    pub row: TenantRow,
+    /// False while only other rows of it were loaded.
+    pub known: bool,
+    pub ledger: LedgerRow,
+    pub jobs: BTreeMap<u64, Job>,
+    pub grants: BTreeMap<u64, Grant>,
+    /// The highest grant epoch seen: what comes later with a lower one and is
+    /// not in `grants` was released long ago.
+    pub epoch_seen: u64,
+    /// Sum of the grants.
+    pub held: Resources64,
+    /// Job to the jobs that wait for its end.
+    pub waiters: BTreeMap<u64, BTreeSet<u64>>,
+    pub retries: Bucket,
+}
+
+pub(super) struct Job {
+    pub row: JobRow,
+    pub state: JobStateRow,
+    pub steps: Vec<StepRun>,
+    /// Jobs whose end it still waits for, with the kind of end.
+    pub waits: BTreeMap<u64, i32>,
+    /// A timer to repeat Stop frames is set.
+    pub stop_timer: bool,
+}
+
+/// What of a step is not in its `StepState`.
+pub(super) struct StepRun {
+    pub tasks: u64,
+    pub gang: Option<GangShape>,
+    /// Indexes of the steps it comes after, and of those that come after it.
+    pub after: Vec<u32>,
+    pub before: Vec<u32>,
+    pub max_running: u64,
+    pub blocks: BTreeMap<u64, Block>,
+    /// Pending, and nothing speaks against trying now.
+    pub fresh: Spans,
+    /// Pending, not before an instant (monotonic).
+    pub retries: BTreeSet<(u64, u64)>,
+    pub retry_timer: Option<u64>,
+    pub grants: BTreeSet<u64>,
+    pub granted_slots: u64,
+    /// Outputs by task and rank; only where a later step may read them.
+    pub outputs: BTreeMap<(u64, u32), Vec<Artifact>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct GangShape {
+    pub nodes: u32,
+    pub per_node: u32,
+}
+
+#[derive(Default)]
+pub(super) struct Block {
+    pub completed: Spans,
+    pub failed: Spans,
+    pub cancelled: Spans,
+    pub active: BTreeMap<u64, Active>,
+    pub notes: BTreeMap<u64, TaskNote>,
+    pub ranks: BTreeMap<u32, RankEnd>,
+}
+
+/// One live attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Active {
+    pub attempt: u32,
+    pub epoch: u64,
+    /// Index into the grant's nodes.
+    pub node: u32,
+    pub state: State,
+    pub since_ms: u64,
+    /// Grows with every binding: the order in which an agent runs its queue.
+    pub order: u64,
+}
+
+pub(super) struct Grant {
+    pub row: GrantRow,
+    /// Tasks bound to each of its nodes; a gang's task to all of them.
+    pub bound: Vec<BTreeSet<u64>>,
+    /// No new task after this instant (monotonic).
+    pub feed_until_ms: u64,
+    /// True until it was fed for the first time.
+    pub new: bool,
+    pub gang: Option<GangRun>,
+}
+
+/// The ranks of a gang's live attempt.
+pub(super) struct GangRun {
+    pub ranks: Vec<Rank>,
+    /// Why it will not succeed.
+    pub failure: Option<Cause>,
+    /// All ranks ended well; manifests are being written.
+    pub committing: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rank {
+    Bound,
+    Started,
+    Ended,
+}
+
+pub(super) struct Node {
+    pub row: NodeRow,
+    /// The current session's stream is open, as far as known.
+    pub connected: bool,
+    pub heard_ms: u64,
+    /// When its lease was last renewed.
+    pub answered_ms: u64,
+    /// Its entry in the core's `node_deadlines`.
+    pub deadline_ms: Option<u64>,
+    pub lost_ms: u64,
+    pub grants: BTreeSet<(String, u64)>,
+    /// Launches and stagings that failed, in a row, and up to two of their jobs.
+    pub streak: u32,
+    pub streak_jobs: BTreeSet<(String, u64)>,
+}
+
+impl Grant {
+    pub(super) fn idle(&self) -> bool {
+        self.bound.iter().all(BTreeSet::is_empty)
+    }
+
+    pub(super) fn slots(&self) -> u64 {
+        self.row.nodes.iter().map(|node| u64::from(node.slots)).sum()
+    }
+
+    pub(super) fn held(&self) -> Resources64 {
+        Resources64::of(&self.row.per_slot.unwrap_or_default(), self.slots())
+    }
+
+    /// Ranks on a node of a gang's grant: `[first, first + count)`.
+    pub(super) fn ranks_of(&self, node: usize) -> (u32, u32) {
+        let first = self.row.nodes.iter().take(node).map(|node| node.slots).sum();
+        (first, self.row.nodes.get(node).map_or(0, |node| node.slots))
+    }
+
+    /// The node that a rank runs on.
+    pub(super) fn node_of_rank(&self, rank: u32) -> Option<usize> {
+        let mut before = 0;
+        self.row.nodes.iter().position(|node| {
+            before += node.slots;
+            rank < before
+        })
+    }
+
+    pub(super) fn node_name(&self, node: u32) -> &str {
+        self.row.nodes.get(node as usize).map_or("", |node| node.node.as_str())
+    }
+}
+
+impl Resources64 {
+    pub(super) fn of(each: &Resources, times: u64) -> Self {
+        Self {
+            millicores: u64::from(each.millicores).saturating_mul(times),
+            memory_bytes: each.memory_bytes.saturating_mul(times),
+            gpus: u64::from(each.gpus).saturating_mul(times),
+        }
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.millicores = self.millicores.saturating_add(other.millicores);
+        self.memory_bytes = self.memory_bytes.saturating_add(other.memory_bytes);
+        self.gpus = self.gpus.saturating_add(other.gpus);
+    }
+
+    pub(super) fn subtract(&mut self, other: Self) {
+        self.millicores = self.millicores.saturating_sub(other.millicores);
+        self.memory_bytes = self.memory_bytes.saturating_sub(other.memory_bytes);
+        self.gpus = self.gpus.saturating_sub(other.gpus);
+    }
+}
+
+impl StepRun {
+    pub(super) fn block_of(task: u64) -> u64 {
+        task / BLOCK_TASKS
+    }
+
+    pub(super) fn active(&self, task: u64) -> Option<&Active> {
+        self.blocks.get(&Self::block_of(task))?.active.get(&task)
+    }
+
+    pub(super) fn note(&self, task: u64) -> Option<&TaskNote> {
+        self.blocks.get(&Self::block_of(task))?.notes.get(&task)
+    }
+
+    /// Slots that further grants may hold.
+    pub(super) fn slots_free(&self) -> u64 {
+        if self.max_running == 0 { u64::MAX } else { self.max_running.saturating_sub(self.granted_slots) }
+    }
+
+    pub(super) fn ready_retries(&self, now_ms: u64) -> u64 {
+        self.retries.range(..=(now_ms, u64::MAX)).count() as u64
+    }
+}
+
+impl Job {
+    /// A step may run: the job waits for nothing and all before it completed.
+    pub(super) fn ready(&self, step: u32) -> bool {
+        let Some(run) = self.steps.get(step as usize) else { return false };
+        self.waits.is_empty()
+            && !self.state.cancel_requested
+            && !over(self.step_state(step))
+            && run.after.iter().all(|before| self.step_state(*before) == State::Completed)
+    }
+
+    pub(super) fn step_state(&self, step: u32) -> State {
+        self.state.steps.get(step as usize).map_or(State::Unspecified, StepState::state)
+    }
+
+    pub(super) fn over(&self) -> bool {
+        over(self.state.state())
+    }
+}
+
+/// The state is one of the three ends.
+pub(super) fn over(state: State) -> bool {
+    matches!(state, State::Completed | State::Failed | State::Cancelled)
+}
+
+/// The edges of the machine between two states, without the first. What jumps
+/// (an end whose start was never heard of) takes the edges in between.
+pub(super) fn path(from: State, to: State) -> &'static [State] {
+    use State::{Cancelled, Completed, Failed, Pending, Running, Staging};
+    match (from, to) {
+        (Pending, Running) => &[Staging, Running],
+        (Pending, Completed) => &[Staging, Running, Completed],
+        (Pending, Failed) => &[Staging, Running, Failed],
+        (Staging, Completed) => &[Running, Completed],
+        (Staging, Failed) => &[Running, Failed],
+        (Staging, Cancelled) => &[Pending, Cancelled],
+        (_, Pending) => &[Pending],
+        (_, Staging) => &[Staging],
+        (_, Running) => &[Running],
+        (_, Completed) => &[Completed],
+        (_, Failed) => &[Failed],
+        (_, Cancelled) => &[Cancelled],
+        (_, State::Unspecified) => &[],
+    }
+}
+
+/// What the edges in between are put down to.
+pub(super) fn passing(to: State) -> Cause {
+    let kind = match to {
+        State::Staging => CauseKind::Granted,
+        State::Running => CauseKind::Started,
+        _ => CauseKind::Requeued,
+    };
+    cause(kind, "")
+}
+
+pub(super) fn cause(kind: CauseKind, text: impl Into<String>) -> Cause {
+    Cause { kind: kind.into(), text: text.into(), ..Cause::default() }
+}
+
+/// Cuts a text between characters.
+pub(super) fn cut(text: &mut String, bytes_max: usize) {
+    if text.len() > bytes_max {
+        let mut end = bytes_max;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+}
+
+/// So that rows of an older version, or none, read the same.
+pub(super) fn ledger_of(mut row: LedgerRow) -> LedgerRow {
+    row.next_job_number = row.next_job_number.max(1);
+    row.next_event_seq = row.next_event_seq.max(1);
+    row
+}
+

@@ -1,0 +1,278 @@
+//! From rows to a running core, and the timers.
+
+use super::model::{Job, Node, Rank, Spot, StepRun, ledger_of, over};
+use super::model::{GangRun, cause};
+use super::submit::{met_by, prepare};
+use super::types::{Loaded, Now, Txn};
+use super::{Core, Timer, Work, blocks};
+use proto::v1::{CauseKind, JobRow, JobStateRow, State};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl Core {
+    /// Takes a stored row. All come before [`Core::start`].
+    pub fn load(&mut self, row: Loaded) {
+        match row {
+            Loaded::Tenant(row) => self.tenant_changed(row),
+            Loaded::Ledger(tenant, row) => self.tenant_entry(&tenant).ledger = ledger_of(row),
+            Loaded::Job(row, state) => self.load_job(row, state),
+            Loaded::Block { tenant, number, step, block, row } => {
+                let Some(job) = self.tenants.get_mut(&tenant).and_then(|tenant| tenant.jobs.get_mut(&number))
+                else {
+                    return;
+                };
+                let Some(state) = job.state.steps.get(step as usize) else { return };
+                if let Some(run) = job.steps.get_mut(step as usize) {
+                    run.blocks.insert(block, blocks::decode(row, state));
+                }
+            }
+            Loaded::Grant(row) => self.orphans.push(row),
+            Loaded::Node(row) => {
+                self.nodes.insert(row.name.clone(), Node::new(row, self.now.mono_ms));
+            }
+            Loaded::Manifest { tenant, number, step, row } => {
+                let job = self.tenants.get_mut(&tenant).and_then(|tenant| tenant.jobs.get_mut(&number));
+                if let Some(run) = job.and_then(|job| job.steps.get_mut(step as usize))
+                    && !run.before.is_empty()
+                {
+                    run.outputs.insert((row.task, row.rank), row.artifacts);
+                }
+            }
+            Loaded::End(tenant, number, state) => {
+                self.ends.insert((tenant, number), state);
+            }
+        }
+    }
+
+    fn load_job(&mut self, row: JobRow, state: JobStateRow) {
+        if over(state.state()) {
+            return;
+        }
+        // A row that was accepted once is a job; if this version cannot read it
+        // as one it is left alone, as if it were of a newer version.
+        let Ok(steps) = prepare(&row.spec.clone().unwrap_or_default()) else { return };
+        if steps.len() != state.steps.len() {
+            return;
+        }
+        let (name, number) = (row.tenant.clone(), row.number);
+        let tenant = self.tenant_entry(&name);
+        tenant.jobs.insert(number, Job { row, state, steps, waits: BTreeMap::new(), stop_timer: false });
+        self.live_jobs += 1;
+    }
+
+    /// Jobs that have ended and that loaded jobs wait for: tell their ends
+    /// ([`Loaded::End`]) before the start.
+    #[must_use]
+    pub fn ends_wanted(&self) -> Vec<(String, u64)> {
+        let mut wanted = Vec::new();
+        for (name, tenant) in &self.tenants {
+            for job in tenant.jobs.values() {
+                let after = job.row.spec.as_ref().map(|spec| spec.after.as_slice()).unwrap_or_default();
+                let ended = after.iter().map(|on| on.job_number).filter(|on| !tenant.jobs.contains_key(on));
+                wanted.extend(ended.map(|on| (name.clone(), on)));
+            }
+        }
+        wanted.sort();
+        wanted.dedup();
+        wanted
+    }
+
+    /// Goes on where the rows stop: after all rows, before the first event.
+    pub fn start(&mut self, now: Now) -> Txn {
+        self.now = now;
+        self.link_jobs();
+        self.link_grants();
+        self.drop_unheld();
+        self.resume_gangs();
+        self.restart_deadlines();
+        self.link_waits();
+        for (name, tenant) in &self.tenants {
+            for (number, job) in &tenant.jobs {
+                self.backlog.push_back(Work::Review { tenant: name.clone(), number: *number });
+                for step in 0..job.steps.len() {
+                    self.out.wants(name, *number, step as u32);
+                }
+            }
+        }
+        self.run();
+        self.close()
+    }
+
+    fn link_jobs(&mut self) {
+        let now = self.now;
+        let wait_ms_max = self.config.backoff_ms_max.saturating_mul(2);
+        let mut spots = Vec::new();
+        for (name, tenant) in &mut self.tenants {
+            for (number, job) in &mut tenant.jobs {
+                for (step, (run, state)) in job.steps.iter_mut().zip(&job.state.steps).enumerate() {
+                    blocks::pending(run, state, now.mono_ms, now.wall_ms, wait_ms_max);
+                    let StepRun { blocks, outputs, .. } = run;
+                    // Manifests of an earlier generation, or of an attempt that
+                    // is still at it.
+                    outputs.retain(|(task, _), _| {
+                        blocks.get(&StepRun::block_of(*task)).is_some_and(|block| block.completed.contains(*task))
+                    });
+                    spots.push(Spot { tenant: name.clone(), number: *number, step: step as u32, task: 0 });
+                }
+            }
+        }
+        for spot in spots {
+            self.arm_retry(&spot);
+        }
+    }
+
+    fn link_grants(&mut self) {
+        let mut used = BTreeSet::new();
+        for (name, tenant) in &self.tenants {
+            let steps = tenant.jobs.values().flat_map(|job| &job.steps);
+            let active = steps.flat_map(|run| run.blocks.values()).flat_map(|block| block.active.values());
+            used.extend(active.map(|active| (name.clone(), active.epoch)));
+        }
+        for row in std::mem::take(&mut self.orphans) {
+            let tenant = self.tenant_entry(&row.tenant);
+            tenant.epoch_seen = tenant.epoch_seen.max(row.epoch);
+            if used.contains(&(row.tenant.clone(), row.epoch)) {
+                self.feeding.insert((row.tenant.clone(), row.epoch));
+                self.insert_grant(row, false);
+            } else {
+                // Never seen, or not yet given back: as if it came now.
+                self.backlog.push_back(Work::Grant(row));
+            }
+        }
+        for tenant in self.tenants.values_mut() {
+            let (jobs, grants) = (&tenant.jobs, &mut tenant.grants);
+            for run in jobs.values().flat_map(|job| &job.steps) {
+                for (task, active) in run.blocks.values().flat_map(|block| &block.active) {
+                    let Some(grant) = grants.get_mut(&active.epoch) else { continue };
+                    if run.gang.is_some() {
+                        for bound in &mut grant.bound {
+                            bound.insert(*task);
+                        }
+                    } else if let Some(bound) = grant.bound.get_mut(active.node as usize) {
+                        bound.insert(*task);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Attempts whose grant has no row cannot be: they are over. (Nothing this
+    /// code writes leads there; a store restored in part would.)
+    fn drop_unheld(&mut self) {
+        let mut lost = Vec::new();
+        for (name, tenant) in &self.tenants {
+            for (number, job) in &tenant.jobs {
+                for (step, run) in job.steps.iter().enumerate() {
+                    for (task, active) in run.blocks.values().flat_map(|block| &block.active) {
+                        let grant = tenant.grants.get(&active.epoch);
+                        if grant.is_none_or(|grant| grant.bound.iter().all(|bound| !bound.contains(task))) {
+                            let (tenant, number, task) = (name.clone(), *number, *task);
+                            lost.push(Spot { tenant, number, step: step as u32, task });
+                        }
+                    }
+                }
+            }
+        }
+        self.backlog.extend(lost.into_iter().map(Work::Unheld));
+    }
+
+    /// Which ranks have started is not stored; which have ended is.
+    fn resume_gangs(&mut self) {
+        let mut over = Vec::new();
+        for (name, tenant) in &mut self.tenants {
+            for (epoch, grant) in &mut tenant.grants {
+                let (number, step) = (grant.row.job_number, grant.row.step);
+                let run = tenant.jobs.get(&number).and_then(|job| job.steps.get(step as usize));
+                let Some(run) = run.filter(|run| run.gang.is_some()) else { continue };
+                let Some(task) = grant.bound.first().and_then(|bound| bound.first()).copied() else { continue };
+                let Some(active) = run.active(task).copied() else { continue };
+                let begun = if active.state == State::Running { Rank::Started } else { Rank::Bound };
+                let mut ranks: Vec<Rank> =
+                    vec![begun; grant.row.nodes.iter().map(|node| node.slots as usize).sum()];
+                let mut failure = None;
+                let ends = run.blocks.get(&StepRun::block_of(task)).map(|block| &block.ranks);
+                for (rank, end) in ends.into_iter().flatten() {
+                    if let Some(state) = ranks.get_mut(*rank as usize) {
+                        *state = Rank::Ended;
+                    }
+                    let why = end.cause.clone().unwrap_or_default();
+                    if why.kind() != CauseKind::Succeeded && failure.is_none() {
+                        failure = Some(why);
+                    }
+                }
+                if ranks.iter().all(|rank| *rank == Rank::Ended) {
+                    let spot = Spot { tenant: name.clone(), number, step, task };
+                    over.push(Work::GangOver { spot, epoch: *epoch });
+                }
+                grant.gang = Some(GangRun { ranks, failure, committing: false });
+            }
+        }
+        self.backlog.extend(over);
+    }
+
+    fn link_waits(&mut self) {
+        let mut doomed = Vec::new();
+        for (name, tenant) in &mut self.tenants {
+            let live: Vec<u64> = tenant.jobs.keys().copied().collect();
+            for (number, job) in &mut tenant.jobs {
+                if job.state.cancel_requested {
+                    continue;
+                }
+                let after = job.row.spec.as_ref().map(|spec| spec.after.clone()).unwrap_or_default();
+                for on in after {
+                    // One that began has waited its wait; the other may live again.
+                    if live.binary_search(&on.job_number).is_ok() && job.state.state() == State::Pending {
+                        job.waits.insert(on.job_number, on.kind);
+                        tenant.waiters.entry(on.job_number).or_default().insert(*number);
+                    } else if let Some(end) = self.ends.get(&(name.clone(), on.job_number))
+                        && job.state.state() == State::Pending
+                        && job.state.generation == 0
+                        && over(*end)
+                        && !met_by(on.kind, *end)
+                    {
+                        doomed.push(Work::Doom { tenant: name.clone(), number: *number, on: on.job_number });
+                    }
+                }
+            }
+        }
+        self.ends.clear();
+        self.backlog.extend(doomed);
+    }
+
+    pub(super) fn unheld(&mut self, spot: &Spot) {
+        let why = cause(CauseKind::Requeued, "its grant is gone");
+        self.conclude(spot, super::finish::End::Returned(why, 0));
+    }
+
+    /// Does what the earliest timer asks, if it is due.
+    pub(super) fn fire_timer(&mut self) -> bool {
+        match self.timers.first() {
+            Some((at, _)) if *at <= self.now.mono_ms => {}
+            _ => return false,
+        }
+        match self.timers.pop_first() {
+            Some((_, Timer::Retry(tenant, number, step))) => {
+                let run = self
+                    .tenants
+                    .get_mut(&tenant)
+                    .and_then(|tenant| tenant.jobs.get_mut(&number))
+                    .and_then(|job| job.steps.get_mut(step as usize));
+                if let Some(run) = run {
+                    run.retry_timer = None;
+                    self.out.wants(&tenant, number, step);
+                    self.feed_step(&tenant, number, step);
+                    self.arm_retry(&Spot { tenant, number, step, task: 0 });
+                }
+            }
+            Some((_, Timer::Stop(tenant, number))) => {
+                let job = self.tenants.get_mut(&tenant).and_then(|tenant| tenant.jobs.get_mut(&number));
+                if let Some(job) = job {
+                    job.stop_timer = false;
+                    self.send_stops(&tenant, number);
+                }
+            }
+            None => {}
+        }
+        true
+    }
+
+}

@@ -1,0 +1,301 @@
+//! What goes into the core and what comes out of it.
+
+use bytes::Bytes;
+use proto::v1::{
+    BlockRow, Demand, DemandKey, GrantRow, HeldAttempt, Heartbeat, JobRow, JobSpec, JobStateRow, LedgerRow,
+    ManifestRow, NodeRow, Problem, RegisterReply, RegisterRequest, Reports, ServerFrame, State, SubmitReply,
+    TenantRow,
+};
+use std::collections::BTreeSet;
+
+pub use world::clock::Now;
+
+/// What one step wants: rows first, and only when they are durable the effects.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Txn {
+    /// Rows to put (`Some`) or to delete (`None`); each key once, each row whole.
+    pub writes: Vec<(store::Key, Option<Bytes>)>,
+    /// Rows among the writes that must not be there yet (idempotency keys): to be
+    /// guarded with `Expect::Absent`.
+    pub absent: Vec<store::Key>,
+    /// To be done in this order once the writes are durable.
+    pub effects: Vec<Effect>,
+    /// Tenants whose rows change: their shards must be owned.
+    pub tenants: BTreeSet<String>,
+}
+
+/// A stored row, told before [`super::Core::start`]. A job comes before its
+/// blocks and manifests; live jobs only.
+#[derive(Clone, Debug)]
+pub enum Loaded {
+    /// `tenant/<t>`
+    Tenant(TenantRow),
+    /// `ledger/<t>`
+    Ledger(String, LedgerRow),
+    /// `job/<t>/<n>` and `state/<t>/<n>`
+    Job(JobRow, JobStateRow),
+    /// `block/<t>/<n>/<step>/<block>`
+    Block {
+        /// Of the job.
+        tenant: String,
+        /// Of the job.
+        number: u64,
+        /// Index of the step.
+        step: u32,
+        /// Number of the block.
+        block: u64,
+        /// The row.
+        row: BlockRow,
+    },
+    /// `grant/<t>/<epoch>`
+    Grant(GrantRow),
+    /// `node/<name>`
+    Node(NodeRow),
+    /// `manifest/<t>/<n>/<step>/<task>/<rank>`
+    Manifest {
+        /// Of the job.
+        tenant: String,
+        /// Of the job.
+        number: u64,
+        /// Index of the step.
+        step: u32,
+        /// The row.
+        row: ManifestRow,
+    },
+    /// How a job ended that a live job waits for (see
+    /// [`super::Core::ends_wanted`]). Not told: taken as met.
+    End(String, u64, State),
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Time passed; see [`super::Core::next_wakeup_ms`].
+    Tick,
+    /// A tenant was created or changed.
+    Tenant(TenantRow),
+    /// A tenant submits a job.
+    Submit {
+        /// Names the asker.
+        ticket: u64,
+        /// What is asked.
+        job: NewJob,
+    },
+    /// Someone cancels a job.
+    Cancel {
+        /// Names the asker.
+        ticket: u64,
+        /// Of the job.
+        tenant: String,
+        /// Of the job.
+        number: u64,
+        /// One line for people.
+        reason: String,
+        /// The job's state where its row says it has ended.
+        ended: Option<State>,
+    },
+    /// Someone wants an ended job tried again.
+    Retry {
+        /// Names the asker.
+        ticket: u64,
+        /// Of the job.
+        tenant: String,
+        /// Of the job.
+        number: u64,
+        /// Empty: every failed and cancelled task. Else this step and all after it.
+        from_step: String,
+        /// The rows of the job if it has ended.
+        loaded: Option<Box<LoadedJob>>,
+    },
+    /// A node introduces itself.
+    Register {
+        /// Names the asker.
+        ticket: u64,
+        /// What it says.
+        request: RegisterRequest,
+    },
+    /// The first frame of a session's stream.
+    Hello {
+        /// The node.
+        node: String,
+        /// Its session.
+        session: u64,
+        /// All it holds.
+        held: Vec<HeldAttempt>,
+    },
+    /// An agent is alive and asks for its lease.
+    Heartbeat {
+        /// The node.
+        node: String,
+        /// Its session.
+        session: u64,
+        /// What it says.
+        beat: Heartbeat,
+    },
+    /// The stream of a session broke.
+    SessionLost {
+        /// The node.
+        node: String,
+        /// Its session.
+        session: u64,
+    },
+    /// An agent tells what became of attempts.
+    Reports {
+        /// The node.
+        node: String,
+        /// Its session.
+        session: u64,
+        /// What it says.
+        reports: Reports,
+        /// Indexes of Ended reports whose objects could not be found.
+        missing: Vec<usize>,
+    },
+    /// A scheduler granted capacity.
+    Granted(GrantRow),
+    /// An operator drains a node or ends that.
+    DrainNode {
+        /// Names the asker.
+        ticket: u64,
+        /// The node.
+        node: String,
+        /// Wanted.
+        drained: bool,
+        /// One line for people.
+        reason: String,
+    },
+}
+
+/// A submission, with what the shell looked up for it.
+#[derive(Clone, Debug, Default)]
+pub struct NewJob {
+    /// Who pays.
+    pub tenant: String,
+    /// Validated at the door.
+    pub spec: JobSpec,
+    /// Idempotency key; empty: none.
+    pub key: String,
+    /// Of the spec as submitted.
+    pub spec_digest: String,
+    /// Name of the token.
+    pub by: String,
+    /// Only ask whether it would be admitted.
+    pub dry_run: bool,
+    /// The stored idempotency row: job number and digest.
+    pub known: Option<(u64, String)>,
+    /// The jobs it comes after, with their state where they have ended; `None`
+    /// where the row says that it lives, or where there is none.
+    pub dependencies: Vec<(u64, Option<State>)>,
+}
+
+/// All rows of an ended job.
+#[derive(Clone, Debug, Default)]
+pub struct LoadedJob {
+    /// `job/…`
+    pub job: JobRow,
+    /// `state/…`
+    pub state: JobStateRow,
+    /// Step, block, row.
+    pub blocks: Vec<(u32, u64, BlockRow)>,
+    /// Step, row.
+    pub manifests: Vec<(u32, ManifestRow)>,
+}
+
+/// Done by the shell once the transaction is durable.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Answers an asker.
+    Reply {
+        /// Whom.
+        ticket: u64,
+        /// What.
+        reply: Reply,
+    },
+    /// To an agent; dropped where that session is no longer open.
+    Send {
+        /// The node.
+        node: String,
+        /// Its session.
+        session: u64,
+        /// What.
+        frame: ServerFrame,
+    },
+    /// To the schedulers.
+    Demand {
+        /// Steps that want something other than last told.
+        changed: Vec<Demand>,
+        /// Steps that want nothing any more.
+        gone: Vec<DemandKey>,
+    },
+    /// For the operator's log.
+    Log {
+        /// May be empty.
+        tenant: String,
+        /// 0: no job in particular.
+        number: u64,
+        /// One line.
+        text: String,
+    },
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// To Submit.
+    Submitted(SubmitReply),
+    /// To Cancel: the job's state now; it will end CANCELLED unless it had ended.
+    Cancelled(State),
+    /// To Retry: how many tasks wait again.
+    Retried(u64),
+    /// To Register.
+    Registered(RegisterReply),
+    /// To DrainNode.
+    Done,
+    /// To any.
+    Refused(Problem),
+}
+
+/// Resources of many tasks together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resources64 {
+    /// Thousandths of a core.
+    pub millicores: u64,
+    /// Bytes.
+    pub memory_bytes: u64,
+    /// Whole devices.
+    pub gpus: u64,
+}
+
+/// Decides whether a job is let in; the scheduler's policy.
+pub trait Admission: Send + Sync {
+    /// Pure: the same ask gets the same answer.
+    fn decide(&self, ask: &AdmissionAsk<'_>) -> AdmissionVerdict;
+}
+
+/// What admission may look at.
+#[derive(Debug)]
+pub struct AdmissionAsk<'a> {
+    /// Limits and prices.
+    pub tenant: &'a TenantRow,
+    /// What is reserved and used.
+    pub ledger: &'a LedgerRow,
+    /// What the tenant's grants hold now.
+    pub held: Resources64,
+    /// The job.
+    pub spec: &'a JobSpec,
+    /// Milliseconds since 1970.
+    pub now_ms: u64,
+}
+
+/// What admission says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AdmissionVerdict {
+    /// Let in.
+    Admit {
+        /// To be reserved.
+        price_micros: u64,
+        /// Set where it must wait for a limit of its tenant.
+        waiting_for: Option<String>,
+    },
+    /// Not let in.
+    Refuse(Problem),
+}

@@ -1,0 +1,53 @@
+//! What the controller takes at most, and what happens there.
+
+/// Rows a transaction may change before the rest is left to the next step.
+/// What one piece of work can add on top stays below `TXN_WRITES_MAX`.
+pub const TXN_WRITES_SOFT: usize = 64;
+/// Rows a transaction never exceeds (a store commit takes 128 operations).
+pub const TXN_WRITES_MAX: usize = 100;
+/// Bytes (estimated) a transaction may hold before the rest is left to the next
+/// step. The largest block adds less than half a MiB to it.
+pub const TXN_BYTES_SOFT: usize = 256 << 10;
+/// Tasks of one block row.
+pub const BLOCK_TASKS: u64 = proto::limits::BLOCK_TASKS;
+/// Live jobs of one tenant; further ones are refused with `limit.live_jobs`.
+pub const LIVE_JOBS_PER_TENANT_MAX: usize = 200_000;
+/// Live jobs of all tenants; further ones are refused with `limit.live_jobs`.
+pub const LIVE_JOBS_MAX: usize = 1_000_000;
+/// Ranks of a gang; more are refused with `limit.ranks`.
+pub const GANG_RANKS_MAX: u64 = 4096;
+/// Nodes; a further one is refused with `limit.nodes`.
+pub const NODES_MAX: usize = 50_000;
+/// Idempotency keys remembered in memory beside their rows: those whose rows
+/// may not be durable yet. The oldest is forgotten.
+pub const RECENT_KEYS_MAX: usize = 100_000;
+/// Ends of jobs remembered in memory beside their rows, likewise.
+pub const RECENT_ENDS_MAX: usize = 65_536;
+/// Pieces of work that wait because a transaction was full. At the limit
+/// submissions, cancels and retries are refused with `limit.busy`.
+pub const BACKLOG_MAX: usize = 4096;
+/// Artifacts of one task or rank; more fail the attempt.
+pub const ARTIFACTS_PER_TASK_MAX: usize = 2048;
+/// Artifacts of a whole gang, kept in its block row until all ranks have ended.
+pub const ARTIFACTS_PER_GANG_MAX: usize = 4096;
+/// Bytes of artifacts (paths and digests) of one task.
+pub const ARTIFACT_BYTES_MAX: usize = 256 << 10;
+/// Bytes of a cause's text in an event or a state.
+pub const CAUSE_TEXT_BYTES_MAX: usize = 512;
+/// Bytes of a cause's text in a task's note.
+pub const NOTE_TEXT_BYTES_MAX: usize = 120;
+/// Notes of one block that keep their text; further ones go without.
+pub const NOTES_WITH_TEXT_MAX: usize = 512;
+/// Nodes that a task's note remembers to avoid; the oldest is forgotten.
+pub const AVOID_MAX: usize = 3;
+/// Tasks named in one Assign or Stop frame; more go into further frames.
+pub const TASKS_PER_FRAME_MAX: usize = 1024;
+/// Runs of tasks that one event may name; more go into further events.
+pub const SPANS_PER_EVENT_MAX: usize = 4096;
+/// Runs of tasks that one retry by a user may set waiting again; more are
+/// refused with `limit.retry`.
+pub const SPANS_PER_RETRY_MAX: usize = 32_768;
+/// Blocks that one transaction of a cancel may change.
+pub const BLOCKS_PER_CANCEL_MAX: usize = 8;
+/// The longest an attempt may claim to have run, for the ledger's sake.
+pub const WALL_MS_MAX: u64 = 366 * 24 * 3_600_000;
