@@ -9,7 +9,7 @@ use proto::v1::{
 };
 use std::collections::BTreeMap;
 use std::fmt;
-use store::{Commit, CommitError, Expect, Guard, Key, LeaseId, ReadError, Row, Store, Write};
+use store::{Commit, CommitError, Expect, Guard, LeaseId, ReadError, Row, Store, Write};
 
 /// Why the shards could not be taken or the rows not be read.
 #[derive(Clone, Debug)]
