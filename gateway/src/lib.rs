@@ -1,1 +1,39 @@
-//! (being written)
+//! The front door: authentication, the services of tenants and agents, the
+//! object place, and the server that holds all parts of one control plane.
+//!
+//! Architecture invariants: no state of jobs is kept here (the controller
+//! writes it, rows tell it); nothing past this crate sees a request that was
+//! not checked; every call is bounded in size, in time and in number.
+
+mod agents;
+pub mod auth;
+mod config;
+mod drumline;
+mod gate;
+pub mod limits;
+pub mod objects;
+mod planner;
+mod rows;
+pub mod server;
+pub mod urls;
+
+pub use config::ServerConfig;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a String takes all");
+        text
+    })
+}
+
+/// Puts an entry into a memory of bounded size; a full one forgets all.
+pub(crate) fn remember<V>(memory: &mut BTreeMap<String, V>, key: String, value: V) {
+    if memory.len() >= limits::SEEN_MAX && !memory.contains_key(&key) {
+        memory.clear();
+    }
+    memory.insert(key, value);
+}

@@ -1,0 +1,284 @@
+//! The service of agents: they register, keep one session, ship logs and ask
+//! for leave to move objects.
+//!
+//! What an agent says is believed only in its newest session, and only of
+//! attempts that are still its own; the controller judges the latter.
+
+use crate::auth::Right;
+use crate::gate::{Gate, Replies, answer, boxed};
+use crate::limits;
+use crate::urls::{Method, is_digest};
+use futures_util::stream::{StreamExt, unfold};
+use proto::ids::{NodeName, PoolName, TenantName};
+use proto::problem::{self, Problem};
+use proto::v1::agents_server::Agents;
+use proto::v1::{
+    AgentFrame, AttemptRef, Hello, LogReceipt, LogShipment, RegisterReply, RegisterRequest, ServerFrame,
+    SignTransfersReply, SignTransfersRequest, TransferNeed, agent_frame,
+};
+use std::sync::Arc;
+use world::grpc::tonic::{self, Request, Response, Status, Streaming};
+use world::sync::mpsc;
+use world::task::spawn;
+use world::time;
+
+/// See the module.
+pub(crate) struct AgentsDoor(pub Arc<Gate>);
+
+#[tonic::async_trait]
+impl Agents for AgentsDoor {
+    async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<RegisterReply>, Status> {
+        answer(async {
+            self.0.caller(&request, Right::RunTasks).await?;
+            let request = request.into_inner();
+            check_node(&request)?;
+            self.0.controller.register(request).await
+        })
+        .await
+    }
+
+    type SessionStream = Replies<ServerFrame>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<AgentFrame>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        answer(async {
+            self.0.caller(&request, Right::RunTasks).await?;
+            session(&self.0, request.into_inner()).await
+        })
+        .await
+    }
+
+    type ShipLogsStream = Replies<LogReceipt>;
+
+    async fn ship_logs(
+        &self,
+        request: Request<Streaming<LogShipment>>,
+    ) -> Result<Response<Self::ShipLogsStream>, Status> {
+        answer(async {
+            self.0.caller(&request, Right::RunTasks).await?;
+            Ok(ship_logs(&self.0, request.into_inner()))
+        })
+        .await
+    }
+
+    async fn sign_transfers(
+        &self,
+        request: Request<SignTransfersRequest>,
+    ) -> Result<Response<SignTransfersReply>, Status> {
+        answer(async {
+            self.0.caller(&request, Right::RunTasks).await?;
+            let base = self.0.links(&request);
+            let request = request.into_inner();
+            self.0.current(&request.node, request.session)?;
+            let attempt = request.attempt.as_ref().ok_or_else(no_attempt)?;
+            TenantName::parse(&attempt.tenant)?;
+            if request.needs.len() > limits::TRANSFER_NEEDS_MAX {
+                return Err(Problem::new(
+                    "limit.transfers",
+                    "needs",
+                    request.needs.len(),
+                    format!("at most {} are signed at once", limits::TRANSFER_NEEDS_MAX),
+                    "ask in parts",
+                ));
+            }
+            let mut urls = Vec::with_capacity(request.needs.len());
+            let owned = !request.needs.iter().any(|need| need.put) || self.0.controller.owns(attempt).await;
+            for need in &request.needs {
+                let method = leave(&self.0, attempt, need, owned).await?;
+                urls.push(method.map_or_else(String::new, |method| {
+                    base.signed(method, &attempt.tenant, &need.digest, need.size_bytes)
+                }));
+            }
+            Ok(SignTransfersReply { urls })
+        })
+        .await
+    }
+}
+
+fn no_attempt() -> Problem {
+    Problem::new("spec.missing", "attempt", "", "no attempt is named", "name the attempt")
+}
+
+fn check_node(request: &RegisterRequest) -> Result<(), Problem> {
+    NodeName::parse(&request.node)?;
+    PoolName::parse(&request.pool)?;
+    proto::validate::labels("labels", &request.labels)?;
+    let capacity = request.capacity.unwrap_or_default();
+    if capacity.millicores == 0 || capacity.memory_bytes == 0 {
+        return Err(Problem::new(
+            "spec.capacity",
+            "capacity",
+            format!("{} millicores, {} bytes", capacity.millicores, capacity.memory_bytes),
+            "a node without cores or memory runs nothing",
+            "give the node's cores and memory",
+        ));
+    }
+    Ok(())
+}
+
+impl Gate {
+    /// Refuses all but a node's newest session.
+    fn current(&self, node: &str, session: u64) -> Result<(), Problem> {
+        if self.controller.session_is_current(node, session) {
+            return Ok(());
+        }
+        Err(problem::conflict(
+            "session",
+            "session",
+            session,
+            format!("node {node} has another session now, or the server was restarted"),
+            "register again",
+        ))
+    }
+}
+
+/// How this need may be met: `None` where nothing is to be moved.
+async fn leave(
+    gate: &Gate,
+    attempt: &AttemptRef,
+    need: &TransferNeed,
+    owned: bool,
+) -> Result<Option<Method>, Problem> {
+    if !is_digest(&need.digest) || need.size_bytes > limits::OBJECT_BYTES_MAX {
+        let reason = "is no object: not a SHA-256, or too large";
+        return Err(Problem::new("spec.digest", "digest", &need.digest, reason, "correct it"));
+    }
+    let there = gate.objects.has(&attempt.tenant, &need.digest, need.size_bytes).await;
+    if !need.put {
+        if there {
+            return Ok(Some(Method::Get));
+        }
+        return Err(problem::missing("object", &need.digest));
+    }
+    if !owned {
+        return Err(problem::conflict(
+            "attempt",
+            "attempt",
+            format!("{} with epoch {}", attempt.attempt, attempt.epoch),
+            "this attempt is over: its task was given to another, or has ended",
+            "stop it and forget its outputs",
+        ));
+    }
+    Ok((!there).then_some(Method::Put))
+}
+
+async fn session(gate: &Gate, mut frames: Streaming<AgentFrame>) -> Result<Replies<ServerFrame>, Problem> {
+    let hello = first_hello(&mut frames).await?;
+    NodeName::parse(&hello.node)?;
+    let (inbound, outbound) = gate.controller.session(hello).await?;
+    // Reading must go on while nothing is to be said; it ends, and with it the
+    // session, when either side does.
+    spawn(async move {
+        loop {
+            let frame = world::select! { biased;
+                () = inbound.closed() => return,
+                frame = frames.message() => frame,
+            };
+            let Ok(Some(frame)) = frame else { return };
+            if inbound.send(frame).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(boxed(unfold(outbound, |mut outbound| async move {
+        outbound.recv().await.map(|frame| (Ok(frame), outbound))
+    })))
+}
+
+async fn first_hello(frames: &mut Streaming<AgentFrame>) -> Result<Hello, Problem> {
+    let deadline = time::ms(limits::HELLO_DEADLINE_MS);
+    match time::timeout(deadline, frames.message()).await {
+        Ok(Ok(Some(AgentFrame { frame: Some(agent_frame::Frame::Hello(hello)) }))) => Ok(hello),
+        Ok(Err(status)) => Err(status.into()),
+        Ok(Ok(_)) => {
+            let reason = "the first frame of a session names it";
+            Err(Problem::new("spec.hello", "frame", "", reason, "send a Hello first"))
+        }
+        Err(_) => Err(problem::unavailable("deadline", "no Hello came in time")),
+    }
+}
+
+type Receipts = Result<Vec<LogReceipt>, Status>;
+
+fn ship_logs(gate: &Arc<Gate>, shipments: Streaming<LogShipment>) -> Replies<LogReceipt> {
+    let (batches, receipts) = mpsc::channel(limits::APPENDS_IN_FLIGHT);
+    spawn(take_logs(Arc::clone(gate), shipments, batches));
+    let batches = unfold(receipts, |mut receipts| async move {
+        receipts.recv().await.map(|batch: Receipts| (batch, receipts))
+    });
+    boxed(batches.flat_map(|batch| {
+        let items: Vec<Result<LogReceipt, Status>> = match batch {
+            Ok(receipts) => receipts.into_iter().map(Ok).collect(),
+            Err(status) => vec![Err(status)],
+        };
+        futures_util::stream::iter(items)
+    }))
+}
+
+/// Gathers what has arrived, appends it in one go, hands the receipts on.
+async fn take_logs(gate: Arc<Gate>, shipments: Streaming<LogShipment>, receipts: mpsc::Sender<Receipts>) {
+    let mut shipments = shipments.ready_chunks(limits::SHIPMENTS_PER_APPEND);
+    loop {
+        let batch = world::select! { biased;
+            () = receipts.closed() => return,
+            batch = shipments.next() => batch,
+        };
+        let Some(batch) = batch else { return };
+        let outcome = append(&gate, batch).await;
+        let failed = outcome.is_err();
+        if receipts.send(outcome).await.is_err() || failed {
+            return;
+        }
+    }
+}
+
+async fn append(gate: &Gate, batch: Vec<Result<LogShipment, Status>>) -> Receipts {
+    let mut receipts = Vec::with_capacity(batch.len());
+    let (mut group, mut bytes) = (Vec::new(), 0);
+    for shipment in batch {
+        let shipment = shipment?;
+        check_shipment(gate, &shipment)?;
+        bytes += shipment.data.len();
+        group.push(shipment);
+        if bytes >= limits::SHIPMENT_BYTES_PER_APPEND {
+            append_group(gate, std::mem::take(&mut group), &mut receipts).await?;
+            bytes = 0;
+        }
+    }
+    append_group(gate, group, &mut receipts).await?;
+    Ok(receipts)
+}
+
+async fn append_group(
+    gate: &Gate,
+    group: Vec<LogShipment>,
+    receipts: &mut Vec<LogReceipt>,
+) -> Result<(), Status> {
+    if group.is_empty() {
+        return Ok(());
+    }
+    let due = group.len();
+    let deadline = time::ms(limits::HANDLER_DEADLINE_MS);
+    let mut taken = time::timeout(deadline, gate.logs.append(group))
+        .await
+        .map_err(|_| problem::unavailable("deadline", "the logs could not be written in time"))?;
+    if taken.len() < due {
+        // A disk that failed: the agent keeps its bytes and comes again.
+        return Err(problem::unavailable("logs", "the logs could not be made durable").into());
+    }
+    receipts.append(&mut taken);
+    Ok(())
+}
+
+fn check_shipment(gate: &Gate, shipment: &LogShipment) -> Result<(), Problem> {
+    gate.current(&shipment.node, shipment.session)?;
+    let attempt = shipment.attempt.as_ref().ok_or_else(no_attempt)?;
+    // It becomes a part of a path.
+    TenantName::parse(&attempt.tenant)?;
+    if shipment.offset.checked_add(shipment.data.len() as u64).is_none() {
+        return Err(Problem::new("spec.offset", "offset", shipment.offset, "is absurd", "correct it"));
+    }
+    Ok(())
+}

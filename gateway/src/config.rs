@@ -1,0 +1,134 @@
+//! A server's numbers, as its TOML file writes them. All have defaults; what is
+//! not known is refused by name.
+
+use serde::{Deserialize, Deserializer};
+use world::grpc::Network;
+
+/// See the fields. Data directory and address to listen on are not among them:
+/// they come beside it, from whoever starts the server.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Where clients and agents reach this server, put before the paths of
+    /// objects. Empty: the address by which each of them came.
+    pub public_url: String,
+    /// How long a signed URL is good.
+    pub url_ttl_ms: u64,
+    /// Memory for pages of the store.
+    pub store_cache_bytes: usize,
+    /// Read and check the whole store at every start, not only after a crash.
+    pub store_verify: bool,
+    /// How long open calls may go on once the server is to stop.
+    pub stop_grace_ms: u64,
+    /// Retries, leases, heartbeats.
+    #[serde(deserialize_with = "controller_numbers")]
+    pub controller: controller::core::Config,
+    /// Queues and placement.
+    #[serde(deserialize_with = "scheduler_numbers")]
+    pub scheduler: scheduler::core::Config,
+    /// Of the cores' jitter where their own tables name none; the machine's
+    /// randomness where this is not told either.
+    #[serde(skip)]
+    pub seed: Option<u64>,
+    /// Only in simulation: the network that objects are reached over.
+    #[serde(skip)]
+    pub network: Network,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            public_url: String::new(),
+            url_ttl_ms: 3_600_000,
+            store_cache_bytes: store::OpenOptions::default().cache_bytes,
+            store_verify: store::OpenOptions::default().verify,
+            stop_grace_ms: 2_000,
+            controller: controller::core::Config::default(),
+            scheduler: scheduler::core::Config::default(),
+            seed: None,
+            network: Network::default(),
+        }
+    }
+}
+
+/// A table with the fields of a core's configuration: the cores themselves
+/// know nothing of files.
+macro_rules! numbers {
+    ($read:ident, $table:ident for $target:ident { $($field:ident: $type:ty,)* }) => {
+        #[derive(Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        struct $table {
+            $($field: $type,)*
+        }
+        impl Default for $table {
+            fn default() -> Self {
+                let target = $target::default();
+                Self { $($field: target.$field,)* }
+            }
+        }
+        fn $read<'de, D: Deserializer<'de>>(from: D) -> Result<$target, D::Error> {
+            let table = $table::deserialize(from)?;
+            Ok($target { $($field: table.$field,)* ..$target::default() })
+        }
+    };
+}
+
+use controller::core::Config as ControllerConfig;
+use scheduler::core::Config as SchedulerConfig;
+
+numbers!(controller_numbers, ControllerNumbers for ControllerConfig {
+    seed: u64,
+    heartbeat_ms: u64,
+    lease_ttl_ms: u64,
+    lease_margin_ms: u64,
+    suspect_after_ms: u64,
+    lost_after_ms: u64,
+    brake_window_ms: u64,
+    brake_ms_max: u64,
+    tick_gap_ms_max: u64,
+    retries: u32,
+    own_backoff_ms: u64,
+    backoff_ms_max: u64,
+    platform_retries: u32,
+    platform_backoff_ms: u64,
+    jitter_percent: u64,
+    tenant_retry_burst: u64,
+    tenant_retries_per_s: u64,
+    cluster_retry_burst: u64,
+    cluster_retries_per_s: u64,
+    queue_ahead_ms: u64,
+    queue_ahead_max: u64,
+    feed_ms_max: u64,
+    stop_grace_ms: u64,
+    flaky_streak: u32,
+    flaky_jobs: u32,
+    gang_port_first: u32,
+    gang_ports: u32,
+});
+
+numbers!(scheduler_numbers, SchedulerNumbers for SchedulerConfig {
+    seed: u64,
+    ageing_ms: u64,
+    quantum_ms: u64,
+    reserve_after_ms: u64,
+    wide_divisor: u64,
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_has_a_default_and_unknown_ones_are_refused() {
+        let config: ServerConfig = toml::from_str("").unwrap();
+        assert_eq!(config.controller, controller::core::Config::default());
+        let config: ServerConfig =
+            toml::from_str("url_ttl_ms = 5\n[controller]\nretries = 7\n[scheduler]\nquantum_ms = 9\n")
+                .unwrap();
+        assert_eq!((config.url_ttl_ms, config.controller.retries, config.scheduler.quantum_ms), (5, 7, 9));
+        assert_eq!(config.controller.heartbeat_ms, 5_000);
+        let refused = toml::from_str::<ServerConfig>("[controller]\nretires = 7\n").unwrap_err();
+        assert!(refused.to_string().contains("retires"), "{refused}");
+        assert!(toml::from_str::<ServerConfig>("urls = 1").is_err());
+    }
+}

@@ -1,0 +1,200 @@
+//! A job's log as a stream, followed to its end.
+//!
+//! What must hold: nothing is left out, nothing comes twice, and `end` comes
+//! only where nothing more will. So the order of looking is fixed: first the
+//! job's state, then what the relay holds, then the bytes; what the first two
+//! promise, the third must show.
+
+use crate::auth::Caller;
+use crate::gate::{Gate, Replies, Source, StreamPlace, ended, replies};
+use crate::limits;
+use controller::logs::LogFilter;
+use proto::ids::JobId;
+use proto::problem::{self, Problem};
+use proto::v1::{JobStateRow, LogsReply, LogsRequest, Stream};
+use std::io;
+use std::sync::Arc;
+use store::{Notice, Watch};
+use world::time;
+
+struct Log {
+    gate: Arc<Gate>,
+    job: JobId,
+    filter: LogFilter,
+    cursor: u64,
+    follow: bool,
+    state: JobStateRow,
+    /// The job's state may have changed since it was read.
+    stale: bool,
+    changes: Option<Watch>,
+    /// Since when the ended job's log has not grown, and what it held then.
+    stalled: Option<(u64, u64)>,
+    over: bool,
+    _place: StreamPlace,
+}
+
+pub(super) async fn follow(
+    gate: &Arc<Gate>,
+    caller: &Caller,
+    job: &JobId,
+    request: &LogsRequest,
+) -> Result<Replies<LogsReply>, Problem> {
+    let place = gate.streams.open(caller)?;
+    let stream = match request.stream() {
+        Stream::Unspecified => None,
+        stream => Some(stream.into()),
+    };
+    let since_ms = match request.tail_ms {
+        0 => 0,
+        tail_ms => gate.clock.wall_ms().saturating_sub(tail_ms),
+    };
+    let filter = LogFilter {
+        step: request.step,
+        task: request.task,
+        rank: request.rank,
+        attempt: request.attempt,
+        stream,
+        since_ms,
+    };
+    let state = gate.state(job).await?;
+    let mut log = Log {
+        gate: Arc::clone(gate),
+        job: job.clone(),
+        filter,
+        cursor: request.cursor,
+        follow: request.follow,
+        state,
+        stale: true,
+        changes: None,
+        stalled: None,
+        over: false,
+        _place: place,
+    };
+    log.watch().await;
+    Ok(replies(log))
+}
+
+impl Source for Log {
+    type Reply = LogsReply;
+
+    async fn next(&mut self) -> Result<Option<LogsReply>, Problem> {
+        while !self.over {
+            self.look().await?;
+            let held = self.held_bytes().await?;
+            let (tenant, number) = (&self.job.tenant, self.job.number);
+            let page = self
+                .gate
+                .logs
+                .read(tenant, number, self.filter, self.cursor, limits::LOG_BYTES_PER_REPLY)
+                .await
+                .map_err(|error| unreadable(&error, self.cursor))?;
+            let moved = page.cursor != self.cursor;
+            self.cursor = page.cursor;
+            if !page.chunks.is_empty() {
+                let reply = LogsReply { chunks: page.chunks, cursor: self.cursor, ..LogsReply::default() };
+                return Ok(Some(reply));
+            }
+            if moved || !page.at_end {
+                continue;
+            }
+            if let Some(missing_bytes) = self.finished(held) {
+                self.over = true;
+                let reply =
+                    LogsReply { cursor: self.cursor, end: true, missing_bytes, ..LogsReply::default() };
+                return Ok(Some(reply));
+            }
+            self.wait().await;
+        }
+        Ok(None)
+    }
+}
+
+impl Log {
+    /// Reads the job's state again where it may have changed.
+    async fn look(&mut self) -> Result<(), Problem> {
+        if self.stale {
+            // Cleared first: a change while reading makes it stale again.
+            self.stale = false;
+            self.state = self.gate.state(&self.job).await?;
+        }
+        Ok(())
+    }
+
+    async fn held_bytes(&self) -> Result<u64, Problem> {
+        let held = self.gate.logs.ended_bytes(&self.job.tenant, self.job.number).await;
+        held.map_err(|error| unreadable(&error, self.cursor))
+    }
+
+    /// At the end of what there is: is it the end of all? Then the bytes that
+    /// will never come.
+    fn finished(&mut self, held: u64) -> Option<u64> {
+        if !ended(self.state.state()) {
+            self.stalled = None;
+            // Whoever does not follow gets what there is.
+            return (!self.follow).then_some(0);
+        }
+        let missing = self.state.log_bytes.saturating_sub(held);
+        if missing == 0 {
+            return Some(0);
+        }
+        let now_ms = self.gate.clock.monotonic_ms();
+        let progress = self.cursor.wrapping_add(held);
+        match self.stalled {
+            Some((since_ms, before)) if before == progress => {
+                let patience_ms = if self.follow { limits::LOG_STALL_MS } else { limits::LOG_STALL_ONCE_MS };
+                (now_ms.saturating_sub(since_ms) >= patience_ms).then_some(missing)
+            }
+            _ => {
+                self.stalled = Some((now_ms, progress));
+                None
+            }
+        }
+    }
+
+    /// Until there may be more to say; at most a moment.
+    async fn wait(&mut self) {
+        let look_ms = if self.changes.is_some() { limits::FOLLOW_LOOK_MS } else { limits::FOLLOW_POLL_MS };
+        let changes = &mut self.changes;
+        let changed = async {
+            match changes {
+                Some(watch) => watch.notices.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        let broken = world::select! { biased;
+            notice = changed => {
+                self.stale = true;
+                !matches!(notice, Some(Notice::Changed { .. }))
+            }
+            () = self.gate.logs.changed(&self.job.tenant, self.job.number, self.cursor) => false,
+            () = time::sleep(time::ms(look_ms)) => {
+                self.stale = true;
+                false
+            }
+        };
+        if broken {
+            self.watch().await;
+        }
+    }
+
+    /// Watches the job's state. Where the store has no watch to give, looking
+    /// often does instead.
+    async fn watch(&mut self) {
+        let key = proto::keys::state(&self.job.tenant, self.job.number);
+        self.changes = self.gate.store.watch(key).await.ok();
+        self.stale = true;
+    }
+}
+
+fn unreadable(error: &io::Error, cursor: u64) -> Problem {
+    match error.kind() {
+        io::ErrorKind::InvalidInput => Problem::new(
+            "spec.cursor",
+            "cursor",
+            cursor,
+            "lies behind the end of this log",
+            "use a cursor that this log gave, or 0",
+        ),
+        _ => problem::unavailable("logs", format!("the log cannot be read: {error}")),
+    }
+}

@@ -1,0 +1,209 @@
+//! The service of tenants and operators: each rpc checked, given its deadline,
+//! and handed to the file of its topic.
+
+mod events;
+mod jobs;
+mod listing;
+mod logs;
+mod nodes;
+mod outputs;
+mod submit;
+mod tenants;
+mod why;
+
+use crate::auth::Right;
+use crate::gate::{Gate, Replies, answer};
+use proto::v1::drumline_server::Drumline;
+use proto::v1::{
+    CancelReply, CancelRequest, CreateTokenReply, CreateTokenRequest, CreateUploadReply, CreateUploadRequest,
+    DrainNodeReply, DrainNodeRequest, EventsReply, EventsRequest, JobRequest, JobView, ListJobsReply,
+    ListJobsRequest, ListTasksReply, ListTasksRequest, ListTenantsReply, ListTenantsRequest, LogsReply,
+    LogsRequest, NodesReply, NodesRequest, OutputsReply, PoolsReply, PoolsRequest, PutTenantReply,
+    PutTenantRequest, RetryReply, RetryRequest, SubmitOutcome, SubmitReply, SubmitRequest, WhyReply,
+};
+use std::sync::Arc;
+use world::grpc::tonic::{self, Request, Response, Status, Streaming};
+
+/// See the module.
+pub(crate) struct Front(pub Arc<Gate>);
+
+#[tonic::async_trait]
+impl Drumline for Front {
+    async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitReply>, Status> {
+        answer(async {
+            let caller = self.0.caller(&request, Right::Submit).await?;
+            submit::one(&self.0, &caller, request.into_inner()).await
+        })
+        .await
+    }
+
+    type SubmitManyStream = Replies<SubmitOutcome>;
+
+    async fn submit_many(
+        &self,
+        request: Request<Streaming<SubmitRequest>>,
+    ) -> Result<Response<Self::SubmitManyStream>, Status> {
+        answer(async {
+            let caller = self.0.caller(&request, Right::Submit).await?;
+            submit::many(&self.0, caller, request.into_inner())
+        })
+        .await
+    }
+
+    async fn get_job(&self, request: Request<JobRequest>) -> Result<Response<JobView>, Status> {
+        answer(async {
+            let caller = self.0.caller(&request, Right::ReadJobs).await?;
+            jobs::get(&self.0, &caller.job(Some(request.get_ref()))?).await
+        })
+        .await
+    }
+
+    async fn list_jobs(&self, request: Request<ListJobsRequest>) -> Result<Response<ListJobsReply>, Status> {
+        answer(async {
+            let caller = self.0.caller(&request, Right::ReadJobs).await?;
+            listing::jobs(&self.0, &caller, request.into_inner()).await
+        })
+        .await
+    }
+
+    async fn list_tasks(
+        &self,
+        request: Request<ListTasksRequest>,
+    ) -> Result<Response<ListTasksReply>, Status> {
+        answer(async {
+            let caller = self.0.caller(&request, Right::ReadJobs).await?;
+            let request = request.into_inner();
+            listing::tasks(&self.0, &caller.job(request.job.as_ref())?, &request).await
+        })
+        .await
+    }
+
+    async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelReply>, Status> {
+        answer(async {
+            let caller = self.0.caller(&request, Right::ChangeJobs).await?;
+            let request = request.into_inner();
+            let job = caller.job(request.job.as_ref())?;
+            jobs::cancel(&self.0, &caller, &job, &request.reason).await
+        })
+        .await
+    }
+
+    async fn retry(&self, request: Request<RetryRequest>) -> Result<Response<RetryReply>, Status> {
+        answer(async {
+            let caller = self.0.caller(&request, Right::ChangeJobs).await?;
+            let request = request.into_inner();
+            jobs::retry(&self.0, &caller.job(request.job.as_ref())?, &request.from_step).await
+        })
+        .await
+    }
+
+    async fn why(&self, request: Request<JobRequest>) -> Result<Response<WhyReply>, Status> {
+        answer(async {
+            let caller = self.0.caller(&request, Right::ReadJobs).await?;
+            why::why(&self.0, &caller.job(Some(request.get_ref()))?).await
+        })
+        .await
+    }
+
+    type LogsStream = Replies<LogsReply>;
+
+    async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+        answer(async {
+            let caller = self.0.caller(&request, Right::ReadJobs).await?;
+            let request = request.into_inner();
+            logs::follow(&self.0, &caller, &caller.job(request.job.as_ref())?, &request).await
+        })
+        .await
+    }
+
+    type EventsStream = Replies<EventsReply>;
+
+    async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
+        answer(async {
+            let caller = self.0.caller(&request, Right::ReadJobs).await?;
+            events::follow(&self.0, &caller, &request.into_inner()).await
+        })
+        .await
+    }
+
+    async fn outputs(&self, request: Request<JobRequest>) -> Result<Response<OutputsReply>, Status> {
+        answer(async {
+            let caller = self.0.caller(&request, Right::ReadJobs).await?;
+            let links = self.0.links(&request);
+            outputs::outputs(&self.0, &links, &caller.job(Some(request.get_ref()))?).await
+        })
+        .await
+    }
+
+    async fn create_upload(
+        &self,
+        request: Request<CreateUploadRequest>,
+    ) -> Result<Response<CreateUploadReply>, Status> {
+        answer(async {
+            let caller = self.0.caller(&request, Right::Submit).await?;
+            let links = self.0.links(&request);
+            outputs::create_upload(&self.0, &links, &caller, &request.into_inner()).await
+        })
+        .await
+    }
+
+    async fn nodes(&self, request: Request<NodesRequest>) -> Result<Response<NodesReply>, Status> {
+        answer(async {
+            self.0.caller(&request, Right::ReadCluster).await?;
+            nodes::nodes(&self.0).await
+        })
+        .await
+    }
+
+    async fn pools(&self, request: Request<PoolsRequest>) -> Result<Response<PoolsReply>, Status> {
+        answer(async {
+            self.0.caller(&request, Right::ReadCluster).await?;
+            Ok(self.0.planner.pools())
+        })
+        .await
+    }
+
+    async fn drain_node(
+        &self,
+        request: Request<DrainNodeRequest>,
+    ) -> Result<Response<DrainNodeReply>, Status> {
+        answer(async {
+            self.0.caller(&request, Right::DrainNodes).await?;
+            nodes::drain(&self.0, &request.into_inner()).await
+        })
+        .await
+    }
+
+    async fn put_tenant(
+        &self,
+        request: Request<PutTenantRequest>,
+    ) -> Result<Response<PutTenantReply>, Status> {
+        answer(async {
+            self.0.caller(&request, Right::ChangeTenants).await?;
+            tenants::put(&self.0, request.into_inner()).await
+        })
+        .await
+    }
+
+    async fn list_tenants(
+        &self,
+        request: Request<ListTenantsRequest>,
+    ) -> Result<Response<ListTenantsReply>, Status> {
+        answer(async {
+            let caller = self.0.caller(&request, Right::ReadTenants).await?;
+            tenants::list(&self.0, &caller).await
+        })
+        .await
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<CreateTokenRequest>,
+    ) -> Result<Response<CreateTokenReply>, Status> {
+        answer(async {
+            self.0.caller(&request, Right::MakeTokens).await?;
+            tenants::create_token(&self.0, &request.into_inner()).await
+        })
+        .await
+    }
+}

@@ -1,0 +1,133 @@
+//! Submissions: everything that can be known is checked here, then the
+//! controller decides; nothing is half accepted.
+//!
+//! `SubmitMany` is the fast path. Its reading side checks and hands over, in
+//! order, without waiting for any sync; its answering side waits for each in
+//! the same order. Between the two lie at most
+//! [`limits::SUBMISSIONS_IN_FLIGHT`]; above that reading pauses.
+
+use crate::auth::Caller;
+use crate::gate::{Gate, Replies, boxed};
+use crate::limits;
+use futures_util::stream::unfold;
+use proto::problem::Problem;
+use proto::v1::{JobSpec, SubmitOutcome, SubmitReply, SubmitRequest, submit_outcome::Outcome};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use world::grpc::tonic::Streaming;
+use world::sync::mpsc;
+use world::task::spawn;
+
+/// A submission past every check of this door.
+struct Checked {
+    tenant: String,
+    spec: JobSpec,
+    key: String,
+    dry_run: bool,
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<SubmitReply, Problem>> + Send>>;
+
+/// What the answering side is told.
+enum Pending {
+    Refused(Problem),
+    Submitted(Answer),
+}
+
+pub(super) async fn one(
+    gate: &Gate,
+    caller: &Caller,
+    request: SubmitRequest,
+) -> Result<SubmitReply, Problem> {
+    let Checked { tenant, spec, key, dry_run } = check(gate, caller, request).await?;
+    gate.controller.submit(&tenant, &caller.name, spec, &key, dry_run).await
+}
+
+pub(super) fn many(
+    gate: &Arc<Gate>,
+    caller: Caller,
+    requests: Streaming<SubmitRequest>,
+) -> Result<Replies<SubmitOutcome>, Problem> {
+    let place = gate.streams.open(&caller)?;
+    let (pending, waiting) = mpsc::channel(limits::SUBMISSIONS_IN_FLIGHT);
+    let gate = Arc::clone(gate);
+    spawn(async move {
+        let _place = place;
+        take(&gate, &caller, requests, pending).await;
+    });
+    Ok(boxed(unfold(waiting, |mut waiting| async move {
+        let outcome = match waiting.recv().await? {
+            Pending::Refused(problem) => Err(problem),
+            Pending::Submitted(answer) => answer.await,
+        };
+        let outcome = match outcome {
+            Ok(reply) => Outcome::Accepted(reply),
+            Err(problem) => Outcome::Refused(problem),
+        };
+        Some((Ok(SubmitOutcome { outcome: Some(outcome) }), waiting))
+    })))
+}
+
+/// Reads until the caller is done or gone.
+async fn take(
+    gate: &Gate,
+    caller: &Caller,
+    mut requests: Streaming<SubmitRequest>,
+    pending: mpsc::Sender<Pending>,
+) {
+    loop {
+        // First a place, so that nothing is read that could not be kept.
+        let Ok(place) = pending.reserve().await else { return };
+        let request = match requests.message().await {
+            Ok(Some(request)) => request,
+            // A broken stream: what was handed over still happens, and the
+            // caller can ask again with its idempotency keys.
+            Ok(None) | Err(_) => return,
+        };
+        place.send(match hand_over(gate, caller, request).await {
+            Ok(answer) => Pending::Submitted(answer),
+            Err(problem) => Pending::Refused(problem),
+        });
+    }
+}
+
+async fn hand_over(gate: &Gate, caller: &Caller, request: SubmitRequest) -> Result<Answer, Problem> {
+    let Checked { tenant, spec, key, dry_run } = check(gate, caller, request).await?;
+    let answer = gate.controller.submit_later(&tenant, &caller.name, spec, &key, dry_run).await?;
+    Ok(Box::pin(answer))
+}
+
+async fn check(gate: &Gate, caller: &Caller, request: SubmitRequest) -> Result<Checked, Problem> {
+    let SubmitRequest { tenant, spec, idempotency_key, dry_run } = request;
+    let tenant = caller.tenant(&tenant)?;
+    gate.tenants.must_exist(&tenant).await?;
+    let Some(mut spec) = spec else {
+        return Err(Problem::new("spec.missing", "spec", "", "nothing to run was sent", "send a spec"));
+    };
+    proto::validate::idempotency_key(&idempotency_key)?;
+    proto::validate::normalize(&mut spec);
+    proto::validate::spec(&spec)?;
+    inputs_are_there(gate, &tenant, &spec).await?;
+    gate.planner.feasible(&spec)?;
+    Ok(Checked { tenant, spec, key: idempotency_key, dry_run })
+}
+
+async fn inputs_are_there(gate: &Gate, tenant: &str, spec: &JobSpec) -> Result<(), Problem> {
+    for (at, input) in spec.inputs.iter().enumerate() {
+        // An input from elsewhere is fetched by the nodes.
+        if input.digest.is_empty() || !input.url.is_empty() {
+            continue;
+        }
+        if !gate.objects.has(tenant, &input.digest, input.size_bytes).await {
+            return Err(Problem::new(
+                "missing.input",
+                format!("input[{at}].digest"),
+                &input.digest,
+                format!("{} bytes of this digest were not uploaded for tenant {tenant}", input.size_bytes),
+                "upload the input first (CreateUpload); `drumline submit` does so",
+            ));
+        }
+    }
+    Ok(())
+}

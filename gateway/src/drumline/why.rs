@@ -1,0 +1,250 @@
+//! Why a job does not run: the binding constraint first.
+//!
+//! What waits for capacity is explained by the scheduler, from the code that
+//! decides. All else follows from the job's rows: it ended, it is being
+//! cancelled, it waits for another job or step, or it runs.
+
+use crate::gate::{Gate, ended};
+use crate::{limits, rows};
+use proto::ids::JobId;
+use proto::keys;
+use proto::problem::Problem;
+use proto::v1::{
+    Cause, DemandKey, Dependency, DependencyKind, GrantRow, JobSpec, JobStateRow, State, StepState, WhyReply,
+};
+use std::collections::BTreeSet;
+
+pub(super) async fn why(gate: &Gate, job: &JobId) -> Result<WhyReply, Problem> {
+    let state = gate.state(job).await?;
+    let spec = gate.job(job).await?.spec.unwrap_or_default();
+    if ended(state.state()) {
+        return Ok(the_end(job, &spec, &state));
+    }
+    if state.cancel_requested {
+        let active: u64 = state.steps.iter().map(|step| step.active).sum();
+        let headline = format!("{job} is being cancelled; {active} tasks are still to stop");
+        return Ok(reply("cancelling", headline, Vec::new()));
+    }
+    let mut reasons = Reasons::default();
+    let blocked_by = dependencies(gate, job, &spec).await?;
+    if !blocked_by.is_empty() {
+        reasons.waits("waiting.job", blocked_by.join("; "), 0);
+    }
+    let grants: Vec<GrantRow> = rows::all_decoded(&*gate.store, &keys::grants_of(&job.tenant)).await?;
+    for (at, (step, told)) in spec.steps.iter().zip(&state.steps).enumerate() {
+        if told.active > 0 {
+            reasons.runs(running(&step.name, told, job, at, &grants));
+        }
+        if told.pending == 0 || ended(told.state()) || !blocked_by.is_empty() {
+            continue;
+        }
+        let unmet = unmet(&spec, &state, &step.after);
+        if !unmet.is_empty() {
+            reasons.waits(
+                "waiting.step",
+                format!("step {} waits for step {}", step.name, unmet.join(", ")),
+                0,
+            );
+            continue;
+        }
+        let key = DemandKey {
+            tenant: job.tenant.clone(),
+            job_number: job.number,
+            step: u32::try_from(at).unwrap_or(u32::MAX),
+        };
+        let told = gate.planner.explain(&key);
+        reasons.explained(&step.name, spec.steps.len() > 1, told);
+    }
+    Ok(reasons.reply(job))
+}
+
+fn reply(code: &str, headline: String, mut details: Vec<String>) -> WhyReply {
+    details.truncate(limits::WHY_DETAILS_MAX);
+    WhyReply { headline, details, code: code.to_owned(), expected_start_ms: 0 }
+}
+
+/// Reasons as they are found. What can be waited for outranks what must come
+/// first anyway: a step that could run and does not is the binding one.
+#[derive(Default)]
+struct Reasons {
+    capacity: Option<WhyReply>,
+    order: Option<WhyReply>,
+    running: Vec<String>,
+    details: Vec<String>,
+}
+
+impl Reasons {
+    fn runs(&mut self, text: String) {
+        self.running.push(text);
+    }
+
+    fn waits(&mut self, code: &str, text: String, expected_start_ms: u64) {
+        self.details.push(text.clone());
+        if self.order.is_none() {
+            let mut told = reply(code, text, Vec::new());
+            told.expected_start_ms = expected_start_ms;
+            self.order = Some(told);
+        }
+    }
+
+    fn explained(&mut self, step: &str, several: bool, mut told: WhyReply) {
+        if several {
+            told.headline = format!("step {step}: {}", told.headline);
+        }
+        self.details.push(told.headline.clone());
+        self.details.append(&mut told.details);
+        if self.capacity.is_none() {
+            self.capacity = Some(told);
+        }
+    }
+
+    fn reply(self, job: &JobId) -> WhyReply {
+        let Self { capacity, order, running, mut details } = self;
+        details.splice(0..0, running.iter().cloned());
+        // A job with tasks running only waits where a step could run and does not.
+        let first = match (capacity, order, running.first()) {
+            (Some(told), _, _) => told,
+            (None, _, Some(running)) => reply("running", running.clone(), Vec::new()),
+            (None, Some(told), None) => told,
+            (None, None, None) => {
+                reply("waiting.decision", format!("{job} is about to be looked at"), Vec::new())
+            }
+        };
+        details.retain(|detail| *detail != first.headline);
+        let mut told = reply(&first.code, first.headline, details);
+        told.expected_start_ms = first.expected_start_ms;
+        told
+    }
+}
+
+fn running(name: &str, told: &StepState, job: &JobId, at: usize, grants: &[GrantRow]) -> String {
+    let own = grants.iter().filter(|grant| grant.job_number == job.number && grant.step as usize == at);
+    let nodes: BTreeSet<&str> = own.flat_map(|grant| &grant.nodes).map(|node| node.node.as_str()).collect();
+    let nodes: Vec<&str> = nodes.into_iter().take(limits::WHY_DETAILS_MAX).collect();
+    let all = told.pending + told.active + told.completed + told.failed + told.cancelled;
+    let on = if nodes.is_empty() { String::new() } else { format!(" on {}", nodes.join(", ")) };
+    format!("step {name}: {} of {all} tasks running{on}", told.active)
+}
+
+/// Steps that must complete first and have not.
+fn unmet(spec: &JobSpec, state: &JobStateRow, after: &[String]) -> Vec<String> {
+    let done = |name: &String| {
+        spec.steps
+            .iter()
+            .zip(&state.steps)
+            .any(|(step, told)| step.name == *name && told.state() == State::Completed)
+    };
+    after.iter().filter(|name| !done(name)).cloned().collect()
+}
+
+/// Other jobs that this one waits for, a line each.
+async fn dependencies(gate: &Gate, job: &JobId, spec: &JobSpec) -> Result<Vec<String>, Problem> {
+    let mut lines = Vec::new();
+    for dependency in &spec.after {
+        let other = JobId::new(job.tenant.as_str(), dependency.job_number);
+        let key = keys::state(&other.tenant, other.number);
+        let told: Option<JobStateRow> = rows::get(&*gate.store, key).await?;
+        if let Some(told) = told
+            && !ended(told.state())
+        {
+            lines.push(waits_for(&other, dependency, told.state()));
+        }
+    }
+    Ok(lines)
+}
+
+fn waits_for(other: &JobId, dependency: &Dependency, state: State) -> String {
+    let how = match dependency.kind() {
+        DependencyKind::Ok => "complete",
+        DependencyKind::NotOk => "fail",
+        DependencyKind::Any | DependencyKind::Unspecified => "end",
+    };
+    format!("waits for job {other} to {how}; it is {}", name(state))
+}
+
+fn name(state: State) -> &'static str {
+    state.as_str_name().trim_start_matches("STATE_")
+}
+
+fn the_end(job: &JobId, spec: &JobSpec, state: &JobStateRow) -> WhyReply {
+    let because = |cause: Option<&Cause>| match cause {
+        Some(cause) if !cause.text.is_empty() => format!(": {}", cause.text),
+        _ => String::new(),
+    };
+    let headline = format!("{job} has ended {}{}", name(state.state()), because(state.cause.as_ref()));
+    let details = spec
+        .steps
+        .iter()
+        .zip(&state.steps)
+        .map(|(step, told)| {
+            format!("step {} {}{}", step.name, name(told.state()), because(told.cause.as_ref()))
+        })
+        .collect();
+    reply("ended", headline, details)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job() -> JobId {
+        JobId::new("lab", 7)
+    }
+
+    #[test]
+    fn the_binding_constraint_comes_first() {
+        let capacity =
+            reply("waiting.capacity", "needs 8 cores, 2 are free".into(), vec!["pool a: 2".into()]);
+        let mut reasons = Reasons::default();
+        reasons.runs("step a: 1 of 2 tasks running on n1".into());
+        reasons.explained("a", true, capacity);
+        reasons.waits("waiting.step", "step b waits for step a".into(), 0);
+        let told = reasons.reply(&job());
+        assert_eq!(told.code, "waiting.capacity");
+        assert_eq!(told.headline, "step a: needs 8 cores, 2 are free");
+        assert_eq!(
+            told.details,
+            ["step a: 1 of 2 tasks running on n1", "pool a: 2", "step b waits for step a"]
+        );
+    }
+
+    #[test]
+    fn a_job_whose_first_step_runs_is_running() {
+        let mut reasons = Reasons::default();
+        reasons.runs("step a: 2 of 2 tasks running on n1".into());
+        reasons.waits("waiting.step", "step b waits for step a".into(), 0);
+        let told = reasons.reply(&job());
+        assert_eq!((told.code.as_str(), told.details.len()), ("running", 1));
+    }
+
+    #[test]
+    fn an_ended_job_says_how_and_why() {
+        let cause = Cause { text: "step a failed: exit code 3".into(), ..Cause::default() };
+        let state = JobStateRow {
+            state: State::Failed.into(),
+            cause: Some(cause.clone()),
+            steps: vec![StepState {
+                state: State::Failed.into(),
+                cause: Some(cause),
+                ..StepState::default()
+            }],
+            ..JobStateRow::default()
+        };
+        let spec = JobSpec {
+            steps: vec![proto::v1::Step { name: "a".into(), ..proto::v1::Step::default() }],
+            ..JobSpec::default()
+        };
+        let told = the_end(&job(), &spec, &state);
+        assert_eq!(told.headline, "lab-7 has ended FAILED: step a failed: exit code 3");
+        assert_eq!((told.code.as_str(), told.details.len()), ("ended", 1));
+    }
+
+    #[test]
+    fn a_dependency_reads_as_what_it_waits_for() {
+        let dependency = Dependency { job_number: 3, kind: DependencyKind::Ok.into() };
+        assert_eq!(
+            waits_for(&JobId::new("lab", 3), &dependency, State::Running),
+            "waits for job lab-3 to complete; it is RUNNING"
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! What the front door takes and holds at most, and how long it waits.
+
+/// A handler that has not answered by then answers `unavailable.deadline`. A
+/// little longer than the controller's own deadline, whose reason says more.
+pub const HANDLER_DEADLINE_MS: u64 = 35_000;
+/// Bytes of a token as sent; longer ones are not even hashed.
+pub const TOKEN_BYTES_MAX: usize = 128;
+/// How long a token or tenant once seen in the store is taken as unchanged.
+pub const SEEN_MS: u64 = 5_000;
+/// Tokens, and tenants, remembered so.
+pub const SEEN_MAX: usize = 4096;
+/// Bytes of a token's name.
+pub const TOKEN_NAME_BYTES_MAX: usize = 128;
+/// How long a shape of job that some pool could hold is taken as such.
+pub const FEASIBLE_MS: u64 = 1_000;
+/// Shapes remembered so.
+pub const SHAPES_MAX: usize = 256;
+
+/// Open streams (`SubmitMany`, `Logs`, `Events`) of one token.
+pub const STREAMS_PER_CALLER: usize = 128;
+/// Open streams of all; followers take watches of the store, which has 1024.
+pub const STREAMS_MAX: usize = 768;
+/// Submissions of one `SubmitMany` between arrival and answer; reading pauses
+/// above it.
+pub const SUBMISSIONS_IN_FLIGHT: usize = 1024;
+
+/// Jobs of one `ListJobs` reply; asked 0, this is what comes.
+pub const JOBS_PER_PAGE: usize = 100;
+/// Jobs of one `ListJobs` reply at most.
+pub const JOBS_PER_PAGE_MAX: usize = 1000;
+/// Rows one `ListJobs` looks at; then it answers with what it found and a
+/// cursor to go on.
+pub const JOBS_EXAMINED_MAX: usize = 20_000;
+/// Tasks of one `ListTasks` reply; asked 0, `TASKS_PER_PAGE`.
+pub const TASKS_PER_PAGE: usize = 100;
+/// Likewise at most.
+pub const TASKS_PER_PAGE_MAX: usize = 1000;
+/// Details of one `Why` reply.
+pub const WHY_DETAILS_MAX: usize = 50;
+/// Rows read at once.
+pub const ROWS_PER_READ: usize = 500;
+/// Event rows read at once.
+pub const EVENT_ROWS_PER_READ: usize = 64;
+/// Bytes of log data of one reply, about.
+pub const LOG_BYTES_PER_REPLY: usize = 256 << 10;
+/// Artifacts of one `Outputs` reply; more is refused.
+pub const ARTIFACTS_MAX: usize = 200_000;
+/// Bytes of one `Outputs` reply, and the most any of our replies has: clients
+/// that want it set this as their own limit.
+pub const REPLY_BYTES_MAX: usize = 64 << 20;
+
+/// How often a follower looks by itself, should no word come.
+pub const FOLLOW_LOOK_MS: u64 = 1_000;
+/// Likewise where the store has no watch left to give.
+pub const FOLLOW_POLL_MS: u64 = 200;
+/// A job ended but its log is not whole: how long a follower waits for further
+/// bytes before it ends with the missing ones counted.
+pub const LOG_STALL_MS: u64 = 30_000;
+/// The same where the caller does not follow.
+pub const LOG_STALL_ONCE_MS: u64 = 5_000;
+
+/// Log shipments gathered into one append.
+pub const SHIPMENTS_PER_APPEND: usize = 256;
+/// Bytes gathered into one append, about.
+pub const SHIPMENT_BYTES_PER_APPEND: usize = 4 << 20;
+/// Appends of one agent between arrival and receipt.
+pub const APPENDS_IN_FLIGHT: usize = 4;
+/// Needs of one `SignTransfers`.
+pub const TRANSFER_NEEDS_MAX: usize = 10_000;
+/// How long an agent has to send its Hello.
+pub const HELLO_DEADLINE_MS: u64 = 10_000;
+
+/// Bytes gathered before an upload goes to the disk, and read at once.
+pub const OBJECT_BLOCK_BYTES: usize = 1 << 20;
+/// Uploads at once; a further one is told to come again (503).
+pub const UPLOADS_MAX: usize = 512;
+/// Downloads at once; likewise.
+pub const DOWNLOADS_MAX: usize = 1024;
+/// Bytes of one object.
+pub const OBJECT_BYTES_MAX: u64 = proto::limits::INPUT_BYTES_MAX;
+/// Directories remembered as durable.
+pub const DIRECTORIES_REMEMBERED: usize = 65_536;
+
+/// Bytes read of `client.env`.
+pub const CLIENT_ENV_BYTES_MAX: u64 = 64 << 10;
+/// How long the parts of a server have to end after the grace.
+pub const STOP_DEADLINE_MS: u64 = 20_000;

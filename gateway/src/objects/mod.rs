@@ -1,0 +1,216 @@
+//! The object place: bytes named by their digest, a namespace for each tenant.
+//!
+//! `objects/<tenant>/<first two digits>/<digest>`. A file of such a name holds
+//! exactly the bytes of that digest, whole and durable: uploads go to
+//! `objects/.incoming/` (no tenant can have that name), are verified, synced,
+//! renamed, and the directories synced, before anybody is told that they are
+//! there. What a crash leaves in `.incoming` is removed at start.
+
+mod download;
+mod upload;
+
+use crate::limits;
+use crate::urls::{Leave, Method, Signer, is_digest};
+use async_trait::async_trait;
+use controller::shell::ObjectIndex;
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use world::sync::Semaphore;
+use world::task::blocking;
+use world::transfer::{ObjectDoor, ObjectSink, ObjectSource, TransferError};
+use world::{Disk, NodeClock};
+
+const ROOT: &str = "objects";
+const INCOMING: &str = "objects/.incoming";
+
+/// Everything objects: index, door, URLs.
+#[derive(Debug)]
+pub struct Objects {
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn NodeClock>,
+    signer: Signer,
+    url_ttl_ms: u64,
+    uploads: Arc<Semaphore>,
+    downloads: Arc<Semaphore>,
+    names: Mutex<Names>,
+}
+
+/// What is known of names on the disk.
+#[derive(Debug, Default)]
+struct Names {
+    /// Directories that are durable, with what earlier processes named in them.
+    durable: BTreeSet<String>,
+    /// Objects that can be seen but are not surely durable.
+    doubtful: BTreeSet<String>,
+}
+
+impl Objects {
+    /// Opens the place on a disk and throws away unfinished uploads.
+    pub async fn open(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn NodeClock>,
+        signer: Signer,
+        url_ttl_ms: u64,
+    ) -> io::Result<Arc<Self>> {
+        let place = Arc::clone(&disk);
+        blocking(move || {
+            place.remove_dir_all(INCOMING)?;
+            place.create_dir_all(INCOMING)?;
+            place.sync_dir(ROOT)?;
+            place.sync_dir("")
+        })
+        .await?;
+        Ok(Arc::new(Self {
+            disk,
+            clock,
+            signer,
+            url_ttl_ms,
+            uploads: Arc::new(Semaphore::new(limits::UPLOADS_MAX)),
+            downloads: Arc::new(Semaphore::new(limits::DOWNLOADS_MAX)),
+            names: Mutex::default(),
+        }))
+    }
+
+    /// Path and query under which the object may be moved for a while.
+    #[must_use]
+    pub fn signed(&self, method: Method, tenant: &str, digest: &str, size_bytes: u64) -> String {
+        let leave = Leave {
+            tenant: tenant.to_owned(),
+            digest: digest.to_owned(),
+            size_bytes,
+            expires_ms: self.clock.wall_ms().saturating_add(self.url_ttl_ms),
+        };
+        self.signer.target(method, &leave)
+    }
+
+    /// The size of the object, where it is there and will stay.
+    pub async fn size(self: &Arc<Self>, tenant: &str, digest: &str) -> Option<u64> {
+        if !is_digest(digest) || proto::ids::TenantName::parse(tenant).is_err() {
+            return None;
+        }
+        let place = Arc::clone(self);
+        let (tenant, digest) = (tenant.to_owned(), digest.to_owned());
+        blocking(move || place.settled(&tenant, &digest)).await
+    }
+
+    fn leave(&self, method: Method, target: &str) -> Result<Leave, TransferError> {
+        self.signer.check(method, target, self.clock.wall_ms())
+    }
+
+    fn names(&self) -> MutexGuard<'_, Names> {
+        self.names.lock().expect("no holder of this lock panics")
+    }
+
+    /// Blocks. A name that is seen need not be durable: its upload may still be
+    /// at that, or have failed, or been killed with the process before this one.
+    fn settled(&self, tenant: &str, digest: &str) -> Option<u64> {
+        let path = path(tenant, digest);
+        let entry = self.disk.entry(&path).ok()?;
+        if entry.is_dir || self.names().doubtful.contains(&path) {
+            return None;
+        }
+        let dir = dir(tenant, digest);
+        if !self.names().durable.contains(&dir) && self.settle(tenant, dir).is_err() {
+            return None;
+        }
+        Some(entry.len)
+    }
+
+    /// Makes a directory, its names and its own name durable. Blocks.
+    fn settle(&self, tenant: &str, dir: String) -> io::Result<()> {
+        self.disk.sync_dir(&dir)?;
+        self.disk.sync_dir(&format!("{ROOT}/{tenant}"))?;
+        self.disk.sync_dir(ROOT)?;
+        let mut names = self.names();
+        if names.durable.len() >= limits::DIRECTORIES_REMEMBERED {
+            names.durable.clear();
+        }
+        names.durable.insert(dir);
+        Ok(())
+    }
+
+    /// Gives a finished upload its name. Blocks. After an error the name may be
+    /// there; it stays doubtful until another upload of it succeeds.
+    fn publish(&self, temporary: &str, leave: &Leave) -> io::Result<()> {
+        let path = path(&leave.tenant, &leave.digest);
+        let dir = dir(&leave.tenant, &leave.digest);
+        let known = self.names().durable.contains(&dir);
+        if !known {
+            self.disk.create_dir_all(&dir)?;
+        }
+        self.names().doubtful.insert(path.clone());
+        self.disk.rename(temporary, &path)?;
+        if known {
+            self.disk.sync_dir(&dir)?;
+        } else {
+            // Another upload may have made the directory and not got this far:
+            // whoever does not know for sure syncs all the way up.
+            self.settle(&leave.tenant, dir)?;
+        }
+        self.names().doubtful.remove(&path);
+        Ok(())
+    }
+}
+
+fn dir(tenant: &str, digest: &str) -> String {
+    format!("{ROOT}/{tenant}/{}", &digest[..2])
+}
+
+fn path(tenant: &str, digest: &str) -> String {
+    format!("{ROOT}/{tenant}/{}/{digest}", &digest[..2])
+}
+
+/// The server's disk failed.
+pub(crate) fn disk_failed(error: &io::Error) -> TransferError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => TransferError::Server {
+            status: 507,
+            reason: "the server's disk is full; free some space and try again".to_owned(),
+        },
+        _ => TransferError::Server { status: 500, reason: format!("the server's disk failed: {error}") },
+    }
+}
+
+fn busy(what: &str) -> TransferError {
+    TransferError::Server { status: 503, reason: format!("too many {what} at once; try again in a moment") }
+}
+
+impl Objects {
+    /// True where the tenant's namespace holds these bytes, whole and durable.
+    pub async fn has(self: &Arc<Self>, tenant: &str, digest: &str, size_bytes: u64) -> bool {
+        self.size(tenant, digest).await == Some(size_bytes)
+    }
+}
+
+/// An object place as others see it: the index that commits rest on, and the
+/// door of transfers.
+#[derive(Clone, Debug)]
+pub struct Door(pub Arc<Objects>);
+
+#[async_trait]
+impl ObjectIndex for Door {
+    async fn has(&self, tenant: &str, digest: &str, size_bytes: u64) -> bool {
+        self.0.has(tenant, digest, size_bytes).await
+    }
+}
+
+#[async_trait]
+impl ObjectDoor for Door {
+    async fn begin_put(&self, target: &str) -> Result<Box<dyn ObjectSink>, TransferError> {
+        let leave = self.0.leave(Method::Put, target)?;
+        let Ok(place) = Arc::clone(&self.0.uploads).try_acquire_owned() else { return Err(busy("uploads")) };
+        Ok(Box::new(upload::begin(Arc::clone(&self.0), leave, place).await?))
+    }
+
+    async fn open(&self, target: &str) -> Result<Box<dyn ObjectSource>, TransferError> {
+        let leave = self.0.leave(Method::Get, target)?;
+        let Ok(place) = Arc::clone(&self.0.downloads).try_acquire_owned() else {
+            return Err(busy("downloads"));
+        };
+        Ok(Box::new(download::open(&self.0.disk, path(&leave.tenant, &leave.digest), place).await?))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! The object place on a hostile disk: what is answered for is there, whole,
+//! also after the power failed; what is not leaves nothing behind.
+
+use super::*;
+use bytes::Bytes;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use sha2::{Digest, Sha256};
+use world::sim::{DiskFaults, HostileDisk, SkewedClock};
+
+const NOW_MS: u64 = 1_700_000_000_000;
+
+fn digest(data: &[u8]) -> String {
+    crate::hex(&Sha256::digest(data))
+}
+
+async fn place(disk: &HostileDisk) -> Arc<Objects> {
+    let (clock, _) = SkewedClock::pair(NOW_MS);
+    Objects::open(disk.handle(), clock, Signer::new(b"key"), 60_000).await.unwrap()
+}
+
+async fn put(objects: &Arc<Objects>, target: &str, data: &[u8]) -> Result<(), TransferError> {
+    let mut sink = Door(Arc::clone(objects)).begin_put(target).await?;
+    for piece in data.chunks(70_000) {
+        sink.write(Bytes::copy_from_slice(piece)).await?;
+    }
+    sink.finish().await
+}
+
+async fn fetch(objects: &Arc<Objects>, target: &str) -> Result<Vec<u8>, TransferError> {
+    let mut source = Door(Arc::clone(objects)).open(target).await?;
+    let mut data = Vec::new();
+    while let Some(piece) = source.read().await? {
+        data.extend_from_slice(&piece);
+    }
+    assert_eq!(data.len() as u64, source.len());
+    Ok(data)
+}
+
+fn files_in(disk: &HostileDisk, dir: &str) -> usize {
+    disk.handle().list(dir).unwrap().iter().filter(|entry| !entry.is_dir).count()
+}
+
+#[tokio::test]
+async fn what_was_put_is_got_back_by_its_own_tenant() {
+    let disk = HostileDisk::new(1);
+    let objects = place(&disk).await;
+    // More than two blocks, and nothing at all.
+    for data in [vec![7_u8; 2 * limits::OBJECT_BLOCK_BYTES + 17], Vec::new()] {
+        let (digest, len) = (digest(&data), data.len() as u64);
+        assert!(!objects.has("lab", &digest, len).await);
+        put(&objects, &objects.signed(Method::Put, "lab", &digest, len), &data).await.unwrap();
+        assert!(objects.has("lab", &digest, len).await);
+        assert!(!objects.has("lab", &digest, len + 1).await);
+        assert!(!objects.has("other", &digest, len).await, "a namespace for each tenant");
+        assert_eq!(fetch(&objects, &objects.signed(Method::Get, "lab", &digest, len)).await.unwrap(), data);
+    }
+    assert_eq!(files_in(&disk, INCOMING), 0);
+}
+
+#[tokio::test]
+async fn a_url_works_for_what_it_was_signed_for() {
+    let disk = HostileDisk::new(2);
+    let objects = place(&disk).await;
+    let digest = digest(b"data");
+    let get = objects.signed(Method::Get, "lab", &digest, 4);
+    assert!(matches!(put(&objects, &get, b"data").await, Err(TransferError::Refused { status: 403, .. })));
+    assert!(matches!(fetch(&objects, &get).await, Err(TransferError::Refused { status: 404, .. })));
+    let (clock, _) = SkewedClock::pair(NOW_MS + 120_000);
+    let later = Objects::open(disk.handle(), clock, Signer::new(b"key"), 60_000).await.unwrap();
+    let put_url = objects.signed(Method::Put, "lab", &digest, 4);
+    assert!(matches!(put(&later, &put_url, b"data").await, Err(TransferError::Refused { status: 403, .. })));
+    put(&objects, &put_url, b"data").await.unwrap();
+}
+
+#[tokio::test]
+async fn other_bytes_than_announced_leave_nothing() {
+    let disk = HostileDisk::new(3);
+    let objects = place(&disk).await;
+    let digest = digest(b"data");
+    let target = objects.signed(Method::Put, "lab", &digest, 4);
+    assert!(matches!(put(&objects, &target, b"dato").await, Err(TransferError::Digest { .. })));
+    assert!(matches!(put(&objects, &target, b"dat").await, Err(TransferError::Refused { status: 400, .. })));
+    assert!(matches!(
+        put(&objects, &target, b"data!").await,
+        Err(TransferError::Refused { status: 413, .. })
+    ));
+    // Broken off in the middle.
+    let mut sink = Door(Arc::clone(&objects)).begin_put(&target).await.unwrap();
+    sink.write(Bytes::from_static(b"da")).await.unwrap();
+    drop(sink);
+    assert!(!objects.has("lab", &digest, 4).await);
+    assert_eq!(files_in(&disk, INCOMING), 0);
+}
+
+#[tokio::test]
+async fn an_answered_upload_survives_the_power() {
+    for seed in 0..20 {
+        let disk = HostileDisk::new(seed);
+        let objects = place(&disk).await;
+        let mut digests = Vec::new();
+        for n in 0..5_u8 {
+            let data = vec![n; 5_000];
+            let digest = digest(&data);
+            put(&objects, &objects.signed(Method::Put, "lab", &digest, 5_000), &data).await.unwrap();
+            digests.push(digest);
+        }
+        let unfinished = objects.signed(Method::Put, "lab", &digest(b"x"), 1);
+        let sink = Door(Arc::clone(&objects)).begin_put(&unfinished).await.unwrap();
+        disk.crash(&mut SmallRng::seed_from_u64(seed));
+        drop((sink, objects));
+        let objects = place(&disk).await;
+        assert_eq!(files_in(&disk, INCOMING), 0, "seed {seed}: leftovers are removed");
+        for (n, digest) in digests.iter().enumerate() {
+            let got = fetch(&objects, &objects.signed(Method::Get, "lab", digest, 5_000)).await.unwrap();
+            assert_eq!(got, vec![u8::try_from(n).unwrap(); 5_000], "seed {seed}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_507_and_says_so() {
+    let disk = HostileDisk::new(5);
+    let objects = place(&disk).await;
+    disk.set_faults(DiskFaults { capacity_bytes: disk.used_bytes() + 10_000, ..DiskFaults::default() });
+    let data = vec![1_u8; 50_000];
+    let digest = digest(&data);
+    let result = put(&objects, &objects.signed(Method::Put, "lab", &digest, 50_000), &data).await;
+    let Err(TransferError::Server { status: 507, reason }) = result else { panic!("{result:?}") };
+    assert!(reason.contains("disk is full"), "{reason}");
+    assert!(!objects.has("lab", &digest, 50_000).await);
+    // Room again: the same upload works.
+    disk.set_faults(DiskFaults::default());
+    put(&objects, &objects.signed(Method::Put, "lab", &digest, 50_000), &data).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_object_whose_name_may_be_lost_is_not_there_yet() {
+    let disk = HostileDisk::new(6);
+    let objects = place(&disk).await;
+    let digest = digest(b"data");
+    let target = objects.signed(Method::Put, "lab", &digest, 4);
+    let mut failed = 0;
+    disk.set_faults(DiskFaults { sync_error_ppm: 500_000, ..DiskFaults::default() });
+    while put(&objects, &target, b"data").await.is_err() {
+        failed += 1;
+        assert!(!objects.has("lab", &digest, 4).await, "after {failed} failures");
+    }
+    disk.set_faults(DiskFaults::default());
+    assert!(objects.has("lab", &digest, 4).await);
+    disk.crash(&mut SmallRng::seed_from_u64(6));
+    assert!(place(&disk).await.has("lab", &digest, 4).await);
+}

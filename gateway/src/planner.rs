@@ -1,0 +1,119 @@
+//! The scheduler, as this server's handlers and its controller ask it.
+
+use crate::limits;
+use controller::core::{Admission, AdmissionAsk, AdmissionVerdict};
+use prost::Message;
+use proto::problem::Problem;
+use proto::v1::{DemandKey, JobSpec, PoolsReply, Step, WhyReply};
+use scheduler::Amount;
+use scheduler::admission::{Ask, Verdict};
+use scheduler::shell::Handle;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use world::NodeClock;
+
+/// The scheduler of this process.
+///
+/// Asking it locks its core, which may be in the middle of a pass. So the path
+/// of many submissions remembers for a moment which shapes of steps were
+/// feasible; what was not is asked every time.
+pub(crate) struct Planner {
+    scheduler: Handle,
+    clock: Arc<dyn NodeClock>,
+    feasible: Mutex<BTreeMap<Vec<u8>, u64>>,
+}
+
+impl Planner {
+    pub fn new(scheduler: Handle, clock: Arc<dyn NodeClock>) -> Self {
+        Self { scheduler, clock, feasible: Mutex::default() }
+    }
+
+    pub fn explain(&self, key: &DemandKey) -> WhyReply {
+        self.scheduler.explain(key)
+    }
+
+    pub fn pools(&self) -> PoolsReply {
+        self.scheduler.pools()
+    }
+
+    /// Refuses what no node or pool could ever hold.
+    pub fn feasible(&self, spec: &JobSpec) -> Result<(), Problem> {
+        let shape = shape(spec);
+        let now_ms = self.clock.monotonic_ms();
+        if self.remembered().get(&shape).is_some_and(|until_ms| now_ms < *until_ms) {
+            return Ok(());
+        }
+        self.scheduler.feasible(spec)?;
+        let mut remembered = self.remembered();
+        if remembered.len() >= limits::SHAPES_MAX {
+            remembered.clear();
+        }
+        remembered.insert(shape, now_ms + limits::FEASIBLE_MS);
+        Ok(())
+    }
+
+    fn remembered(&self) -> std::sync::MutexGuard<'_, BTreeMap<Vec<u8>, u64>> {
+        self.feasible.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// All of a spec that feasibility may depend on.
+fn shape(spec: &JobSpec) -> Vec<u8> {
+    let mut shape = Vec::new();
+    for step in &spec.steps {
+        let only = Step {
+            per_task: step.per_task,
+            nodes: step.nodes,
+            tasks_per_node: step.tasks_per_node,
+            pool: step.pool.clone(),
+            constraints: step.constraints.clone(),
+            ..Step::default()
+        };
+        only.encode_length_delimited(&mut shape).expect("a Vec grows");
+    }
+    shape
+}
+
+/// The scheduler's policy of admission, in the controller's words.
+pub(crate) struct Policy;
+
+impl Admission for Policy {
+    fn decide(&self, ask: &AdmissionAsk<'_>) -> AdmissionVerdict {
+        let held = Amount {
+            millicores: ask.held.millicores,
+            memory_bytes: ask.held.memory_bytes,
+            gpus: ask.held.gpus,
+        };
+        let ask = Ask { tenant: ask.tenant, ledger: ask.ledger, held, spec: ask.spec, now_ms: ask.now_ms };
+        match scheduler::admission::decide(&ask) {
+            Verdict::Admit { price_micros, waiting_for } => {
+                AdmissionVerdict::Admit { price_micros, waiting_for }
+            }
+            Verdict::Refuse(problem) => AdmissionVerdict::Refuse(problem),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::v1::Resources;
+
+    #[test]
+    fn a_shape_is_what_placement_looks_at() {
+        let spec = |run: &str, millicores| JobSpec {
+            name: run.into(),
+            steps: vec![Step {
+                run: run.into(),
+                per_task: Some(Resources { millicores, ..Resources::default() }),
+                ..Step::default()
+            }],
+            ..JobSpec::default()
+        };
+        assert_eq!(shape(&spec("a", 1000)), shape(&spec("b", 1000)));
+        assert_ne!(shape(&spec("a", 1000)), shape(&spec("a", 2000)));
+        let two =
+            JobSpec { steps: [spec("a", 1000).steps, spec("a", 1000).steps].concat(), ..JobSpec::default() };
+        assert_ne!(shape(&two), shape(&spec("a", 1000)));
+    }
+}

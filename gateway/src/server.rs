@@ -1,0 +1,318 @@
+//! One control plane in one process: the store, the controller, the scheduler,
+//! the log relay, the object place, and every service on one port.
+//!
+//! A start either succeeds whole or says in one line what stands in the way and
+//! what to do about it. The first start makes what a cluster has once: its
+//! format row with the signing key, the tenant `default`, an admin token. Each
+//! start leaves the address and that token in `client.env`.
+
+mod client_env;
+mod first;
+
+pub use crate::config::ServerConfig;
+use crate::drumline::Front;
+use crate::gate::{Base, Gate, Streams, Tenants};
+use crate::objects::{Door, Objects};
+use crate::planner::{Planner, Policy};
+use crate::urls::Signer;
+use crate::{agents::AgentsDoor, auth::Auth, limits};
+use controller::logs::LogRelay;
+use controller::shell::ControllerParts;
+use proto::v1::agents_server::AgentsServer;
+use proto::v1::drumline_server::DrumlineServer;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use store::{OpenError, OpenOptions, RedbStore, Store};
+use world::grpc::{BindError, Listener, Server};
+use world::sync::oneshot;
+use world::task::{JoinHandle, spawn};
+use world::{Disk, NodeClock, time};
+
+/// The format that this version reads and writes.
+pub const FORMAT_VERSION: u32 = 1;
+/// The store's file in the data directory.
+pub const STORE_FILE: &str = "store.redb";
+
+/// What a server is made of.
+#[derive(Clone, Debug)]
+pub struct ServerParts {
+    /// The data directory.
+    pub disk: Arc<dyn Disk>,
+    /// This node's clock.
+    pub clock: Arc<dyn NodeClock>,
+    /// Where to listen; port 0 finds a free one.
+    pub listen: SocketAddr,
+    /// All numbers.
+    pub config: ServerConfig,
+}
+
+/// Why a server did not start; each says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartError {
+    /// Another server has the data directory.
+    DataInUse {
+        /// The directory.
+        data: String,
+    },
+    /// A newer version wrote the data.
+    NewerFormat {
+        /// The directory.
+        data: String,
+        /// As written.
+        found: u32,
+    },
+    /// The port cannot be had.
+    Port(BindError),
+    /// The disk is full.
+    DiskFull {
+        /// The directory.
+        data: String,
+    },
+    /// The store's file, or rows in it, cannot be read.
+    Damaged {
+        /// The directory.
+        data: String,
+        /// One line.
+        why: String,
+    },
+    /// The data directory cannot be used for another reason.
+    Data {
+        /// The directory.
+        data: String,
+        /// One line.
+        why: String,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DataInUse { data } => {
+                write!(
+                    f,
+                    "data directory {data} is in use by another server; stop that one or give another --data"
+                )
+            }
+            Self::NewerFormat { data, found } => write!(
+                f,
+                "data directory {data} has format {found}, but this version reads up to {FORMAT_VERSION}; \
+                 run the newer version that wrote it, or give another --data"
+            ),
+            Self::Port(error) => error.fmt(f),
+            Self::DiskFull { data } => {
+                write!(
+                    f,
+                    "the disk of data directory {data} is full; free some space and start again, nothing was lost"
+                )
+            }
+            Self::Damaged { data, why } => write!(
+                f,
+                "the store in data directory {data} is damaged: {why}; restore {STORE_FILE} from a copy, \
+                 or give another --data to begin anew"
+            ),
+            Self::Data { data, why } => {
+                write!(
+                    f,
+                    "data directory {data} cannot be used: {why}; check that it exists and may be written"
+                )
+            }
+        }
+    }
+}
+impl std::error::Error for StartError {}
+
+/// The data directory, for errors about it.
+struct Data<'a>(&'a dyn Disk);
+
+impl Data<'_> {
+    fn name(&self) -> String {
+        self.0.absolute("").display().to_string()
+    }
+
+    fn failed(&self, error: &io::Error) -> StartError {
+        let data = self.name();
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StartError::DiskFull { data },
+            _ => StartError::Data { data, why: error.to_string() },
+        }
+    }
+
+    fn unopened(&self, error: OpenError) -> StartError {
+        match error {
+            OpenError::Locked => StartError::DataInUse { data: self.name() },
+            OpenError::Damaged(why) => StartError::Damaged { data: self.name(), why },
+            OpenError::Io(error) => self.failed(&error),
+        }
+    }
+
+    fn uncommitted(&self, error: &store::CommitError) -> StartError {
+        match error {
+            store::CommitError::Full => StartError::DiskFull { data: self.name() },
+            error => StartError::Data { data: self.name(), why: error.to_string() },
+        }
+    }
+
+    fn damaged(&self, why: impl Into<String>) -> StartError {
+        StartError::Damaged { data: self.name(), why: why.into() }
+    }
+}
+
+/// Where one reaches what listens at `address`.
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// A server that runs. Dropped, it stops by itself some time later;
+/// [`RunningServer::stop`] waits for that.
+#[derive(Debug)]
+pub struct RunningServer {
+    /// `http://host:port`, as in `client.env`.
+    pub address: String,
+    /// Where it listens.
+    pub listening: SocketAddr,
+    /// An admin's.
+    pub token: String,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
+    store: Arc<RedbStore>,
+}
+
+impl RunningServer {
+    /// Its rows, for whoever watches over it.
+    #[must_use]
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store) as Arc<dyn Store>
+    }
+
+    /// Takes no more calls, lets open ones end within the grace, writes what is
+    /// in line, and closes the store.
+    pub async fn stop(self) {
+        // If nobody listens it has stopped already.
+        let _ = self.stop.send(());
+        let deadline = time::ms(limits::STOP_DEADLINE_MS);
+        if time::timeout(deadline, self.serving).await.is_err() {
+            tracing::warn!("open calls did not end in time");
+        }
+        if time::timeout(deadline, self.store.close()).await.is_err() {
+            tracing::warn!("the store did not close in time; what was acknowledged is durable");
+        }
+    }
+
+    /// Waits until the server has stopped serving, for whatever reason.
+    pub async fn ended(&mut self) {
+        // A panic is as much an end.
+        let _ = (&mut self.serving).await;
+    }
+}
+
+/// Starts a server.
+pub async fn start(parts: ServerParts) -> Result<RunningServer, StartError> {
+    let ServerParts { disk, clock, listen, config } = parts;
+    let data = Data(&*disk);
+    let options = OpenOptions {
+        cache_bytes: config.store_cache_bytes,
+        // Every owner of a lease lived in the process that had this store.
+        drop_leases: true,
+        verify: config.store_verify,
+    };
+    let opened = RedbStore::open_with(Arc::clone(&disk), STORE_FILE, Arc::clone(&clock), options).await;
+    let store = opened.map_err(|error| data.unopened(error))?;
+    match assemble(&disk, &clock, listen, config, &store).await {
+        Ok(server) => Ok(server),
+        Err(error) => {
+            // So that another try, or another process, finds it free.
+            store.close().await;
+            Err(error)
+        }
+    }
+}
+
+async fn assemble(
+    disk: &Arc<dyn Disk>,
+    clock: &Arc<dyn NodeClock>,
+    listen: SocketAddr,
+    config: ServerConfig,
+    redb: &Arc<RedbStore>,
+) -> Result<RunningServer, StartError> {
+    let data = Data(&**disk);
+    let store: Arc<dyn Store> = Arc::clone(redb) as Arc<dyn Store>;
+    let format = first::format(&*store, clock.wall_ms(), &data).await?;
+    let listener = world::grpc::bind(listen).await.map_err(StartError::Port)?;
+    let listening = listener.address();
+    let signer = Signer::new(&format.signing_key);
+    let objects = Objects::open(Arc::clone(disk), Arc::clone(clock), signer, config.url_ttl_ms)
+        .await
+        .map_err(|error| data.failed(&error))?;
+    let logs = LogRelay::open(Arc::clone(disk), "logs").await.map_err(|error| data.failed(&error))?;
+    let address = format!("http://{}", reachable(listening));
+    let token = first::admin_token(disk, &*store, clock.wall_ms(), &data).await?;
+    client_env::write(disk, &address, &token).await.map_err(|error| data.failed(&error))?;
+
+    let numbers = seeded(&config);
+    let parts = ControllerParts {
+        store: Arc::clone(&store),
+        clock: Arc::clone(clock),
+        config: numbers.0,
+        admission: Arc::new(Policy),
+        objects: Arc::new(Door(Arc::clone(&objects))),
+        name: format!("{}@{listening}", format.cluster_id),
+    };
+    let started = controller::shell::start(parts).await;
+    let (controller, demand) = started.map_err(|error| data.damaged(error.to_string()))?;
+    let planner = scheduler::shell::start(Arc::clone(&store), Arc::clone(clock), numbers.1, demand);
+    let planner = Planner::new(planner, Arc::clone(clock));
+    let gate = Arc::new(Gate {
+        auth: Auth::new(Arc::clone(&store), Arc::clone(clock)),
+        tenants: Tenants::new(Arc::clone(&store), Arc::clone(clock)),
+        store,
+        clock: Arc::clone(clock),
+        controller,
+        planner,
+        logs,
+        objects,
+        streams: Arc::new(Streams::default()),
+        base: Base { public_url: config.public_url, listening },
+    });
+    let server = server(&gate).network(config.network).grace(time::ms(config.stop_grace_ms));
+    let (stop, stopped) = oneshot::channel();
+    let serving = spawn(serve(server, listener, stopped));
+    Ok(RunningServer { address, listening, token, stop, serving, store: Arc::clone(redb) })
+}
+
+/// The cores' numbers. Two cores should not jitter alike.
+fn seeded(config: &ServerConfig) -> (controller::core::Config, scheduler::core::Config) {
+    let (mut controller, mut scheduler) = (config.controller.clone(), config.scheduler.clone());
+    let seed = |salt: u64| config.seed.map_or_else(world::rand::u64, |seed| seed.wrapping_add(salt));
+    if controller.seed == 0 {
+        controller.seed = seed(1);
+    }
+    if scheduler.seed == 0 {
+        scheduler.seed = seed(2);
+    }
+    (controller, scheduler)
+}
+
+fn server(gate: &Arc<Gate>) -> Server {
+    Server::new()
+        .service(DrumlineServer::new(Front(Arc::clone(gate))))
+        .service(AgentsServer::new(AgentsDoor(Arc::clone(gate))))
+        .door(Arc::new(Door(Arc::clone(&gate.objects))))
+        .reflection(proto::v1::DESCRIPTORS)
+}
+
+async fn serve(server: Server, listener: Listener, stopped: oneshot::Receiver<()>) {
+    let shutdown = async {
+        // Dropped unsent it means the same.
+        let _ = stopped.await;
+    };
+    if let Err(error) = server.serve(listener, shutdown).await {
+        tracing::error!(%error, "the server stopped serving");
+    }
+}

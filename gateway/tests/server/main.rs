@@ -1,0 +1,5 @@
+//! A whole server over real gRPC: its starts, and its front door.
+
+mod front;
+mod start;
+mod support;
