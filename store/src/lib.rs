@@ -5,6 +5,11 @@
 //! with it. One conformance suite runs over every implementation, so that none
 //! can differ; etcd is meant to fit behind this trait as it stands, hence the
 //! limits in [`limits`], which every implementation enforces.
+//!
+//! - [`RedbStore`]: one file on this node's disk, one writer, one sync for all
+//!   commits that wait.
+//! - [`RemoteStore`] and [`RowsService`]: the same operations over gRPC.
+//! - [`conformance`]: what every implementation must do, natively and simulated.
 
 use async_trait::async_trait;
 use bytes::Bytes;

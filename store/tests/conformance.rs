@@ -16,40 +16,44 @@ use world::{Disk, NodeClock};
 
 const SMALL: OpenOptions = OpenOptions { cache_bytes: 1 << 20, drop_leases: false, verify: true };
 
-async fn embedded(disk: Arc<dyn Disk>, path: &str) -> Subject {
+async fn embedded(disk: Arc<dyn Disk>, path: String) -> Subject {
     let clock = Arc::new(ManualClock::default());
     let store =
-        RedbStore::open_with(disk, path, Arc::clone(&clock) as Arc<dyn NodeClock>, SMALL).await.unwrap();
+        RedbStore::open_with(disk, &path, Arc::clone(&clock) as Arc<dyn NodeClock>, SMALL).await.unwrap();
     Subject { store, pass: pass_of(&clock) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_store_in_memory() {
     for seed in 0..4 {
-        run_all(async || embedded(HostileDisk::new(seed).handle(), "store.redb").await, seed).await;
+        let make = move || Box::pin(embedded(HostileDisk::new(seed).handle(), "store.redb".to_owned())) as _;
+        // A task, as the simulator runs it.
+        world::task::spawn(run_all(Box::new(make), seed)).await.unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_store_on_a_real_disk() {
-    let disk = FsDisk::open(PathBuf::from(env!("CARGO_TARGET_TMPDIR"))).unwrap();
+    let disk: Arc<dyn Disk> = FsDisk::open(PathBuf::from(env!("CARGO_TARGET_TMPDIR"))).unwrap();
     disk.remove_dir_all("conformance").unwrap();
-    let count = AtomicU64::new(0);
-    let make = async || {
+    let (files, count) = (Arc::clone(&disk), AtomicU64::new(0));
+    let make = move || {
         let path = format!("conformance/{}/store.redb", count.fetch_add(1, Ordering::Relaxed));
-        embedded(Arc::clone(&disk) as Arc<dyn Disk>, &path).await
+        Box::pin(embedded(Arc::clone(&files), path)) as _
     };
-    run_all(make, 11).await;
+    run_all(Box::new(make), 11).await;
     disk.remove_dir_all("conformance").unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_store_over_the_network() {
-    let make = async || {
-        let subject = embedded(HostileDisk::new(5).handle(), "store.redb").await;
-        Subject { store: over_the_network(subject.store).await, pass: subject.pass }
+    let make = || {
+        Box::pin(async {
+            let subject = embedded(HostileDisk::new(5).handle(), "store.redb".to_owned()).await;
+            Subject { store: over_the_network(subject.store).await, pass: subject.pass }
+        }) as _
     };
-    run_all(make, 12).await;
+    run_all(Box::new(make), 12).await;
 }
 
 async fn over_the_network(store: Arc<dyn Store>) -> Arc<dyn Store> {

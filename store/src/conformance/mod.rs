@@ -60,8 +60,12 @@ fn key_of(key: &str) -> Key {
     Key::copy_from_slice(key.as_bytes())
 }
 
-/// Runs all of it; `make` gives a fresh subject for each part.
-pub async fn run_all(make: impl AsyncFn() -> Subject, seed: u64) {
+/// Makes a fresh subject; may be called many times.
+pub type Make = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Subject> + Send>> + Send + Sync>;
+
+/// Runs all of it, each part on a fresh subject. Can be a task of its own, on a
+/// simulated node for instance.
+pub async fn run_all(make: Make, seed: u64) {
     rows::guards_of_all_kinds(&make().await).await;
     rows::a_commit_happens_as_a_whole_or_not_at_all(&make().await).await;
     rows::versions_tell_who_wrote(&make().await).await;
