@@ -11,6 +11,7 @@ use proto::v1::{
     CancelRequest, JobRequest, Problem, PutTenantRequest, Quota, RetryRequest, State, SubmitRequest, TenantRow,
     WhenFull,
 };
+use std::future::Future;
 use std::sync::{Arc, Mutex};
 use world::grpc::Channel;
 use world::grpc::tonic::{Request, Status};
@@ -48,9 +49,9 @@ pub async fn make_tenants(door: Door) {
         ..TenantRow::default()
     };
     let outcome = door
-        .call(async |client: &mut DrumlineClient<Channel>, door: &Door| {
+        .call(|mut client, door| {
             let request = PutTenantRequest { tenant: Some(tenant.clone()) };
-            client.put_tenant(door.request(request)).await.map(|_| ())
+            async move { client.put_tenant(door.request(request)).await.map(|_| ()) }
         })
         .await;
     if let Err(Refusal::Problem(problem)) = outcome {
@@ -75,14 +76,14 @@ pub async fn act(door: Door, deed: Deed) {
 
 async fn submit(door: &Door, deed: &Deed) -> Option<JobName> {
     let outcome = door
-        .call(async |client: &mut DrumlineClient<Channel>, door: &Door| {
+        .call(|mut client, door| {
             let request = SubmitRequest {
                 tenant: deed.tenant.clone(),
                 spec: Some(deed.spec.clone()),
                 idempotency_key: deed.key.clone(),
                 dry_run: false,
             };
-            Ok(client.submit(door.request(request)).await?.into_inner())
+            async move { Ok(client.submit(door.request(request)).await?.into_inner()) }
         })
         .await;
     match outcome {
@@ -105,9 +106,9 @@ async fn submit(door: &Door, deed: &Deed) -> Option<JobName> {
 
 async fn cancel(door: &Door, job: &JobName) {
     let outcome = door
-        .call(async |client: &mut DrumlineClient<Channel>, door: &Door| {
+        .call(|mut client, door| {
             let request = CancelRequest { job: Some(name(job)), reason: "changed my mind".into() };
-            Ok(client.cancel(door.request(request)).await?.into_inner().state())
+            async move { Ok(client.cancel(door.request(request)).await?.into_inner().state()) }
         })
         .await;
     if let Ok(state) = outcome {
@@ -121,17 +122,20 @@ async fn retry_once_failed(door: &Door, job: &JobName) {
     for _ in 0..60 {
         time::sleep(time::ms(3_000)).await;
         let seen = door
-            .call(async |client: &mut DrumlineClient<Channel>, door: &Door| {
-                let view = client.get_job(door.request(name(job))).await?.into_inner();
-                Ok(view.state.map_or(State::Unspecified, |state| state.state()))
+            .call(|mut client, door| {
+                let request = door.request(name(job));
+                async move {
+                    let view = client.get_job(request).await?.into_inner();
+                    Ok(view.state.map_or(State::Unspecified, |state| state.state()))
+                }
             })
             .await;
         match seen {
             Ok(State::Failed) => {
                 let retried = door
-                    .call(async |client: &mut DrumlineClient<Channel>, door: &Door| {
+                    .call(|mut client, door| {
                         let request = RetryRequest { job: Some(name(job)), from_step: String::new() };
-                        Ok(client.retry(door.request(request)).await?.into_inner().tasks)
+                        async move { Ok(client.retry(door.request(request)).await?.into_inner().tasks) }
                     })
                     .await;
                 if let Ok(tasks) = retried {
@@ -159,16 +163,18 @@ impl Door {
     }
 
     /// Tries until there is an answer.
-    async fn call<T>(
+    async fn call<T, F>(
         &self,
-        mut one: impl AsyncFnMut(&mut DrumlineClient<Channel>, &Self) -> Result<T, Status>,
-    ) -> Result<T, Refusal> {
+        one: impl Fn(DrumlineClient<Channel>, Self) -> F + Send + Sync,
+    ) -> Result<T, Refusal>
+    where
+        F: Future<Output = Result<T, Status>> + Send,
+    {
         for _ in 0..TRIES {
             let deadline = time::ms(CALL_MS);
             let tried = time::timeout(deadline, async {
                 let channel = world::grpc::connect(&self.address, deadline).await.ok()?;
-                let mut client = DrumlineClient::new(channel);
-                Some(one(&mut client, self).await)
+                Some(one(DrumlineClient::new(channel), self.clone()).await)
             })
             .await;
             match tried {

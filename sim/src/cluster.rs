@@ -73,19 +73,21 @@ impl Cluster {
     /// have been started (agents may still be connecting).
     pub async fn start(seed: u64, agents: usize, witness: SharedWitness, trace: &Trace) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed ^ 0x636c_7573_7465_72);
+        let base = time::Instant::now();
         let objects = SimObjects::new();
         let cuts = Cuts::default();
         let passes = cuts.clone();
         objects.set_reachable(move |from, to| passes.passes(from, to));
         let token = Arc::new(Mutex::new(String::new()));
         let server = start_server(&mut rng, Arc::clone(&objects), Arc::clone(&token), witness, trace.clone());
-        let clients = universe::create_node("clients", IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), || async {});
+        // A node whose `init` ends is taken down with all its tasks.
+        let clients = universe::create_node("clients", IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), std::future::pending);
         let address = format!("{}:{PORT}", server.host);
         while token.lock().expect("no holder panics").is_empty() {
             time::sleep(time::ms(20)).await;
         }
         let agents = (0..agents)
-            .map(|index| start_agent(index, &mut rng, &address, Arc::clone(&token), &objects, trace.clone()))
+            .map(|index| start_agent(index, &mut rng, &address, Arc::clone(&token), &objects, trace.clone(), base))
             .collect();
         Self { server, agents, clients, address, token, cuts }
     }
@@ -152,6 +154,7 @@ fn start_agent(
     token: Arc<Mutex<String>>,
     objects: &Arc<SimObjects>,
     trace: Trace,
+    base: time::Instant,
 ) -> Machine {
     let ip = host(index);
     let name = format!("node-{index}");
@@ -159,7 +162,15 @@ fn start_agent(
     let (clock, clock_handle) = SkewedClock::pair(DAWN_MS);
     let transfer = SimTransfer::new(Arc::clone(objects), &ip.to_string(), rng.random());
     let processes =
-        Arc::new(SimProcesses::new(&name, Arc::clone(&disk), Arc::clone(&clock) as Arc<dyn world::NodeClock>, rng.random()));
+        Arc::new(SimProcesses::new(
+        &name,
+        Arc::clone(&disk),
+        Arc::clone(&clock) as Arc<dyn world::NodeClock>,
+        rng.random(),
+        base,
+    ));
+    // Outside of the machine's node: a supervisor outlives its agent.
+    world::task::spawn(Arc::clone(&processes).drive());
     let capacity = Resources { millicores: 4000, memory_bytes: 8 << 30, gpus: 1 };
     let config = AgentConfig { address: ip.to_string(), ..AgentConfig::new(server, "", &name, capacity) };
     let (held, tasks) = (Arc::clone(&disk), Arc::clone(&processes));

@@ -107,7 +107,9 @@ impl<'a> Injector<'a> {
             }
             Fault::RepliesLost { agent, .. } => self.uncut(&self.cluster.server, &self.cluster.agents[agent]),
             Fault::RequestsLost { agent, .. } => self.uncut(&self.cluster.agents[agent], &self.cluster.server),
-            Fault::ClientRepliesLost { .. } => self.release(self.cluster.server.node, self.cluster.clients),
+            Fault::ClientRepliesLost { .. } => {
+                self.release(self.cluster.server.node, self.cluster.clients);
+            }
             Fault::MessageLoss { .. } => {
                 self.net.loss = 0.0;
                 universe::set_net(&self.net);

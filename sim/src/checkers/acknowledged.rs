@@ -47,6 +47,9 @@ impl Checker for Acknowledged {
             if let crate::rows::Row::State(job, None) = row {
                 return Err(format!("the state of job {job} was deleted"));
             }
+            if let crate::rows::Row::Job(job, None) = row {
+                return Err(format!("job {job} was deleted"));
+            }
             if let crate::rows::Row::Job(job, Some(_)) = row
                 && !now.states.contains_key(job)
             {

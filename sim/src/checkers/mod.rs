@@ -43,7 +43,7 @@ pub struct Outcome<'a> {
 }
 
 /// Watches one invariant.
-pub trait Checker {
+pub trait Checker: Send {
     /// As `cargo chaos list` shows it.
     fn name(&self) -> &'static str;
     /// Its number in the design.

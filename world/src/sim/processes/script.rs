@@ -1,0 +1,69 @@
+//! What a simulated program does, told by its words.
+//!
+//! `sim ms=3000 code=3 signal=9 out=NAME:BYTES log=LINES fail_first=N hang`:
+//! runs for `ms`, writes `log` lines spread over that time, and at its end the
+//! `out` files; attempts up to `fail_first` exit with 1; `hang` never ends by
+//! itself. Anything that is not `sim` is a program that is not there.
+
+use crate::processes::Launch;
+
+/// See the module.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Script {
+    pub(super) run_ms: u64,
+    pub(super) code: i32,
+    pub(super) signal: i32,
+    pub(super) outputs: Vec<(String, u64)>,
+    pub(super) lines: u64,
+    pub(super) hang: bool,
+}
+
+impl Script {
+    /// Reads the words of a launch; the error is as for a missing program.
+    pub(super) fn read(launch: &Launch) -> Result<Self, String> {
+        let words: Vec<&str> = match &launch.argv[..] {
+            // A `run` script goes through the shell.
+            [shell, flag, text] if shell.ends_with("sh") && flag == "-c" => text.split_whitespace().collect(),
+            argv => argv.iter().map(String::as_str).collect(),
+        };
+        let Some((&"sim", rest)) = words.split_first() else {
+            return Err(format!("program `{}` not found", words.first().unwrap_or(&"")));
+        };
+        let attempt = launch
+            .env
+            .iter()
+            .find(|(name, _)| name == "DRUMLINE_ATTEMPT")
+            .and_then(|(_, value)| value.parse::<u64>().ok())
+            .unwrap_or(1);
+        let mut script = Self::default();
+        for word in rest {
+            let (name, value) = word.split_once('=').unwrap_or((word, ""));
+            let number = || value.parse::<u64>().map_err(|_| format!("`{word}` is no word of a simulated program"));
+            match name {
+                "ms" => script.run_ms = number()?,
+                "code" => script.code = i32::try_from(number()?).unwrap_or(255),
+                "signal" => script.signal = i32::try_from(number()?).unwrap_or(9),
+                "log" => script.lines = number()?,
+                "hang" => script.hang = true,
+                "fail_first" if attempt <= number()? => script.code = 1,
+                "fail_first" => {}
+                "out" => {
+                    let (file, bytes) = value.split_once(':').unwrap_or((value, "0"));
+                    script.outputs.push((file.to_owned(), bytes.parse().unwrap_or(0)));
+                }
+                _ => return Err(format!("`{word}` is no word of a simulated program")),
+            }
+        }
+        Ok(script)
+    }
+
+    /// Lines that a process of this age has written.
+    pub(super) fn lines_due(&self, age_ms: u64) -> u64 {
+        if self.run_ms == 0 || self.hang { self.lines } else { (self.lines * age_ms / self.run_ms).min(self.lines) }
+    }
+
+    /// The age at which the next line is due; `None` after the last.
+    pub(super) fn next_line_ms(&self, written: u64) -> Option<u64> {
+        (written < self.lines).then(|| ((written + 1) * self.run_ms).div_ceil(self.lines))
+    }
+}
