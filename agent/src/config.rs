@@ -43,7 +43,8 @@ impl AgentConfig {
     /// Defaults for a node of this name.
     #[must_use]
     pub fn new(server: &str, token: &str, node: &str, capacity: Resources) -> Self {
-        let path = ("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
+        let path =
+            ("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
         Self {
             server: server.to_owned(),
             token: token.to_owned(),

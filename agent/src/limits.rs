@@ -55,7 +55,9 @@ pub const SIGN_MS_MAX: u64 = 60_000;
 /// Needs signed in one call.
 pub const SIGN_NEEDS_MAX: usize = 512;
 /// Output files of one attempt; more fail it.
-pub const OUTPUT_FILES_MAX: usize = 4_096;
+pub const OUTPUT_FILES_MAX: usize = 2_048;
+/// Bytes of the list of an attempt's outputs (paths and digests); more fail it.
+pub const OUTPUT_LIST_BYTES_MAX: usize = 256 << 10;
 /// Names looked at while matching one attempt's outputs; more fail it.
 pub const OUTPUT_NAMES_MAX: usize = 200_000;
 /// Directories entered below a work directory while matching outputs.

@@ -23,6 +23,8 @@ mod reports;
 mod takeover;
 pub mod work;
 
+#[cfg(test)]
+mod tests;
 
 use crate::config::AgentConfig;
 use cause::Fault;

@@ -168,7 +168,8 @@ impl Core {
         loop {
             let Some(grant) = self.grants.get_mut(grant_key) else { return };
             let Some(key) = grant.waiting.front().cloned() else { return };
-            let Some(attempt) = self.attempts.get_mut(&key).filter(|held| held.phase == Phase::Waiting) else {
+            let Some(attempt) = self.attempts.get_mut(&key).filter(|held| held.phase == Phase::Waiting)
+            else {
                 grant.waiting.pop_front();
                 continue;
             };
@@ -202,8 +203,9 @@ impl Core {
         }
     }
 
-    /// Launches the ranks of each gang attempt whose local ranks are all
-    /// staged.
+    /// Launches the ranks of each gang attempt once none of its local ranks is
+    /// still being staged. Ranks that run already (this agent was restarted in
+    /// the midst of a launch) are joined by the others.
     fn pump_gang(&mut self, now: Now, grant_key: &GrantKey) {
         let Some(grant) = self.grants.get_mut(grant_key) else { return };
         let staged = std::mem::take(&mut grant.staged);
@@ -214,10 +216,12 @@ impl Core {
             }
             let ranks: Vec<Key> = self.ranks_of(&key);
             let local = self.attempts[&key].work.gang.as_ref().map_or(1, |gang| gang.local_ranks as usize);
-            let all = ranks.len() == local && ranks.iter().all(|rank| self.attempts[rank].phase == Phase::Staged);
-            if all {
-                for rank in &ranks {
-                    self.launch(now, rank);
+            let unready = |rank: &Key| matches!(self.attempts[rank].phase, Phase::Waiting | Phase::Staging);
+            if ranks.len() >= local && !ranks.iter().any(unready) {
+                for rank in ranks {
+                    if self.attempts[&rank].phase == Phase::Staged {
+                        self.launch(now, &rank);
+                    }
                 }
             } else {
                 left.push_back(key);

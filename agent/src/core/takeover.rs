@@ -63,7 +63,9 @@ impl Core {
         let gone: BTreeSet<Key> = self
             .attempts
             .iter()
-            .filter(|(key, held)| held.session != session && !keep.contains(&Key { rank: 0, ..(*key).clone() }))
+            .filter(|(key, held)| {
+                held.session != session && !keep.contains(&Key { rank: 0, ..(*key).clone() })
+            })
             .map(|(key, _)| key.clone())
             .collect();
         self.reports.purge(&gone);

@@ -246,7 +246,8 @@ impl LogBook {
     #[must_use]
     pub fn is_overdue(&self, now_ms: u64) -> bool {
         let overdue = |state: &StreamState| {
-            state.is_unconfirmed() && now_ms.saturating_sub(state.waiting_since_ms) > limits::LOG_RECEIPT_MS_MAX
+            state.is_unconfirmed()
+                && now_ms.saturating_sub(state.waiting_since_ms) > limits::LOG_RECEIPT_MS_MAX
         };
         self.entries.values().flat_map(|entry| &entry.streams).any(overdue)
     }
@@ -322,7 +323,8 @@ impl LogBook {
     /// Bytes not yet confirmed, sent or not.
     #[must_use]
     pub fn spool_bytes(&self) -> u64 {
-        let left = |state: &StreamState| if state.done { 0 } else { state.len.saturating_sub(state.confirmed) };
+        let left =
+            |state: &StreamState| if state.done { 0 } else { state.len.saturating_sub(state.confirmed) };
         self.entries.values().flat_map(|entry| &entry.streams).map(left).sum()
     }
 

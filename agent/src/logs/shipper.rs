@@ -99,7 +99,8 @@ impl Shipper {
         inbox: mpsc::Sender<Inbound>,
     ) {
         loop {
-            let removals: Vec<Chore> = self.book.take_removable().into_iter().map(Chore::RemoveSpool).collect();
+            let removals: Vec<Chore> =
+                self.book.take_removable().into_iter().map(Chore::RemoveSpool).collect();
             if !removals.is_empty() {
                 // Whoever removes waits for nobody that waits for us.
                 let _ = chores.send(removals).await;

@@ -203,13 +203,8 @@ impl Link {
         let beside = client.clone();
         // The loop gets its side first: a server may wait for the Hello before
         // it answers the call.
-        let open = OpenSession {
-            session,
-            heartbeat_ms,
-            lease_ttl_ms: registered.lease_ttl_ms,
-            frames,
-            leave,
-        };
+        let open =
+            OpenSession { session, heartbeat_ms, lease_ttl_ms: registered.lease_ttl_ms, frames, leave };
         if self.inbox.send(Inbound::Session(open)).await.is_err() {
             return LinkError::Left("the agent ends".to_owned());
         }

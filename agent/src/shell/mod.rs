@@ -22,9 +22,9 @@ pub(crate) use turn::Inbound;
 use crate::config::AgentConfig;
 use crate::core::key::Key;
 use crate::core::{Action, Core, Event};
+use crate::limits;
 use crate::logs::shipper::{Orphan, Shipper};
 use crate::staging::{collector, signer::Signer, stager};
-use crate::limits;
 use outlet::Outlet;
 use proto::v1::Problem;
 use std::collections::BTreeMap;
@@ -228,11 +228,7 @@ async fn prepare(disk: &Arc<dyn Disk>, config: &Arc<AgentConfig>) -> std::io::Re
 
 /// Removes work directories that nothing held belongs to, and finds spool files
 /// that an earlier agent had not shipped to their end.
-async fn sweep(
-    disk: &Arc<dyn Disk>,
-    config: &Arc<AgentConfig>,
-    core: &Core,
-) -> std::io::Result<Vec<Orphan>> {
+async fn sweep(disk: &Arc<dyn Disk>, config: &Arc<AgentConfig>, core: &Core) -> std::io::Result<Vec<Orphan>> {
     let (disk, config, held) = (Arc::clone(disk), Arc::clone(config), core.directories());
     let keys = core.keys();
     blocking(move || {
@@ -253,7 +249,8 @@ async fn sweep(
             if keys.contains(&key) {
                 continue;
             }
-            let orphan = orphans.entry(key.clone()).or_insert(Orphan { key, stdout_bytes: 0, stderr_bytes: 0 });
+            let orphan =
+                orphans.entry(key.clone()).or_insert(Orphan { key, stdout_bytes: 0, stderr_bytes: 0 });
             match suffix {
                 "out" => orphan.stdout_bytes = entry.len,
                 _ => orphan.stderr_bytes = entry.len,

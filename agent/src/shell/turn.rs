@@ -102,7 +102,8 @@ impl Turn {
                     return end;
                 }
                 handled += 1;
-                next = if handled < limits::EVENTS_PER_TURN_MAX { self.inbound.try_recv().ok() } else { None };
+                next =
+                    if handled < limits::EVENTS_PER_TURN_MAX { self.inbound.try_recv().ok() } else { None };
             }
             self.step(Event::Tick);
             if cfg!(debug_assertions) {

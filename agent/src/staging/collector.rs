@@ -128,12 +128,15 @@ pub(crate) fn find(disk: &dyn Disk, root: &str, patterns: &[String]) -> Result<V
     let matches = expand(disk, root, patterns).map_err(|error| match error {
         GlobError::Disk(error) => failed(format!("outputs could not be looked for: {error}")),
         GlobError::Pattern(pattern) => missing(format!("output `{pattern}` is no path below the task")),
-        GlobError::TooMany => {
-            missing(format!("outputs match too much; at most {} files are taken", limits::OUTPUT_FILES_MAX))
-        }
+        GlobError::TooMany => too_many(),
     })?;
     if let Some(pattern) = matches.unmatched.first() {
         return Err(missing(format!("output `{pattern}` matched no file")));
+    }
+    // As the controller counts them: a path, a digest and their wrapping.
+    let bytes: usize = matches.files.keys().map(|path| path.len() + 64 + 16).sum();
+    if bytes > limits::OUTPUT_LIST_BYTES_MAX {
+        return Err(too_many());
     }
     let mut artifacts = Vec::with_capacity(matches.files.len());
     for (path, entry) in matches.files {
@@ -159,6 +162,11 @@ fn need(artifact: &Artifact) -> TransferNeed {
     TransferNeed { put: true, digest: artifact.digest.clone(), size_bytes: artifact.size_bytes }
 }
 
+fn too_many() -> Fault {
+    let most = limits::OUTPUT_FILES_MAX;
+    missing(format!("outputs match too much: at most {most} files are taken; pack them into one"))
+}
+
 fn missing(text: String) -> Fault {
     Fault::new(CauseKind::OutputMissing, text)
 }
@@ -178,7 +186,8 @@ mod tests {
         let disk = disk_with(&["work/t/words", "work/t/out/b"]);
         let patterns = ["words".to_owned(), "out/*".to_owned()];
         let found = find(&*disk, "work/t", &patterns).unwrap();
-        let named: Vec<_> = found.iter().map(|artifact| (artifact.path.as_str(), artifact.size_bytes)).collect();
+        let named: Vec<_> =
+            found.iter().map(|artifact| (artifact.path.as_str(), artifact.size_bytes)).collect();
         assert_eq!(named, [("out/b", 12), ("words", 12)]);
         assert_eq!(found[1].digest, "5427f21d726058f448be5d5f4145de575a9bd57f0d191c52a790409040adde5b");
         assert!(super::super::cache::is_digest(&found[0].digest));

@@ -64,7 +64,9 @@ impl Signer {
                 Err(_) => proto::problem::unavailable("deadline", "the server did not answer in time"),
             };
             failures += 1;
-            let passing = matches!(problem.family(), "unavailable" | "internal" | "conflict");
+            // A session that was replaced under this call is one more that passes.
+            let passing =
+                matches!(problem.family(), "unavailable" | "internal") || problem.code == "conflict.session";
             if !passing || failures >= limits::TRANSFER_TRIES {
                 return Err(problem.to_string());
             }

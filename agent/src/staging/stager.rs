@@ -6,8 +6,8 @@
 //! Directories of tasks without inputs are made many in one blocking hop.
 
 use super::cache::{Cache, Pinned};
-use super::signer::Signer;
 use super::copy;
+use super::signer::Signer;
 use crate::config::AgentConfig;
 use crate::core::cause::Fault;
 use crate::core::key::Key;
@@ -61,10 +61,9 @@ impl Stager {
         signer: &Signer,
     ) -> io::Result<Self> {
         let (opened, settings) = (Arc::clone(disk), Arc::clone(config));
-        let cache = blocking(move || {
-            Cache::open(&*opened, &settings.directories.cache, settings.cache_bytes_max)
-        })
-        .await?;
+        let cache =
+            blocking(move || Cache::open(&*opened, &settings.directories.cache, settings.cache_bytes_max))
+                .await?;
         Ok(Self {
             disk: Arc::clone(disk),
             transfer: Arc::clone(transfer),
@@ -151,7 +150,8 @@ impl Stager {
     ) -> Result<(), Fault> {
         let missing = sources.iter().filter(|(digest, _)| !pins[*digest].is_present());
         let (given, signed): (Vec<_>, Vec<_>) = missing.partition(|(_, source)| !source.url.is_empty());
-        let needs: Vec<TransferNeed> = signed.into_iter().map(|(digest, source)| need(digest, source)).collect();
+        let needs: Vec<TransferNeed> =
+            signed.into_iter().map(|(digest, source)| need(digest, source)).collect();
         let urls = match needs.is_empty() {
             true => Vec::new(),
             false => self.signer.sign(key, &needs).await.map_err(fault)?,

@@ -1,0 +1,455 @@
+//! What a node does, told as it happens.
+
+use super::*;
+use crate::core::cause::Fault;
+use proto::v1::{Artifact, Cause, CauseKind, Gang, GangNode, Goodbye, Reconcile, Stop};
+use std::collections::BTreeMap;
+use world::processes::Record;
+
+const DONE: Exit = Exit {
+    code: 0,
+    signal: 0,
+    stdout_bytes: 5,
+    stderr_bytes: 0,
+    wall_ms: 10,
+    cpu_ms: 1,
+    max_rss_bytes: 1,
+    fenced: false,
+};
+
+fn with_outputs() -> Step {
+    Step { outputs: vec!["words".to_owned()], ..step() }
+}
+
+fn cancel(tasks: impl IntoIterator<Item = u64>, grace_ms: u64) -> Told {
+    let cause =
+        Cause { kind: CauseKind::CancelledByUser.into(), text: "enough".to_owned(), ..Cause::default() };
+    Told::Stop(Stop { attempts: tasks.into_iter().map(attempt).collect(), grace_ms, cause: Some(cause) })
+}
+
+fn none() -> Vec<String> {
+    Vec::new()
+}
+
+#[test]
+fn a_task_from_its_assignment_to_being_forgotten() {
+    let mut node = Node::new();
+    assert_eq!(node.open(), ["hello", "heartbeat 1 running=0 queued=0"]);
+    assert_eq!(node.renew(1), ["alive until 28000"]);
+    assert_eq!(node.hear(assign(1, [4])), ["stage 4"]);
+    assert_eq!(node.staged([4]), ["launch 4"]);
+    assert_eq!(node.started(4), ["log opened 4", "report 1: started 4"]);
+    node.now.mono_ms += 50;
+    assert_eq!(node.exited(4, DONE), ["log 4 ends at 5 0", "report 2: ended 4 Succeeded (exit code 0)"]);
+    assert_eq!(node.acknowledge(1), none());
+    assert_eq!(node.acknowledge(2), ["forget 4", "log 4 may go", "discard t.1.0.4.0.1.9.1"]);
+    assert!(node.core.keys().is_empty());
+    assert_eq!(node.core.next_wakeup_ms(), Some(6_000), "only the next heartbeat is due");
+}
+
+#[test]
+fn a_launch_tells_the_task_who_it_is() {
+    let mut node = Node::ready();
+    let env = BTreeMap::from([("GREETING".to_owned(), "hi".to_owned())]);
+    let step = Step { argv: Vec::new(), run: "echo $GREETING".to_owned(), env, ..step() };
+    node.hear(Told::Assign(assign_of(1, [4], step)));
+    node.staged([4]);
+    let launch = node.launches.pop().unwrap();
+    assert_eq!(launch.key, "t/1/0/4/0/1/9");
+    assert_eq!(launch.argv, ["sh", "-c", "echo $GREETING"]);
+    assert_eq!(launch.cwd.to_str(), Some("/d/work/t.1.0.4.0.1.9.1"));
+    assert_eq!(launch.stdout.to_str(), Some("/d/spool/t.1.0.4.0.1.9.out"));
+    let env: BTreeMap<_, _> = launch.env.into_iter().collect();
+    for (name, value) in [
+        ("GREETING", "hi"),
+        ("DRUMLINE_JOB_ID", "t-1"),
+        ("DRUMLINE_STEP", "s"),
+        ("DRUMLINE_TASK", "104"),
+        ("DRUMLINE_ATTEMPT", "1"),
+        ("DRUMLINE_RANK", "0"),
+        ("DRUMLINE_WORLD_SIZE", "1"),
+        ("DRUMLINE_NODELIST", "n1"),
+        ("DRUMLINE_CHECKPOINT_DIR", "/d/work/t.1.0.4.0.1.9.1/checkpoint"),
+    ] {
+        assert_eq!(env.get(name).map(String::as_str), Some(value), "{name}");
+    }
+    assert!(env.contains_key("PATH"));
+}
+
+#[test]
+fn only_as_many_run_as_there_are_slots_and_the_next_is_ready() {
+    let mut node = Node::ready();
+    assert_eq!(node.hear(assign(2, 0..3)), ["stage 0", "stage 1", "stage 2"]);
+    assert_eq!(node.staged(0..3), ["launch 0", "launch 1"]);
+    node.started(0);
+    let lines = node.exited(0, DONE);
+    assert!(lines.contains(&"launch 2".to_owned()), "{lines:?}");
+}
+
+#[test]
+fn tasks_are_staged_ahead_within_bounds() {
+    let mut node = Node::ready();
+    let ahead = crate::limits::STAGE_AHEAD_LIGHT + 1;
+    assert_eq!(node.hear(assign(1, 0..500)).len(), ahead);
+    let heavy = Assign { inputs: vec![Default::default()], epoch: 10, ..assign_of(2, 0..500, step()) };
+    assert_eq!(node.hear(Told::Assign(heavy)).len(), crate::limits::STAGE_AHEAD_HEAVY + 2);
+}
+
+#[test]
+fn an_assignment_said_twice_is_taken_once() {
+    let mut node = Node::ready();
+    node.hear(assign(1, [0]));
+    assert_eq!(node.hear(assign(1, [0])), none());
+    assert_eq!(node.staged([0]), ["launch 0"]);
+    assert_eq!(node.hear(assign(1, [0])), none());
+    node.exited(0, DONE);
+    assert_eq!(node.hear(assign(1, [0])), none(), "it ended and its report is on its way");
+}
+
+#[test]
+fn what_cannot_be_run_is_sent_back() {
+    let mut node = Node::ready();
+    let lines = node.hear(Told::Assign(assign_of(1, [0], Step::default())));
+    assert_eq!(lines, ["report 1: refused 0 (step `` has neither argv nor run)"]);
+    assert!(node.core.keys().is_empty());
+}
+
+#[test]
+fn nothing_is_launched_before_the_lease_is_renewed() {
+    let mut node = Node::new();
+    node.open();
+    node.hear(assign(1, [0]));
+    assert_eq!(node.staged([0]), none());
+    assert_eq!(node.renew(1), ["alive until 28000", "launch 0"]);
+}
+
+#[test]
+fn a_lease_is_counted_from_when_the_heartbeat_was_sent() {
+    let mut node = Node::ready(); // heartbeat 1 was sent at 1,000
+    node.hear(assign(1, [0, 1]));
+    node.staged([0, 1]);
+    node.started(0);
+    assert_eq!(node.later(5_000), ["heartbeat 2 running=1 queued=1"]); // sent at 6,000
+    node.now.mono_ms += 4_000;
+    assert_eq!(node.renew(2), ["alive until 33000"], "an answer at 10,000 counts from 6,000");
+    node.close();
+    node.now.mono_ms = 30_999;
+    assert_eq!(node.step(Event::Tick), none());
+    assert_eq!(node.core.next_wakeup_ms(), Some(31_000));
+    assert_eq!(node.later(1), ["Term 0"]);
+    assert_eq!(node.later(1_999), none());
+    assert_eq!(node.later(1), ["Kill 0"]);
+    assert_eq!(node.later(1_000), ["Kill 0"], "until it is heard");
+    node.exited(0, Exit { signal: 9, ..Exit::default() });
+    let lines = node.open();
+    let silent = "node n1 had no word from the server for 25s: its lease ran out";
+    assert_eq!(
+        lines[2],
+        format!("report 2: started 0; ended 1 LeaseExpired ({silent}); ended 0 LeaseExpired ({silent})")
+    );
+}
+
+#[test]
+fn an_answer_to_an_old_session_renews_nothing() {
+    let mut node = Node::new();
+    node.open();
+    node.close();
+    node.open();
+    let frame = Told::Lease(LeaseRenewal { sequence: 1, ttl_ms: 30_000 });
+    assert_eq!(node.step(Event::Frame { session: 1, frame }), none());
+    node.hear(assign(1, [0]));
+    assert_eq!(node.staged([0]), none());
+}
+
+#[test]
+fn the_supervisors_own_fence_is_told_as_what_it_is() {
+    let mut node = Node::ready();
+    node.hear(assign(1, [0]));
+    node.staged([0]);
+    let lines = node.exited(0, Exit { signal: 9, fenced: true, ..Exit::default() });
+    assert!(lines.concat().contains("ended 0 LeaseExpired"), "{lines:?}");
+}
+
+#[test]
+fn launches_that_came_too_late_never_ran() {
+    let mut node = Node::ready();
+    node.hear(assign(1, [0]));
+    node.staged([0]);
+    let lines = node.step(Event::Lapsed { launches: vec![key(0).process_key()] });
+    assert_eq!(lines, ["report 1: ended 0 LeaseExpired (the lease of node n1 ran out before it started)"]);
+    assert_eq!(node.acknowledge(1), ["discard t.1.0.0.0.1.9.1"]);
+}
+
+fn gang() -> Assign {
+    let node = |name: &str| GangNode { node: name.to_owned(), address: name.to_owned(), ranks: 2 };
+    let gang = Gang {
+        world_size: 4,
+        nodes: vec![node("n0"), node("n1")],
+        master_address: "10.0.0.1".to_owned(),
+        master_port: 29_500,
+        first_rank: 2,
+        local_ranks: 2,
+    };
+    Assign { gang: Some(gang), ..assign_of(2, [0], step()) }
+}
+
+#[test]
+fn the_ranks_of_a_gang_are_launched_together() {
+    let mut node = Node::ready();
+    assert_eq!(node.hear(Told::Assign(gang())), ["stage 0.2", "stage 0.3"]);
+    let ready = |node: &mut Node, rank| {
+        let key = Key { rank, ..key(0) };
+        let directory = node.core.attempts[&key].directory.clone().unwrap();
+        node.step(Event::Staged { key, directory, result: Ok(()) })
+    };
+    assert_eq!(ready(&mut node, 3), none());
+    assert_eq!(ready(&mut node, 2), ["launch 0.2", "launch 0.3"]);
+    let env: BTreeMap<_, _> = node.launches[1].env.iter().cloned().collect();
+    for (name, value) in [
+        ("DRUMLINE_RANK", "3"),
+        ("DRUMLINE_LOCAL_RANK", "1"),
+        ("DRUMLINE_WORLD_SIZE", "4"),
+        ("DRUMLINE_NODELIST", "n0,n1"),
+        ("DRUMLINE_MASTER_ADDR", "10.0.0.1"),
+        ("DRUMLINE_MASTER_PORT", "29500"),
+    ] {
+        assert_eq!(env.get(name).map(String::as_str), Some(value), "{name}");
+    }
+    assert_eq!(node.hear(cancel([0], 100)), ["Term 0.2", "Term 0.3"]);
+}
+
+#[test]
+fn a_stop_ends_what_waits_at_once_and_what_runs_by_term_then_kill() {
+    let mut node = Node::ready();
+    node.hear(assign(1, [0, 1]));
+    node.staged([0, 1]);
+    node.started(0);
+    node.now.mono_ms += 10;
+    assert_eq!(node.hear(cancel([0, 1], 300)), ["Term 0", "report 2: ended 1 CancelledByUser (enough)"]);
+    assert_eq!(node.hear(cancel([0, 1], 300)), none(), "said twice");
+    assert_eq!(node.later(300), ["Kill 0"]);
+    let lines = node.exited(0, Exit { signal: 9, ..Exit::default() });
+    assert_eq!(lines[1], "report 3: ended 0 CancelledByUser (enough)");
+}
+
+#[test]
+fn a_stop_of_what_is_just_being_launched_follows_the_launch() {
+    let mut node = Node::ready();
+    node.hear(assign(1, [0]));
+    assert_eq!(node.staged([0]), ["launch 0"]);
+    assert_eq!(node.hear(cancel([0], 0)), ["Kill 0"]);
+}
+
+#[test]
+fn a_stop_during_staging_leaves_no_directory_behind() {
+    let mut node = Node::ready();
+    node.hear(assign(1, [0]));
+    assert_eq!(node.hear(cancel([0], 0)), ["report 1: ended 0 CancelledByUser (enough)"]);
+    node.acknowledge(1);
+    let directory = "t.1.0.0.0.1.9.1".to_owned();
+    let lines = node.step(Event::Staged { key: key(0), directory, result: Ok(()) });
+    assert_eq!(lines, ["discard t.1.0.0.0.1.9.1"]);
+}
+
+#[test]
+fn a_task_that_runs_too_long_is_ended() {
+    let mut node = Node::ready();
+    let step = Step { timeout_ms: 2_000, ..step() };
+    node.hear(Told::Assign(assign_of(1, [0], step)));
+    node.staged([0]);
+    node.started(0);
+    assert_eq!(node.later(2_000), ["Term 0"]);
+    let lines = node.exited(0, Exit { signal: 15, ..Exit::default() });
+    assert!(lines[1].ends_with("ended 0 Timeout (ran longer than its timeout 2s)"), "{lines:?}");
+}
+
+#[test]
+fn a_program_that_is_not_there_fails_by_name() {
+    let mut node = Node::ready();
+    node.hear(assign(1, [0]));
+    node.staged([0]);
+    let error = "No such file or directory (os error 2)".to_owned();
+    let lines = node.process(Report::LaunchFailed { key: key(0).process_key(), error });
+    assert!(lines[2].ends_with("ended 0 LaunchFailed (program `prog` not found)"), "{lines:?}");
+}
+
+#[test]
+fn success_waits_for_its_outputs() {
+    let mut node = Node::ready();
+    node.hear(Told::Assign(assign_of(1, [0, 1], with_outputs())));
+    node.staged([0, 1]);
+    node.started(0);
+    node.now.mono_ms += 10;
+    let lines = node.exited(0, DONE);
+    assert_eq!(lines, ["log 0 ends at 5 0", "collect 0", "launch 1"], "its slot is free meanwhile");
+    let artifact = Artifact { path: "words".to_owned(), ..Artifact::default() };
+    let lines = node.step(Event::Collected { key: key(0), result: Ok(vec![artifact]) });
+    assert_eq!(lines, ["report 2: ended 0 Succeeded (exit code 0)"]);
+    node.now.mono_ms += 10;
+    node.exited(1, DONE);
+    let fault = Fault::new(CauseKind::OutputMissing, "output `words` matched no file");
+    let lines = node.step(Event::Collected { key: key(1), result: Err(fault) });
+    assert_eq!(lines, ["report 3: ended 1 OutputMissing (output `words` matched no file)"]);
+}
+
+#[test]
+fn a_failure_gives_no_outputs() {
+    let mut node = Node::ready();
+    node.hear(Told::Assign(assign_of(1, [0], with_outputs())));
+    node.staged([0]);
+    let lines = node.exited(0, Exit { code: 3, ..Exit::default() });
+    assert!(lines[2].ends_with("ended 0 Exit (exit code 3)"), "{lines:?}");
+}
+
+#[test]
+fn reports_close_together_share_a_frame() {
+    let mut node = Node::ready();
+    node.hear(assign(3, 0..3));
+    node.staged(0..3);
+    assert_eq!(node.started(0)[1], "report 1: started 0", "the first leaves at once");
+    assert_eq!(node.started(1), ["log opened 1"]);
+    assert_eq!(node.started(2), ["log opened 2"]);
+    assert_eq!(node.core.next_wakeup_ms(), Some(node.now.mono_ms + 2));
+    assert_eq!(node.later(2), ["report 2: started 1; started 2"]);
+}
+
+#[test]
+fn what_was_not_confirmed_is_said_again_in_order() {
+    let mut node = Node::ready();
+    node.hear(assign(1, [0]));
+    node.staged([0]);
+    node.started(0);
+    node.now.mono_ms += 10;
+    node.exited(0, DONE);
+    node.close();
+    let lines = node.open();
+    assert_eq!(
+        lines,
+        [
+            "hello 0 Completed",
+            "heartbeat 1 running=0 queued=0",
+            "report 3: started 0; ended 0 Succeeded (exit code 0)"
+        ]
+    );
+    assert_eq!(node.acknowledge(2), none(), "that was the old session's");
+    assert_eq!(node.acknowledge(3)[0], "forget 0");
+}
+
+#[test]
+fn a_new_agent_takes_over_what_the_supervisor_holds() {
+    let mut old = Node::ready();
+    let step = Step { timeout_ms: 60_000, ..with_outputs() };
+    old.hear(Told::Assign(assign_of(2, 0..4, step)));
+    old.staged(0..4);
+    let record = |launch: &Launch, exit| Record {
+        key: launch.key.clone(),
+        context: launch.context.clone(),
+        pid: 1,
+        exit,
+    };
+    let strange = Record { key: "what/is/this".to_owned(), context: Vec::new(), pid: 2, exit: None };
+    let records = vec![record(&old.launches[0], None), record(&old.launches[1], Some(DONE)), strange];
+
+    let mut new = Node::new();
+    new.now.wall_ms += 20_000;
+    let lines = new.step(Event::Adopted(records));
+    assert_eq!(
+        lines,
+        ["log taken over 0", "log taken over 1", "log 1 ends at 5 0", "collect 1", "forget what/is/this"]
+    );
+    assert_eq!(new.open()[0], "hello 0 Running 1 Running", "what had not been launched is not held");
+    assert_eq!(new.hear(Told::Reconcile(Reconcile { keep: vec![attempt(0), attempt(1)] })), none());
+    assert_eq!(new.renew(1), ["alive until 28000"], "the supervisor's switch is set anew");
+    assert_eq!(new.hear(assign(2, [2, 3])), ["stage 2", "stage 3"]);
+    assert_eq!(new.staged([2, 3]), ["launch 2"], "a slot is taken by what runs");
+    let mut lines = Vec::new();
+    while new.now.mono_ms < 42_000 {
+        lines = new.later(1_000);
+        let beat = (new.now.mono_ms - 1_000) / 5_000 + 1;
+        new.renew(beat);
+        if lines.contains(&"Term 0".to_owned()) {
+            break;
+        }
+    }
+    assert_eq!(lines, ["Term 0", "heartbeat 9 running=1 queued=1"], "its timeout went on");
+}
+
+#[test]
+fn what_the_server_does_not_keep_is_killed_and_forgotten() {
+    let mut node = Node::ready();
+    node.hear(assign(1, 0..3));
+    node.staged(0..3);
+    node.started(0);
+    node.close();
+    node.open();
+    let lines = node.hear(assign(1, [7]));
+    assert_eq!(lines, ["stage 7"]);
+    let lines = node.hear(Told::Reconcile(Reconcile { keep: vec![attempt(2)] }));
+    assert_eq!(
+        lines,
+        ["forget 0", "log 0 goes", "discard t.1.0.0.0.1.9.1", "discard t.1.0.1.0.1.9.2", "launch 2"],
+        "2 is kept, 7 came after the Hello"
+    );
+    assert_eq!(node.core.keys().len(), 2);
+}
+
+#[test]
+fn the_logs_of_an_end_heard_before_are_shipped_on() {
+    let mut node = Node::ready();
+    node.hear(assign(1, [0]));
+    node.staged([0]);
+    node.exited(0, DONE);
+    node.close();
+    node.open();
+    let lines = node.hear(Told::Reconcile(Reconcile::default()));
+    assert_eq!(lines, ["forget 0", "log 0 may go", "discard t.1.0.0.0.1.9.1"]);
+}
+
+#[test]
+fn a_lost_supervisor_takes_its_processes_along() {
+    let mut node = Node::ready();
+    node.hear(assign(1, [0, 1]));
+    node.staged([0, 1]);
+    node.started(0);
+    node.now.mono_ms += 10;
+    assert_eq!(node.process(Report::SupervisorLost), ["measure 0", "launch 1"]);
+    let lines = node.step(Event::Measured { key: key(0), stdout_bytes: 12, stderr_bytes: 0 });
+    assert_eq!(
+        lines,
+        [
+            "log 0 ends at 12 0",
+            "report 2: ended 0 AgentRestarted (the supervisor of node n1 was lost with all its processes)"
+        ]
+    );
+}
+
+#[test]
+fn a_process_thought_lost_that_starts_after_all_is_killed() {
+    let mut node = Node::ready();
+    node.hear(assign(1, [0]));
+    node.staged([0]);
+    let launches = vec![key(0).process_key()];
+    assert_eq!(
+        node.step(Event::Unreachable { launches, reason: "gone".to_owned() }),
+        ["log opened 0", "measure 0"]
+    );
+    assert_eq!(node.started(0), ["Kill 0"]);
+    node.step(Event::Measured { key: key(0), stdout_bytes: 0, stderr_bytes: 0 });
+    assert_eq!(node.process(Report::Started { key: key(5).process_key(), pid: 1 }), ["forget 5"]);
+}
+
+#[test]
+fn a_node_that_stops_for_good_leaves_nothing_running() {
+    let mut node = Node::ready();
+    node.hear(assign(1, [0, 1]));
+    node.staged([0, 1]);
+    node.started(0);
+    let lines = node.step(Event::KillAll);
+    assert_eq!(lines, ["forget 0", "log 0 goes", "discard t.1.0.0.0.1.9.1", "discard t.1.0.1.0.1.9.2"]);
+}
+
+#[test]
+fn a_goodbye_ends_the_session() {
+    let mut node = Node::ready();
+    assert_eq!(node.hear(Told::Goodbye(Goodbye { reason: "newer".to_owned() })), ["leave: newer"]);
+}

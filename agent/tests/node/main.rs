@@ -1,0 +1,175 @@
+//! A whole agent against a small server, small processes and a disk in memory:
+//! what the shell does between the core and the world.
+
+mod processes;
+mod server;
+
+use agent::{AgentConfig, AgentEnd, AgentHandle, AgentParts, StartError, TasksAtStop, start};
+use processes::FakeProcesses;
+use proto::v1::{
+    Artifact, Assign, AssignedTask, CauseKind, Input, Resources, Step, Stop, Upstream, UpstreamTask,
+};
+use server::{FakeServer, digest_of, key_of};
+use std::sync::Arc;
+use world::Disk;
+use world::disk::{OpenMode, read_all};
+use world::sim::{HostileDisk, SkewedClock};
+
+/// One node, whose agent can be started again.
+struct Node {
+    server: FakeServer,
+    disk: Arc<dyn Disk>,
+    processes: Arc<FakeProcesses>,
+}
+
+impl Node {
+    async fn new() -> Self {
+        let disk = HostileDisk::new(1).handle();
+        let processes = FakeProcesses::new(Arc::clone(&disk));
+        Self { server: FakeServer::start().await, disk, processes }
+    }
+
+    async fn agent(&self) -> Result<AgentHandle, StartError> {
+        let capacity = Resources { millicores: 2_000, memory_bytes: 1 << 30, gpus: 0 };
+        let config = AgentConfig::new(&self.server.address(), "dl_token", "n1", capacity);
+        start(AgentParts {
+            config,
+            disk: Arc::clone(&self.disk),
+            processes: Arc::clone(&self.processes) as Arc<dyn world::Processes>,
+            clock: SkewedClock::pair(1_000_000).0,
+            transfer: self.server.transfer(),
+        })
+        .await
+    }
+}
+
+fn assign(slots: u32, tasks: std::ops::Range<u64>, argv: &[&str]) -> Assign {
+    let argv = argv.iter().map(|word| (*word).to_owned()).collect();
+    Assign {
+        tenant: "t".to_owned(),
+        job_number: 1,
+        job_id: "t-1".to_owned(),
+        epoch: 9,
+        slots,
+        step: Some(Step { name: "s".to_owned(), argv, ..Step::default() }),
+        tasks: tasks.map(|task| AssignedTask { task, index: task, attempt: 1 }).collect(),
+        ..Assign::default()
+    }
+}
+
+#[tokio::test]
+async fn two_thousand_tasks_end_once_each() {
+    let node = Node::new().await;
+    let agent = node.agent().await.unwrap();
+    node.server.say_assign(assign(2, 0..2_000, &["true"])).await;
+    let ends = node.server.ends(2_000).await;
+    assert!(ends.values().all(|ended| ended.cause.as_ref().unwrap().kind() == CauseKind::Succeeded));
+    assert!(node.processes.running_max() <= 2, "{} ran at once", node.processes.running_max());
+    agent.stop(TasksAtStop::Kill).await;
+    assert_eq!(agent.wait().await, AgentEnd::Stopped);
+}
+
+#[tokio::test]
+async fn inputs_go_in_outputs_and_logs_come_out() {
+    let node = Node::new().await;
+    let _agent = node.agent().await.unwrap();
+    let book = node.server.put_object(b"call me");
+    let part = node.server.put_object(b"ishmael");
+    let mut assign = assign(1, 0..1, &["cat", "inputs/book", "from/split/3/deep/part", "words"]);
+    assign.inputs = vec![Input { name: "book".to_owned(), digest: book, size_bytes: 7, ..Input::default() }];
+    let artifact = Artifact { path: "deep/part".to_owned(), size_bytes: 7, digest: part, mode: 0o755 };
+    assign.upstreams = vec![Upstream {
+        step: "split".to_owned(),
+        indexed: true,
+        tasks: vec![UpstreamTask { index: 3, artifacts: vec![artifact] }],
+    }];
+    assign.step.as_mut().unwrap().outputs = vec!["w*".to_owned()];
+    node.server.say_assign(assign).await;
+    let ends = node.server.ends(1).await;
+    let ended = &ends[&key_of(0)];
+    assert_eq!(ended.cause.as_ref().unwrap().kind(), CauseKind::Succeeded, "{ended:?}");
+    assert_eq!(ended.artifacts[0].path, "words");
+    assert_eq!(ended.artifacts[0].digest, digest_of(b"call meishmael"));
+    assert_eq!(node.server.object(&ended.artifacts[0].digest).as_deref(), Some(&b"call meishmael"[..]));
+    // The little `cat` also tells its standard output what it did.
+    let log = node.server.log(&key_of(0), ended.stdout_bytes).await;
+    assert_eq!(log, b"wrote words\n");
+}
+
+#[tokio::test]
+async fn an_output_that_is_not_there_fails_the_task_by_name() {
+    let node = Node::new().await;
+    let _agent = node.agent().await.unwrap();
+    let mut assign = assign(1, 0..1, &["true"]);
+    assign.step.as_mut().unwrap().outputs = vec!["words".to_owned()];
+    node.server.say_assign(assign).await;
+    let ends = node.server.ends(1).await;
+    let cause = ends[&key_of(0)].cause.clone().unwrap();
+    assert_eq!(
+        (cause.kind(), cause.text.as_str()),
+        (CauseKind::OutputMissing, "output `words` matched no file")
+    );
+}
+
+#[tokio::test]
+async fn an_input_the_server_does_not_have_fails_the_staging() {
+    let node = Node::new().await;
+    let _agent = node.agent().await.unwrap();
+    let mut assign = assign(1, 0..1, &["true"]);
+    assign.inputs = vec![Input { name: "x".to_owned(), digest: "ab".repeat(32), ..Input::default() }];
+    node.server.say_assign(assign).await;
+    let ends = node.server.ends(1).await;
+    assert_eq!(ends[&key_of(0)].cause.as_ref().unwrap().kind(), CauseKind::StagingFailed);
+}
+
+#[tokio::test]
+async fn a_refused_node_says_why() {
+    let node = Node::new().await;
+    node.server.refuse("auth.token", "unknown token");
+    match node.agent().await {
+        Err(StartError::Refused { node, problem }) => {
+            assert_eq!((node.as_str(), problem.code.as_str()), ("n1", "auth.token"));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_agent_goes_on_where_the_last_one_left() {
+    let node = Node::new().await;
+    let first = node.agent().await.unwrap();
+    node.server.say_assign(assign(2, 0..1, &["hold", "some words"])).await;
+    node.server.started(&key_of(0)).await;
+    first.stop(TasksAtStop::Leave).await;
+    // What another left, long forgotten by everyone.
+    node.disk.create_dir_all("work/t.1.0.9.0.1.9.1").unwrap();
+    node.disk.open("spool/t.1.0.9.0.1.9.out", OpenMode::CreateNew).unwrap().write_at(0, b"late").unwrap();
+
+    let _second = node.agent().await.unwrap();
+    assert_eq!(node.server.held().await, [key_of(0)]);
+    assert_eq!(node.server.log(&key_of(9), 4).await, b"late");
+    assert!(node.disk.entry("work/t.1.0.9.0.1.9.1").is_err());
+    let attempts = vec![agent::core::key::Key::from_process_key(&key_of(0)).unwrap().attempt_ref()];
+    node.server.say_stop(Stop { attempts, grace_ms: 10_000, cause: None }).await;
+    let ends = node.server.ends(1).await;
+    let ended = &ends[&key_of(0)];
+    assert_eq!(ended.cause.as_ref().unwrap().kind(), CauseKind::CancelledByUser);
+    assert_eq!(node.server.log(&key_of(0), ended.stdout_bytes).await, b"some words");
+}
+
+#[tokio::test]
+async fn a_broken_session_loses_nothing() {
+    let node = Node::new().await;
+    let _agent = node.agent().await.unwrap();
+    node.server.keep_silent_on_reports(true);
+    node.server.say_assign(assign(2, 0..20, &["true"])).await;
+    node.server.ends(20).await;
+    node.server.hang_up();
+    node.server.keep_silent_on_reports(false);
+    // Said again in the next session, and confirmed there.
+    node.server.forgotten(&node.processes, 20).await;
+    assert_eq!(node.server.ends(20).await.len(), 20);
+    let spool = node.disk.list("spool").unwrap();
+    assert!(spool.len() <= 40, "{spool:?}");
+    assert!(read_all(&*node.disk, "spool/none", 1).is_err());
+}
