@@ -8,9 +8,9 @@ pub const GANG_NODES_MAX: usize = (PROPOSAL_OPERATIONS_MAX - 4) / 2;
 /// Proposals of one pass; what is left goes into the next one.
 pub const PASS_PROPOSALS_MAX: usize = 64;
 /// Grants of one pass.
-pub const PASS_GRANTS_MAX: usize = 2048;
+pub const PASS_GRANTS_MAX: usize = 512;
 /// Nodes looked at in one pass before it yields to new events.
-pub const PASS_NODES_EXAMINED_MAX: u64 = 200_000;
+pub const PASS_NODES_EXAMINED_MAX: u64 = 50_000;
 /// Queue heads looked at in one pass before it yields to new events.
 pub const PASS_HEADS_EXAMINED_MAX: u64 = 200_000;
 /// Proposals whose outcome is not known yet; no pass runs above it.
@@ -19,6 +19,8 @@ pub const PROPOSALS_IN_FLIGHT_MAX: usize = 256;
 pub const GRANT_SLOTS_MAX: u64 = 65_536;
 /// Demands for which nodes are held back at a time.
 pub const RESERVATIONS_MAX: usize = 8;
+/// Searches of a whole pool for nodes to hold back, in one pass.
+pub const RESERVE_SCANS_MAX: usize = 4;
 /// Nodes remembered as freed, for demands that did not fit before; a demand
 /// that fell further behind looks at the whole pool again.
 pub const FREED_LOG_MAX: usize = 4096;

@@ -9,7 +9,7 @@ use super::nodes::PoolId;
 use super::shape::{Shape, ShapeId};
 use super::tenants::Place;
 use proto::v1::Demand;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Granted, but perhaps not counted by the controller yet.
@@ -100,6 +100,9 @@ pub struct ShapeState {
     /// Set when no node fitted: where the pool's log of freed nodes ended then,
     /// and its count of changes.
     pub failed: Option<Failed>,
+    /// Whether it needs a large part of a node, and the pool's count of changes
+    /// when that was found.
+    pub wide: Option<(u64, bool)>,
 }
 
 /// See [`ShapeState::failed`].
@@ -117,9 +120,10 @@ pub struct Failed {
 #[derive(Debug, Default)]
 pub struct Demands {
     entries: BTreeMap<StepKey, Entry>,
-    shapes: BTreeMap<ShapeId, ShapeState>,
+    /// By id; ids without users are used again.
+    shapes: Vec<ShapeState>,
+    unused: BTreeSet<ShapeId>,
     ids: BTreeMap<Arc<Shape>, ShapeId>,
-    next_id: ShapeId,
 }
 
 impl Demands {
@@ -140,22 +144,19 @@ impl Demands {
     }
 
     /// A shape in use.
-    ///
-    /// # Panics
-    /// Where it is not in use.
     #[must_use]
     pub fn shape(&self, id: ShapeId) -> &ShapeState {
-        self.shapes.get(&id).expect("a demand holds its shape")
+        &self.shapes[id as usize]
     }
 
-    /// See [`Demands::shape`].
+    /// A shape in use.
     pub fn shape_mut(&mut self, id: ShapeId) -> &mut ShapeState {
-        self.shapes.get_mut(&id).expect("a demand holds its shape")
+        &mut self.shapes[id as usize]
     }
 
     /// All shapes in use.
     pub fn shapes(&self) -> impl Iterator<Item = &ShapeState> {
-        self.shapes.values()
+        self.shapes.iter().filter(|state| state.users > 0)
     }
 
     /// Takes what a controller told of a step. The caller has taken the old
@@ -213,7 +214,7 @@ impl Demands {
     /// Brings the shape's sum up to date with this demand.
     pub fn recount(&mut self, key: StepKey) {
         let Some(entry) = self.entries.get_mut(&key) else { return };
-        let shape = self.shapes.get_mut(&entry.shape).expect("a demand holds its shape");
+        let shape = &mut self.shapes[entry.shape as usize];
         let slots = match shape.shape.gang {
             Some(gang) => entry.wanted(true) * u64::from(gang.nodes) * u64::from(gang.tasks_per_node),
             None => entry.wanted(false),
@@ -227,21 +228,29 @@ impl Demands {
             self.shape_mut(id).users += 1;
             return id;
         }
-        let id = self.next_id;
-        self.next_id = self.next_id.checked_add(1).expect("fewer shapes than 2^32 in a life");
         let shape = Arc::new(shape);
-        self.ids.insert(Arc::clone(&shape), id);
-        self.shapes.insert(id, ShapeState { shape, users: 1, wanted: 0, failed: None });
+        let state = ShapeState { shape: Arc::clone(&shape), users: 1, wanted: 0, failed: None, wide: None };
+        let id = match self.unused.pop_first() {
+            Some(id) => {
+                self.shapes[id as usize] = state;
+                id
+            }
+            None => {
+                self.shapes.push(state);
+                ShapeId::try_from(self.shapes.len() - 1).expect("fewer shapes than 2^32")
+            }
+        };
+        self.ids.insert(shape, id);
         id
     }
 
     fn let_go(&mut self, id: ShapeId) {
-        let state = self.shape_mut(id);
+        let state = &mut self.shapes[id as usize];
         state.users -= 1;
         if state.users == 0 {
-            let state = self.shapes.remove(&id).expect("it was there a line ago");
             assert_eq!(state.wanted, 0, "a shape nobody has is wanted by nobody");
             self.ids.remove(&state.shape);
+            self.unused.insert(id);
         }
     }
 
@@ -253,9 +262,11 @@ impl Demands {
             sums.0 += 1;
             sums.1 += entry.counted;
         }
-        assert_eq!(users.len(), self.shapes.len(), "shapes in use are those that demands have");
-        for (id, state) in &self.shapes {
-            assert_eq!(users.get(id), Some(&(state.users, state.wanted)), "sums of shape {id}");
+        for (id, state) in (0..).zip(&self.shapes) {
+            let sums = users.get(&id).copied().unwrap_or_default();
+            assert_eq!(sums, (state.users, state.wanted), "sums of shape {id}");
+            assert_eq!(state.users == 0, self.unused.contains(&id), "who uses shape {id}");
+            assert_eq!(state.users > 0, self.ids.get(&state.shape) == Some(&id), "the name of shape {id}");
         }
     }
 }

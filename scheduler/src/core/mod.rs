@@ -255,6 +255,8 @@ pub struct Core {
     in_flight: BTreeMap<ProposalId, InFlight>,
     next_proposal: ProposalId,
     reservations: BTreeMap<StepKey, BTreeSet<NodeId>>,
+    /// In this pass.
+    reserve_scans: usize,
     turns: u64,
     /// Wall clock.
     not_before: BTreeSet<(u64, StepKey)>,
@@ -286,6 +288,7 @@ impl Core {
             in_flight: BTreeMap::new(),
             next_proposal: 1,
             reservations: BTreeMap::new(),
+            reserve_scans: 0,
             turns: 0,
             not_before: BTreeSet::new(),
             lapses: BTreeSet::new(),

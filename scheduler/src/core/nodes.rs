@@ -98,11 +98,12 @@ impl Pool {
         self.freed_first + self.freed.len() as u64
     }
 
-    /// Nodes freed since; `None` where the log no longer reaches so far back.
+    /// Nodes freed since, some perhaps twice; `None` where the log no longer
+    /// reaches so far back.
     #[must_use]
-    pub fn freed_since(&self, position: u64) -> Option<BTreeSet<NodeId>> {
+    pub fn freed_since(&self, position: u64) -> Option<impl ExactSizeIterator<Item = NodeId>> {
         let skip = position.checked_sub(self.freed_first)?;
-        Some(self.freed.iter().skip(usize::try_from(skip).ok()?).copied().collect())
+        Some(self.freed.iter().skip(usize::try_from(skip).ok()?).copied())
     }
 }
 

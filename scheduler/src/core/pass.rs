@@ -32,6 +32,8 @@ type Slot = usize;
 pub(super) struct Pass {
     open: BTreeMap<Slot, InFlight>,
     next: Slot,
+    /// Commits without room for another grant: done.
+    full: Vec<Proposal>,
     nodes: BTreeMap<NodeId, Slot>,
     tenants: BTreeMap<TenantId, Slot>,
     drafted: BTreeMap<TenantId, u64>,
@@ -46,6 +48,11 @@ fn operations(commit: &InFlight) -> usize {
     2 * (commit.nodes.len() + commit.tenants.len() + commit.grants.len())
 }
 
+/// Not even a grant on one further node has room.
+fn is_full(commit: &InFlight) -> bool {
+    operations(commit) + 4 > PROPOSAL_OPERATIONS_MAX
+}
+
 impl Pass {
     /// A pass that has decided nothing.
     pub(super) fn new(tenants_waiting: u64) -> Pass {
@@ -54,14 +61,18 @@ impl Pass {
 
     fn is_over(&self) -> bool {
         self.grants >= PASS_GRANTS_MAX
+            || self.full.len() >= PASS_PROPOSALS_MAX
             || self.nodes_examined >= PASS_NODES_EXAMINED_MAX
             || self.heads_examined >= PASS_HEADS_EXAMINED_MAX
     }
 
+    fn may_open(&self) -> bool {
+        self.full.len() + self.open.len() < PASS_PROPOSALS_MAX
+    }
+
     /// No further grant of this tenant has room in its commit.
     pub(super) fn is_full_for(&self, tenant: TenantId) -> bool {
-        let commit = self.tenants.get(&tenant).and_then(|slot| self.open.get(slot));
-        commit.is_some_and(|commit| operations(commit) + 4 > PROPOSAL_OPERATIONS_MAX)
+        self.tenants.get(&tenant).is_some_and(|slot| self.open.get(slot).is_none_or(is_full))
     }
 
     /// The node is in no commit but the tenant's own. Gangs keep apart from
@@ -78,10 +89,24 @@ impl Pass {
             + 1;
         let there: usize = match slots.is_empty() {
             false => slots.iter().map(|slot| operations(&self.open[slot])).sum(),
-            true if self.open.len() < PASS_PROPOSALS_MAX => 0,
-            true => self.open.values().map(operations).min().unwrap_or(0),
+            true if self.may_open() => 0,
+            true => self.open.values().map(operations).min().unwrap_or(PROPOSAL_OPERATIONS_MAX),
         };
         there + 2 * fresh <= PROPOSAL_OPERATIONS_MAX
+    }
+
+    /// Likewise for one node, which is what a search asks again and again.
+    pub(super) fn joins_one(&self, tenant: TenantId, node: NodeId) -> bool {
+        match (self.tenants.get(&tenant), self.nodes.get(&node)) {
+            (None, None) => self.may_open() || self.joins(tenant, &[node]),
+            (Some(slot), None) | (None, Some(slot)) => {
+                operations(&self.open[slot]) + 4 <= PROPOSAL_OPERATIONS_MAX
+            }
+            (Some(a), Some(b)) if a == b => operations(&self.open[a]) + 2 <= PROPOSAL_OPERATIONS_MAX,
+            (Some(a), Some(b)) => {
+                operations(&self.open[a]) + operations(&self.open[b]) + 2 <= PROPOSAL_OPERATIONS_MAX
+            }
+        }
     }
 
     fn touched(&self, tenant: TenantId, nodes: &[NodeId]) -> BTreeSet<Slot> {
@@ -93,7 +118,7 @@ impl Pass {
         let touched = self.touched(tenant, nodes);
         let slot = match touched.first() {
             Some(&slot) => slot,
-            None if self.open.len() < PASS_PROPOSALS_MAX => {
+            None if self.may_open() => {
                 self.next += 1;
                 self.open.insert(self.next, InFlight::default());
                 self.next
@@ -133,6 +158,7 @@ impl Core {
         if self.store_backoff_until_ms > now.mono_ms || self.in_flight.len() >= PROPOSALS_IN_FLIGHT_MAX {
             return Vec::new();
         }
+        self.reserve_scans = 0;
         self.review_reservations();
         let mut turns: BTreeSet<(u64, u64, TenantId)> = BTreeSet::new();
         for &id in &self.tenants.waiting {
@@ -150,7 +176,9 @@ impl Core {
                 turns.insert(self.turn_of(tenant));
             }
         }
-        pass.open.into_values().map(|commit| self.propose(commit)).collect()
+        let mut proposals = pass.full;
+        proposals.extend(pass.open.into_values().map(|commit| self.propose(commit)));
+        proposals
     }
 
     /// Its row is known, and nothing about it is in the air.
@@ -179,25 +207,31 @@ impl Core {
             }
             pass.heads_examined += 1;
             let key = Self::key_at(tenant, place);
-            if !self.uses_closed(shape, &closed) {
-                match self.choose(pass, key) {
-                    Ok(choice) => {
-                        self.draft(pass, key, shape, choice);
-                        return true;
+            let is_head = after.is_none();
+            let skip = !is_head && (self.uses_closed(shape, &closed) || self.is_hopeless(key, shape));
+            match if skip { None } else { Some(self.choose(pass, key)) } {
+                Some(Ok(choice)) => {
+                    self.draft(pass, key, shape, choice);
+                    return true;
+                }
+                Some(Err(blocked)) => {
+                    if let Blocked::Capacity(failed) = &blocked {
+                        self.demands.shape_mut(shape).failed = Some(*failed);
                     }
-                    Err(blocked) => {
-                        if let Blocked::Capacity(failed) = &blocked {
-                            self.demands.shape_mut(shape).failed = Some(*failed);
-                        }
-                        if after.is_none() {
-                            closed = self.head_blocked(key, &blocked);
-                        }
+                    if is_head {
+                        closed = self.head_blocked(key, &blocked);
                     }
                 }
+                None => {}
             }
             after = Some((place, shape));
         }
         false
+    }
+
+    /// Its shape fitted nowhere, and nothing was freed since.
+    fn is_hopeless(&self, key: StepKey, shape: ShapeId) -> bool {
+        self.has_no_news(shape) && !self.reservations.contains_key(&key)
     }
 
     /// A tenant's limit is held back for the first of its queue, in what that
@@ -280,6 +314,15 @@ impl Core {
             entry.outstanding.push(Outstanding { epoch, slots, lapses_ms: u64::MAX });
         }
         self.requeue(key);
+        // A full commit leaves the pass, and its nodes the index, at once.
+        if let Some(commit) = pass.open.remove(&slot) {
+            if is_full(&commit) {
+                let proposal = self.propose(commit);
+                pass.full.push(proposal);
+            } else {
+                pass.open.insert(slot, commit);
+            }
+        }
     }
 
     /// What must hold at the moment of granting.

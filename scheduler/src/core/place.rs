@@ -6,7 +6,7 @@
 use super::demands::Failed;
 use super::nodes::{ANY_POOL, Node, NodeId, PoolId};
 use super::pass::Pass;
-use super::shape::{Gang, Shape};
+use super::shape::{Gang, Shape, ShapeId};
 use super::tenants::Shortage;
 use super::{Core, StepKey};
 use crate::amount::Amount;
@@ -68,6 +68,18 @@ impl Core {
         let mut search = Search { key, shape, unit, pool, may_use_avoided: true };
         search.may_use_avoided = shape.avoid.is_empty() || !self.others_could(&search);
         Some(search)
+    }
+
+    /// Nothing was freed since this shape last fitted nowhere: it still does.
+    pub(super) fn has_no_news(&self, shape: ShapeId) -> bool {
+        let state = self.demands.shape(shape);
+        state.failed.is_some_and(|f| {
+            let pool = self.nodes.pool(f.pool);
+            // A pool that did not exist is not the one that was looked at.
+            f.log_end == pool.log_end()
+                && (f.changes == pool.changes || state.shape.avoid.is_empty())
+                && (f.pool != ANY_POOL || state.shape.pool.is_empty())
+        })
     }
 
     /// Enough nodes that are not to be avoided could hold the demand if empty.
@@ -149,8 +161,7 @@ impl Core {
         }
         let pool = self.nodes.pool(search.pool);
         let now = Failed { pool: search.pool, log_end: pool.log_end(), changes: pool.changes };
-        // Without news since it last failed, it fails again. What is reserved
-        // for this demand alone is no news for its shape, so that is not asked.
+        // What is reserved for this demand alone is no news for its shape.
         let known = state.failed.filter(|f| {
             f.pool == now.pool
                 && (f.changes == now.changes || shape.avoid.is_empty())
@@ -182,7 +193,7 @@ impl Core {
             if self.soft_obstacle(self.nodes.get(id), search).is_some() {
                 return ControlFlow::Continue(());
             }
-            if !pass.joins(search.key.tenant, &[id]) {
+            if !pass.joins_one(search.key.tenant, id) {
                 skipped = true;
                 return ControlFlow::Continue(());
             }
@@ -193,9 +204,10 @@ impl Core {
         let freed = known.and_then(|f| pool.freed_since(f.log_end));
         match freed.filter(|freed| freed.len() <= FREED_CANDIDATES_MAX) {
             Some(freed) => {
-                let mut fits: Vec<_> =
-                    freed.iter().filter_map(|&id| self.nodes.fit(id, search.pool, search.unit)).collect();
+                let fit = |id| self.nodes.fit(id, search.pool, search.unit);
+                let mut fits: Vec<_> = freed.filter_map(fit).collect();
                 fits.sort_unstable();
+                fits.dedup();
                 let _ = fits.into_iter().try_for_each(|fit| visit(fit.3));
             }
             None => self.nodes.walk(search.pool, search.unit, visit),

@@ -10,26 +10,36 @@
 use super::nodes::NodeId;
 use super::{Core, StepKey};
 use crate::amount::Amount;
-use crate::limits::RESERVATIONS_MAX;
+use crate::limits::{RESERVATIONS_MAX, RESERVE_SCANS_MAX};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 impl Core {
     /// Holds nodes back for a demand, if it is wide and there are such nodes.
     pub(super) fn reserve(&mut self, key: StepKey) {
-        if self.reservations.contains_key(&key) || self.reservations.len() >= RESERVATIONS_MAX {
+        if self.reservations.contains_key(&key)
+            || self.reservations.len() >= RESERVATIONS_MAX
+            || self.reserve_scans >= RESERVE_SCANS_MAX
+        {
             return;
         }
         let Some(entry) = self.demands.get(key) else { return };
-        let shape = self.demands.shape(entry.shape).shape.clone();
+        let shape_id = entry.shape;
+        let shape = self.demands.shape(shape_id).shape.clone();
         let Some(search) = self.search(key, &shape) else { return };
         let pool = self.nodes.pool(search.pool);
         if entry.unreservable_at == Some(pool.changes) {
             return;
         }
-        if shape.gang.is_none() && !self.is_wide(&pool.members, search.unit) {
-            return;
+        if shape.gang.is_none() {
+            let known = self.demands.shape(shape_id).wide.filter(|wide| wide.0 == pool.changes);
+            let wide = known.map_or_else(|| self.is_wide(&pool.members, search.unit), |wide| wide.1);
+            self.demands.shape_mut(shape_id).wide = Some((pool.changes, wide));
+            if !wide {
+                return;
+            }
         }
+        self.reserve_scans += 1;
         let wanted = shape.nodes_wanted();
         // The first reservation may take any number; all together leave half.
         let reserved: usize = self.reservations.values().map(BTreeSet::len).sum();
