@@ -1,1 +1,29 @@
-fn main() {}
+//! The `drumline` binary: reads the command line and hands over.
+
+mod args;
+mod client;
+mod cluster;
+mod commands;
+mod config;
+mod failure;
+mod fetch;
+mod files;
+mod follow;
+mod limits;
+mod lines;
+mod output;
+mod upload;
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    match commands::run(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            failure.print();
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

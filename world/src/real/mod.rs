@@ -1,4 +1,4 @@
-//! The machine behind the traits: files, the clock, HTTP.
+//! The machine behind the traits: files, the clock, processes, HTTP.
 
 pub mod clock;
 pub mod disk;
@@ -8,4 +8,6 @@ pub mod transfer;
 
 pub use clock::SystemClock;
 pub use disk::{DiskLock, FsDisk};
+pub use processes::{NodeOptions, NodeProcesses};
+pub use supervisor::SupervisorOptions;
 pub use transfer::{HttpTransfer, TransferLimits};

@@ -1,0 +1,120 @@
+//! Commands that run parts of Drumline.
+
+use clap::Args;
+use std::{net::SocketAddr, path::PathBuf};
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Without --server an embedded cluster (a server and three nodes) runs for as long as the job.
+Ctrl-c cancels the job; a second one leaves at once.
+
+Examples:
+  drumline run examples/wordcount.toml
+  drumline run job.toml --outputs results --data /var/tmp/cluster
+  drumline run job.toml --server host:7420 --token dl_…")]
+pub struct RunArgs {
+    /// The job file (TOML); - reads standard input
+    #[arg(value_name = "JOB.toml")]
+    pub file: PathBuf,
+    /// Where the outputs are laid
+    #[arg(long, value_name = "DIR", default_value = "outputs")]
+    pub outputs: PathBuf,
+    /// Keep the embedded cluster's data here rather than in a directory that is removed
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Nodes of the embedded cluster
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub agents: u32,
+    /// Cores that each of these nodes offers [default: this machine's, at least 2]
+    #[arg(long, value_name = "CORES")]
+    pub agent_cores: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The first start makes an admin token and keeps it, with the address, in DIR/client.env.
+
+Examples:
+  drumline up
+  drumline up --data ~/.drumline --listen 127.0.0.1:7420
+  . ~/.drumline/client.env && drumline submit -- hostname")]
+pub struct UpArgs {
+    /// Where everything is kept [default: ./drumline-data]
+    #[arg(long, value_name = "DIR", env = "DRUMLINE_DATA")]
+    pub data: Option<PathBuf>,
+    /// Where to listen [default: 127.0.0.1:7420]; port 0 finds a free one
+    #[arg(long, value_name = "ADDR", env = "DRUMLINE_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// Cores that the node offers [default: this machine's]
+    #[arg(long, value_name = "CORES", env = "DRUMLINE_CORES")]
+    pub cores: Option<String>,
+    /// Memory that the node offers [default: this machine's]
+    #[arg(long, value_name = "SIZE", env = "DRUMLINE_MEMORY")]
+    pub memory: Option<String>,
+    /// GPUs that the node offers
+    #[arg(long, value_name = "N", env = "DRUMLINE_GPUS")]
+    pub gpus: Option<u32>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+A flag wins over the environment, and that over the file. Keys of the file: data, listen,
+public_url, url_ttl_ms, store_cache_bytes, store_verify, stop_grace_ms, and the tables controller
+and scheduler (see the README).
+
+Examples:
+  drumline server --data /var/lib/drumline --listen 0.0.0.0:7420
+  drumline server --config /etc/drumline/server.toml")]
+pub struct ServerArgs {
+    /// Settings from a TOML file
+    #[arg(long, value_name = "FILE", env = "DRUMLINE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Where everything is kept
+    #[arg(long, value_name = "DIR", env = "DRUMLINE_DATA")]
+    pub data: Option<PathBuf>,
+    /// Where to listen [default: 127.0.0.1:7420]; port 0 finds a free one
+    #[arg(long, value_name = "ADDR", env = "DRUMLINE_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// Where clients and agents reach it, put into links [default: the address they came by]
+    #[arg(long, value_name = "URL", env = "DRUMLINE_PUBLIC_URL")]
+    pub public_url: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+A flag wins over the environment, and that over the file. Keys of the file: server, token, data,
+node, pool, address, cores, memory, gpus, labels (a table). The server and the token come from
+--server and --token too. The token needs the role agent.
+
+Examples:
+  drumline agent --server host:7420 --token dl_… --data /var/lib/drumline-agent
+  drumline agent --config /etc/drumline/agent.toml --pool gpu --label disk=ssd")]
+pub struct AgentArgs {
+    /// Settings from a TOML file
+    #[arg(long, value_name = "FILE", env = "DRUMLINE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Where the node's files are kept
+    #[arg(long, value_name = "DIR", env = "DRUMLINE_DATA")]
+    pub data: Option<PathBuf>,
+    /// The node's name [default: this machine's]
+    #[arg(long, value_name = "NAME", env = "DRUMLINE_NODE")]
+    pub node: Option<String>,
+    /// The pool it belongs to [default: default]
+    #[arg(long, value_name = "NAME", env = "DRUMLINE_POOL")]
+    pub pool: Option<String>,
+    /// Where ranks of gangs on other nodes reach this one [default: 127.0.0.1]
+    #[arg(long, value_name = "HOST", env = "DRUMLINE_ADDRESS")]
+    pub address: Option<String>,
+    /// Cores it offers [default: this machine's]
+    #[arg(long, value_name = "CORES", env = "DRUMLINE_CORES")]
+    pub cores: Option<String>,
+    /// Memory it offers [default: this machine's]
+    #[arg(long, value_name = "SIZE", env = "DRUMLINE_MEMORY")]
+    pub memory: Option<String>,
+    /// GPUs it offers [default: 0]
+    #[arg(long, value_name = "N", env = "DRUMLINE_GPUS")]
+    pub gpus: Option<u32>,
+    /// A label that constraints look at (repeatable)
+    #[arg(long = "label", value_name = "K=V")]
+    pub labels: Vec<String>,
+}

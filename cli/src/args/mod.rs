@@ -1,0 +1,207 @@
+//! The command line: one definition, from which help, completions and man
+//! pages follow too.
+
+mod cluster;
+mod operate;
+mod query;
+mod submit;
+
+pub use cluster::{AgentArgs, RunArgs, ServerArgs, UpArgs};
+pub use operate::{
+    CompletionsArgs, ManArgs, NodeAction, NodeArgs, NodesArgs, PoolsArgs, SupervisorArgs, TenantAction,
+    TenantCreate, TenantsArgs, TokenAction, TokenRole, TokensArgs, WhenFullArg,
+};
+pub use query::{
+    CancelArgs, EventsArgs, LogsArgs, LsArgs, OutputsAction, OutputsArgs, RetryArgs, ShowArgs, StreamArg,
+    WaitArgs, WhyArgs,
+};
+pub use submit::SubmitArgs;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done; where a job is waited for (run, wait, --wait, --follow): it completed
+  1  this machine or Drumline failed
+  2  wrong use: flags, arguments, files that are not there
+  3  refused: the reason and what to do are in the one line on stderr
+  4  the server is out of reach
+  N  where a job is waited for: its own exit code, the highest of its tasks;
+     128 + n where signal n ended one; 1 where it failed without a code
+
+Examples:
+  drumline run examples/wordcount.toml
+  drumline up --data ~/.drumline & . ~/.drumline/client.env
+  drumline submit --array 1-100%5 --cores 1 -- sh -c 'echo $DRUMLINE_TASK'
+  drumline ls";
+
+/// Runs batch work on many machines.
+#[derive(Debug, Parser)]
+#[command(name = "drumline", version, after_help = AFTER_HELP, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(flatten)]
+    pub connection: Connection,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Which server, and as whom.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Connection")]
+pub struct Connection {
+    /// Where the server listens
+    #[arg(long, global = true, env = "DRUMLINE_SERVER", value_name = "HOST:PORT")]
+    pub server: Option<String>,
+    /// API token (dl_…)
+    #[arg(long, global = true, env = "DRUMLINE_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Tenant, where the token does not tell it
+    #[arg(long, global = true, env = "DRUMLINE_TENANT", value_name = "NAME")]
+    pub tenant: Option<String>,
+}
+
+/// How results are written.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct FormatArg {
+    /// How to write the result
+    #[arg(short = 'o', long = "format", value_enum, default_value_t = Format::Table, value_name = "FORMAT")]
+    pub format: Format,
+}
+
+/// The ways to write a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// For people with wide terminals
+    Wide,
+    /// For programs
+    Json,
+    /// Only names, one a line
+    Name,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a job file to its end: logs and progress here, outputs in ./outputs
+    Run(RunArgs),
+    /// Run a server and one agent on this machine until ctrl-c
+    Up(UpArgs),
+    /// Run a server
+    Server(ServerArgs),
+    /// Run the agent of one node
+    Agent(AgentArgs),
+    /// Submit a job file or a command
+    Submit(Box<SubmitArgs>),
+    /// List jobs, newest first
+    Ls(LsArgs),
+    /// Show one job and its steps
+    Show(ShowArgs),
+    /// Tell why a job waits, or what became of it
+    Why(WhyArgs),
+    /// Print a job's output, from the start or as it comes
+    Logs(LogsArgs),
+    /// Print the history: every change of state, numbered
+    Events(EventsArgs),
+    /// Wait for jobs to end
+    Wait(WaitArgs),
+    /// Cancel jobs
+    Cancel(CancelArgs),
+    /// Try failed and cancelled tasks of a job again
+    Retry(RetryArgs),
+    /// List or fetch a job's output files
+    Outputs(OutputsArgs),
+    /// List nodes
+    Nodes(NodesArgs),
+    /// Drain or resume a node
+    Node(NodeArgs),
+    /// List pools: capacity, what is free, what queues
+    Pools(PoolsArgs),
+    /// List or make tenants
+    Tenants(TenantsArgs),
+    /// Make API tokens
+    Tokens(TokensArgs),
+    /// Write shell completions
+    Completions(CompletionsArgs),
+    /// Write the man page
+    Man(ManArgs),
+    /// The process that holds a node's tasks (started by agents)
+    #[command(hide = true)]
+    Supervisor(SupervisorArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_a_line_and_examples() {
+        fn check(command: &clap::Command, path: &str) {
+            if command.is_hide_set() || command.get_name() == "help" {
+                return;
+            }
+            let about = command.get_about().unwrap_or_else(|| panic!("{path} has no line")).to_string();
+            assert!(!about.contains('\n') && about.len() < 80, "{path}: {about}");
+            // Where there are subcommands, these have them.
+            if command.get_subcommands().next().is_none() || path == "drumline" {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Examples:\n  drumline"), "{path} has no examples");
+            }
+            for sub in command.get_subcommands() {
+                check(sub, &format!("{path} {}", sub.get_name()));
+            }
+        }
+        check(&Cli::command(), "drumline");
+    }
+
+    #[test]
+    fn the_contracts_lines_are_taken() {
+        for line in [
+            "run JOB.toml",
+            "run JOB.toml --data d --outputs o",
+            "up --data d --listen 127.0.0.1:0",
+            "server --config s.toml",
+            "agent --config a.toml --server h:1",
+            "submit job.toml --dry-run",
+            "submit --array 1-100%5 --cores 0.5 --memory 1GiB -- sh -c ls",
+            "submit --nodes 2 --tasks-per-node 2 --gpus 1 --runtime process --input a=b --output *.x -- x",
+            "submit --time 1h --retries 0 --priority -5 --after ok:default-3 --after any:4 -- x",
+            "submit --label k=v --idempotency-key K --wait --follow -o json -- x",
+            "ls -o json",
+            "show default-1 -o wide",
+            "why 1",
+            "logs -f 1",
+            "logs 1 --step a --task 3 --tail 10s",
+            "events -f",
+            "events 1",
+            "wait 1 2",
+            "cancel 1 --reason x",
+            "retry 1 --from-step a",
+            "outputs 1",
+            "outputs 1 get DIR",
+            "nodes -o name",
+            "node drain n1 --reason fan",
+            "node resume n1",
+            "pools",
+            "tenants",
+            "tenants ls -o json",
+            "tenants create lab --cores 8 --budget 100",
+            "tokens create ci --role tenant --for lab",
+            "completions bash",
+            "man",
+        ] {
+            let words = std::iter::once("drumline").chain(line.split(' '));
+            Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+        for line in ["", "submit job.toml -- ls", "ls -o yaml", "show", "nosuch"] {
+            let words = std::iter::once("drumline").chain(line.split(' ').filter(|word| !word.is_empty()));
+            assert!(Cli::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+}

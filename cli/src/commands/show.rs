@@ -1,0 +1,200 @@
+//! `drumline show`: one job, its steps, and the tasks of one of them.
+
+use super::{Outcome, done};
+use crate::{
+    args::{Format, ShowArgs},
+    client::Client,
+    failure::Failure,
+    limits,
+    output::{self, Table, json, words},
+};
+use proto::{
+    array, estimate, problem,
+    v1::{JobRequest, JobSpec, JobView, ListTasksRequest, State, TaskView},
+};
+use world::{NodeClock as _, real::SystemClock};
+
+pub(super) async fn run(client: Client, args: ShowArgs) -> Outcome {
+    let job = client.job(&args.job)?;
+    let view = client.get_job(job.clone()).await?;
+    match args.tasks {
+        None => print_job(&view, args.format.format)?,
+        Some(name) => {
+            let step = step_index(&spec_of(&view), &name)?;
+            let tasks = all_tasks(&client, &job, step).await?;
+            print_tasks(&tasks, args.format.format)?;
+        }
+    }
+    done()
+}
+
+/// The spec inside a view.
+pub(crate) fn spec_of(view: &JobView) -> JobSpec {
+    view.job.as_ref().and_then(|job| job.spec.clone()).unwrap_or_default()
+}
+
+/// The place of a step among its job's.
+pub(crate) fn step_index(spec: &JobSpec, name: &str) -> Result<u32, Failure> {
+    let found = spec.steps.iter().position(|step| step.name == name).ok_or_else(|| {
+        let mut missing = problem::missing("step", name);
+        let names: Vec<&str> = spec.steps.iter().map(|step| step.name.as_str()).collect();
+        missing.remedy = format!("this job has: {}", names.join(", "));
+        Failure::Refused(missing)
+    })?;
+    Ok(u32::try_from(found).expect("a job has few steps"))
+}
+
+async fn all_tasks(client: &Client, job: &JobRequest, step: u32) -> Result<Vec<TaskView>, Failure> {
+    let mut tasks = Vec::new();
+    let mut from_task = 0;
+    loop {
+        let request = ListTasksRequest { job: Some(job.clone()), step, limit: limits::TASKS_PAGE, from_task };
+        let reply = client.list_tasks(request).await?;
+        tasks.extend(reply.tasks);
+        if reply.next_task <= from_task {
+            return Ok(tasks);
+        }
+        from_task = reply.next_task;
+    }
+}
+
+fn print_job(view: &JobView, format: Format) -> Result<(), Failure> {
+    let job = view.job.clone().unwrap_or_default();
+    let id = words::job_id(&job.tenant, job.number);
+    match format {
+        Format::Json => return output::json(&json::job_view(view)),
+        Format::Name => return output::line(&id),
+        Format::Table | Format::Wide => {}
+    }
+    let spec = spec_of(view);
+    let state = view.state.clone().unwrap_or_default();
+    let now_ms = SystemClock::new().wall_ms();
+    let mut text =
+        format!("job        {id}\nname       {}\nstate      {}", spec.name, words::state(state.state()));
+    let why = words::cause(state.cause.as_ref());
+    if !why.is_empty() {
+        text.push_str(&format!(" ({why})"));
+    }
+    text.push_str(&format!("\nsubmitted  {} ago", words::age(job.submitted_ms, now_ms)));
+    if !job.submitted_by.is_empty() {
+        text.push_str(&format!(" by {}", job.submitted_by));
+    }
+    text.push_str(&format!("\nran        {}\n", words::ran(state.started_ms, state.ended_ms, now_ms)));
+    if crate::follow::is_ended(state.state()) {
+        text.push_str(&format!("exit code  {}\n", crate::follow::exit_code(view)));
+    }
+    for (key, value) in &spec.labels {
+        text.push_str(&format!("label      {key}={value}\n"));
+    }
+    text.push('\n');
+    output::text(&text)?;
+    steps_table(&spec, view, format == Format::Wide).print("no steps")
+}
+
+fn steps_table(spec: &JobSpec, view: &JobView, wide: bool) -> Table {
+    let state = view.state.clone().unwrap_or_default();
+    let now_ms = SystemClock::new().wall_ms();
+    let mut headers =
+        vec!["STEP", "STATE", "TASKS", "PENDING", "ACTIVE", "DONE", "FAILED", "RETRIES", "RAN", "CAUSE"];
+    if wide {
+        headers.extend(["AFTER", "EACH", "SHAPE"]);
+    }
+    let mut table = Table::new(&headers);
+    for (at, step) in spec.steps.iter().enumerate() {
+        let now = state.steps.get(at).cloned().unwrap_or_default();
+        let mut cells = vec![
+            step.name.clone(),
+            words::state(now.state()).to_owned(),
+            estimate::step_tasks(step).to_string(),
+            now.pending.to_string(),
+            now.active.to_string(),
+            now.completed.to_string(),
+            now.failed.to_string(),
+            now.retries_spent.to_string(),
+            words::ran(now.started_ms, now.ended_ms, now_ms),
+            words::cause(now.cause.as_ref()),
+        ];
+        if wide {
+            let shape = match &step.array {
+                Some(spec) => format!("array {}", array::format(spec)),
+                None if estimate::is_gang(step) => format!("gang {} x {}", step.nodes, step.tasks_per_node),
+                None => String::new(),
+            };
+            cells.extend([step.after.join(","), words::resources(&step.per_task.unwrap_or_default()), shape]);
+        }
+        table.row(cells);
+    }
+    table
+}
+
+fn print_tasks(tasks: &[TaskView], format: Format) -> Result<(), Failure> {
+    match format {
+        Format::Json => output::json(&tasks.iter().map(json::task).collect()),
+        Format::Name => {
+            output::text(&tasks.iter().map(|task| format!("{}\n", task.index)).collect::<String>())
+        }
+        Format::Table | Format::Wide => {
+            let mut table = Table::new(&["TASK", "STATE", "ATTEMPTS", "NODE", "LAST"]);
+            for task in tasks {
+                table.row(vec![
+                    task.index.to_string(),
+                    words::state(task.state()).to_owned(),
+                    task.attempts.to_string(),
+                    task.node.clone(),
+                    words::cause(task.last.as_ref()),
+                ]);
+            }
+            table.print("no tasks")
+        }
+    }
+}
+
+/// One line for each failed task, up to a limit: `count[3] failed after 4
+/// attempts: exit code 3 on n1`.
+pub(crate) async fn failures(
+    client: &Client,
+    job: &JobRequest,
+    view: &JobView,
+) -> Result<Vec<String>, Failure> {
+    let spec = spec_of(view);
+    let state = view.state.clone().unwrap_or_default();
+    let mut lines = Vec::new();
+    for (at, now) in state.steps.iter().enumerate() {
+        let Some(step) = spec.steps.get(at).filter(|_| now.failed > 0) else { continue };
+        let mut left = now.failed;
+        let mut from_task = 0;
+        while left > 0 && lines.len() < limits::FAILURES_SHOWN_MAX {
+            let request = ListTasksRequest {
+                job: Some(job.clone()),
+                step: u32::try_from(at).expect("a job has few steps"),
+                limit: limits::TASKS_PAGE,
+                from_task,
+            };
+            let reply = client.list_tasks(request).await?;
+            let failed = reply.tasks.iter().filter(|task| task.state() == State::Failed);
+            for task in failed.take(limits::FAILURES_SHOWN_MAX - lines.len()) {
+                left -= 1;
+                let name = if step.array.is_some() {
+                    format!("{}[{}]", step.name, task.index)
+                } else {
+                    step.name.clone()
+                };
+                let attempts = if task.attempts == 1 {
+                    "1 attempt".to_owned()
+                } else {
+                    format!("{} attempts", task.attempts)
+                };
+                lines.push(format!("{name} failed after {attempts}: {}", words::cause(task.last.as_ref())));
+            }
+            if reply.next_task <= from_task {
+                break;
+            }
+            from_task = reply.next_task;
+        }
+    }
+    let all: u64 = state.steps.iter().map(|step| step.failed).sum();
+    if all > lines.len() as u64 && !lines.is_empty() {
+        lines.push(format!("and {} more failed", all - lines.len() as u64));
+    }
+    Ok(lines)
+}

@@ -1,0 +1,339 @@
+//! Settings of servers and agents: a flag wins over the environment (clap sees
+//! to both), and that over the TOML file. Unknown keys are errors.
+
+use crate::{
+    args::{AgentArgs, Connection, ServerArgs},
+    failure::Failure,
+    files, limits,
+};
+use gateway::ServerConfig;
+use proto::{
+    ids::{NameKind, check_name},
+    problem::Problem,
+    units,
+    v1::Resources,
+    validate,
+};
+use serde::Deserialize;
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+/// Where servers listen unless told.
+pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7420);
+
+/// What a server is started with.
+#[derive(Debug)]
+pub struct ServerSettings {
+    /// Where everything is kept.
+    pub data: PathBuf,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Its numbers.
+    pub config: ServerConfig,
+}
+
+/// What an agent is started with.
+#[derive(Debug)]
+pub struct AgentSettings {
+    /// Where the server listens.
+    pub server: String,
+    /// A token of role agent.
+    pub token: String,
+    /// Where the node's files are kept.
+    pub data: PathBuf,
+    /// Its name.
+    pub node: String,
+    /// Its pool.
+    pub pool: String,
+    /// Where other nodes reach it.
+    pub address: String,
+    /// What it offers.
+    pub capacity: Resources,
+    /// What constraints look at.
+    pub labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct AgentFile {
+    server: Option<String>,
+    token: Option<String>,
+    data: Option<PathBuf>,
+    node: Option<String>,
+    pool: Option<String>,
+    address: Option<String>,
+    cores: Option<toml::Value>,
+    memory: Option<toml::Value>,
+    gpus: Option<u32>,
+    labels: BTreeMap<String, String>,
+}
+
+/// Settings of `drumline server`.
+pub fn server(args: &ServerArgs) -> Result<ServerSettings, Failure> {
+    let (file, path) = match &args.config {
+        Some(path) => (files::read_text("--config", path, limits::CONFIG_BYTES_MAX)?, path.as_path()),
+        None => (String::new(), Path::new("")),
+    };
+    let mut table: toml::Table = toml::from_str(&file).map_err(|error| refuse(path, &error))?;
+    // These two are the process's own; the rest belongs to the server itself.
+    let mut text = |key: &str| -> Result<Option<String>, Failure> {
+        match table.remove(key) {
+            None => Ok(None),
+            Some(toml::Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(Failure::wrong_use(key, other, "is no text", "write it between quotes")),
+        }
+    };
+    let (data, listen) = (text("data")?, text("listen")?);
+    let mut config: ServerConfig = table.try_into().map_err(|error| refuse(path, &error))?;
+    if let Some(url) = &args.public_url {
+        config.public_url.clone_from(url);
+    }
+    let listen = match (args.listen, listen) {
+        (Some(address), _) => address,
+        (None, Some(text)) => text.parse().map_err(|_| {
+            Failure::wrong_use("listen", &text, "is no address to listen on", "write it like 0.0.0.0:7420")
+        })?,
+        (None, None) => LISTEN_DEFAULT,
+    };
+    let data = args.data.clone().or(data.map(PathBuf::from)).ok_or_else(|| {
+        Failure::wrong_use(
+            "data",
+            "",
+            "where to keep everything is not told",
+            "give --data DIR, or `data` in the file",
+        )
+    })?;
+    Ok(ServerSettings { data, listen, config })
+}
+
+/// Settings of `drumline agent`.
+pub fn agent(connection: &Connection, args: &AgentArgs) -> Result<AgentSettings, Failure> {
+    let file: AgentFile = match &args.config {
+        Some(path) => {
+            let text = files::read_text("--config", path, limits::CONFIG_BYTES_MAX)?;
+            toml::from_str(&text).map_err(|error| refuse(path, &error))?
+        }
+        None => AgentFile::default(),
+    };
+    let needed = |field: &str, value: Option<String>, remedy: &str| {
+        value
+            .filter(|value| !value.is_empty())
+            .ok_or_else(|| Failure::wrong_use(field, "", "is not told", remedy))
+    };
+    let node = args.node.clone().or(file.node).or_else(host_name);
+    let node = needed("node", node, "give --node NAME")?;
+    let pool = args.pool.clone().or(file.pool).unwrap_or_else(|| "default".to_owned());
+    let mut labels = file.labels;
+    labels.extend(crate::commands::labels(&args.labels)?);
+    (|| {
+        check_name(NameKind::Node, "node", &node)?;
+        check_name(NameKind::Pool, "pool", &pool)?;
+        validate::labels("labels", &labels)
+    })()
+    .map_err(Failure::WrongUse)?;
+    let cores = args.cores.clone().or(file.cores.as_ref().map(scalar));
+    let memory = args.memory.clone().or(file.memory.as_ref().map(scalar));
+    Ok(AgentSettings {
+        server: needed("server", connection.server.clone().or(file.server), "give --server HOST:PORT")?,
+        token: needed(
+            "token",
+            connection.token.clone().or(file.token),
+            "give --token; `drumline tokens create N --role agent` makes one",
+        )?,
+        data: args.data.clone().or(file.data).ok_or_else(|| {
+            Failure::wrong_use(
+                "data",
+                "",
+                "where to keep the node's files is not told",
+                "give --data DIR, or `data` in the file",
+            )
+        })?,
+        address: args.address.clone().or(file.address).unwrap_or_else(|| "127.0.0.1".to_owned()),
+        capacity: capacity(cores.as_deref(), memory.as_deref(), args.gpus.or(file.gpus))
+            .map_err(Failure::WrongUse)?,
+        node,
+        pool,
+        labels,
+    })
+}
+
+/// What a node offers: as told, else what this machine has.
+pub fn capacity(cores: Option<&str>, memory: Option<&str>, gpus: Option<u32>) -> Result<Resources, Problem> {
+    let above_zero = |field: &str, value: u64| match value {
+        0 => Err(Problem::new(
+            "spec.size",
+            field,
+            0,
+            "must be above 0",
+            "leave it out for what the machine has",
+        )),
+        _ => Ok(()),
+    };
+    let millicores = match cores {
+        Some(text) => units::parse_millicores(text).map_err(|error| error.at("cores"))?,
+        None => machine_millicores(),
+    };
+    above_zero("cores", u64::from(millicores))?;
+    let memory_bytes = match memory {
+        Some(text) => units::parse_memory_bytes(text).map_err(|error| error.at("memory"))?,
+        None => machine_memory_bytes(),
+    };
+    above_zero("memory", memory_bytes)?;
+    Ok(Resources { millicores, memory_bytes, gpus: gpus.unwrap_or(0) })
+}
+
+/// All cores that this process may use.
+pub fn machine_millicores() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(cores).unwrap_or(1).saturating_mul(1000)
+}
+
+/// Memory of the machine, or of the container where that is less.
+pub fn machine_memory_bytes() -> u64 {
+    let machine = system_text("/proc/meminfo")
+        .and_then(|text| {
+            let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+            line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+        })
+        .map_or(1 << 30, |kib| kib << 10);
+    let container = system_text("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse::<u64>().ok());
+    container.map_or(machine, |limit| machine.min(limit))
+}
+
+/// This machine's name, in the alphabet of node names.
+fn host_name() -> Option<String> {
+    let name = system_text("/proc/sys/kernel/hostname")?.trim().to_ascii_lowercase();
+    let name: String = name
+        .chars()
+        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' { c } else { '-' })
+        .take(proto::limits::NAME_BYTES_MAX)
+        .collect();
+    let name = name.trim_matches(['-', '.']).to_owned();
+    (!name.is_empty()).then_some(name)
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the kernel's own files have no length, so a Disk reads none of them"
+)]
+fn system_text(path: &str) -> Option<String> {
+    std::fs::read_to_string(path).ok()
+}
+
+fn scalar(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn refuse(path: &Path, error: &toml::de::Error) -> Failure {
+    // The parser draws the line and points at it; one line has to do.
+    let message = error.message().replace('\n', ", ");
+    let place = error.to_string();
+    let place = place
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("TOML parse error at "))
+        .map_or_else(|| message.clone(), |place| format!("{place}: {message}"));
+    Failure::wrong_use("--config", path.display(), &place, "correct the file")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Command};
+    use clap::Parser as _;
+    use world::disk::replace;
+
+    fn agent_of(line: &str) -> Result<AgentSettings, Failure> {
+        let cli = Cli::try_parse_from(format!("drumline agent {line}").split_whitespace()).unwrap();
+        let Command::Agent(args) = cli.command else { panic!("it is agent") };
+        super::agent(&cli.connection, &args)
+    }
+
+    fn server_of(line: &str) -> Result<ServerSettings, Failure> {
+        let cli = Cli::try_parse_from(format!("drumline server {line}").split_whitespace()).unwrap();
+        let Command::Server(args) = cli.command else { panic!("it is server") };
+        super::server(&args)
+    }
+
+    /// A file for one test, gone with the test's directory.
+    fn file(name: &str, text: &str) -> String {
+        let dir = std::env::temp_dir().join(format!("drumline-config-{:x}", world::rand::u64()));
+        let disk = files::directory("test", &dir).unwrap();
+        replace(&*disk, name, text.as_bytes()).unwrap();
+        dir.join(name).display().to_string()
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let path = file(
+            "agent.toml",
+            "server = \"a:1\"\ntoken = \"dl_x\"\ndata = \"/d\"\nnode = \"n1\"\ncores = 4\nmemory = \"1GiB\"\n\
+             [labels]\ndisk = \"ssd\"\n",
+        );
+        let settings =
+            agent_of(&format!("--config {path} --node n2 --cores 0.5 --label zone=b --server b:2")).unwrap();
+        assert_eq!(
+            (settings.node.as_str(), settings.server.as_str(), settings.pool.as_str()),
+            ("n2", "b:2", "default")
+        );
+        assert_eq!(settings.capacity, Resources { millicores: 500, memory_bytes: 1 << 30, gpus: 0 });
+        assert_eq!(settings.labels.len(), 2);
+        let settings = agent_of(&format!("--config {path}")).unwrap();
+        assert_eq!((settings.node.as_str(), settings.capacity.millicores), ("n1", 4000));
+    }
+
+    #[test]
+    fn a_servers_file_holds_its_numbers_too() {
+        let path = file(
+            "server.toml",
+            "data = \"/d\"\nlisten = \"0.0.0.0:1\"\nurl_ttl_ms = 5\n[controller]\nretries = 7\n",
+        );
+        let settings = server_of(&format!("--config {path} --public-url http://x:1")).unwrap();
+        assert_eq!((settings.config.url_ttl_ms, settings.config.controller.retries), (5, 7));
+        assert_eq!((settings.listen.port(), settings.config.public_url.as_str()), (1, "http://x:1"));
+        assert_eq!(server_of("--data /d").unwrap().listen, LISTEN_DEFAULT);
+    }
+
+    #[test]
+    fn slips_are_wrong_use_with_place_and_remedy() {
+        let wrong = |failure: Failure| {
+            assert_eq!(failure.exit_code(), 2);
+            failure.problem().unwrap().to_string()
+        };
+        let path = file("bad.toml", "data = \"/d\"\nlisen = \"x\"\n");
+        assert!(wrong(server_of(&format!("--config {path}")).unwrap_err()).contains("lisen"));
+        let path = file("worse.toml", "data = \n");
+        assert!(wrong(server_of(&format!("--config {path}")).unwrap_err()).contains("line 1, column 8"));
+        let path = file("nodes.toml", "nodes = 1\n");
+        assert!(
+            wrong(agent_of(&format!("--config {path}")).unwrap_err())
+                .contains("line 1, column 1: unknown field")
+        );
+        assert!(wrong(server_of("").unwrap_err()).starts_with("data: where to keep"));
+        assert!(wrong(agent_of("--server a:1 --data /d").unwrap_err()).starts_with("token: is not told"));
+        assert!(
+            wrong(agent_of("--server a:1 --token t --data /d --node A").unwrap_err()).starts_with("node = A")
+        );
+        assert!(
+            wrong(agent_of("--server a:1 --token t --data /d --cores 0").unwrap_err())
+                .starts_with("cores = 0")
+        );
+        assert!(
+            wrong(server_of("--config /no/such").unwrap_err())
+                .starts_with("--config = /no/such: No such file")
+        );
+    }
+
+    #[test]
+    fn the_machine_offers_something() {
+        assert!(machine_millicores() >= 1000);
+        assert!(machine_memory_bytes() > 1 << 20);
+        assert!(host_name().is_none_or(|name| check_name(NameKind::Node, "node", &name).is_ok()));
+    }
+}

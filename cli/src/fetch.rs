@@ -1,0 +1,162 @@
+//! Output files on their way out: `DIR/<step>/…`, or `DIR/<step>/<index>/…` where
+//! a step had many tasks. Each file appears whole and verified, or not at all.
+
+use crate::{
+    client::Client,
+    failure::Failure,
+    files, limits,
+    upload::{is_worth_a_try, transfer_failure},
+};
+use proto::v1::{Artifact, JobRequest, OutputsReply};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+use world::{
+    Disk, Transfer as _,
+    real::{HttpTransfer, TransferLimits},
+    sync::Semaphore,
+    task, time,
+    transfer::TransferError,
+};
+
+/// What was fetched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fetched {
+    /// How many.
+    pub files: u64,
+    /// In all.
+    pub bytes: u64,
+}
+
+/// One file to fetch.
+#[derive(Clone, Debug)]
+struct Want {
+    url: String,
+    artifact: Artifact,
+    /// Below the target directory.
+    path: String,
+}
+
+/// Fetches all outputs of a job below `dir`.
+pub async fn outputs(client: &Client, job: &JobRequest, dir: &Path) -> Result<Fetched, Failure> {
+    let mut wants = wants(&client.outputs(job.clone()).await?)?;
+    if wants.is_empty() {
+        return Ok(Fetched::default());
+    }
+    let disk: Arc<dyn Disk> = files::directory("outputs", dir)?;
+    let parents: BTreeSet<&str> =
+        wants.iter().filter_map(|want| Some(want.path.rsplit_once('/')?.0)).collect();
+    for parent in parents {
+        disk.create_dir_all(parent).map_err(|error| {
+            Failure::broken(
+                "outputs",
+                dir.join(parent).display(),
+                error.to_string(),
+                "choose another directory",
+            )
+        })?;
+    }
+    let mut done = Fetched::default();
+    let mut tries = 0;
+    loop {
+        let (fetched, failed) = fetch_all(wants, disk.clone()).await;
+        done.files += fetched.files;
+        done.bytes += fetched.bytes;
+        let Some((want, error)) = failed.first() else { return Ok(done) };
+        tries += 1;
+        // A link may have expired meanwhile: fresh ones are made for each try.
+        let refused = matches!(error, TransferError::Refused { .. });
+        if tries >= limits::TRANSFER_TRIES || !(refused || is_worth_a_try(error)) {
+            return Err(transfer_failure("output", &want.path, error));
+        }
+        time::sleep(limits::RECONNECT_PAUSE * tries).await;
+        let missing: BTreeSet<&str> = failed.iter().map(|(want, _)| want.path.as_str()).collect();
+        let fresh = self::wants(&client.outputs(job.clone()).await?)?;
+        wants = fresh.into_iter().filter(|want| missing.contains(want.path.as_str())).collect();
+    }
+}
+
+async fn fetch_all(wants: Vec<Want>, disk: Arc<dyn Disk>) -> (Fetched, Vec<(Want, TransferError)>) {
+    let transfer = HttpTransfer::new(TransferLimits::default());
+    let places = Arc::new(Semaphore::new(limits::DOWNLOADS_MAX));
+    let mut running = Vec::with_capacity(wants.len());
+    for want in wants {
+        let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let (transfer, disk) = (transfer.clone(), disk.clone());
+        running.push(task::spawn(async move {
+            let result = fetch_one(&*transfer, disk, &want).await;
+            drop(place);
+            (want, result)
+        }));
+    }
+    let mut fetched = Fetched::default();
+    let mut failed = Vec::new();
+    for one in running {
+        match one.await {
+            Ok((_, Ok(bytes))) => {
+                fetched.files += 1;
+                fetched.bytes += bytes;
+            }
+            Ok((want, Err(error))) => failed.push((want, error)),
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    }
+    (fetched, failed)
+}
+
+async fn fetch_one(transfer: &HttpTransfer, disk: Arc<dyn Disk>, want: &Want) -> Result<u64, TransferError> {
+    let bytes = transfer.get(&want.url, disk.clone(), &want.path, &want.artifact.digest).await?;
+    let mode = want.artifact.mode & 0o777;
+    if mode != 0 {
+        disk.set_mode(&want.path, mode | 0o600).map_err(|error| TransferError::Disk(error.to_string()))?;
+    }
+    Ok(bytes)
+}
+
+/// Where each artifact goes. A server that names a path outside is refused.
+fn wants(reply: &OutputsReply) -> Result<Vec<Want>, Failure> {
+    let mut wants = Vec::new();
+    for step in &reply.steps {
+        for task in &step.tasks {
+            for link in &task.artifacts {
+                let artifact = link.artifact.clone().unwrap_or_default();
+                let path = place(&step.step, step.indexed, task.index, &artifact.path);
+                proto::validate::check_relative("output", &path)?;
+                wants.push(Want { url: link.url.clone(), artifact, path });
+            }
+        }
+    }
+    Ok(wants)
+}
+
+/// The tree that `from/` shows to later steps, too.
+#[must_use]
+pub fn place(step: &str, indexed: bool, index: u64, path: &str) -> String {
+    if indexed { format!("{step}/{index}/{path}") } else { format!("{step}/{path}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::v1::{ArtifactLink, StepOutputs, TaskOutputs};
+
+    fn reply(path: &str) -> OutputsReply {
+        let artifact = Artifact { path: path.to_owned(), ..Artifact::default() };
+        let task = TaskOutputs {
+            index: 7,
+            artifacts: vec![ArtifactLink { artifact: Some(artifact), url: "u".into() }],
+        };
+        OutputsReply {
+            steps: vec![
+                StepOutputs { step: "split".into(), indexed: false, tasks: vec![task.clone()] },
+                StepOutputs { step: "count".into(), indexed: true, tasks: vec![task] },
+            ],
+        }
+    }
+
+    #[test]
+    fn outputs_lie_by_step_and_index() {
+        let paths: Vec<String> =
+            wants(&reply("a/words")).unwrap().into_iter().map(|want| want.path).collect();
+        assert_eq!(paths, ["split/a/words", "count/7/a/words"]);
+        assert!(wants(&reply("../../etc/x")).is_err());
+    }
+}

@@ -1,0 +1,42 @@
+//! What a command waits for and reads at most.
+
+use world::time::{Duration, ms};
+
+/// For a connection to a named server.
+pub const CONNECT_DEADLINE: Duration = ms(5_000);
+/// For the answer to one call; longer than the server allows itself.
+pub const CALL_DEADLINE: Duration = ms(40_000);
+/// Between two looks at a job that is waited for: first and longest.
+pub const POLL_FIRST: Duration = ms(20);
+/// See [`POLL_FIRST`].
+pub const POLL_LONGEST: Duration = ms(500);
+/// Between two frames of the progress line.
+pub const FRAME: Duration = ms(120);
+/// How long a follower tries to come back to a server that went away.
+pub const RECONNECT_MS_MAX: u64 = 60_000;
+/// Between two such tries.
+pub const RECONNECT_PAUSE: Duration = ms(500);
+/// How long the rest of a log is waited for once its job is over.
+pub const LOG_END_DEADLINE: Duration = ms(15_000);
+/// Messages between a stream and whoever prints it.
+pub const FOLLOW_QUEUE: usize = 256;
+/// Bytes of one message from the server.
+pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+/// Bytes of a line without an end before it is printed all the same.
+pub const LINE_BYTES_MAX: usize = 64 << 10;
+/// Failed tasks told one by one.
+pub const FAILURES_SHOWN_MAX: usize = 20;
+/// Tasks asked for at once.
+pub const TASKS_PAGE: u32 = 1000;
+/// Jobs asked for at once.
+pub const JOBS_PAGE: u32 = 500;
+/// Downloads at the same time.
+pub const DOWNLOADS_MAX: usize = 8;
+/// Tries of one transfer that broke.
+pub const TRANSFER_TRIES: u32 = 3;
+/// Bytes of a configuration file.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Bytes read at once while digesting.
+pub const DIGEST_CHUNK_BYTES: usize = 256 << 10;
+/// For embedded parts to end when told to.
+pub const STOP_DEADLINE: Duration = ms(10_000);

@@ -1,0 +1,328 @@
+//! Messages as JSON, in the words of the contract: ids as text, states in
+//! capitals, times in milliseconds since 1970, `null` for what is not there.
+
+use super::words;
+use proto::{
+    array, estimate, units,
+    v1::{
+        Cause, Event, JobSpec, JobStateRow, JobSummary, JobView, NodeView, OutputsReply, PoolView, Quota,
+        Resources, SubmitReply, TaskView, TenantView, WhenFull, WhyReply,
+    },
+};
+use serde_json::{Map, Value, json};
+
+fn time(at_ms: u64) -> Value {
+    if at_ms == 0 { Value::Null } else { json!(at_ms) }
+}
+
+fn text(text: &str) -> Value {
+    if text.is_empty() { Value::Null } else { json!(text) }
+}
+
+fn cause(cause: Option<&Cause>) -> Value {
+    let Some(cause) = cause.filter(|cause| cause.kind != 0) else { return Value::Null };
+    json!({
+        "kind": cause.kind().as_str_name().trim_start_matches("CAUSE_KIND_"),
+        "text": words::cause(Some(cause)),
+        "exit_code": cause.exit_code,
+        "signal": cause.signal,
+        "node": text(&cause.node),
+    })
+}
+
+fn resources(resources: Option<&Resources>) -> Value {
+    let resources = resources.copied().unwrap_or_default();
+    json!({
+        "cores": f64::from(resources.millicores) / 1000.0,
+        "memory_bytes": resources.memory_bytes,
+        "gpus": resources.gpus,
+    })
+}
+
+/// What `submit` answers.
+#[must_use]
+pub fn submitted(reply: &SubmitReply, dry_run: bool) -> Value {
+    if dry_run {
+        return json!({
+            "id": null,
+            "dry_run": true,
+            "tasks": reply.tasks,
+            "price": words::money(reply.price_micros),
+            "waiting_for": text(&reply.waiting_for),
+        });
+    }
+    let mut value = json!({ "id": words::job_id(&reply.tenant, reply.number) });
+    if reply.existing {
+        value["existing"] = json!(true);
+    }
+    if !reply.waiting_for.is_empty() {
+        value["waiting_for"] = json!(reply.waiting_for);
+    }
+    value
+}
+
+/// One line of `ls`.
+#[must_use]
+pub fn job_summary(job: &JobSummary) -> Value {
+    let state = job.state.clone().unwrap_or_default();
+    json!({
+        "id": words::job_id(&job.tenant, job.number),
+        "name": job.name,
+        "state": words::state(state.state()),
+        "priority": job.priority,
+        "labels": job.labels,
+        "tasks": job.tasks,
+        "completed": state.steps.iter().map(|step| step.completed).sum::<u64>(),
+        "failed": state.steps.iter().map(|step| step.failed).sum::<u64>(),
+        "submitted_ms": time(job.submitted_ms),
+        "started_ms": time(state.started_ms),
+        "ended_ms": time(state.ended_ms),
+        "exit_code": exit_code(&state),
+        "cause": cause(state.cause.as_ref()),
+    })
+}
+
+fn exit_code(state: &JobStateRow) -> Value {
+    if crate::follow::is_ended(state.state()) { json!(state.exit_code) } else { Value::Null }
+}
+
+/// A job with its steps.
+#[must_use]
+pub fn job_view(view: &JobView) -> Value {
+    let job = view.job.clone().unwrap_or_default();
+    let spec = job.spec.unwrap_or_default();
+    let state = view.state.clone().unwrap_or_default();
+    json!({
+        "id": words::job_id(&job.tenant, job.number),
+        "name": spec.name,
+        "state": words::state(state.state()),
+        "priority": spec.priority,
+        "labels": spec.labels,
+        "submitted_ms": time(job.submitted_ms),
+        "submitted_by": text(&job.submitted_by),
+        "idempotency_key": text(&job.idempotency_key),
+        "started_ms": time(state.started_ms),
+        "ended_ms": time(state.ended_ms),
+        "exit_code": exit_code(&state),
+        "cause": cause(state.cause.as_ref()),
+        "cancel_requested": state.cancel_requested,
+        "reserved": words::money(state.reserved_micros),
+        "settled": words::money(state.settled_micros),
+        "inputs": spec.inputs.iter().map(|input| json!({
+            "name": input.name,
+            "url": text(&input.url),
+            "digest": text(&input.digest),
+            "size_bytes": input.size_bytes,
+        })).collect::<Vec<_>>(),
+        "steps": steps(&spec, &state),
+    })
+}
+
+fn steps(spec: &JobSpec, state: &JobStateRow) -> Vec<Value> {
+    let steps = spec.steps.iter().enumerate().map(|(at, step)| {
+        let now = state.steps.get(at).cloned().unwrap_or_default();
+        let mut value = json!({
+            "name": step.name,
+            "state": words::state(now.state()),
+            "after": step.after,
+            "tasks": estimate::step_tasks(step),
+            "pending": now.pending,
+            "active": now.active,
+            "completed": now.completed,
+            "failed": now.failed,
+            "cancelled": now.cancelled,
+            "retries_spent": now.retries_spent,
+            "started_ms": time(now.started_ms),
+            "ended_ms": time(now.ended_ms),
+            "exit_code": now.exit_code,
+            "cause": cause(now.cause.as_ref()),
+            "array": step.array.as_ref().map(array::format),
+            "nodes": step.nodes,
+            "tasks_per_node": step.tasks_per_node,
+            "per_task": resources(step.per_task.as_ref()),
+            "outputs": step.outputs,
+            "retries": step.retries,
+            "timeout": if step.timeout_ms == 0 { Value::Null } else { json!(units::format_duration_ms(step.timeout_ms)) },
+            "pool": text(&step.pool),
+            "env": step.env,
+        });
+        if step.argv.is_empty() {
+            value["run"] = json!(step.run);
+        } else {
+            value["argv"] = json!(step.argv);
+        }
+        value
+    });
+    steps.collect()
+}
+
+/// One task of a step.
+#[must_use]
+pub fn task(task: &TaskView) -> Value {
+    json!({
+        "index": task.index,
+        "state": words::state(task.state()),
+        "attempts": task.attempts,
+        "node": text(&task.node),
+        "last": cause(task.last.as_ref()),
+        "not_before_ms": time(task.not_before_ms),
+    })
+}
+
+/// What a job waits for.
+#[must_use]
+pub fn why(id: &str, reply: &WhyReply) -> Value {
+    json!({
+        "id": id,
+        "code": reply.code,
+        "headline": reply.headline,
+        "details": reply.details,
+        "expected_start_ms": time(reply.expected_start_ms),
+    })
+}
+
+/// One entry of the history.
+#[must_use]
+pub fn event(event: &Event, tenant: &str) -> Value {
+    json!({
+        "seq": event.seq,
+        "at_ms": event.at_ms,
+        "job": words::job_id(tenant, event.job_number),
+        "step": event.step,
+        "tasks": event.tasks.iter().map(|span| json!([span.first, span.last])).collect::<Vec<_>>(),
+        "from": words::state(event.from()),
+        "to": words::state(event.to()),
+        "cause": cause(event.cause.as_ref()),
+        "attempt": event.attempt,
+        "epoch": event.epoch,
+        "node": text(&event.node),
+    })
+}
+
+/// Output files by step, with links.
+#[must_use]
+pub fn outputs(reply: &OutputsReply) -> Value {
+    let mut files = Vec::new();
+    for step in &reply.steps {
+        for task in &step.tasks {
+            for link in &task.artifacts {
+                let artifact = link.artifact.clone().unwrap_or_default();
+                files.push(json!({
+                    "step": step.step,
+                    "index": if step.indexed { json!(task.index) } else { Value::Null },
+                    "path": artifact.path,
+                    "size_bytes": artifact.size_bytes,
+                    "digest": artifact.digest,
+                    "url": link.url,
+                }));
+            }
+        }
+    }
+    Value::Array(files)
+}
+
+/// One node.
+#[must_use]
+pub fn node(view: &NodeView) -> Value {
+    let row = view.row.clone().unwrap_or_default();
+    json!({
+        "name": row.name,
+        "pool": row.pool,
+        "state": words::node_state(row.state(), row.drained),
+        "labels": row.labels,
+        "capacity": resources(row.capacity.as_ref()),
+        "used": resources(view.used.as_ref()),
+        "grants": view.grants,
+        "address": text(&row.address),
+        "version": text(&row.version),
+        "last_heard_ms": time(view.last_heard_ms),
+        "drained": row.drained,
+        "drain_reason": text(&row.drain_reason),
+    })
+}
+
+/// One pool.
+#[must_use]
+pub fn pool(pool: &PoolView) -> Value {
+    json!({
+        "name": pool.name,
+        "nodes": pool.nodes,
+        "capacity": resources(pool.capacity.as_ref()),
+        "free": resources(pool.free.as_ref()),
+        "queued_slots": pool.queued_slots,
+        "largest_node": resources(pool.largest_node.as_ref()),
+    })
+}
+
+/// One tenant with what it uses.
+#[must_use]
+pub fn tenant(view: &TenantView) -> Value {
+    let row = view.tenant.clone().unwrap_or_default();
+    let ledger = view.ledger.unwrap_or_default();
+    let budget = row.budget.unwrap_or_default();
+    json!({
+        "name": row.name,
+        "when_full": match row.when_full() {
+            WhenFull::Queue => "queue",
+            WhenFull::Reject | WhenFull::Unspecified => "reject",
+        },
+        "quota": quota(row.quota.as_ref()),
+        "budget": budget.month_micros.map(words::money),
+        "core_hour": words::money(budget.core_hour_micros),
+        "gpu_hour": words::money(budget.gpu_hour_micros),
+        "held": resources(view.held.as_ref()),
+        "queued_tasks": ledger.queued_tasks,
+        "live_jobs": ledger.live_jobs,
+        "reserved": words::money(ledger.reserved_micros),
+        "settled": words::money(ledger.settled_micros),
+        "storage_bytes": ledger.storage_bytes,
+    })
+}
+
+fn quota(quota: Option<&Quota>) -> Value {
+    let quota = quota.copied().unwrap_or_default();
+    let mut limits = Map::new();
+    let mut put = |name: &str, limit: Option<Value>| {
+        if let Some(limit) = limit {
+            limits.insert(name.to_owned(), limit);
+        }
+    };
+    #[expect(clippy::cast_precision_loss, reason = "thousandths of a core stay far below 2^53")]
+    put("cores", quota.millicores.map(|millicores| json!(millicores as f64 / 1000.0)));
+    put("memory_bytes", quota.memory_bytes.map(Value::from));
+    put("gpus", quota.gpus.map(Value::from));
+    put("storage_bytes", quota.storage_bytes.map(Value::from));
+    put("ingress_bytes", quota.ingress_bytes.map(Value::from));
+    put("egress_bytes", quota.egress_bytes.map(Value::from));
+    put("queued_tasks", quota.queued_tasks.map(Value::from));
+    Value::Object(limits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_submission_is_its_id() {
+        let reply = SubmitReply { tenant: "default".into(), number: 17, tasks: 3, ..SubmitReply::default() };
+        assert_eq!(submitted(&reply, false).to_string(), r#"{"id":"default-17"}"#);
+        let value = submitted(&reply, true);
+        assert_eq!(
+            (&value["id"], &value["tasks"], &value["dry_run"]),
+            (&Value::Null, &json!(3), &json!(true))
+        );
+        let again = SubmitReply { existing: true, ..reply };
+        assert_eq!(submitted(&again, false)["existing"], json!(true));
+    }
+
+    #[test]
+    fn what_is_not_there_is_null() {
+        let value = job_summary(&JobSummary { tenant: "t".into(), number: 1, ..JobSummary::default() });
+        assert_eq!(
+            (&value["id"], &value["started_ms"], &value["exit_code"]),
+            (&json!("t-1"), &Value::Null, &Value::Null)
+        );
+        assert_eq!(job_view(&JobView::default())["steps"], json!([]));
+        assert_eq!(tenant(&TenantView::default())["quota"], json!({}));
+    }
+}

@@ -1,1 +1,0 @@
-//! The node's supervisor, which outlives the agent.
