@@ -163,7 +163,9 @@ pub(super) async fn serve(
             }
             accepted = accept(&listener.tcp, &places) => accepted,
         };
-        let info = TcpConnectInfo { local_addr: Some(listener.address), remote_addr: Some(peer) };
+        // Of a listener on all addresses, the one by which this peer came.
+        let local_addr = stream.local_addr().ok().or(Some(listener.address));
+        let info = TcpConnectInfo { local_addr, remote_addr: Some(peer) };
         connections.spawn(connection(builder.clone(), stream, info, router.clone(), stopping.clone(), place));
     }
     drop(listener);
