@@ -29,7 +29,7 @@ pub(crate) struct AgentsDoor(pub Arc<Gate>);
 impl Agents for AgentsDoor {
     async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<RegisterReply>, Status> {
         answer(async {
-            self.0.caller(&request, Right::RunTasks).await?;
+            self.0.caller(request.metadata(), Right::RunTasks).await?;
             let request = request.into_inner();
             check_node(&request)?;
             self.0.controller.register(request).await
@@ -44,7 +44,7 @@ impl Agents for AgentsDoor {
         request: Request<Streaming<AgentFrame>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         answer(async {
-            self.0.caller(&request, Right::RunTasks).await?;
+            self.0.caller(request.metadata(), Right::RunTasks).await?;
             session(&self.0, request.into_inner()).await
         })
         .await
@@ -57,7 +57,7 @@ impl Agents for AgentsDoor {
         request: Request<Streaming<LogShipment>>,
     ) -> Result<Response<Self::ShipLogsStream>, Status> {
         answer(async {
-            self.0.caller(&request, Right::RunTasks).await?;
+            self.0.caller(request.metadata(), Right::RunTasks).await?;
             Ok(ship_logs(&self.0, request.into_inner()))
         })
         .await
@@ -68,7 +68,7 @@ impl Agents for AgentsDoor {
         request: Request<SignTransfersRequest>,
     ) -> Result<Response<SignTransfersReply>, Status> {
         answer(async {
-            self.0.caller(&request, Right::RunTasks).await?;
+            self.0.caller(request.metadata(), Right::RunTasks).await?;
             let base = self.0.links(&request);
             let request = request.into_inner();
             self.0.current(&request.node, request.session)?;

@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use store::Store;
 use world::NodeClock;
+use world::grpc::tonic::metadata::MetadataMap;
 use world::grpc::tonic::{Request, Response, Status};
 use world::time;
 
@@ -111,8 +112,10 @@ pub(crate) fn boxed<T>(stream: impl Stream<Item = Result<T, Status>> + Send + 's
 }
 
 impl Gate {
-    pub async fn caller<T>(&self, request: &Request<T>, right: Right) -> Result<Caller, Problem> {
-        self.auth.caller(request.metadata(), right).await
+    /// Takes the metadata alone: a simulated stream of requests cannot be shared
+    /// between threads, so no reference to it may live across an await.
+    pub async fn caller(&self, metadata: &MetadataMap, right: Right) -> Result<Caller, Problem> {
+        self.auth.caller(metadata, right).await
     }
 
     pub fn links<T>(&self, request: &Request<T>) -> Links {

@@ -59,6 +59,8 @@ pub const LOG_STALL_MS: u64 = 30_000;
 /// The same where the caller does not follow.
 pub const LOG_STALL_ONCE_MS: u64 = 5_000;
 
+/// Bytes of one message from an agent; from all others 4 MiB, gRPC's custom.
+pub const AGENT_FRAME_BYTES_MAX: usize = 64 << 20;
 /// Log shipments gathered into one append.
 pub const SHIPMENTS_PER_APPEND: usize = 256;
 /// Bytes gathered into one append, about.

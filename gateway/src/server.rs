@@ -302,7 +302,11 @@ fn seeded(config: &ServerConfig) -> (controller::core::Config, scheduler::core::
 fn server(gate: &Arc<Gate>) -> Server {
     Server::new()
         .service(DrumlineServer::new(Front(Arc::clone(gate))))
-        .service(AgentsServer::new(AgentsDoor(Arc::clone(gate))))
+        .service(
+            // A Hello names all that an agent holds.
+            AgentsServer::new(AgentsDoor(Arc::clone(gate)))
+                .max_decoding_message_size(limits::AGENT_FRAME_BYTES_MAX),
+        )
         .door(Arc::new(Door(Arc::clone(&gate.objects))))
         .reflection(proto::v1::DESCRIPTORS)
 }

@@ -15,6 +15,7 @@ use proto::v1::{
 };
 use proto::{array, estimate};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use store::RangeRequest;
 
 /// A page's size: as asked, within its bounds.
@@ -250,11 +251,14 @@ async fn place(gate: &Gate, tenant: &str, views: Vec<Expanded>) -> Result<Vec<Ta
     let mut placed = Vec::with_capacity(views.len());
     for (mut view, (epoch, node)) in views {
         if epoch != 0 {
-            if !grants.contains_key(&epoch) {
-                let row = rows::get(&*gate.store, keys::grant(tenant, epoch)).await?;
-                grants.insert(epoch, row.unwrap_or_default());
-            }
-            view.node = grants.get(&epoch).map(|grant| node_of(grant, node)).unwrap_or_default();
+            let grant = match grants.entry(epoch) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => {
+                    let row = rows::get(&*gate.store, keys::grant(tenant, epoch)).await?;
+                    place.insert(row.unwrap_or_default())
+                }
+            };
+            view.node = node_of(grant, node);
         }
         placed.push(view);
     }

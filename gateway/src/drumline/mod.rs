@@ -31,7 +31,7 @@ pub(crate) struct Front(pub Arc<Gate>);
 impl Drumline for Front {
     async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitReply>, Status> {
         answer(async {
-            let caller = self.0.caller(&request, Right::Submit).await?;
+            let caller = self.0.caller(request.metadata(), Right::Submit).await?;
             submit::one(&self.0, &caller, request.into_inner()).await
         })
         .await
@@ -44,7 +44,7 @@ impl Drumline for Front {
         request: Request<Streaming<SubmitRequest>>,
     ) -> Result<Response<Self::SubmitManyStream>, Status> {
         answer(async {
-            let caller = self.0.caller(&request, Right::Submit).await?;
+            let caller = self.0.caller(request.metadata(), Right::Submit).await?;
             submit::many(&self.0, caller, request.into_inner())
         })
         .await
@@ -52,7 +52,7 @@ impl Drumline for Front {
 
     async fn get_job(&self, request: Request<JobRequest>) -> Result<Response<JobView>, Status> {
         answer(async {
-            let caller = self.0.caller(&request, Right::ReadJobs).await?;
+            let caller = self.0.caller(request.metadata(), Right::ReadJobs).await?;
             jobs::get(&self.0, &caller.job(Some(request.get_ref()))?).await
         })
         .await
@@ -60,7 +60,7 @@ impl Drumline for Front {
 
     async fn list_jobs(&self, request: Request<ListJobsRequest>) -> Result<Response<ListJobsReply>, Status> {
         answer(async {
-            let caller = self.0.caller(&request, Right::ReadJobs).await?;
+            let caller = self.0.caller(request.metadata(), Right::ReadJobs).await?;
             listing::jobs(&self.0, &caller, request.into_inner()).await
         })
         .await
@@ -71,7 +71,7 @@ impl Drumline for Front {
         request: Request<ListTasksRequest>,
     ) -> Result<Response<ListTasksReply>, Status> {
         answer(async {
-            let caller = self.0.caller(&request, Right::ReadJobs).await?;
+            let caller = self.0.caller(request.metadata(), Right::ReadJobs).await?;
             let request = request.into_inner();
             listing::tasks(&self.0, &caller.job(request.job.as_ref())?, &request).await
         })
@@ -80,7 +80,7 @@ impl Drumline for Front {
 
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelReply>, Status> {
         answer(async {
-            let caller = self.0.caller(&request, Right::ChangeJobs).await?;
+            let caller = self.0.caller(request.metadata(), Right::ChangeJobs).await?;
             let request = request.into_inner();
             let job = caller.job(request.job.as_ref())?;
             jobs::cancel(&self.0, &caller, &job, &request.reason).await
@@ -90,7 +90,7 @@ impl Drumline for Front {
 
     async fn retry(&self, request: Request<RetryRequest>) -> Result<Response<RetryReply>, Status> {
         answer(async {
-            let caller = self.0.caller(&request, Right::ChangeJobs).await?;
+            let caller = self.0.caller(request.metadata(), Right::ChangeJobs).await?;
             let request = request.into_inner();
             jobs::retry(&self.0, &caller.job(request.job.as_ref())?, &request.from_step).await
         })
@@ -99,7 +99,7 @@ impl Drumline for Front {
 
     async fn why(&self, request: Request<JobRequest>) -> Result<Response<WhyReply>, Status> {
         answer(async {
-            let caller = self.0.caller(&request, Right::ReadJobs).await?;
+            let caller = self.0.caller(request.metadata(), Right::ReadJobs).await?;
             why::why(&self.0, &caller.job(Some(request.get_ref()))?).await
         })
         .await
@@ -109,7 +109,7 @@ impl Drumline for Front {
 
     async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
         answer(async {
-            let caller = self.0.caller(&request, Right::ReadJobs).await?;
+            let caller = self.0.caller(request.metadata(), Right::ReadJobs).await?;
             let request = request.into_inner();
             logs::follow(&self.0, &caller, &caller.job(request.job.as_ref())?, &request).await
         })
@@ -120,7 +120,7 @@ impl Drumline for Front {
 
     async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
         answer(async {
-            let caller = self.0.caller(&request, Right::ReadJobs).await?;
+            let caller = self.0.caller(request.metadata(), Right::ReadJobs).await?;
             events::follow(&self.0, &caller, &request.into_inner()).await
         })
         .await
@@ -128,7 +128,7 @@ impl Drumline for Front {
 
     async fn outputs(&self, request: Request<JobRequest>) -> Result<Response<OutputsReply>, Status> {
         answer(async {
-            let caller = self.0.caller(&request, Right::ReadJobs).await?;
+            let caller = self.0.caller(request.metadata(), Right::ReadJobs).await?;
             let links = self.0.links(&request);
             outputs::outputs(&self.0, &links, &caller.job(Some(request.get_ref()))?).await
         })
@@ -140,7 +140,7 @@ impl Drumline for Front {
         request: Request<CreateUploadRequest>,
     ) -> Result<Response<CreateUploadReply>, Status> {
         answer(async {
-            let caller = self.0.caller(&request, Right::Submit).await?;
+            let caller = self.0.caller(request.metadata(), Right::Submit).await?;
             let links = self.0.links(&request);
             outputs::create_upload(&self.0, &links, &caller, &request.into_inner()).await
         })
@@ -149,7 +149,7 @@ impl Drumline for Front {
 
     async fn nodes(&self, request: Request<NodesRequest>) -> Result<Response<NodesReply>, Status> {
         answer(async {
-            self.0.caller(&request, Right::ReadCluster).await?;
+            self.0.caller(request.metadata(), Right::ReadCluster).await?;
             nodes::nodes(&self.0).await
         })
         .await
@@ -157,7 +157,7 @@ impl Drumline for Front {
 
     async fn pools(&self, request: Request<PoolsRequest>) -> Result<Response<PoolsReply>, Status> {
         answer(async {
-            self.0.caller(&request, Right::ReadCluster).await?;
+            self.0.caller(request.metadata(), Right::ReadCluster).await?;
             Ok(self.0.planner.pools())
         })
         .await
@@ -168,7 +168,7 @@ impl Drumline for Front {
         request: Request<DrainNodeRequest>,
     ) -> Result<Response<DrainNodeReply>, Status> {
         answer(async {
-            self.0.caller(&request, Right::DrainNodes).await?;
+            self.0.caller(request.metadata(), Right::DrainNodes).await?;
             nodes::drain(&self.0, &request.into_inner()).await
         })
         .await
@@ -179,7 +179,7 @@ impl Drumline for Front {
         request: Request<PutTenantRequest>,
     ) -> Result<Response<PutTenantReply>, Status> {
         answer(async {
-            self.0.caller(&request, Right::ChangeTenants).await?;
+            self.0.caller(request.metadata(), Right::ChangeTenants).await?;
             tenants::put(&self.0, request.into_inner()).await
         })
         .await
@@ -190,7 +190,7 @@ impl Drumline for Front {
         request: Request<ListTenantsRequest>,
     ) -> Result<Response<ListTenantsReply>, Status> {
         answer(async {
-            let caller = self.0.caller(&request, Right::ReadTenants).await?;
+            let caller = self.0.caller(request.metadata(), Right::ReadTenants).await?;
             tenants::list(&self.0, &caller).await
         })
         .await
@@ -201,7 +201,7 @@ impl Drumline for Front {
         request: Request<CreateTokenRequest>,
     ) -> Result<Response<CreateTokenReply>, Status> {
         answer(async {
-            self.0.caller(&request, Right::MakeTokens).await?;
+            self.0.caller(request.metadata(), Right::MakeTokens).await?;
             tenants::create_token(&self.0, &request.into_inner()).await
         })
         .await

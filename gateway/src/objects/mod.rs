@@ -16,6 +16,7 @@ use controller::shell::ObjectIndex;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
+use world::disk::DirEntry;
 use world::sync::Semaphore;
 use world::task::blocking;
 use world::transfer::{ObjectDoor, ObjectSink, ObjectSource, TransferError};
@@ -135,11 +136,22 @@ impl Objects {
     fn publish(&self, temporary: &str, leave: &Leave) -> io::Result<()> {
         let path = path(&leave.tenant, &leave.digest);
         let dir = dir(&leave.tenant, &leave.digest);
-        let known = self.names().durable.contains(&dir);
+        let known = {
+            let mut names = self.names();
+            let known = names.durable.contains(&dir);
+            let settled = known && !names.doubtful.contains(&path);
+            // Another upload of the same bytes came first and may have been
+            // told so: its name must not become doubtful again.
+            let there = |entry: DirEntry| !entry.is_dir && entry.len == leave.size_bytes;
+            if settled && self.disk.entry(&path).is_ok_and(there) {
+                return Ok(());
+            }
+            names.doubtful.insert(path.clone());
+            known
+        };
         if !known {
             self.disk.create_dir_all(&dir)?;
         }
-        self.names().doubtful.insert(path.clone());
         self.disk.rename(temporary, &path)?;
         if known {
             self.disk.sync_dir(&dir)?;

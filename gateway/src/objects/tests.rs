@@ -151,3 +151,28 @@ async fn an_object_whose_name_may_be_lost_is_not_there_yet() {
     disk.crash(&mut SmallRng::seed_from_u64(6));
     assert!(place(&disk).await.has("lab", &digest, 4).await);
 }
+
+/// Once one of many uploads of the same bytes was acknowledged, the object is
+/// there for good, whatever the others are at.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn uploads_of_the_same_bytes_do_not_put_each_other_in_doubt() {
+    let disk = HostileDisk::new(9);
+    let objects = place(&disk).await;
+    for round in 0_u32..200 {
+        let data = round.to_le_bytes();
+        let digest = digest(&data);
+        let url = objects.signed(Method::Put, "lab", &digest, 4);
+        let uploads: Vec<_> = (0..6)
+            .map(|_| {
+                let (objects, url, digest) = (Arc::clone(&objects), url.clone(), digest.clone());
+                tokio::spawn(async move {
+                    put(&objects, &url, &data).await.unwrap();
+                    assert!(objects.has("lab", &digest, 4).await, "acknowledged, and in doubt");
+                })
+            })
+            .collect();
+        for upload in uploads {
+            upload.await.unwrap();
+        }
+    }
+}
