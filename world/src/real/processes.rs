@@ -141,7 +141,8 @@ impl Inbox {
     /// Answers launches whose answers were lost with the last connection. Ends
     /// the supervisor tells again by itself.
     fn resync(&mut self, launches: BTreeSet<String>, records: &[Record]) -> bool {
-        let known: BTreeMap<&str, u32> = records.iter().map(|record| (record.key.as_str(), record.pid)).collect();
+        let known: BTreeMap<&str, u32> =
+            records.iter().map(|record| (record.key.as_str(), record.pid)).collect();
         for key in launches {
             // Answered meanwhile on the new connection.
             if !self.launching.remove(&key) {

@@ -30,8 +30,8 @@ pub(super) mod wire;
 use bytes::Bytes;
 use connection::{Connection, Fill};
 use limits::{
-    ACCEPT_PAUSE_MS, COMMANDS_PER_TURN, COMMANDS_WAITING_MAX, EXIT_MS_MAX, FAREWELL_READS_MAX, FRAME_BYTES_FULL,
-    OUTPUT_BYTES_MAX, REPORTS_PER_FRAME, VERSION,
+    ACCEPT_PAUSE_MS, COMMANDS_PER_TURN, COMMANDS_WAITING_MAX, EXIT_MS_MAX, FAREWELL_READS_MAX,
+    FRAME_BYTES_FULL, OUTPUT_BYTES_MAX, REPORTS_PER_FRAME, VERSION,
 };
 use machine::{Signals, boot_ms};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -75,7 +75,10 @@ pub fn run(options: SupervisorOptions) -> io::Result<()> {
     let mut supervisor = Supervisor {
         signals,
         socket,
-        timer: TimerFd::new(timerfd::ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?,
+        timer: TimerFd::new(
+            timerfd::ClockId::CLOCK_BOOTTIME,
+            TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC,
+        )?,
         timer_ms: None,
         table: Table::new()?,
         client: None,
@@ -218,7 +221,8 @@ impl Supervisor {
                 gone: flags.intersects(PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL),
             }
         });
-        let mut next = |present: bool| if present { seen.next().unwrap_or_default() } else { PollFlagsSeen::default() };
+        let mut next =
+            |present: bool| if present { seen.next().unwrap_or_default() } else { PollFlagsSeen::default() };
         let signals = next(true).readable;
         let timer = next(true).readable;
         let (client, newcomer) = (next(self.client.is_some()), next(self.newcomer.is_some()));
@@ -232,7 +236,8 @@ impl Supervisor {
 
     /// By `CLOCK_BOOTTIME`, since a machine that slept has spent its leases.
     fn set_timer(&mut self) {
-        let linger = (self.linger_ms > 0 && self.client.is_none()).then(|| self.alone_since_ms + self.linger_ms);
+        let linger =
+            (self.linger_ms > 0 && self.client.is_none()).then(|| self.alone_since_ms + self.linger_ms);
         let due = [self.table.due_ms(), linger, self.deaf_until_ms].into_iter().flatten().min();
         if due == self.timer_ms {
             return;
