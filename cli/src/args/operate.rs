@@ -62,9 +62,9 @@ pub enum TenantAction {
         #[command(flatten)]
         format: FormatArg,
     },
-    /// Make a tenant, or change its limits (all of them: what is not given is no limit)
+    /// Make a tenant, or set its limits anew
     #[command(after_help = "\
-Money is in the operator's currency.
+A limit that is not given is no limit. Money is in the operator's currency.
 
 Examples:
   drumline tenants create lab

@@ -199,11 +199,18 @@ impl Watch {
                     "{subject} attempt {} ended: {why}; it will be tried again",
                     event.attempt
                 ))?;
-            } else if !self.screen.is_watched() {
+            } else if !self.screen.is_watched() && !self.says_the_same_of_its_step(event) {
                 self.screen.note(&format!("{subject} {}", words::event_change(event)))?;
             }
         }
         Ok(())
+    }
+
+    /// Where a step has one task, each change comes twice: of the task, and of
+    /// the step as a whole.
+    fn says_the_same_of_its_step(&self, event: &Event) -> bool {
+        let step = event.step.and_then(|at| self.spec.steps.get(usize::try_from(at).ok()?));
+        !event.tasks.is_empty() && step.is_some_and(|step| step.array.is_none())
     }
 
     fn cancel(&mut self) -> Result<(), Failure> {
