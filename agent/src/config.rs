@@ -31,6 +31,9 @@ pub struct AgentConfig {
     /// Log bytes not yet taken by the server above which the agent warns. They
     /// are kept nevertheless.
     pub spool_bytes_max: u64,
+    /// How often the logs of running tasks are looked at; where they do not
+    /// grow, down to a quarter as often.
+    pub log_poll_ms: u64,
     /// Cached inputs above which the longest unused are dropped.
     pub cache_bytes_max: u64,
     /// How long [`crate::start`] waits for the first word of the server.
@@ -58,6 +61,7 @@ impl AgentConfig {
             base_env: BTreeMap::from([path]),
             stop_grace_ms: 5_000,
             spool_bytes_max: 1 << 30,
+            log_poll_ms: 50,
             cache_bytes_max: 8 << 30,
             first_contact_ms_max: 10_000,
             task_open_files: 0,

@@ -78,8 +78,8 @@ pub const LOG_UNACKED_BYTES_MAX: u64 = 1 << 20;
 pub const LOG_SHIPMENTS_UNACKED_MAX: usize = 256;
 /// Shipments read from disk in one blocking hop.
 pub const LOG_CHUNKS_PER_HOP: usize = 16;
-/// How often the spool files of running tasks are looked at.
-pub const LOG_POLL_MS: u64 = 50;
+/// Where logs do not grow they are looked at so much more seldom in the end.
+pub const LOG_POLL_SLOWER_MAX: u64 = 4;
 /// Spool files looked at per millisecond of that span: with more of them the
 /// span grows.
 pub const LOG_POLL_FILES_PER_MS: u64 = 20;
@@ -98,5 +98,8 @@ pub const RECONNECT_MS_MAX: u64 = 5_000;
 pub const SUPERVISOR_MS_MAX: u64 = 10_000;
 /// Pause before a supervisor out of reach is tried again.
 pub const SUPERVISOR_PAUSE_MS: u64 = 200;
+/// Longest sleep of the loop while attempts are held: the machine may have been
+/// asleep, which its timers do not count.
+pub const LOOP_SLEEP_MS_MAX: u64 = 1_000;
 /// How long a stop waits for the loop to wind up.
 pub const STOP_MS_MAX: u64 = 5_000;

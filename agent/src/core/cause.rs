@@ -42,9 +42,21 @@ pub fn of_exit(exit: &Exit, memory_bytes: u64) -> Fault {
     Fault::new(kind, how)
 }
 
-/// The cause of a launch that failed.
+/// The cause of a launch that failed. What the supervisor says of its own state
+/// or of files that this agent laid is no fault of the work.
 #[must_use]
 pub fn of_launch(error: &str, program: &str) -> Fault {
+    const OURS: [&str; 6] = [
+        "its working directory",
+        "its output",
+        "it failed,",
+        "a process of this key",
+        "the supervisor",
+        "the contexts",
+    ];
+    if OURS.iter().any(|start| error.starts_with(start)) {
+        return Fault::new(CauseKind::StagingFailed, error);
+    }
     let absent = error.contains("not found") || error.contains("No such file");
     let text = if absent { format!("program `{program}` not found") } else { one_line(error) };
     Fault::new(CauseKind::LaunchFailed, text)
@@ -140,6 +152,7 @@ mod tests {
         assert_eq!(kind, CauseKind::OutOfMemory);
         assert_eq!(line, "used 63MiB of its 64MiB of memory; killed by signal 9 (SIGKILL)");
         assert_eq!(of_launch("foo: No such file or directory", "foo").text, "program `foo` not found");
+        assert_eq!(of_launch("its output /x cannot be opened: full", "foo").kind, CauseKind::StagingFailed);
         assert_eq!(span_text(90_000), "90s");
         assert_eq!(span_text(1_500), "1.500s");
     }

@@ -121,6 +121,12 @@ impl Core {
         }
     }
 
+    /// Nothing is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.attempts.is_empty()
+    }
+
     /// Everything held.
     #[must_use]
     pub fn keys(&self) -> BTreeSet<Key> {

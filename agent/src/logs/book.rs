@@ -144,11 +144,14 @@ impl LogBook {
         }
     }
 
-    /// A file was seen to be so long.
-    pub fn grew(&mut self, stream: &StreamKey, len: u64) {
-        let Some(state) = self.state(stream).filter(|state| !state.ended) else { return };
-        state.len = state.len.max(len);
+    /// A file was seen to be so long; whether that is news.
+    pub fn grew(&mut self, stream: &StreamKey, len: u64) -> bool {
+        let Some(state) = self.state(stream).filter(|state| !state.ended && state.len < len) else {
+            return false;
+        };
+        state.len = len;
         self.take_turn(stream);
+        true
     }
 
     /// The process ended with files of these lengths.
@@ -365,6 +368,7 @@ impl LogBook {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn key(task: u64) -> Key {
         Key { tenant: "t".into(), job: 1, step: 0, task, attempt: 1, epoch: 1, rank: 0 }
@@ -473,5 +477,87 @@ mod tests {
         assert!(book.is_overdue(limits::LOG_RECEIPT_MS_MAX + 1));
         book.rewind_all();
         assert_eq!(book.next_chunk(0), chunk(1, 0, 10, false));
+    }
+
+    /// A server that keeps what fits behind what it has, over a connection that
+    /// breaks: what it has in the end is what was written.
+    #[derive(Default)]
+    struct Relay {
+        len: BTreeMap<StreamKey, (u64, bool)>,
+        in_flight: VecDeque<Chunk>,
+    }
+
+    impl Relay {
+        fn take(&mut self, chunk: &Chunk) -> (u64, bool) {
+            let (len, done) = self.len.entry(chunk.stream.clone()).or_default();
+            if chunk.offset <= *len {
+                *len = (*len).max(chunk.offset + chunk.len);
+                *done |= chunk.end && chunk.offset + chunk.len == *len;
+            }
+            (*len, *done)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_server_gets_every_byte_whatever_breaks(
+            moves in prop::collection::vec((0..6u8, 0..4u64, 1..200_000u64), 1..200),
+        ) {
+            let (mut book, mut relay, mut now_ms) = (LogBook::default(), Relay::default(), 0);
+            let mut written: BTreeMap<u64, u64> = BTreeMap::new();
+            let mut ended: BTreeMap<u64, bool> = BTreeMap::new();
+            for (kind, task, bytes) in moves {
+                now_ms += 10;
+                match kind {
+                    0 if !written.contains_key(&task) => {
+                        written.insert(task, 0);
+                        book.opened(key(task), task % 2 == 1);
+                    }
+                    1 if !ended.contains_key(&task) && written.contains_key(&task) => {
+                        *written.get_mut(&task).unwrap() += bytes;
+                        book.grew(&out(task), written[&task]);
+                    }
+                    2 => relay.in_flight.extend(book.next_chunk(now_ms)),
+                    3 => {
+                        if let Some(chunk) = relay.in_flight.pop_front() {
+                            let (offset, done) = relay.take(&chunk);
+                            book.receipt(&chunk.stream, offset, done, now_ms);
+                        }
+                    }
+                    4 if task == 0 => {
+                        // Some arrived, and nobody heard of it.
+                        if let Some(chunk) = relay.in_flight.pop_front() {
+                            relay.take(&chunk);
+                        }
+                        relay.in_flight.clear();
+                        book.rewind_all();
+                    }
+                    5 if written.contains_key(&task) && ended.insert(task, true).is_none() => {
+                        book.ended(&key(task), written[&task], 0);
+                    }
+                    _ => {}
+                }
+                let sent: u64 = relay.in_flight.iter().map(|chunk| chunk.len).sum();
+                prop_assert!(sent <= limits::LOG_UNACKED_BYTES_MAX);
+            }
+            for (task, bytes) in &written {
+                if !ended.contains_key(task) {
+                    book.ended(&key(*task), *bytes, 0);
+                }
+                book.forgotten(&key(*task));
+            }
+            for _ in 0..10_000 {
+                relay.in_flight.extend(book.next_chunk(now_ms));
+                if let Some(chunk) = relay.in_flight.pop_front() {
+                    let (offset, done) = relay.take(&chunk);
+                    book.receipt(&chunk.stream, offset, done, now_ms);
+                }
+            }
+            prop_assert_eq!(book.spool_bytes(), 0);
+            prop_assert_eq!(book.take_removable().len(), written.len());
+            for (task, bytes) in written.into_iter().filter(|(_, bytes)| *bytes > 0) {
+                prop_assert_eq!(relay.len.get(&out(task)), Some(&(bytes, true)));
+            }
+        }
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Shipper {
     book: LogBook,
     flow: Option<Flow>,
     next_poll: Option<Instant>,
+    /// The span between two looks.
+    poll_ms: u64,
     /// Not before then is a stream to the server tried again.
     next_try: Option<Instant>,
     pause_ms: u64,
@@ -84,6 +86,7 @@ impl Shipper {
             book,
             flow: None,
             next_poll: None,
+            poll_ms: config.log_poll_ms,
             next_try: None,
             pause_ms: limits::RECONNECT_MS_MIN,
             spool_bytes: 0,
@@ -165,7 +168,7 @@ impl Shipper {
         let now = Instant::now();
         if self.book.is_growing() {
             let files = 2 * self.book.growing_count() as u64;
-            let span = limits::LOG_POLL_MS.max(files / limits::LOG_POLL_FILES_PER_MS);
+            let span = self.poll_ms.max(files / limits::LOG_POLL_FILES_PER_MS);
             self.next_poll.get_or_insert(now + ms(span));
         } else if self.book.is_waiting() {
             self.next_poll.get_or_insert(now + ms(limits::LOG_RECEIPT_MS_MAX / 10));
@@ -183,7 +186,10 @@ impl Shipper {
     fn note(&mut self, notes: Vec<LogNote>) {
         for note in notes {
             match note {
-                LogNote::Opened { key, adopted } => self.book.opened(key, adopted),
+                LogNote::Opened { key, adopted } => {
+                    self.poll_ms = self.config.log_poll_ms.max(1);
+                    self.book.opened(key, adopted);
+                }
                 LogNote::Ended { key, stdout_bytes, stderr_bytes } => {
                     self.book.ended(&key, stdout_bytes, stderr_bytes);
                 }
@@ -239,9 +245,13 @@ impl Shipper {
             measured.collect::<Vec<_>>()
         })
         .await;
+        let mut grown = false;
         for (stream, len) in lengths {
-            self.book.grew(&stream, len);
+            grown |= self.book.grew(&stream, len);
         }
+        let shortest = self.config.log_poll_ms.max(1);
+        self.poll_ms =
+            if grown { shortest } else { (self.poll_ms * 2).min(shortest * limits::LOG_POLL_SLOWER_MAX) };
     }
 
     /// Tells the core how much is spooled; warns above the bound.

@@ -235,7 +235,8 @@ async fn sweep(disk: &Arc<dyn Disk>, config: &Arc<AgentConfig>, core: &Core) -> 
         let work = &config.directories.work;
         for entry in disk.list(work)? {
             if !held.contains(&entry.name) {
-                disk.remove_dir_all(&format!("{work}/{}", entry.name))?;
+                let path = format!("{work}/{}", entry.name);
+                warn_of(&path, disk.remove_dir_all(&path));
             }
         }
         let spool = &config.directories.spool;
@@ -243,7 +244,8 @@ async fn sweep(disk: &Arc<dyn Disk>, config: &Arc<AgentConfig>, core: &Core) -> 
         for entry in disk.list(spool)? {
             let (stem, suffix) = entry.name.rsplit_once('.').unwrap_or((&entry.name, ""));
             let Some(key) = Key::from_file_stem(stem) else {
-                disk.remove(&format!("{spool}/{}", entry.name))?;
+                let path = format!("{spool}/{}", entry.name);
+                warn_of(&path, disk.remove(&path));
                 continue;
             };
             if keys.contains(&key) {
@@ -259,6 +261,13 @@ async fn sweep(disk: &Arc<dyn Disk>, config: &Arc<AgentConfig>, core: &Core) -> 
         Ok(orphans.into_values().collect())
     })
     .await
+}
+
+/// What cannot be removed is in nobody's way until the next start.
+fn warn_of(path: &str, removed: std::io::Result<()>) {
+    if let Err(error) = removed {
+        tracing::warn!(path, %error, "a leftover of an earlier agent could not be removed");
+    }
 }
 
 /// The work of a worker that the core is waiting for.

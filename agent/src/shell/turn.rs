@@ -121,11 +121,14 @@ impl Turn {
         match wake {
             None => self.inbound.recv().await,
             Some(at) if at <= now => self.inbound.try_recv().ok(),
-            Some(at) => world::select! {
-                biased;
-                inbound = self.inbound.recv() => inbound,
-                () = sleep(ms(at - now)) => None,
-            },
+            Some(at) => {
+                let longest = if self.core.is_empty() { u64::MAX } else { limits::LOOP_SLEEP_MS_MAX };
+                world::select! {
+                    biased;
+                    inbound = self.inbound.recv() => inbound,
+                    () = sleep(ms((at - now).min(longest))) => None,
+                }
+            }
         }
     }
 

@@ -50,7 +50,9 @@ impl Cache {
                 let path = format!("{below}/{}", file.name);
                 if file.is_dir || !is_digest(&file.name) {
                     // A fetch that an earlier agent did not end.
-                    disk.remove(&path)?;
+                    if let Err(error) = disk.remove(&path) {
+                        tracing::warn!(path, %error, "an unfinished fetch could not be removed");
+                    }
                     continue;
                 }
                 book.bytes += file.len;

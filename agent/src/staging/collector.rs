@@ -118,7 +118,7 @@ impl Collector {
             let (disk, transfer, path) = (Arc::clone(&self.disk), Arc::clone(&self.transfer), path.clone());
             async move { transfer.put(&url, disk, &path).await }
         };
-        let moved = self.signer.transfer(&order.key, &need, url, put).await;
+        let moved = self.signer.transfer(&order.key, &need, url, false, put).await;
         moved.map_err(|error| failed(format!("output `{name}` could not be uploaded: {error}")))
     }
 }

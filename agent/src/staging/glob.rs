@@ -84,10 +84,13 @@ impl Walk<'_> {
         for entry in self.list(directory)? {
             let path = join(directory, &entry.name);
             if *first == "**" {
-                let enters = !entry.name.starts_with('.') && !(directory.is_empty() && is_laid(&entry.name));
-                if entry.is_dir && enters {
+                let hidden = entry.name.starts_with('.') || (directory.is_empty() && is_laid(&entry.name));
+                if hidden {
+                    continue;
+                }
+                if entry.is_dir {
                     found += self.descend(&path, parts, depth + 1)?;
-                } else if !entry.is_dir && rest.is_empty() && enters {
+                } else if rest.is_empty() {
                     found += self.take(path, entry)?;
                 }
             } else if name_matches(first, &entry.name) {
@@ -171,8 +174,8 @@ fn one_matches(pattern: &[char], at: usize, found: char) -> Option<usize> {
         '?' => Some(at + 1),
         '\\' if at + 1 < pattern.len() => (pattern[at + 1] == found).then_some(at + 2),
         '[' => match class(pattern, at) {
-            Some((end, negated, members)) => {
-                let within = members.iter().any(|(low, high)| (*low..=*high).contains(&found));
+            Some(Class { end, negated, ranges }) => {
+                let within = ranges.iter().any(|(low, high)| (*low..=*high).contains(&found));
                 (within != negated).then_some(end)
             }
             // An unclosed bracket is a bracket.
@@ -182,25 +185,33 @@ fn one_matches(pattern: &[char], at: usize, found: char) -> Option<usize> {
     }
 }
 
-/// A bracketed class that begins at `at`: where it ends, whether it is negated,
-/// and its ranges.
-fn class(pattern: &[char], at: usize) -> Option<(usize, bool, Vec<(char, char)>)> {
+/// A bracketed class of characters.
+struct Class {
+    /// Where the pattern goes on behind it.
+    end: usize,
+    negated: bool,
+    /// Both ends included.
+    ranges: Vec<(char, char)>,
+}
+
+/// The class that begins at `at`; `None` where no bracket closes it.
+fn class(pattern: &[char], at: usize) -> Option<Class> {
     let negated = matches!(pattern.get(at + 1)?, '!' | '^');
     let first = at + 1 + usize::from(negated);
     let mut next = first;
-    let mut members = Vec::new();
+    let mut ranges = Vec::new();
     loop {
         let low = *pattern.get(next)?;
         if low == ']' && next > first {
-            return Some((next + 1, negated, members));
+            return Some(Class { end: next + 1, negated, ranges });
         }
         match (pattern.get(next + 1), pattern.get(next + 2)) {
             (Some('-'), Some(high)) if *high != ']' => {
-                members.push((low, *high));
+                ranges.push((low, *high));
                 next += 3;
             }
             _ => {
-                members.push((low, low));
+                ranges.push((low, low));
                 next += 1;
             }
         }

@@ -74,13 +74,15 @@ impl Signer {
         }
     }
 
-    /// Moves one file: by the URL in hand first, by a new one after a failure.
-    /// An empty URL for a put says that the bytes are there already.
+    /// Moves one file: by the URL in hand first, by a new one after a failure
+    /// (`given`: by the same, which a person gave). An empty URL for a put says
+    /// that the bytes are there already.
     pub(crate) async fn transfer<F, Moved>(
         &self,
         key: &Key,
         need: &TransferNeed,
         url: String,
+        given: bool,
         mut transfer: F,
     ) -> Result<(), String>
     where
@@ -89,6 +91,7 @@ impl Signer {
     {
         let mebibytes = need.size_bytes >> 20;
         let deadline = ms(limits::TRANSFER_BASE_MS + mebibytes.saturating_mul(limits::TRANSFER_MS_PER_MIB));
+        let fixed = given.then(|| url.clone());
         let mut url = url;
         let mut failures = 0;
         loop {
@@ -108,7 +111,10 @@ impl Signer {
                 return Err(error);
             }
             sleep(pause(failures)).await;
-            url = self.sign(key, std::slice::from_ref(need)).await?.pop().unwrap_or_default();
+            url = match &fixed {
+                Some(url) => url.clone(),
+                None => self.sign(key, std::slice::from_ref(need)).await?.pop().unwrap_or_default(),
+            };
         }
     }
 }

@@ -156,12 +156,14 @@ impl Stager {
             true => Vec::new(),
             false => self.signer.sign(key, &needs).await.map_err(fault)?,
         };
-        let given = given.into_iter().map(|(digest, source)| (need(digest, source), source.url.clone()));
+        let given =
+            given.into_iter().map(|(digest, source)| (need(digest, source), source.url.clone(), true));
         let mut fetches = FuturesUnordered::new();
-        for (need, url) in needs.into_iter().zip(urls).chain(given) {
+        let signed = needs.into_iter().zip(urls).map(|(need, url)| (need, url, false));
+        for (need, url, given) in signed.chain(given) {
             // How many go on at once is for the permits to say.
             let pin = &pins[&need.digest];
-            fetches.push(self.fetch_one(key, need, url, pin));
+            fetches.push(self.fetch_one(key, need, (url, given), pin));
         }
         while let Some(fetched) = fetches.next().await {
             fetched?;
@@ -169,7 +171,13 @@ impl Stager {
         Ok(())
     }
 
-    async fn fetch_one(&self, key: &Key, need: TransferNeed, url: String, pin: &Pinned) -> Result<(), Fault> {
+    async fn fetch_one(
+        &self,
+        key: &Key,
+        need: TransferNeed,
+        from: (String, bool),
+        pin: &Pinned,
+    ) -> Result<(), Fault> {
         let fetching = pin.fetching();
         let _alone = fetching.lock().await;
         if pin.is_present() {
@@ -183,7 +191,7 @@ impl Stager {
             let (path, digest) = (pin.path().to_owned(), need.digest.clone());
             async move { transfer.get(&url, disk, &path, &digest).await.map(|_| ()) }
         };
-        let moved = self.signer.transfer(key, &need, url, get).await;
+        let moved = self.signer.transfer(key, &need, from.0, from.1, get).await;
         moved.map_err(|error| fault(format!("input {}: {error}", &need.digest[..12])))?;
         let (disk, path) = (Arc::clone(&self.disk), pin.path().to_owned());
         let found = blocking(move || disk.entry(&path)).await.map_err(disk_fault)?;
