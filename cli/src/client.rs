@@ -146,6 +146,17 @@ impl Client {
         Ok(JobRequest { tenant: id.tenant, number: id.number })
     }
 
+    /// The job that a person wrote, with its tenant: asked for where only the
+    /// token tells it.
+    pub async fn named_job(&self, text: &str) -> Result<JobRequest, Failure> {
+        let job = self.job(text)?;
+        if !job.tenant.is_empty() {
+            return Ok(job);
+        }
+        let row = self.get_job(job.clone()).await?.job.unwrap_or_default();
+        Ok(JobRequest { tenant: row.tenant, number: job.number })
+    }
+
     /// What a status means to the shell. A server that cannot be reached is
     /// named.
     pub fn failure(&self, status: &Status) -> Failure {

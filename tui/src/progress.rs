@@ -224,10 +224,13 @@ fn paint(parts: &[(String, Paint)], width: usize, look: Look) -> String {
     line
 }
 
-/// The columns of the terminal, or 80 where there is none.
+/// The columns of the terminal; 80 where there is none or it does not tell.
 #[must_use]
 pub fn terminal_width() -> usize {
-    crossterm::terminal::size().map_or(80, |(columns, _)| usize::from(columns.max(20)))
+    match crossterm::terminal::size() {
+        Ok((columns, _)) if columns > 0 => usize::from(columns),
+        _ => 80,
+    }
 }
 
 /// The line's place: drawn over itself, and cleared away before anything else

@@ -10,7 +10,10 @@ use proto::v1::CancelRequest;
 
 pub(super) async fn run(client: Client, args: CancelArgs) -> Outcome {
     // All are read before any is cancelled: a slip in one harms none.
-    let jobs = args.jobs.iter().map(|text| client.job(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut jobs = Vec::new();
+    for text in &args.jobs {
+        jobs.push(client.named_job(text).await?);
+    }
     for job in jobs {
         let id = words::job_id(&job.tenant, job.number);
         let reply = client.cancel(CancelRequest { job: Some(job), reason: args.reason.clone() }).await?;

@@ -12,7 +12,10 @@ use proto::v1::{Event, EventsRequest, JobRequest, JobSpec};
 use std::collections::BTreeMap;
 
 pub(super) async fn run(client: Client, args: EventsArgs) -> Outcome {
-    let job = args.job.as_deref().map(|text| client.job(text)).transpose()?;
+    let job = match &args.job {
+        Some(text) => Some(client.named_job(text).await?),
+        None => None,
+    };
     let tenant = job.as_ref().map_or_else(|| client.tenant.clone(), |job| job.tenant.clone());
     let request = EventsRequest {
         tenant: tenant.clone(),
@@ -25,6 +28,7 @@ pub(super) async fn run(client: Client, args: EventsArgs) -> Outcome {
     while let Some(news) = news.recv().await {
         match news {
             EventNews::Events(events) => {
+                specs.learn_tenant(&events).await;
                 for event in &events {
                     specs.print(event, args.format.format).await?;
                 }
@@ -68,6 +72,14 @@ impl Specs {
             line.push_str(&format!("  attempt {} epoch {}", event.attempt, event.epoch));
         }
         output::line(&line)
+    }
+
+    /// Whose history it is, where only the token tells.
+    async fn learn_tenant(&mut self, events: &[Event]) {
+        let Some(first) = events.first().filter(|_| self.tenant.is_empty()) else { return };
+        if let Ok(job) = self.client.named_job(&first.job_number.to_string()).await {
+            self.tenant = job.tenant;
+        }
     }
 
     async fn spec(&mut self, number: u64) -> Option<&JobSpec> {

@@ -6,7 +6,7 @@ use crate::{
     client::Client,
     failure::Failure,
     fetch,
-    output::{self, Table, json},
+    output::{self, Table, json, words},
 };
 use proto::{units, v1::OutputsReply};
 
@@ -17,8 +17,8 @@ pub(super) async fn run(client: Client, args: OutputsArgs) -> Outcome {
         Some(OutputsAction::Get { dir }) => {
             let fetched = fetch::outputs(&client, &job, &dir).await?;
             output::note(&format!(
-                "{} files, {} in {}",
-                fetched.files,
+                "{}, {} in {}",
+                words::count(fetched.files, "file"),
                 units::brief_memory_bytes(fetched.bytes),
                 dir.display()
             ));

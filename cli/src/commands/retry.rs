@@ -9,10 +9,10 @@ use crate::{
 use proto::v1::RetryRequest;
 
 pub(super) async fn run(client: Client, args: RetryArgs) -> Outcome {
-    let job = client.job(&args.job)?;
+    let job = client.named_job(&args.job).await?;
     let id = words::job_id(&job.tenant, job.number);
     let reply = client.retry(RetryRequest { job: Some(job), from_step: args.from_step }).await?;
-    let tasks = if reply.tasks == 1 { "1 task".to_owned() } else { format!("{} tasks", reply.tasks) };
+    let tasks = words::count(reply.tasks, "task");
     output::line(&format!("{id}: {tasks} to be tried again"))?;
     done()
 }

@@ -76,7 +76,8 @@ async fn drive(
     match fetch::outputs(client, &job, &args.outputs).await {
         Ok(fetched) if fetched.files > 0 => {
             let size = units::brief_memory_bytes(fetched.bytes);
-            output::note(&format!("{} files ({size}) in {}", fetched.files, args.outputs.display()));
+            let files = words::count(fetched.files, "file");
+            output::note(&format!("{files} ({size}) in {}", args.outputs.display()));
         }
         Ok(_) => {}
         // The job's own end says more than what could not be fetched of it.

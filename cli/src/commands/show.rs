@@ -149,6 +149,19 @@ fn print_tasks(tasks: &[TaskView], format: Format) -> Result<(), Failure> {
     }
 }
 
+/// One line where a job did not end well: `default-17 FAILED: step count: …`.
+pub(crate) fn note_end(view: &JobView) {
+    let (job, state) = (view.job.clone().unwrap_or_default(), view.state.clone().unwrap_or_default());
+    if matches!(state.state(), State::Failed | State::Cancelled) {
+        let id = words::job_id(&job.tenant, job.number);
+        output::note(&format!(
+            "{id} {}: {}",
+            words::state(state.state()),
+            words::cause(state.cause.as_ref())
+        ));
+    }
+}
+
 /// One line for each failed task, up to a limit: `count[3] failed after 4
 /// attempts: exit code 3 on n1`.
 pub(crate) async fn failures(

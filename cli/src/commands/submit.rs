@@ -53,11 +53,12 @@ pub(super) async fn run(connection: Connection, args: SubmitArgs) -> Outcome {
     for line in show::failures(&client, &job, &view).await? {
         output::note(&line);
     }
+    show::note_end(&view);
     Ok(follow::exit_code(&view))
 }
 
 fn print(reply: &SubmitReply, args: &SubmitArgs) -> Result<(), Failure> {
-    let tasks = if reply.tasks == 1 { "1 task".to_owned() } else { format!("{} tasks", reply.tasks) };
+    let tasks = words::count(reply.tasks, "task");
     if args.format.format == Format::Json {
         return output::json(&json::submitted(reply, args.dry_run));
     }

@@ -1,6 +1,6 @@
 //! `drumline wait`: until jobs have ended.
 
-use super::Outcome;
+use super::{Outcome, show};
 use crate::{args::WaitArgs, client::Client, failure::Failure, follow};
 use proto::{problem::Problem, units};
 use world::time;
@@ -11,6 +11,7 @@ pub(super) async fn run(client: Client, args: WaitArgs) -> Outcome {
         let mut highest = 0;
         for job in jobs {
             let view = follow::wait_for_end(&client, job).await?;
+            show::note_end(&view);
             highest = highest.max(follow::exit_code(&view));
         }
         Ok(highest)

@@ -10,7 +10,7 @@ use proto::units;
 use world::{NodeClock as _, real::SystemClock};
 
 pub(super) async fn run(client: Client, args: WhyArgs) -> Outcome {
-    let job = client.job(&args.job)?;
+    let job = client.named_job(&args.job).await?;
     let reply = client.why(job.clone()).await?;
     match args.format.format {
         Format::Json => output::json(&json::why(&words::job_id(&job.tenant, job.number), &reply))?,

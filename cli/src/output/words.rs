@@ -60,15 +60,16 @@ pub fn job_id(tenant: &str, number: u64) -> String {
     JobId::new(tenant, number).to_string()
 }
 
-/// `1.5 cores, 64MiB, 1 gpus`.
+/// `1.5 cores, 64MiB, 1 gpu`.
 #[must_use]
 pub fn resources(resources: &Resources) -> String {
-    let mut text = format!("{} cores", units::format_millicores(u64::from(resources.millicores)));
+    let cores = units::format_millicores(u64::from(resources.millicores));
+    let mut text = if cores == "1" { "1 core".to_owned() } else { format!("{cores} cores") };
     if resources.memory_bytes > 0 {
         text.push_str(&format!(", {}", units::brief_memory_bytes(resources.memory_bytes)));
     }
     if resources.gpus > 0 {
-        text.push_str(&format!(", {} gpus", resources.gpus));
+        text.push_str(&format!(", {}", count(u64::from(resources.gpus), "gpu")));
     }
     text
 }
@@ -81,6 +82,12 @@ pub fn money(micros: u64) -> String {
     // At least two decimals, as money is written.
     let decimals = trimmed.len() - trimmed.find('.').expect("it was put there") - 1;
     format!("{trimmed}{}", "0".repeat(2_usize.saturating_sub(decimals)))
+}
+
+/// `1 file`, `2 files`.
+#[must_use]
+pub fn count(number: u64, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
 
 /// Reads money into millionths.
