@@ -95,6 +95,14 @@ impl Core {
         self.nodes.get(node).is_some_and(|node| node.row.session == session)
     }
 
+    /// Whether frames of this session's stream count. Once its node was lost
+    /// they do not: what is still on its way either side may be long out of
+    /// date, so the agent must say anew what it holds.
+    pub(super) fn stream_current(&self, node: &str, session: u64) -> bool {
+        self.session_current(node, session)
+            && self.nodes.get(node).is_some_and(|node| node.row.state() != NodeState::Lost)
+    }
+
     pub(super) fn goodbye(&mut self, node: &str, session: u64) {
         let reason = "this session is over; register again".to_owned();
         self.out.send(node, session, Frame::Goodbye(Goodbye { reason }));
@@ -124,7 +132,7 @@ impl Core {
     }
 
     pub(super) fn heartbeat(&mut self, name: &str, session: u64, beat: &Heartbeat) {
-        if !self.session_current(name, session) {
+        if !self.stream_current(name, session) {
             self.goodbye(name, session);
             return;
         }
@@ -222,6 +230,7 @@ impl Core {
         if let Some(node) = self.nodes.get_mut(name) {
             node.row.set_state(state);
             node.lost_ms = now_ms;
+            node.connected &= state != NodeState::Lost;
             self.out.node(name);
         }
         self.set_deadline(name);

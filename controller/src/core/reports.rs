@@ -30,7 +30,7 @@ pub(super) struct Frame {
 
 impl Core {
     pub(super) fn reports_heard(&mut self, node: String, session: u64, reports: Reports, missing: Vec<usize>) {
-        if !self.session_current(&node, session) {
+        if !self.stream_current(&node, session) {
             self.goodbye(&node, session);
             return;
         }
