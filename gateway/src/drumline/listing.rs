@@ -98,8 +98,8 @@ async fn jobs_of(
         let range = RangeRequest { from: prefix.clone(), to, limit: rows_max, backwards: true };
         let page = rows::range(&*gate.store, range).await?;
         for row in &page.rows {
-            let Some(Parsed::State { number, .. }) = keys::parse(&row.key) else { continue };
             examined += 1;
+            let Some(Parsed::State { number, .. }) = keys::parse(&row.key) else { continue };
             found.down_to = number;
             let state: JobStateRow = rows::decode(row)?;
             if !request.states.is_empty() && !request.states.contains(&state.state) {

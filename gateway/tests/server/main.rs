@@ -1,5 +1,6 @@
 //! A whole server over real gRPC: its starts, and its front door.
 
+mod agents;
 mod front;
 mod start;
 mod support;
