@@ -154,7 +154,7 @@ async fn start_agent(
         disk: FsDisk::open(dir.join("agent"))?,
         processes,
         clock,
-        transfer: Arc::new(HttpTransfer::new(TransferLimits::default())),
+        transfer: HttpTransfer::new(TransferLimits::default()),
     })
     .await?)
 }

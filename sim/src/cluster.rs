@@ -22,7 +22,6 @@ const DAWN_MS: u64 = 1_767_225_600_000;
 
 /// One machine.
 pub struct Machine {
-    pub name: String,
     pub host: String,
     pub node: NodeId,
     pub disk: Arc<HostileDisk>,
@@ -40,7 +39,12 @@ pub struct Cluster {
     /// The admin token, known once the server has started.
     pub token: Arc<Mutex<String>>,
     pub cuts: Cuts,
+    /// The rows of the server's present incarnation.
+    pub store: SharedStore,
 }
+
+/// Set anew by each incarnation of the server.
+pub type SharedStore = Arc<Mutex<Option<Arc<dyn store::Store>>>>;
 
 /// Links cut on purpose, for the parts of the world that madsim's network does
 /// not carry (transfers).
@@ -79,7 +83,9 @@ impl Cluster {
         let passes = cuts.clone();
         objects.set_reachable(move |from, to| passes.passes(from, to));
         let token = Arc::new(Mutex::new(String::new()));
-        let server = start_server(&mut rng, Arc::clone(&objects), Arc::clone(&token), witness, trace.clone());
+        let store = SharedStore::default();
+        let seen = Seen { token: Arc::clone(&token), store: Arc::clone(&store), witness, trace: trace.clone() };
+        let server = start_server(&mut rng, Arc::clone(&objects), seen);
         // A node whose `init` ends is taken down with all its tasks.
         let clients = universe::create_node("clients", IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), std::future::pending);
         let address = format!("{}:{PORT}", server.host);
@@ -89,7 +95,7 @@ impl Cluster {
         let agents = (0..agents)
             .map(|index| start_agent(index, &mut rng, &address, Arc::clone(&token), &objects, trace.clone(), base))
             .collect();
-        Self { server, agents, clients, address, token, cuts }
+        Self { server, agents, clients, address, token, cuts, store }
     }
 
     /// Machine 0 is the server.
@@ -98,12 +104,19 @@ impl Cluster {
     }
 }
 
+/// What the outside sees of the server's incarnations.
+#[derive(Clone)]
+struct Seen {
+    token: Arc<Mutex<String>>,
+    store: SharedStore,
+    witness: SharedWitness,
+    trace: Trace,
+}
+
 fn start_server(
     rng: &mut SmallRng,
     objects: Arc<SimObjects>,
-    token: Arc<Mutex<String>>,
-    witness: SharedWitness,
-    trace: Trace,
+    seen: Seen,
 ) -> Machine {
     let host_ip = Ipv4Addr::new(10, 0, 0, 1);
     let disk = Arc::new(HostileDisk::new(rng.random()));
@@ -117,10 +130,10 @@ fn start_server(
             listen: SocketAddr::from((host_ip, PORT)),
             config: server_config(seed, &objects, host_ip),
         };
-        serve(parts, Arc::clone(&token), Arc::clone(&witness), trace.clone())
+        serve(parts, seen.clone())
     };
     let node = universe::create_node("server", IpAddr::V4(host_ip), init);
-    Machine { name: "server".into(), host: host_ip.to_string(), node, disk, clock: clock_handle, processes: None }
+    Machine { host: host_ip.to_string(), node, disk, clock: clock_handle, processes: None }
 }
 
 fn server_config(seed: u64, objects: &Arc<SimObjects>, host: Ipv4Addr) -> ServerConfig {
@@ -131,11 +144,13 @@ fn server_config(seed: u64, objects: &Arc<SimObjects>, host: Ipv4Addr) -> Server
 }
 
 /// One incarnation of the server.
-async fn serve(parts: ServerParts, token: Arc<Mutex<String>>, witness: SharedWitness, trace: Trace) {
+async fn serve(parts: ServerParts, seen: Seen) {
+    let Seen { token, store, witness, trace } = seen;
     match gateway::server::start(parts).await {
         Ok(running) => {
             trace.line("server started");
             token.lock().expect("no holder panics").clone_from(&running.token);
+            *store.lock().expect("no holder panics") = Some(running.store());
             witness::watch(witness, running.store()).await;
             trace.tell("the server's store ended");
             std::future::pending::<()>().await;
@@ -187,7 +202,7 @@ fn start_agent(
         run_agent(parts, trace.clone())
     };
     let node = universe::create_node(&name, IpAddr::V4(ip), init);
-    Machine { name, host: ip.to_string(), node, disk, clock: clock_handle, processes: Some(processes) }
+    Machine { host: ip.to_string(), node, disk, clock: clock_handle, processes: Some(processes) }
 }
 
 /// One incarnation of an agent; whoever runs it on a real machine starts it

@@ -4,7 +4,7 @@ use crate::checkers::{self, Outcome};
 use crate::clients::{self, Door};
 use crate::cluster::Cluster;
 use crate::faults::{self, Fired};
-use crate::history::History;
+use crate::history::{Ack, History};
 use crate::injector::Injector;
 use crate::scenario::{self, Scenario};
 use crate::trace::Trace;
@@ -140,11 +140,11 @@ async fn one(seed: u64, scenario: Scenario, trace: Trace) -> Ended {
     let mut injector = Injector::new(&cluster, &trace, seed);
     injector.run(&plan).await;
     let fired = std::mem::take(&mut injector.fired);
-    if scenario.canary {
-        break_on_purpose(&witness);
-    }
     for acting in acting {
         acting.await.expect("the clients' node is never killed");
+    }
+    if scenario.canary {
+        break_on_purpose(&cluster, &history).await;
     }
     let drained = drain(&witness, &history, scenario.drain).await;
     trace.tell("the end");
@@ -161,13 +161,18 @@ async fn one(seed: u64, scenario: Scenario, trace: Trace) -> Ended {
     }
 }
 
-/// The canary: the witness is told that a job's row is gone.
-fn break_on_purpose(witness: &SharedWitness) {
-    let mut witness = witness.lock().expect("no holder panics");
-    let first = witness.mirror.jobs.keys().next().cloned();
-    if let Some(job) = first {
-        witness.mirror.jobs.remove(&job);
-    }
+/// The canary: the state of an acknowledged job is deleted behind the
+/// controller's back.
+async fn break_on_purpose(cluster: &Cluster, history: &Arc<Mutex<History>>) {
+    let acknowledged = history.lock().expect("no holder panics").acks.iter().find_map(|ack| match ack {
+        Ack::Submitted { job, .. } => Some(job.clone()),
+        Ack::Cancelled { .. } => None,
+    });
+    let store = cluster.store.lock().expect("no holder panics").clone();
+    let (Some(job), Some(store)) = (acknowledged, store) else { return };
+    let key = proto::keys::state(&job.tenant, job.number);
+    // Should this fail the run stays green, and the sweep says so.
+    let _ = store.commit(store::Commit::new().delete(key)).await;
 }
 
 /// Waits until every job has ended, nothing is held, or the bound has passed.

@@ -23,7 +23,6 @@ use world::sim::ProcessSpan;
 /// One durable commit.
 #[derive(Clone, Debug)]
 pub struct Committed {
-    pub revision: u64,
     pub rows: Vec<Row>,
 }
 
