@@ -52,11 +52,13 @@ fn tenant(index: usize) -> String {
     format!("t{index}")
 }
 
+type Changes = Vec<(Bytes, Option<Bytes>)>;
+
 #[derive(Default)]
 struct Rows {
     rows: BTreeMap<Bytes, (Bytes, u64)>,
     revision: u64,
-    log: Vec<(u64, Vec<(Bytes, Option<Bytes>)>)>,
+    log: Vec<(u64, Changes)>,
 }
 
 impl Rows {
@@ -78,7 +80,7 @@ impl Rows {
         Ok(self.write(commit.writes.iter().map(|w| (w.key.clone(), w.value.clone())).collect()))
     }
 
-    fn write(&mut self, changes: Vec<(Bytes, Option<Bytes>)>) -> u64 {
+    fn write(&mut self, changes: Changes) -> u64 {
         self.revision += 1;
         for (key, value) in &changes {
             match value {
@@ -420,7 +422,7 @@ impl World {
                 self.demand(&key, 3, 0, true);
             }
         }
-        for _round in 0..2000 {
+        for _round in 0..500 {
             if wanted.is_empty() {
                 return;
             }

@@ -14,15 +14,14 @@ use std::sync::{Arc, Mutex};
 use store::{Commit, Notice, OpenOptions, RedbStore, Store, Watch, Write};
 use world::NodeClock;
 use world::grpc::{Server, bind};
-use world::real::SystemClock;
-use world::sim::HostileDisk;
+use world::sim::{HostileDisk, SkewedClock};
 use world::sync::{mpsc, oneshot};
 use world::time::{ms, timeout};
 
 const GIB: u64 = 1 << 30;
 
 fn clock() -> Arc<dyn NodeClock> {
-    Arc::new(SystemClock::new())
+    SkewedClock::pair(1_700_000_000_000).0
 }
 
 async fn store() -> Arc<dyn Store> {

@@ -19,6 +19,8 @@ pub struct Outstanding {
     pub epoch: u64,
     /// Slots; 1 for a whole gang.
     pub slots: u64,
+    /// Monotonic: when it was proposed or seen.
+    pub since_ms: u64,
     /// Monotonic; `u64::MAX` while the proposal has no outcome.
     pub lapses_ms: u64,
 }
@@ -40,7 +42,7 @@ pub struct Entry {
     pub controller: u32,
     /// Oldest first.
     pub outstanding: Vec<Outstanding>,
-    /// Grants in a row that came back as they were, without a word.
+    /// Grants in a row that came back at once, without a word.
     pub returned: u32,
     /// Monotonic; after some of these it is left alone for a while.
     pub resting_until_ms: u64,

@@ -13,6 +13,8 @@ use std::collections::BTreeSet;
 use store::Revision;
 use world::clock::Now;
 
+/// A grant that ends within so long was not used.
+const RETURNED_AT_ONCE_MS: u64 = 100;
 /// Grants given back in a row that are taken for chance.
 const RETURNED_FREE: u32 = 3;
 /// The longest rest after more of them.
@@ -100,18 +102,20 @@ impl Core {
         let (key, now_ms) = (held.key, self.now.mono_ms);
         let Some(entry) = self.demands.get_mut(key) else { return };
         // Its controller has seen it: whatever it says now counts it. One that
-        // gives back grant after grant without a word has other news than this
-        // view, a lost node perhaps; that must not turn into a hot loop.
-        let before = entry.outstanding.len();
-        entry.outstanding.retain(|o| o.epoch != epoch);
-        if entry.outstanding.len() < before {
+        // gives back grant after grant at once and without a word has other news
+        // than this view, a lost node perhaps; that must not turn into a hot loop.
+        let at_once = |o: &Outstanding| o.epoch == epoch && o.since_ms + RETURNED_AT_ONCE_MS > now_ms;
+        if entry.outstanding.iter().any(at_once) {
             entry.returned = entry.returned.saturating_add(1);
             if entry.returned > RETURNED_FREE {
                 let span = (1 << (entry.returned - RETURNED_FREE).min(16)).min(RETURNED_REST_MS_MAX);
                 entry.resting_until_ms = now_ms + span;
                 self.lapses.insert((entry.resting_until_ms, key));
             }
+        } else {
+            entry.returned = 0;
         }
+        entry.outstanding.retain(|o| o.epoch != epoch);
         self.requeue(key);
     }
 
@@ -136,12 +140,13 @@ impl Core {
 
     /// Slots that the controller has not counted yet, as far as known.
     pub(super) fn outstanding(&mut self, key: StepKey, epoch: u64, slots: u64) {
-        let lapses_ms = self.now.mono_ms + self.config.outstanding_ms;
+        let since_ms = self.now.mono_ms;
+        let lapses_ms = since_ms + self.config.outstanding_ms;
         let Some(entry) = self.demands.get_mut(key) else { return };
         if entry.outstanding.iter().any(|o| o.epoch == epoch) {
             return;
         }
-        entry.outstanding.push(Outstanding { epoch, slots, lapses_ms });
+        entry.outstanding.push(Outstanding { epoch, slots, since_ms, lapses_ms });
         self.lapses.insert((lapses_ms, key));
         self.requeue(key);
     }

@@ -105,8 +105,9 @@ impl Core {
     fn explain_nodes(&self, key: StepKey, shape: &Shape) -> WhyReply {
         let mut tally: BTreeMap<Obstacle, Vec<&str>> = BTreeMap::new();
         let mut free: Vec<&str> = Vec::new();
+        let search = self.search(key, shape);
         for (id, node) in self.nodes.iter().filter(|(_, node)| node.row.is_some()) {
-            match self.search(key, shape).map_or(Some(Obstacle::Pool), |search| self.obstacle(id, &search)) {
+            match search.as_ref().map_or(Some(Obstacle::Pool), |search| self.obstacle(id, search)) {
                 Some(obstacle) => tally.entry(obstacle).or_default().push(&node.name),
                 None => free.push(&node.name),
             }

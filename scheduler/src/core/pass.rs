@@ -311,7 +311,8 @@ impl Core {
             commit.grants.push(Drafted { shape: shape_id, gang, epoch, held });
             pass.grants += 1;
             let slots = if gang { 1 } else { slots };
-            entry.outstanding.push(Outstanding { epoch, slots, lapses_ms: u64::MAX });
+            let since_ms = self.now.mono_ms;
+            entry.outstanding.push(Outstanding { epoch, slots, since_ms, lapses_ms: u64::MAX });
         }
         self.requeue(key);
         // A full commit leaves the pass, and its nodes the index, at once.
