@@ -64,6 +64,16 @@ pub fn find(field: &str, path: &Path) -> Result<LocalFile, Failure> {
 
 /// Reads a small text file; `-` is standard input.
 pub fn read_text(field: &str, path: &Path, bytes_max: u64) -> Result<String, Failure> {
+    let too_large = || {
+        let reason = format!("has more than {bytes_max} bytes");
+        Failure::Refused(Problem::new(
+            "spec.too_large",
+            field,
+            path.display(),
+            reason,
+            "give large texts as inputs",
+        ))
+    };
     let bytes = if path == Path::new("-") {
         let mut bytes = Vec::new();
         io::stdin()
@@ -73,19 +83,13 @@ pub fn read_text(field: &str, path: &Path, bytes_max: u64) -> Result<String, Fai
         bytes
     } else {
         let file = find(field, path)?;
-        read_all(&*file.disk, &file.path, bytes_max).map_err(|error| {
-            Failure::wrong_use(field, path.display(), &error.to_string(), "look at the file")
+        read_all(&*file.disk, &file.path, bytes_max).map_err(|error| match error.kind() {
+            io::ErrorKind::FileTooLarge => too_large(),
+            _ => Failure::wrong_use(field, path.display(), &error.to_string(), "look at the file"),
         })?
     };
     if bytes.len() as u64 > bytes_max {
-        let problem = Problem::new(
-            "spec.too_large",
-            field,
-            path.display(),
-            format!("has more than {bytes_max} bytes"),
-            "give large texts as inputs",
-        );
-        return Err(Failure::Refused(problem));
+        return Err(too_large());
     }
     String::from_utf8(bytes)
         .map_err(|_| Failure::wrong_use(field, path.display(), "is no UTF-8 text", "save it as UTF-8"))

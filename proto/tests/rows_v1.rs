@@ -107,6 +107,7 @@ fn block() -> BlockRow {
             epoch: 77,
             state: State::Staging.into(),
             since_ms: 1_700_000_000_002,
+            node: 1,
             ..AttemptRun::default()
         }],
         notes: vec![TaskNote {
@@ -120,6 +121,7 @@ fn block() -> BlockRow {
             ..TaskNote::default()
         }],
         generation: 1,
+        ranks: vec![RankEnd { rank: 1, cause: Some(cause(CauseKind::Exit)), artifacts: vec![artifact()] }],
         ..BlockRow::default()
     }
 }
