@@ -306,14 +306,15 @@ fn the_stories_reach_the_rare_places() {
         for (mark, times) in &story.cluster.rows.marks {
             *marks.entry(mark.clone()).or_insert(0) += times;
         }
-        let core = story.cluster.core.stats();
-        for (name, count) in [
-            ("stale reports", core.stale_reports),
-            ("surplus grants", core.surplus_grants),
-            ("brakes", core.brakes),
-            ("retries", core.retries),
-        ] {
-            *stats.entry(name).or_insert(0) += count;
+        for core in story.cluster.past.iter().copied().chain([story.cluster.core.stats()]) {
+            for (name, count) in [
+                ("stale reports", core.stale_reports),
+                ("surplus grants", core.surplus_grants),
+                ("brakes", core.brakes),
+                ("retries", core.retries),
+            ] {
+                *stats.entry(name).or_insert(0) += count;
+            }
         }
     }
     for mark in [

@@ -338,16 +338,15 @@ impl Place<'_> {
 
     /// Back to PENDING, not before `wait_ms` from now.
     fn again(&mut self, why: &Cause, now_mono_ms: u64, wait_ms: u64, retries_spent: u64) {
-        let task = self.spot.task;
+        let (task, attempt, not_before_ms) = (self.spot.task, self.active.attempt, self.now_ms + wait_ms);
         self.state.pending += 1;
         self.state.retries_spent += retries_spent;
-        if wait_ms == 0 && !self.block().notes.contains_key(&task) {
-            self.run.fresh.insert(task);
-        } else {
-            let not_before_ms = self.now_ms + wait_ms;
-            self.note().not_before_ms = not_before_ms;
-            self.run.retries.insert((now_mono_ms + wait_ms, task));
-        }
+        let note = self.note();
+        // Even one that never ran has used its number up: bound to the same
+        // grant again it would be taken for the same attempt.
+        note.attempts = note.attempts.max(attempt);
+        note.not_before_ms = not_before_ms;
+        self.run.retries.insert((now_mono_ms + wait_ms, task));
         self.walk(State::Pending, why);
     }
 

@@ -13,7 +13,8 @@ use crate::limits;
 use proto::estimate;
 use proto::v1::server_frame::Frame as Say;
 use proto::v1::{
-    Artifact, AttemptRef, Cause, CauseKind, Ended, Report, Reports, ReportsAck, Resources, State, report,
+    Artifact, AttemptRef, Cause, CauseKind, Ended, Report, Reports, ReportsAck, Resources, State, Stop,
+    report,
 };
 use std::collections::BTreeSet;
 
@@ -64,6 +65,9 @@ impl Core {
         let (Some(attempt), Some(what)) = (report.attempt, report.what) else { return };
         let Some(active) = self.find_active(&attempt) else {
             self.stats.stale_reports += 1;
+            if matches!(what, report::What::Started(_) | report::What::Staging(_)) {
+                self.stop_stray(node, attempt);
+            }
             return;
         };
         let spot =
@@ -88,6 +92,17 @@ impl Core {
                 self.conclude(&spot, End::Returned(cause(CauseKind::Requeued, text), wait_ms));
             }
         }
+    }
+
+    /// An agent works at what is long over: a frame reached it late.
+    fn stop_stray(&mut self, node: &str, attempt: AttemptRef) {
+        let Some(session) = self.nodes.get(node).map(|node| node.row.session) else { return };
+        let stop = Stop {
+            attempts: vec![attempt],
+            grace_ms: 0,
+            cause: Some(cause(CauseKind::Requeued, "this attempt is over")),
+        };
+        self.out.send(node, session, Say::Stop(stop));
     }
 
     /// The live attempt that this names, if its number and epoch are current.

@@ -5,7 +5,7 @@ use proto::v1::{
     Artifact, AttemptRef, Cause, CauseKind, Ended, HeldAttempt, Refused, Report, Reports, ServerFrame, Started, State,
     report, server_frame,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A stream silent for so long is left.
 const SILENCE_MS: u64 = 12_500;
@@ -58,6 +58,7 @@ pub struct Agent {
     /// When a frame last came.
     pub heard_ms: u64,
     order: u64,
+    refused: BTreeSet<Held>,
 }
 
 impl Agent {
@@ -78,6 +79,7 @@ impl Agent {
             renewed_ms: None,
             heard_ms: 0,
             order: 0,
+            refused: BTreeSet::new(),
         }
     }
 
@@ -128,6 +130,9 @@ impl Agent {
                             epoch: assign.epoch,
                             rank,
                         };
+                        if self.refused.contains(&held) {
+                            continue;
+                        }
                         self.order += 1;
                         let order = self.order;
                         let slots = assign.slots;
@@ -239,6 +244,7 @@ impl Agent {
     /// Sends an attempt back unstarted.
     pub fn refuse(&mut self, held: &Held) {
         self.runs.remove(held);
+        self.refused.insert(held.clone());
         let refused = Refused { reason: "busy".to_owned() };
         self.pending.push(held.report(report::What::Refused(refused)));
     }
@@ -259,6 +265,7 @@ impl Agent {
         self.alive = false;
         self.linked = false;
         self.runs.clear();
+        self.refused.clear();
         self.pending.clear();
         self.sent.clear();
         self.inbox.clear();

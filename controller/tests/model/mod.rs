@@ -47,6 +47,8 @@ pub struct Cluster {
     /// Jobs whose cancel was acknowledged and not followed by a retry.
     pub cancelled: BTreeSet<(String, u64)>,
     pub accepted: BTreeSet<(String, u64)>,
+    /// Of cores that died.
+    pub past: Vec<controller::core::Stats>,
     /// Frames sent to nodes, for transcripts.
     pub slots_per_node: u32,
 }
@@ -66,6 +68,7 @@ impl Cluster {
             on_the_way: VecDeque::new(),
             cancelled: BTreeSet::new(),
             accepted: BTreeSet::new(),
+            past: Vec::new(),
             slots_per_node,
         };
         let opening = cluster.core.start(cluster.now);
@@ -134,6 +137,7 @@ impl Cluster {
 
     /// The controller's process dies; its rows are read by a new one.
     pub fn crash(&mut self) {
+        self.past.push(self.core.stats());
         self.core = Core::new(self.config.clone(), Arc::new(OpenDoor));
         self.rows.load_into(&mut self.core);
         self.wanted.clear();
