@@ -146,7 +146,7 @@ async fn one(seed: u64, scenario: Scenario, trace: Trace) -> Ended {
     if scenario.canary {
         break_on_purpose(&cluster, &history).await;
     }
-    let drained = drain(&witness, &history, scenario.drain).await;
+    let drained = drain(&witness, &history, scenario.drain, &trace).await;
     trace.tell("the end");
     judge(&cluster, &witness, &history.lock().expect("no holder panics").clone(), drained);
     let witness = witness.lock().expect("no holder panics");
@@ -180,6 +180,7 @@ async fn drain(
     witness: &SharedWitness,
     history: &Arc<Mutex<History>>,
     bound: Duration,
+    trace: &Trace,
 ) -> Result<(), String> {
     let begun = universe::elapsed();
     loop {
@@ -199,6 +200,7 @@ async fn drain(
         };
         if universe::elapsed() - begun > bound {
             let submitted = history.lock().expect("no holder panics").acks.len();
+            tell_live(&witness.lock().expect("no holder panics"), trace);
             return Err(format!(
                 "after {} s {} of {submitted} jobs live: {}",
                 bound.as_secs(),
@@ -207,6 +209,24 @@ async fn drain(
             ));
         }
         time::sleep(time::ms(500)).await;
+    }
+}
+
+/// What the rows say of the jobs that do not end.
+fn tell_live(witness: &Witness, trace: &Trace) {
+    let mirror = &witness.mirror;
+    let live = mirror.states.iter().filter(|(_, state)| {
+        !matches!(state.state(), State::Completed | State::Failed | State::Cancelled)
+    });
+    for (job, state) in live.take(3) {
+        trace.tell(&format!("live {job}: {:?}", mirror.jobs.get(job).and_then(|row| row.spec.as_ref())));
+        trace.tell(&format!("  {state:?}"));
+        for ((_, step, _), block) in mirror.blocks.iter().filter(|((owner, _, _), _)| owner == job) {
+            trace.tell(&format!("  step {step} {block:?}"));
+        }
+    }
+    for ((tenant, epoch), grant) in &mirror.grants {
+        trace.tell(&format!("  held grant {tenant}/{epoch} {grant:?}"));
     }
 }
 

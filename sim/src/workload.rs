@@ -22,6 +22,9 @@ pub struct Deed {
     pub again: bool,
 }
 
+/// What the tasks of an array with a cap take one after another.
+const CAPPED_ARRAY_MS: u64 = 60_000;
+
 /// How much work.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
@@ -136,11 +139,23 @@ fn array_step(rng: &mut SmallRng, name: &str, after: &[&str]) -> Step {
         // Long arrays are of short tasks, else the run would only be waiting.
         step.argv[1] = format!("ms={}", rng.random_range(1..100));
     }
-    step.array = Some(ArraySpec {
-        items: vec![ArrayItem { first: 1, last: count, stride: 1 }],
-        max_running: if rng.random_bool(0.3) { rng.random_range(1..6) } else { 0 },
-    });
+    let max_running = if rng.random_bool(0.3) { rng.random_range(1..6) } else { 0 };
+    if max_running > 0 {
+        // One after another they may take a minute in all, tries apart: the
+        // bound on a job's end is of the platform, not of the job's own length.
+        let longest_ms = CAPPED_ARRAY_MS * u64::from(max_running) / count;
+        shorten(&mut step, longest_ms);
+    }
+    step.array = Some(ArraySpec { items: vec![ArrayItem { first: 1, last: count, stride: 1 }], max_running });
     step
+}
+
+/// Makes the program run no longer than this.
+fn shorten(step: &mut Step, longest_ms: u64) {
+    let run_ms = step.argv[1].strip_prefix("ms=").and_then(|text| text.parse::<u64>().ok());
+    if run_ms.is_some_and(|run_ms| run_ms > longest_ms) {
+        step.argv[1] = format!("ms={longest_ms}");
+    }
 }
 
 fn gang_step(rng: &mut SmallRng, name: &str, after: &[&str], nodes: u32) -> Step {
