@@ -82,7 +82,7 @@ async fn fetch_all(wants: Vec<Want>, disk: Arc<dyn Disk>) -> (Fetched, Vec<(Want
         let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
         let (transfer, disk) = (transfer.clone(), disk.clone());
         running.push(task::spawn(async move {
-            let result = fetch_one(&*transfer, disk, &want).await;
+            let result = fetch_one(&transfer, disk, &want).await;
             drop(place);
             (want, result)
         }));

@@ -66,7 +66,7 @@ async fn drive(
     let reply = client.submit(request).await?;
     let job = JobRequest { tenant: reply.tenant, number: reply.number };
     let mut watch = Watch::new(client.clone(), job.clone(), spec);
-    let Some(view) = watch.to_the_end(told).await? else { return Ok(EXIT_LEFT) };
+    let Some(view) = watch.show_to_the_end(told).await? else { return Ok(EXIT_LEFT) };
     watch.screen.close()?;
     for line in show::failures(client, &job, &view).await? {
         output::note(&line);
@@ -125,7 +125,7 @@ impl Watch {
 
     /// Shows everything until the job has ended and its log and history are
     /// whole. `None`: the user left before.
-    async fn to_the_end(&mut self, told: &mut Told) -> Result<Option<JobView>, Failure> {
+    async fn show_to_the_end(&mut self, told: &mut Told) -> Result<Option<JobView>, Failure> {
         let request = LogsRequest { job: Some(self.job.clone()), follow: true, ..LogsRequest::default() };
         let mut log = Some(follow::logs(&self.client, request));
         let request = EventsRequest {
