@@ -1,17 +1,24 @@
-//! Starts one process, the quick way.
+//! Starts processes, the quick way.
+//!
+//! Spawning holds its thread up until the child runs its program, which is
+//! most of what a short task costs: one thread that spawned alone would leave
+//! half of a two-core machine's rate unused. So a few threads do nothing else.
+//! They know nothing: a launch goes in, a process number or a line that says
+//! why not comes out; all that the supervisor knows stays with its one thread.
 //!
 //! What must hold: the child is spawned by `posix_spawn` and not by fork (the
 //! program is found here, nothing runs between fork and exec), leads a process
 //! group of its own, has none of the supervisor's descriptors, and is under
-//! its limits from its first instruction on.
+//! its limits from its first instruction on (see [`super::gate`]).
 #![expect(clippy::disallowed_methods, reason = "the supervisor stands behind the world's traits")]
 
-use super::limits::{OWN_MEMORY_CHECK_BELOW_BYTES, OWN_MEMORY_MARGIN_BYTES};
+use super::gate::Gate;
+use super::limits::{LAUNCHER_STACK_BYTES, LAUNCHERS_MAX};
 use super::machine;
 use super::wire::Launch;
 use nix::libc;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{AccessFlags, Pid, access};
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -20,96 +27,126 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
 
 /// Where programs are looked for when a task's environment has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Soft and hard.
-type Pair = (u64, u64);
-
-/// Starts processes; knows the supervisor's own limits, to restore them.
+/// What became of a launch.
 #[derive(Debug)]
-pub struct Launcher {
-    data: Pair,
-    files: Pair,
+pub struct Launched {
+    pub key: String,
+    /// Just before it was spawned.
+    pub at_ms: u64,
+    /// Its number, or in one line why it does not run.
+    pub result: Result<Pid, String>,
 }
 
-impl Launcher {
+#[derive(Debug)]
+struct Shared {
+    waiting: Mutex<VecDeque<Launch>>,
+    more: Condvar,
+    done: Mutex<Vec<Launched>>,
+    gate: Gate,
+}
+
+/// The launching threads. They end with the process.
+#[derive(Debug)]
+pub struct Launchers {
+    shared: Arc<Shared>,
+    /// Launches that did not come back yet.
+    under_way: usize,
+}
+
+impl Launchers {
     /// Expects stdin to be /dev/null: tasks inherit it.
-    pub fn new() -> io::Result<Self> {
-        Ok(Self { data: getrlimit(Resource::RLIMIT_DATA)?, files: getrlimit(Resource::RLIMIT_NOFILE)? })
+    pub fn start() -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            waiting: Mutex::default(),
+            more: Condvar::new(),
+            done: Mutex::default(),
+            gate: Gate::new()?,
+        });
+        let count = thread::available_parallelism().map_or(1, usize::from).min(LAUNCHERS_MAX);
+        for _ in 0..count {
+            let shared = Arc::clone(&shared);
+            let thread = thread::Builder::new().name("launcher".to_owned()).stack_size(LAUNCHER_STACK_BYTES);
+            thread.spawn(move || shared.serve())?;
+        }
+        Ok(Self { shared, under_way: 0 })
     }
 
-    /// Starts it, or says in one line why not.
-    pub fn launch(&self, launch: &Launch) -> Result<Pid, String> {
-        let cwd = path_of(&launch.cwd);
-        let name = launch.argv.first().filter(|name| !name.is_empty()).ok_or("there is no program to run")?;
-        let program = find_program(name, cwd, launch)?;
-        let stdout = output(&launch.stdout)?;
-        let stderr = if launch.stderr == launch.stdout {
-            stdout.try_clone().map_err(|error| format!("its output cannot be opened: {error}"))?
-        } else {
-            output(&launch.stderr)?
-        };
-        let mut command = Command::new(&program);
-        command.arg0(name).args(&launch.argv[1..]).env_clear();
-        command.envs(launch.env.iter().map(|variable| (&variable.name, &variable.value)));
-        command.current_dir(cwd).process_group(0).stdout(stdout).stderr(stderr);
+    /// Launches that were handed over and not taken back.
+    pub fn under_way(&self) -> usize {
+        self.under_way
+    }
 
-        let memory = wanted(launch.memory_bytes, self.data);
-        let files = wanted(launch.open_files, self.files);
-        let spawned = {
-            let _memory = memory.map(|bytes| Lowered::new(Resource::RLIMIT_DATA, self.data, spared(bytes)));
-            let _files = files.map(|count| Lowered::new(Resource::RLIMIT_NOFILE, self.files, count));
-            command.spawn()
-        };
-        let child = spawned.map_err(|error| reason(&error, name, &program, cwd))?;
-        let pid = Pid::from_raw(i32::try_from(child.id()).expect("process numbers are positive"));
-        if let Some(bytes) = memory {
-            machine::limit_child(pid, libc::RLIMIT_DATA, bytes);
+    /// Hands a launch over.
+    pub fn launch(&mut self, launch: Launch) {
+        self.under_way += 1;
+        self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(launch);
+        self.shared.more.notify_one();
+    }
+
+    /// What came back; [`machine::wake`] was called for it.
+    pub fn take_launched(&mut self) -> Vec<Launched> {
+        if self.under_way == 0 {
+            return Vec::new();
         }
-        if let Some(count) = files {
-            machine::limit_child(pid, libc::RLIMIT_NOFILE, count);
-        }
-        Ok(pid)
+        let launched = std::mem::take(&mut *self.shared.done.lock().unwrap_or_else(PoisonError::into_inner));
+        self.under_way -= launched.len();
+        launched
     }
 }
 
-/// A limit that was asked for, as far as the supervisor may set it.
-fn wanted(limit: u64, own: Pair) -> Option<u64> {
-    (limit > 0).then(|| limit.min(own.1))
+impl Shared {
+    fn serve(&self) {
+        loop {
+            let launch = {
+                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                loop {
+                    match waiting.pop_front() {
+                        Some(launch) => break launch,
+                        None => waiting = self.more.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+                    }
+                }
+            };
+            let at_ms = machine::boot_ms();
+            let result = spawn(&launch, &self.gate);
+            let launched = Launched { key: launch.key, at_ms, result };
+            self.done.lock().unwrap_or_else(PoisonError::into_inner).push(launched);
+            machine::wake();
+        }
+    }
 }
 
-/// The child takes the supervisor's soft limit over, which is lowered for that
-/// moment. Never so far that the supervisor itself could not go on: a child
-/// with less gets its limit an instant later.
-fn spared(bytes: u64) -> u64 {
-    if bytes >= OWN_MEMORY_CHECK_BELOW_BYTES {
-        bytes
+fn spawn(launch: &Launch, gate: &Gate) -> Result<Pid, String> {
+    let cwd = path_of(&launch.cwd);
+    let name = launch.argv.first().filter(|name| !name.is_empty()).ok_or("there is no program to run")?;
+    let program = find_program(name, cwd, launch)?;
+    let stdout = output(&launch.stdout)?;
+    let stderr = if launch.stderr == launch.stdout {
+        stdout.try_clone().map_err(|error| format!("its output cannot be opened: {error}"))?
     } else {
-        bytes.max(machine::own_data_bytes() + OWN_MEMORY_MARGIN_BYTES)
-    }
-}
+        output(&launch.stderr)?
+    };
+    let mut command = Command::new(&program);
+    command.arg0(name).args(&launch.argv[1..]).env_clear();
+    command.envs(launch.env.iter().map(|variable| (&variable.name, &variable.value)));
+    command.current_dir(cwd).process_group(0).stdout(stdout).stderr(stderr);
 
-/// A soft limit of the supervisor, put back when dropped.
-struct Lowered {
-    resource: Resource,
-    own: Pair,
-}
-
-impl Lowered {
-    fn new(resource: Resource, own: Pair, soft: u64) -> Self {
-        // Only refused above the hard limit; the limit set on the child
-        // afterwards decides then.
-        let _ = setrlimit(resource, soft.min(own.1), own.1);
-        Self { resource, own }
+    let wanted = gate.wanted(launch.memory_bytes, launch.open_files);
+    let child = gate.under(wanted, || command.spawn());
+    let child = child.map_err(|error| reason(&error, name, &program, cwd))?;
+    let pid = Pid::from_raw(i32::try_from(child.id()).expect("process numbers are positive"));
+    if let Some(bytes) = wanted.memory_bytes {
+        machine::limit_child(pid, libc::RLIMIT_DATA, bytes);
     }
-}
-
-impl Drop for Lowered {
-    fn drop(&mut self) {
-        setrlimit(self.resource, self.own.0, self.own.1).expect("a soft limit may be raised to what it was");
+    if let Some(count) = wanted.open_files {
+        machine::limit_child(pid, libc::RLIMIT_NOFILE, count);
     }
+    Ok(pid)
 }
 
 pub fn path_of(bytes: &[u8]) -> &Path {

@@ -24,9 +24,10 @@ pub const REPORTS_PER_FRAME: usize = 1024;
 /// Commands waiting; past it nothing more is read from the client. One frame
 /// may carry it over.
 pub const COMMANDS_WAITING_MAX: usize = 4096;
-/// Commands done between two looks at everything else. Launches are slow (a
-/// fraction of a millisecond each), and replies wait for the end of the turn.
-pub const COMMANDS_PER_TURN: usize = 8;
+/// Bytes of contexts in waiting commands; likewise.
+pub const WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Commands done between two looks at everything else.
+pub const COMMANDS_PER_TURN: usize = 64;
 /// Bytes read at once.
 pub const READ_BYTES: usize = 64 * 1024;
 /// Reads of a replaced connection before it is given up; far more than its
@@ -44,10 +45,15 @@ pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Longest name of the socket in its directory.
 pub const SOCKET_NAME_BYTES_MAX: usize = 64;
 /// While a task with a memory limit is spawned the supervisor itself is under
-/// that limit; it is kept at least so far above what the supervisor holds.
-pub const OWN_MEMORY_MARGIN_BYTES: u64 = 16 * 1024 * 1024;
-/// From this memory limit up, the supervisor's own memory is not in question.
-pub const OWN_MEMORY_CHECK_BELOW_BYTES: u64 = CONTEXTS_BYTES_MAX as u64 * 4;
+/// that limit; it is kept at least so far above what the supervisor holds:
+/// more than it can come to hold before the next launch looks again.
+pub const OWN_MEMORY_MARGIN_BYTES: u64 = 64 * 1024 * 1024;
+/// Threads that launch, one a core up to so many.
+pub const LAUNCHERS_MAX: usize = 4;
+/// Stack of each.
+pub const LAUNCHER_STACK_BYTES: usize = 256 * 1024;
+/// Launches handed to the launching threads; past it commands wait.
+pub const LAUNCHES_UNDER_WAY_MAX: usize = 32;
 /// A peak below this is told as measured; see `machine::trusted_peak`.
 pub const PEAK_BYTES_NOISE: u64 = 16 * 1024 * 1024;
 

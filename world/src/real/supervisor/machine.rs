@@ -12,7 +12,7 @@ use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, SysconfVar, sysconf};
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -33,13 +33,18 @@ static AWAKE: AtomicBool = AtomicBool::new(false);
 static CHILD_ENDED: AtomicBool = AtomicBool::new(false);
 static STOP: AtomicBool = AtomicBool::new(false);
 
-#[expect(unsafe_code, reason = "a signal handler may only make raw calls")]
 extern "C" fn on_signal(number: libc::c_int) {
     match number {
         libc::SIGCHLD => CHILD_ENDED.store(true, Ordering::SeqCst),
         libc::SIGTERM => STOP.store(true, Ordering::SeqCst),
         _ => return,
     }
+    wake();
+}
+
+/// Makes [`Signals::fd`] readable. From any thread and from a signal handler.
+#[expect(unsafe_code, reason = "a signal handler may only make raw calls")]
+pub fn wake() {
     if !AWAKE.swap(true, Ordering::SeqCst) {
         // SAFETY: write(2) is async-signal-safe, the byte lives through the
         // call, and the descriptor is that of a socket kept for the life of
@@ -87,17 +92,18 @@ impl Signals {
         Ok(Self { wake })
     }
 
-    /// Readable when a signal came.
+    /// Readable when a signal came, or somebody called [`wake`].
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }
 
-    /// Empties the pipe. Called before the flags are read, so that a signal in
-    /// between writes again.
+    /// Empties the pipe, to be called before looking at what may have come. The
+    /// order matters: whoever comes before the flag is down leaves no byte, but
+    /// is seen by that look; whoever comes after it leaves one.
     pub fn clear(&mut self) {
-        AWAKE.store(false, Ordering::SeqCst);
         let mut bytes = [0; 64];
         while self.wake.read(&mut bytes).is_ok_and(|read| read == bytes.len()) {}
+        AWAKE.store(false, Ordering::SeqCst);
     }
 
     /// Whether a child ended since the last question.
@@ -206,19 +212,21 @@ fn trusted_peak(peak_bytes: u64) -> u64 {
 
 /// Not by getrusage: that one remembers whoever started this process.
 fn own_peak_bytes() -> u64 {
-    own_status_bytes("VmHWM:")
+    let status = own_file("/proc/self/status");
+    let value = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    value.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
 /// What the supervisor holds of that which RLIMIT_DATA counts.
 pub fn own_data_bytes() -> u64 {
-    own_status_bytes("VmData:")
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|bytes| u64::try_from(bytes).ok());
+    let pages = own_file("/proc/self/statm").split(' ').nth(5).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or(0) * page.unwrap_or(4096)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the supervisor stands behind the world's traits")]
-fn own_status_bytes(name: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let value = status.lines().find_map(|line| line.strip_prefix(name));
-    value.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0) * 1024
+fn own_file(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
 }
 
 /// Sets a limit of a child, soft and hard: it cannot raise it again.

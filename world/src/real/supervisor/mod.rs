@@ -1,12 +1,13 @@
 //! The node's supervisor: launches and reaps the tasks of one node and
 //! outlives its server and its agent.
 //!
-//! One thread, no runtime, no configuration, nothing durable: it is meant to
-//! be read in a sitting and never to need a restart. In a loop it looks at
-//! everything that is ready, does what it was told, and tells what became of
-//! it: [`table`] is what it knows, [`launch`] how it starts a process,
-//! [`machine`] what it asks of the kernel, [`wire`] the words of its one
-//! client, which is [`crate::real::NodeProcesses`].
+//! No runtime, no configuration, nothing durable: it is meant to be read in a
+//! sitting and never to need a restart. One thread knows and decides all. In a
+//! loop it looks at everything that is ready, does what it was told, and tells
+//! what became of it: [`table`] is what it knows, [`machine`] what it asks of
+//! the kernel, [`wire`] the words of its one client, which is
+//! [`crate::real::NodeProcesses`]. Only the spawning itself, which holds a
+//! thread up, is done by a few helpers: see [`launch`].
 //!
 //! What must hold:
 //! - A command that a client managed to write is done, even where the client
@@ -20,6 +21,7 @@
 //! - No panic, no fatal error after the start: those would orphan the tasks.
 
 mod connection;
+mod gate;
 mod launch;
 pub mod limits;
 pub(super) mod machine;
@@ -31,7 +33,8 @@ use bytes::Bytes;
 use connection::{Connection, Fill};
 use limits::{
     ACCEPT_PAUSE_MS, COMMANDS_PER_TURN, COMMANDS_WAITING_MAX, EXIT_MS_MAX, FAREWELL_READS_MAX,
-    FRAME_BYTES_FULL, OUTPUT_BYTES_MAX, REPORTS_PER_FRAME, VERSION,
+    FRAME_BYTES_FULL, LAUNCHES_UNDER_WAY_MAX, OUTPUT_BYTES_MAX, REPORTS_PER_FRAME, VERSION,
+    WAITING_BYTES_MAX,
 };
 use machine::{Signals, boot_ms};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -84,6 +87,7 @@ pub fn run(options: SupervisorOptions) -> io::Result<()> {
         client: None,
         newcomer: None,
         waiting: VecDeque::new(),
+        waiting_bytes: 0,
         listing: None,
         instance: Bytes::copy_from_slice(&crate::rand::bytes::<16>()),
         linger_ms: options.linger_ms,
@@ -105,6 +109,14 @@ fn open_null() -> io::Result<std::fs::File> {
 fn say(what: &str) {
     let pid = nix::unistd::Pid::this();
     let _ = writeln!(io::stderr(), "supervisor {pid} at {} s: {what}", boot_ms() / 1000);
+}
+
+/// What a waiting command is counted for.
+fn weight(command: &wire::Command) -> usize {
+    match &command.order {
+        Some(wire::Order::Launch(launch)) => launch.context.len(),
+        _ => 0,
+    }
 }
 
 /// What waits to be done, in order.
@@ -132,6 +144,8 @@ struct Supervisor {
     /// Connected, but has not said hello.
     newcomer: Option<Connection>,
     waiting: VecDeque<Work>,
+    /// Contexts of launches in `waiting`.
+    waiting_bytes: usize,
     listing: Option<ListingState>,
     instance: Bytes,
     linger_ms: u64,
@@ -164,6 +178,7 @@ impl Supervisor {
             }
             let now_ms = boot_ms();
             self.table.expire(now_ms);
+            self.table.launched(now_ms);
             if self.signals.stop() {
                 return say("was told to end");
             }
@@ -193,7 +208,9 @@ impl Supervisor {
     fn wait(&mut self) -> Ready {
         self.set_timer();
         let timeout = if self.can_work() || self.can_tell() { PollTimeout::ZERO } else { PollTimeout::NONE };
-        let reading = self.waiting.len() < COMMANDS_WAITING_MAX && !self.table.full_of_news();
+        let reading = self.waiting.len() < COMMANDS_WAITING_MAX
+            && self.waiting_bytes < WAITING_BYTES_MAX
+            && !self.table.full_of_news();
         let mut fds = vec![
             PollFd::new(self.signals.fd(), PollFlags::POLLIN),
             PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
@@ -275,7 +292,17 @@ impl Supervisor {
         loop {
             match client.next_frame() {
                 Ok(Some(wire::FromClient { said: Some(wire::Said::Commands(commands)) })) => {
-                    self.waiting.extend(commands.commands.into_iter().map(Work::Command));
+                    for command in commands.commands {
+                        match command.order {
+                            Some(wire::Order::KeepAliveUntil(until_ms)) => {
+                                self.table.wind(boot_ms(), until_ms)
+                            }
+                            _ => {
+                                self.waiting_bytes += weight(&command);
+                                self.waiting.push_back(Work::Command(command));
+                            }
+                        }
+                    }
                 }
                 Ok(Some(wire::FromClient { said: Some(wire::Said::List(list)) })) => {
                     self.waiting.push_back(Work::List(list.id));
@@ -358,12 +385,13 @@ impl Supervisor {
         }
     }
 
-    /// One listing at a time: a second waits until the client has read the
-    /// first, and so does all that comes after it.
+    /// One listing at a time, and only when all launches before it are known;
+    /// until then all that comes after it waits too.
     fn can_work(&self) -> bool {
+        let launches = self.table.launches_under_way();
         match self.waiting.front() {
-            Some(Work::List(_)) => self.listing.is_none(),
-            Some(Work::Command(_)) => true,
+            Some(Work::List(_)) => self.listing.is_none() && launches == 0,
+            Some(Work::Command(_)) => launches < LAUNCHES_UNDER_WAY_MAX,
             None => false,
         }
     }
@@ -381,7 +409,10 @@ impl Supervisor {
                 break;
             }
             match self.waiting.pop_front() {
-                Some(Work::Command(command)) => self.table.obey(boot_ms(), command),
+                Some(Work::Command(command)) => {
+                    self.waiting_bytes -= weight(&command);
+                    self.table.obey(boot_ms(), command);
+                }
                 Some(Work::List(id)) => self.listing = Some(ListingState { id, after: None }),
                 None => break,
             }
@@ -417,7 +448,11 @@ impl Supervisor {
     fn finish(&mut self) {
         self.table.kill_all(false);
         let until_ms = boot_ms() + EXIT_MS_MAX;
-        while boot_ms() < until_ms && self.table.reap(boot_ms()) {
+        while boot_ms() < until_ms {
+            self.table.launched(boot_ms());
+            if !self.table.reap(boot_ms()) {
+                break;
+            }
             let mut fds = [PollFd::new(self.signals.fd(), PollFlags::POLLIN)];
             let _ = poll(&mut fds, PollTimeout::from(50_u8));
             self.signals.clear();

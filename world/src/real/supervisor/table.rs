@@ -5,10 +5,12 @@
 //! dead man's switch has struck, nothing is launched until it is wound again.
 //! A leader's number is used for its group only while it cannot have passed to
 //! another process: before it is collected, or while the group has members.
+//! (A child that ends before its launch comes back is the exception: there the
+//! number was given away an instant before, and numbers go round.)
 
-use super::launch::{Launcher, path_of};
+use super::launch::{Launched, Launchers, path_of};
 use super::limits::{CONTEXT_BYTES_MAX, CONTEXTS_BYTES_MAX, GROUP_END_MS_MAX, NEWS_MAX, PROCESSES_MAX};
-use super::machine::{self, Children};
+use super::machine::{self, Children, End};
 use super::wire;
 use bytes::Bytes;
 use nix::sys::signal::{Signal, kill, killpg};
@@ -20,6 +22,10 @@ use std::ops::Bound;
 /// Where a process is in its life.
 #[derive(Debug)]
 enum Life {
+    /// A launcher has it. What it is to be sent as soon as it runs.
+    Launching {
+        owed: Option<Signal>,
+    },
     Running,
     /// Its leader ended so; members of its group are still dying.
     Ending {
@@ -55,10 +61,12 @@ enum News {
 /// See the module.
 #[derive(Debug)]
 pub struct Table {
-    launcher: Launcher,
+    launchers: Launchers,
     records: BTreeMap<String, Record>,
     /// Of those whose leader is not collected yet.
     by_pid: BTreeMap<Pid, String>,
+    /// Children that ended before their launch came back, or orphans.
+    early: BTreeMap<Pid, (End, u64)>,
     /// Keys in [`Life::Ending`].
     ending: Vec<String>,
     /// What the client has not been told.
@@ -74,9 +82,10 @@ pub struct Table {
 impl Table {
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            launcher: Launcher::new()?,
+            launchers: Launchers::start()?,
             records: BTreeMap::new(),
             by_pid: BTreeMap::new(),
+            early: BTreeMap::new(),
             ending: Vec::new(),
             news: VecDeque::new(),
             serial: 0,
@@ -93,54 +102,95 @@ impl Table {
             Some(wire::Order::Launch(launch)) => self.launch(now_ms, launch),
             Some(wire::Order::Signal(order)) => self.signal(&order),
             Some(wire::Order::Forget(key)) => self.forget(&key),
-            Some(wire::Order::KeepAliveUntil(until_ms)) => {
-                self.deadline_ms = Some(until_ms);
-                self.struck = false;
-                self.expire(now_ms);
-            }
+            Some(wire::Order::KeepAliveUntil(until_ms)) => self.wind(now_ms, until_ms),
             // Of a later version: its client was welcomed knowing ours.
             None => {}
         }
+    }
+
+    /// Winds the dead man's switch. Done as soon as it is read, and not behind
+    /// the commands before it: launching those takes its time.
+    pub fn wind(&mut self, now_ms: u64, until_ms: u64) {
+        self.expire(now_ms);
+        self.deadline_ms = Some(until_ms);
+        self.struck = false;
+        self.expire(now_ms);
+    }
+
+    /// Launches that have not come back.
+    pub fn launches_under_way(&self) -> usize {
+        self.launchers.under_way()
     }
 
     fn launch(&mut self, now_ms: u64, launch: wire::Launch) {
         if let Some(error) = self.refusal(&launch) {
             return self.news.push_back(News::LaunchFailed { key: launch.key, error });
         }
-        let started = if self.struck { None } else { Some(self.launcher.launch(&launch)) };
-        let (pid, life) = match started {
-            Some(Ok(pid)) => (pid, Life::Running),
-            Some(Err(error)) => {
-                return self.news.push_back(News::LaunchFailed { key: launch.key, error: one_line(&error) });
-            }
-            // As if the switch had struck an instant later.
-            None => (
-                Pid::from_raw(0),
-                Life::Ended(wire::Exit { signal: 9, fenced: true, ..wire::Exit::default() }),
-            ),
-        };
         self.serial += 1;
         self.contexts_bytes += launch.context.len();
-        let key = launch.key;
-        if matches!(life, Life::Running) {
-            self.by_pid.insert(pid, key.clone());
-            let pid = u32::try_from(pid.as_raw()).expect("process numbers are positive");
-            self.news.push_back(News::Started { key: key.clone(), pid });
+        let life = if self.struck {
+            // As if the switch had struck an instant later.
+            self.news.push_back(News::Exited { key: launch.key.clone(), serial: self.serial });
+            Life::Ended(wire::Exit { signal: Signal::SIGKILL as i32, fenced: true, ..wire::Exit::default() })
         } else {
-            self.news.push_back(News::Exited { key: key.clone(), serial: self.serial });
-        }
+            Life::Launching { owed: None }
+        };
         let record = Record {
             serial: self.serial,
-            context: launch.context,
-            pid,
+            context: launch.context.clone(),
+            pid: Pid::from_raw(0),
             launched_ms: now_ms,
-            stdout: launch.stdout,
-            stderr: launch.stderr,
+            stdout: launch.stdout.clone(),
+            stderr: launch.stderr.clone(),
             life,
             fenced: false,
             forgotten: false,
         };
-        self.records.insert(key, record);
+        self.records.insert(launch.key.clone(), record);
+        if !self.struck {
+            self.launchers.launch(launch);
+        }
+    }
+
+    /// Takes launches back.
+    pub fn launched(&mut self, now_ms: u64) {
+        for launched in self.launchers.take_launched() {
+            self.came_back(now_ms, launched);
+        }
+        if self.launchers.under_way() == 0 {
+            // Those were orphans.
+            self.early.clear();
+        }
+    }
+
+    fn came_back(&mut self, now_ms: u64, launched: Launched) {
+        let Launched { key, at_ms, result } = launched;
+        let record = self.records.get_mut(&key).expect("a record stays until its launch came back");
+        let Life::Launching { owed } = record.life else { unreachable!("only this ends a launch") };
+        let pid = match result {
+            Ok(pid) => pid,
+            Err(error) => {
+                let forgotten = record.forgotten;
+                self.drop_record(&key);
+                if !forgotten {
+                    self.news.push_back(News::LaunchFailed { key, error: one_line(&error) });
+                }
+                return;
+            }
+        };
+        record.pid = pid;
+        record.launched_ms = at_ms;
+        record.life = Life::Running;
+        let number = u32::try_from(pid.as_raw()).expect("process numbers are positive");
+        self.news.push_back(News::Started { key: key.clone(), pid: number });
+        if let Some((end, end_ms)) = self.early.remove(&pid) {
+            let _ = killpg(pid, Signal::SIGKILL);
+            return self.leader_ended(now_ms.max(end_ms), key, end);
+        }
+        if let Some(signal) = owed {
+            record.signal(signal);
+        }
+        self.by_pid.insert(pid, key);
     }
 
     fn refusal(&self, launch: &wire::Launch) -> Option<String> {
@@ -160,8 +210,8 @@ impl Table {
         }
     }
 
-    fn signal(&self, order: &wire::Signal) {
-        if let Some(record) = self.records.get(&order.key) {
+    fn signal(&mut self, order: &wire::Signal) {
+        if let Some(record) = self.records.get_mut(&order.key) {
             record.signal(if order.kill { Signal::SIGKILL } else { Signal::SIGTERM });
         }
     }
@@ -212,7 +262,7 @@ impl Table {
         }
     }
 
-    /// Collects every child that has ended. Returns whether any child lives.
+    /// Collects every child that has ended. Returns whether any is left.
     pub fn reap(&mut self, now_ms: u64) -> bool {
         let alive = loop {
             match machine::ended_child() {
@@ -224,25 +274,32 @@ impl Table {
         if !self.ending.is_empty() {
             self.settle(now_ms);
         }
-        if alive && self.by_pid.is_empty() {
+        let launching = self.launchers.under_way() > 0;
+        if alive && !launching && self.by_pid.is_empty() {
             // None of these leads a task: they left their group, and the task
             // they came from is over.
             for pid in machine::children() {
                 let _ = kill(pid, Signal::SIGKILL);
             }
         }
-        alive
+        alive || launching
     }
 
     fn ended(&mut self, now_ms: u64, pid: Pid) {
-        let Some(key) = self.by_pid.remove(&pid) else {
-            // An orphan of some task.
-            machine::collect(pid);
-            return;
-        };
-        // While the leader is not collected, its number is not given away.
-        let _ = killpg(pid, Signal::SIGKILL);
-        let end = machine::collect(pid);
+        if let Some(key) = self.by_pid.remove(&pid) {
+            // While the leader is not collected, its number is not given away.
+            let _ = killpg(pid, Signal::SIGKILL);
+            let end = machine::collect(pid);
+            self.leader_ended(now_ms, key, end);
+        } else {
+            let end = machine::collect(pid);
+            if self.launchers.under_way() > 0 {
+                self.early.insert(pid, (end, now_ms));
+            }
+        }
+    }
+
+    fn leader_ended(&mut self, now_ms: u64, key: String, end: End) {
         let record = self.records.get_mut(&key).expect("a leader's record stays until it has ended");
         let exit = wire::Exit {
             code: end.code,
@@ -253,7 +310,7 @@ impl Table {
             fenced: record.fenced && end.signal == Signal::SIGKILL as i32,
             ..wire::Exit::default()
         };
-        if group_lives(pid) {
+        if group_lives(record.pid) {
             record.life = Life::Ending { exit, until_ms: now_ms + GROUP_END_MS_MAX };
             self.ending.push(key);
         } else {
@@ -264,7 +321,7 @@ impl Table {
     /// Finishes those of whose group nobody is left.
     fn settle(&mut self, now_ms: u64) {
         for key in std::mem::take(&mut self.ending) {
-            let record = &self.records[&key];
+            let record = self.records.get_mut(&key).expect("a record stays until it has ended");
             let Life::Ending { exit, until_ms } = record.life else { continue };
             if now_ms >= until_ms || !group_lives(record.pid) {
                 self.finish(key, exit);
@@ -331,7 +388,8 @@ impl Table {
     }
 
     /// Records after `after` in order of keys, up to about `bytes`; whether
-    /// these are the last.
+    /// these are the last. A listing is begun when no launch is under way; what
+    /// is launched meanwhile is not in it, and is told by itself.
     pub fn list(&self, after: Option<&str>, bytes: usize) -> (Vec<wire::Record>, bool) {
         let mut records = Vec::new();
         let mut taken = 0;
@@ -339,6 +397,9 @@ impl Table {
         for (key, record) in self.records.range::<str, _>((from, Bound::Unbounded)) {
             if taken >= bytes {
                 return (records, false);
+            }
+            if matches!(record.life, Life::Launching { .. }) {
+                continue;
             }
             taken += key.len() + record.context.len() + 64;
             records.push(wire::Record {
@@ -353,9 +414,14 @@ impl Table {
 }
 
 impl Record {
-    fn signal(&self, signal: Signal) {
-        if !matches!(self.life, Life::Ended(_)) {
-            let _ = killpg(self.pid, signal);
+    /// To its group: now, or as soon as it runs.
+    fn signal(&mut self, signal: Signal) {
+        match &mut self.life {
+            Life::Launching { owed: Some(Signal::SIGKILL) } | Life::Ended(_) => {}
+            Life::Launching { owed } => *owed = Some(signal),
+            Life::Running | Life::Ending { .. } => {
+                let _ = killpg(self.pid, signal);
+            }
         }
     }
 }
