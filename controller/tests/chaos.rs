@@ -39,7 +39,8 @@ enum Action {
     SessionLost { node: usize },
     Drain { node: usize, drained: bool },
     Crash,
-    CrashBefore { job: usize },
+    /// The next step's rows are lost with the process.
+    LoseNext,
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -48,8 +49,8 @@ fn action() -> impl Strategy<Value = Action> {
         6 => (0..2_usize, any::<u32>(), 0..6_u32, any::<u32>())
             .prop_map(|(tenant, shape, key, after)| Action::Submit { tenant, shape, key, after }),
         1 => (0..8_usize).prop_map(|job| Action::Cancel { job }),
-        2 => (0..8_usize, any::<bool>()).prop_map(|(job, from_step)| Action::Retry { job, from_step }),
-        12 => (any::<u32>(), any::<u32>()).prop_map(|(which, how)| Action::Turn { which, how }),
+        3 => (0..8_usize, any::<bool>()).prop_map(|(job, from_step)| Action::Retry { job, from_step }),
+        24 => (any::<u32>(), any::<u32>()).prop_map(|(which, how)| Action::Turn { which, how }),
         8 => (1..6_usize).prop_map(|up_to| Action::Schedule { up_to }),
         8 => Just(Action::TellGrants),
         8 => node().prop_map(|node| Action::Work { node }),
@@ -67,7 +68,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => node().prop_map(|node| Action::SessionLost { node }),
         1 => (node(), any::<bool>()).prop_map(|(node, drained)| Action::Drain { node, drained }),
         1 => Just(Action::Crash),
-        1 => (0..8_usize).prop_map(|job| Action::CrashBefore { job }),
+        2 => Just(Action::LoseNext),
     ]
 }
 
@@ -137,6 +138,8 @@ impl Story {
                 }
             }
             Some(Reply::Refused(problem)) => assert!(problem.code.contains('.'), "{problem:?}"),
+            // Lost with the controller.
+            None => {}
             other => panic!("{other:?}"),
         }
     }
@@ -155,7 +158,11 @@ impl Story {
                 self.cancel(tenant, number);
             }
             Action::Retry { job, from_step } => {
-                let Some((tenant, number)) = self.job(job) else { return };
+                // Mostly one that has ended.
+                let ended: Vec<_> =
+                    self.jobs.iter().filter(|(t, n)| over(self.cluster.state(t, *n))).cloned().collect();
+                let pick = ended.get(job).cloned().or_else(|| self.job(job));
+                let Some((tenant, number)) = pick else { return };
                 self.retry(tenant, number, from_step);
             }
             Action::Turn { which, how } => {
@@ -203,12 +210,7 @@ impl Story {
                 cluster.step(Event::DrainNode { ticket, node, drained, reason });
             }
             Action::Crash => cluster.crash(),
-            Action::CrashBefore { job } => {
-                let Some((tenant, number)) = self.job(job) else { return };
-                let ticket = self.cluster.ticket();
-                let reason = String::new();
-                self.cluster.step_and_die(Event::Cancel { ticket, tenant, number, reason, ended: None });
-            }
+            Action::LoseNext => cluster.lose_next = true,
         }
         self.cluster.check_running();
     }
@@ -221,6 +223,7 @@ impl Story {
         match self.cluster.replies.get(&ticket) {
             Some(Reply::Cancelled(State::Completed | State::Failed)) => {}
             Some(Reply::Cancelled(_)) => drop(self.cluster.cancelled.insert((tenant, number))),
+            None => {}
             other => panic!("{other:?}"),
         }
     }
@@ -238,6 +241,7 @@ impl Story {
                 self.cluster.cancelled.remove(&(tenant, number));
             }
             Some(Reply::Refused(problem)) => assert!(problem.code.starts_with("conflict."), "{problem:?}"),
+            None => {}
             other => panic!("{other:?}"),
         }
     }
@@ -290,6 +294,7 @@ fn tell(actions: Vec<Action>) -> Story {
     for action in actions {
         story.act(action);
     }
+    story.cluster.lose_next = false;
     story.cluster.drain(240);
     story
 }

@@ -47,6 +47,8 @@ pub struct Cluster {
     /// Jobs whose cancel was acknowledged and not followed by a retry.
     pub cancelled: BTreeSet<(String, u64)>,
     pub accepted: BTreeSet<(String, u64)>,
+    /// The next step's rows are lost with the process.
+    pub lose_next: bool,
     /// Of cores that died.
     pub past: Vec<controller::core::Stats>,
     /// Frames sent to nodes, for transcripts.
@@ -68,6 +70,7 @@ impl Cluster {
             on_the_way: VecDeque::new(),
             cancelled: BTreeSet::new(),
             accepted: BTreeSet::new(),
+            lose_next: false,
             past: Vec::new(),
             slots_per_node,
         };
@@ -81,6 +84,10 @@ impl Cluster {
         let mut done = Vec::new();
         let txn = self.core.step(self.now, event);
         self.core.check();
+        if std::mem::take(&mut self.lose_next) {
+            self.crash();
+            return done;
+        }
         done.push(txn.clone());
         self.settle(txn);
         while self.core.backlogged() {
@@ -90,12 +97,6 @@ impl Cluster {
             self.settle(txn);
         }
         done
-    }
-
-    /// The event is taken and the machine dies before its rows are durable.
-    pub fn step_and_die(&mut self, event: Event) {
-        let _ = self.core.step(self.now, event);
-        self.crash();
     }
 
     pub fn settle(&mut self, txn: Txn) {
@@ -196,7 +197,12 @@ impl Cluster {
             ..RegisterRequest::default()
         };
         let done = self.step(Event::Register { ticket, request });
-        let Some(Reply::Registered(reply)) = self.replies.get(&ticket) else { panic!("not registered") };
+        let reply = match self.replies.get(&ticket) {
+            Some(Reply::Registered(reply)) => reply,
+            // The controller died meanwhile.
+            None => return self.register(name),
+            other => panic!("{other:?}"),
+        };
         let agent = self.agents.get_mut(name).unwrap();
         agent.session = reply.session;
         agent.heard_ms = self.now.mono_ms;
