@@ -4,13 +4,18 @@
 //! on when the agent is killed, as a real one does under its supervisor.
 //! [`SimProcesses::drive`] plays the table and must run on something that is
 //! never killed. The program is told by `argv` (see [`script`]).
+//!
+//! What must hold: whatever an agent sees here, it could see of the real
+//! supervisor. So once the dead man's switch has struck, a launch ends at once
+//! as struck until the switch is wound again; a new agent is told all ends
+//! again; lengths of outputs are those of the files.
 
 mod script;
 
 use super::HostileDisk;
 use super::faults::{below, strikes};
 use crate::clock::NodeClock;
-use crate::disk::OpenMode;
+use crate::disk::{DiskFile, OpenMode};
 use crate::processes::{Command, Exit, Launch, ProcessKey, Processes, Record, Report, Signal, Unreachable};
 use crate::time::{self, Instant};
 use async_trait::async_trait;
@@ -23,7 +28,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-/// While a dead man's switch is set the node's clock is read this often.
+/// While a dead man's switch is set the node's clock is read at least so often,
+/// since it may jump.
 const SWITCH_LOOK_MS: u64 = 200;
 /// From TERM to the end of a process that heeds it.
 const TERM_TAKES_MS: u64 = 20;
@@ -33,8 +39,14 @@ const TERM_TAKES_MS: u64 = 20;
 pub struct ProcessFaults {
     /// It cannot be launched.
     pub launch_ppm: u32,
+    /// Its start takes a while, up to `slow_ms`.
+    pub slow_ppm: u32,
+    /// See `slow_ppm`.
+    pub slow_ms: u64,
     /// Killed by signal 9 half way.
     pub kill_ppm: u32,
+    /// Meets its memory limit half way, where it has one.
+    pub oom_ppm: u32,
     /// Never ends by itself.
     pub hang_ppm: u32,
     /// Ends with an exit code of its own.
@@ -52,13 +64,43 @@ impl ProcessFaults {
     pub fn nasty() -> Self {
         Self {
             launch_ppm: 50_000,
-            kill_ppm: 80_000,
+            slow_ppm: 50_000,
+            slow_ms: 2_000,
+            kill_ppm: 60_000,
+            oom_ppm: 20_000,
             hang_ppm: 0,
             code_ppm: 60_000,
             no_output_ppm: 50_000,
             deaf_ppm: 100_000,
         }
     }
+}
+
+/// How often each fault fired.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessCounts {
+    /// Launches asked for.
+    pub launches: u64,
+    /// Of these, refused.
+    pub launch_failures: u64,
+    /// Started late.
+    pub slow: u64,
+    /// Killed half way.
+    pub killed: u64,
+    /// Met their memory limit.
+    pub out_of_memory: u64,
+    /// Never ended by themselves.
+    pub hung: u64,
+    /// Ended with a code of their own.
+    pub codes: u64,
+    /// Gave no outputs.
+    pub no_outputs: u64,
+    /// Did not heed TERM when it came.
+    pub deaf: u64,
+    /// Killed by the dead man's switch.
+    pub fenced: u64,
+    /// Writes that the disk refused.
+    pub write_errors: u64,
 }
 
 /// When a process ran, in true milliseconds since the base instant.
@@ -91,8 +133,11 @@ struct Table {
     rng: SmallRng,
     faults: ProcessFaults,
     processes: BTreeMap<ProcessKey, Process>,
-    /// On the node's own clock.
+    counts: ProcessCounts,
+    /// When the dead man's switch strikes, on the node's own clock.
     switch_at_ms: Option<u64>,
+    /// It struck and was not wound since.
+    struck: bool,
     next_pid: u32,
     incarnation: u64,
     reports: VecDeque<Report>,
@@ -104,15 +149,16 @@ struct Process {
     launch: Launch,
     script: Script,
     pid: u32,
-    started_ms: u64,
+    /// May lie ahead: its start takes a while.
+    starts_ms: u64,
     ends_ms: Option<u64>,
     ends_how: Exit,
     lines_written: u64,
-    stdout_bytes: u64,
     writes_outputs: bool,
     deaf: bool,
     exit: Option<Exit>,
-    span: usize,
+    /// Its place in the history, once it has started.
+    span: Option<usize>,
 }
 
 /// One agent's door to the node's processes; a later one takes it over.
@@ -125,18 +171,27 @@ struct Door {
 impl SimProcesses {
     /// The processes of a node; all times count from `base`.
     #[must_use]
-    pub fn new(node: &str, disk: Arc<HostileDisk>, clock: Arc<dyn NodeClock>, seed: u64, base: Instant) -> Self {
+    pub fn new(
+        node: &str,
+        disk: Arc<HostileDisk>,
+        clock: Arc<dyn NodeClock>,
+        seed: u64,
+        base: Instant,
+    ) -> Self {
         let table = Table {
             rng: SmallRng::seed_from_u64(seed),
             faults: ProcessFaults::default(),
             processes: BTreeMap::new(),
+            counts: ProcessCounts::default(),
             switch_at_ms: None,
+            struck: false,
             next_pid: 100,
             incarnation: 0,
             reports: VecDeque::new(),
             spans: Vec::new(),
         };
-        Self { node: node.to_owned(), disk, clock, base, table: Mutex::new(table), changed: Notify::new(), told: Notify::new() }
+        let (changed, told) = (Notify::new(), Notify::new());
+        Self { node: node.to_owned(), disk, clock, base, table: Mutex::new(table), changed, told }
     }
 
     /// A door for a new incarnation of the agent.
@@ -144,24 +199,41 @@ impl SimProcesses {
     pub fn agent_handle(self: &Arc<Self>) -> Arc<dyn Processes> {
         let mut table = self.table();
         table.incarnation += 1;
-        // What the earlier agent did not read, the new one learns by listing.
+        // What the earlier agent did not read, the new one learns by listing,
+        // and of ends once more.
         table.reports.clear();
+        let ended = |(key, process): (&ProcessKey, &Process)| {
+            process.exit.map(|exit| Report::Exited { key: key.clone(), exit })
+        };
+        let ends: Vec<Report> = table.processes.iter().filter_map(ended).collect();
+        table.reports.extend(ends);
         Arc::new(Door { node: Arc::clone(self), incarnation: table.incarnation })
     }
 
     /// The machine lost power: every process is gone, and all memory of it.
     pub fn crash(&self) {
+        self.vanish(None);
+    }
+
+    /// The supervisor is killed, and with it what it held; the agent's client
+    /// notices and starts another.
+    pub fn lose_supervisor(&self) {
+        self.vanish(Some(Report::SupervisorLost));
+    }
+
+    fn vanish(&self, report: Option<Report>) {
         let now = self.now_ms();
         let mut table = self.table();
         for process in std::mem::take(&mut table.processes).into_values() {
-            if process.exit.is_none() {
-                table.spans[process.span].ended_ms = Some(now);
-            }
+            table.over(&process, now);
         }
         table.switch_at_ms = None;
+        table.struck = false;
         table.reports.clear();
+        table.reports.extend(report);
         drop(table);
         self.changed.notify_waiters();
+        self.told.notify_waiters();
     }
 
     /// Changes what goes wrong from now on.
@@ -175,6 +247,12 @@ impl SimProcesses {
         self.table().spans.clone()
     }
 
+    /// How often faults fired.
+    #[must_use]
+    pub fn counts(&self) -> ProcessCounts {
+        self.table().counts
+    }
+
     /// Plays the table for ever.
     pub async fn drive(self: Arc<Self>) {
         loop {
@@ -183,7 +261,7 @@ impl SimProcesses {
             let due_ms = {
                 let mut table = self.table();
                 self.play(&mut table, now);
-                table.next_due_ms(now)
+                table.next_due_ms(now, self.clock.monotonic_ms())
             };
             match due_ms {
                 Some(due) => {
@@ -207,28 +285,37 @@ impl SimProcesses {
         let switched = table.switch_at_ms.is_some_and(|at| self.clock.monotonic_ms() >= at);
         if switched {
             table.switch_at_ms = None;
+            table.struck = true;
         }
-        let Table { processes, spans, reports, .. } = table;
+        let Table { processes, spans, reports, counts, .. } = table;
         for (key, process) in processes.iter_mut().filter(|(_, process)| process.exit.is_none()) {
             if switched {
-                process.ends_ms = Some(now);
-                process.ends_how = Exit { signal: 9, fenced: true, ..Exit::default() };
+                counts.fenced += 1;
+                process.end_by(now, Exit { signal: 9, fenced: true, ..Exit::default() });
             }
-            self.write_lines(process, now);
+            if process.span.is_none() && process.starts_ms <= now {
+                process.span = Some(spans.len());
+                spans.push(ProcessSpan { key: key.clone(), started_ms: now, ended_ms: None });
+                reports.push_back(Report::Started { key: key.clone(), pid: process.pid });
+            }
+            let Some(span) = process.span else { continue };
+            self.write_lines(process, counts, now);
             let Some(end) = process.ends_ms.filter(|end| *end <= now) else { continue };
             let success = process.ends_how.code == 0 && process.ends_how.signal == 0;
             if success && process.writes_outputs {
-                self.write_outputs(process);
+                self.write_outputs(process, counts);
             }
+            let wall_ms = end.saturating_sub(process.starts_ms);
             let exit = Exit {
-                stdout_bytes: process.stdout_bytes,
-                wall_ms: end - process.started_ms,
-                cpu_ms: (end - process.started_ms) / 2,
-                max_rss_bytes: 1 << 20,
+                stdout_bytes: self.len(&process.launch.stdout),
+                stderr_bytes: self.len(&process.launch.stderr),
+                wall_ms,
+                cpu_ms: wall_ms / 2,
+                max_rss_bytes: process.ends_how.max_rss_bytes.max(1 << 20),
                 ..process.ends_how
             };
             process.exit = Some(exit);
-            spans[process.span].ended_ms = Some(now);
+            spans[span].ended_ms = Some(now);
             reports.push_back(Report::Exited { key: key.clone(), exit });
         }
         if !table.reports.is_empty() {
@@ -236,134 +323,205 @@ impl SimProcesses {
         }
     }
 
-    fn write_lines(&self, process: &mut Process, now: u64) {
-        let due = process.script.lines_due(now - process.started_ms);
+    fn write_lines(&self, process: &mut Process, counts: &mut ProcessCounts, now: u64) {
+        let due = process.script.lines_due(now - process.starts_ms);
         while process.lines_written < due {
             let line = format!("line {} of {}\n", process.lines_written, process.launch.key);
-            let wrote = self.write(&process.launch.stdout, process.stdout_bytes, line.as_bytes());
-            if wrote.is_err() {
-                // A full or broken disk: the program goes on without its line.
-                return;
-            }
+            // A full or broken disk: the program goes on without its line.
             process.lines_written += 1;
-            process.stdout_bytes += line.len() as u64;
+            if self.append(&process.launch.stdout, line.as_bytes()).is_err() {
+                counts.write_errors += 1;
+            }
         }
     }
 
-    fn write_outputs(&self, process: &Process) {
+    fn write_outputs(&self, process: &Process, counts: &mut ProcessCounts) {
         for (name, bytes) in &process.script.outputs {
             let data: Vec<u8> = (0..*bytes).map(|at| (at % 251) as u8 ^ process.pid as u8).collect();
-            let written = self.write(&process.launch.cwd.join(name), 0, &data);
-            // What could not be written is an output that is missing.
-            let _ = written;
+            // What could not be written is an output that is missing, or cut.
+            if self.open(&process.launch.cwd.join(name)).and_then(|file| file.write_at(0, &data)).is_err() {
+                counts.write_errors += 1;
+            }
         }
     }
 
-    fn write(&self, path: &Path, offset: u64, data: &[u8]) -> io::Result<()> {
+    /// By a handle of the moment: processes outlive agents, and with them the
+    /// disk's incarnations.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let disk = self.disk.handle();
-        let root = disk.absolute("");
-        let below = path.strip_prefix(&root).map_err(io::Error::other)?;
+        let below = path.strip_prefix(disk.absolute("")).map_err(io::Error::other)?;
         let below = below.to_str().ok_or_else(|| io::Error::other("a path that is not text"))?;
-        disk.open(below, OpenMode::CreateOrWrite)?.write_at(offset, data)
+        disk.open(below, OpenMode::CreateOrWrite)
+    }
+
+    /// As a file opened to append: after whatever is there.
+    fn append(&self, path: &Path, data: &[u8]) -> io::Result<()> {
+        let file = self.open(path)?;
+        file.write_at(file.len()?, data)
+    }
+
+    fn empty(&self, path: &Path) -> io::Result<()> {
+        self.open(path)?.set_len(0)
+    }
+
+    fn len(&self, path: &Path) -> u64 {
+        let disk = self.disk.handle();
+        let below = path.strip_prefix(disk.absolute("")).ok().and_then(Path::to_str);
+        below.and_then(|below| disk.entry(below).ok()).map_or(0, |entry| entry.len)
     }
 
     fn launch(&self, table: &mut Table, launch: Launch, now: u64) {
+        table.counts.launches += 1;
         let key = launch.key.clone();
-        if table.processes.contains_key(&key) {
-            let error = "the key is in use".to_owned();
-            return table.reports.push_back(Report::LaunchFailed { key, error });
-        }
-        let faults = table.faults;
-        let script = match Script::read(&launch) {
-            Ok(script) if !strikes(&mut table.rng, faults.launch_ppm) => script,
-            Ok(_) => {
-                let error = "the machine is out of processes".to_owned();
-                return table.reports.push_back(Report::LaunchFailed { key, error });
+        match self.prepare(table, &launch) {
+            Ok(script) => {
+                let process = table.process(launch, script, now);
+                if let Some(exit) = process.exit {
+                    table.reports.push_back(Report::Exited { key: key.clone(), exit });
+                }
+                table.processes.insert(key, process);
             }
-            Err(error) => return table.reports.push_back(Report::LaunchFailed { key, error }),
-        };
+            Err(error) => {
+                table.counts.launch_failures += 1;
+                table.reports.push_back(Report::LaunchFailed { key, error });
+            }
+        }
+    }
+
+    fn prepare(&self, table: &mut Table, launch: &Launch) -> Result<Script, String> {
+        if table.processes.contains_key(&launch.key) {
+            return Err("a process of this key is known already".to_owned());
+        }
+        if table.struck {
+            return Ok(Script::default());
+        }
+        let script = Script::read(launch)?;
+        let ppm = table.faults.launch_ppm;
+        if strikes(&mut table.rng, ppm) {
+            return Err("the machine is out of processes".to_owned());
+        }
         // The supervisor makes both files before it launches.
-        if self.write(&launch.stdout, 0, b"").and_then(|()| self.write(&launch.stderr, 0, b"")).is_err() {
-            let error = "the log files cannot be made".to_owned();
-            return table.reports.push_back(Report::LaunchFailed { key, error });
-        }
-        let mut ends_how = Exit { code: script.code, signal: script.signal, ..Exit::default() };
-        let mut ends_ms = (!script.hang).then_some(now + script.run_ms);
-        if strikes(&mut table.rng, faults.kill_ppm) {
-            ends_how = Exit { signal: 9, ..Exit::default() };
-            ends_ms = Some(now + below(&mut table.rng, script.run_ms.max(1)));
-        } else if strikes(&mut table.rng, faults.code_ppm) {
-            ends_how = Exit { code: 70, ..Exit::default() };
-        } else if strikes(&mut table.rng, faults.hang_ppm) {
-            ends_ms = None;
-        }
-        let writes_outputs = !strikes(&mut table.rng, faults.no_output_ppm);
-        let deaf = strikes(&mut table.rng, faults.deaf_ppm);
-        let pid = table.next_pid;
-        table.next_pid += 1;
-        let span = table.spans.len();
-        table.spans.push(ProcessSpan { key: key.clone(), started_ms: now, ended_ms: None });
-        let process = Process {
-            launch,
-            script,
-            pid,
-            started_ms: now,
-            ends_ms,
-            ends_how,
-            lines_written: 0,
-            stdout_bytes: 0,
-            writes_outputs,
-            deaf,
-            exit: None,
-            span,
-        };
-        table.processes.insert(key.clone(), process);
-        table.reports.push_back(Report::Started { key, pid });
+        let made = self.empty(&launch.stdout).and_then(|()| self.empty(&launch.stderr));
+        made.map_err(|error| format!("its output cannot be opened: {error}"))?;
+        Ok(script)
     }
 
     fn command(&self, table: &mut Table, command: Command, now: u64) {
         match command {
             Command::Launch(launch) => self.launch(table, *launch, now),
             Command::Signal { key, signal } => {
-                let Some(process) = table.processes.get_mut(&key).filter(|process| process.exit.is_none()) else {
+                let Some(process) = table.processes.get_mut(&key).filter(|process| process.exit.is_none())
+                else {
                     return;
                 };
-                let (number, at) = match signal {
-                    Signal::Kill => (9, now),
-                    Signal::Term if process.deaf => return,
-                    Signal::Term => (15, now + TERM_TAKES_MS),
-                };
-                if process.ends_ms.is_none_or(|end| at < end) {
-                    process.ends_ms = Some(at);
-                    process.ends_how = Exit { signal: number, ..Exit::default() };
+                match signal {
+                    Signal::Kill => process.end_by(now, Exit { signal: 9, ..Exit::default() }),
+                    Signal::Term if process.deaf => table.counts.deaf += 1,
+                    Signal::Term => {
+                        process.end_by(now + TERM_TAKES_MS, Exit { signal: 15, ..Exit::default() })
+                    }
                 }
             }
             Command::Forget { key } => {
-                if let Some(process) = table.processes.remove(&key)
-                    && process.exit.is_none()
-                {
-                    table.spans[process.span].ended_ms = Some(now);
+                if let Some(process) = table.processes.remove(&key) {
+                    table.over(&process, now);
                 }
             }
-            Command::KeepAlive { for_ms } => table.switch_at_ms = Some(self.clock.monotonic_ms() + for_ms),
+            Command::KeepAlive { for_ms } => {
+                table.switch_at_ms = Some(self.clock.monotonic_ms() + for_ms);
+                table.struck = false;
+            }
+        }
+    }
+}
+
+impl Process {
+    /// Ends at this instant unless it ends earlier by itself; never before it
+    /// has started.
+    fn end_by(&mut self, at_ms: u64, how: Exit) {
+        let at_ms = at_ms.max(self.starts_ms);
+        if self.ends_ms.is_none_or(|end| at_ms < end) {
+            self.ends_ms = Some(at_ms);
+            self.ends_how = how;
         }
     }
 }
 
 impl Table {
+    /// A process with the faults that the seed has for it.
+    fn process(&mut self, launch: Launch, script: Script, now: u64) -> Process {
+        let Self { rng, faults, counts, .. } = self;
+        let mut fired = |ppm: u32, count: fn(&mut ProcessCounts) -> &mut u64| {
+            let fired = strikes(rng, ppm);
+            *count(counts) += u64::from(fired);
+            fired
+        };
+        let limit = launch.limits.memory_bytes;
+        let slow = fired(faults.slow_ppm, |counts| &mut counts.slow);
+        let killed = fired(faults.kill_ppm, |counts| &mut counts.killed);
+        let hungry = !killed && limit > 0 && fired(faults.oom_ppm, |counts| &mut counts.out_of_memory);
+        let half_way = killed || hungry;
+        let coded = !half_way && fired(faults.code_ppm, |counts| &mut counts.codes);
+        let hangs = !half_way && !coded && fired(faults.hang_ppm, |counts| &mut counts.hung);
+        let writes_outputs = !fired(faults.no_output_ppm, |counts| &mut counts.no_outputs);
+        // Counted when TERM comes.
+        let deaf = strikes(rng, faults.deaf_ppm);
+
+        let starts_ms = now + if slow { 1 + below(rng, faults.slow_ms.max(1)) } else { 0 };
+        let (ends_ms, ends_how) = if half_way {
+            let max_rss_bytes = if hungry { limit } else { 0 };
+            let end = starts_ms + below(rng, script.run_ms.max(1));
+            (Some(end), Exit { signal: 9, max_rss_bytes, ..Exit::default() })
+        } else {
+            let code = if coded { 70 } else { script.code };
+            let end = (!script.hang && !hangs).then_some(starts_ms + script.run_ms);
+            (end, Exit { code, signal: if coded { 0 } else { script.signal }, ..Exit::default() })
+        };
+        let struck = Exit { signal: 9, fenced: true, ..Exit::default() };
+        self.next_pid += 1;
+        Process {
+            launch,
+            script,
+            pid: self.next_pid - 1,
+            starts_ms,
+            ends_ms,
+            ends_how,
+            lines_written: 0,
+            writes_outputs,
+            deaf,
+            // As if the switch had struck an instant later: it never ran.
+            exit: self.struck.then_some(struck),
+            span: None,
+        }
+    }
+
+    /// A process is gone without a word.
+    fn over(&mut self, process: &Process, now: u64) {
+        if let Some(span) = process.span.filter(|_| process.exit.is_none()) {
+            self.spans[span].ended_ms = Some(now);
+        }
+    }
+
     /// When something happens next, unless somebody asks for something.
-    fn next_due_ms(&self, now: u64) -> Option<u64> {
+    fn next_due_ms(&self, now: u64, clock_ms: u64) -> Option<u64> {
         let running = self.processes.values().filter(|process| process.exit.is_none());
         let (mut due, mut any) = (u64::MAX, false);
         for process in running {
             any = true;
+            if process.span.is_none() {
+                due = due.min(process.starts_ms);
+                continue;
+            }
             due = due.min(process.ends_ms.unwrap_or(u64::MAX));
             if let Some(line) = process.script.next_line_ms(process.lines_written) {
-                due = due.min((process.started_ms + line).max(now + 1));
+                due = due.min((process.starts_ms + line).max(now + 1));
             }
         }
-        if any && self.switch_at_ms.is_some() {
-            due = due.min(now + SWITCH_LOOK_MS);
+        if let Some(at) = self.switch_at_ms.filter(|_| any) {
+            // The clock runs at most half as fast again as true time, so this
+            // is never late by more than a millisecond.
+            let left_ms = at.saturating_sub(clock_ms);
+            due = due.min(now + (left_ms * 2 / 3).clamp(1, SWITCH_LOOK_MS));
         }
         (due != u64::MAX).then_some(due)
     }

@@ -38,7 +38,8 @@ impl Script {
         let mut script = Self::default();
         for word in rest {
             let (name, value) = word.split_once('=').unwrap_or((word, ""));
-            let number = || value.parse::<u64>().map_err(|_| format!("`{word}` is no word of a simulated program"));
+            let number =
+                || value.parse::<u64>().map_err(|_| format!("`{word}` is no word of a simulated program"));
             match name {
                 "ms" => script.run_ms = number()?,
                 "code" => script.code = i32::try_from(number()?).unwrap_or(255),
@@ -59,7 +60,11 @@ impl Script {
 
     /// Lines that a process of this age has written.
     pub(super) fn lines_due(&self, age_ms: u64) -> u64 {
-        if self.run_ms == 0 || self.hang { self.lines } else { (self.lines * age_ms / self.run_ms).min(self.lines) }
+        if self.run_ms == 0 || self.hang {
+            self.lines
+        } else {
+            (self.lines * age_ms / self.run_ms).min(self.lines)
+        }
     }
 
     /// The age at which the next line is due; `None` after the last.
