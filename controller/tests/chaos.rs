@@ -17,27 +17,71 @@ const TENANTS: [&str; 2] = ["acme", "lab"];
 
 #[derive(Clone, Debug)]
 enum Action {
-    Submit { tenant: usize, shape: u32, key: u32, after: u32 },
-    Cancel { job: usize },
-    Retry { job: usize, from_step: bool },
+    Submit {
+        tenant: usize,
+        shape: u32,
+        key: u32,
+        after: u32,
+    },
+    Cancel {
+        job: usize,
+    },
+    Retry {
+        job: usize,
+        from_step: bool,
+    },
     /// All of a healthy cluster's work once; the bits choose what ends, and how.
-    Turn { which: u32, how: u32 },
-    Schedule { up_to: usize },
+    Turn {
+        which: u32,
+        how: u32,
+    },
+    Schedule {
+        up_to: usize,
+    },
     TellGrants,
-    Work { node: usize },
+    Work {
+        node: usize,
+    },
     /// Ends some running tasks; the bits choose which, and how.
-    End { node: usize, which: u32, how: u32 },
-    Report { node: usize, missing: bool },
-    Replay { node: usize },
+    End {
+        node: usize,
+        which: u32,
+        how: u32,
+    },
+    Report {
+        node: usize,
+        missing: bool,
+    },
+    Replay {
+        node: usize,
+    },
     Heartbeats,
-    Advance { ms: u64 },
-    Cut { node: usize },
-    Heal { node: usize },
-    Reconnect { node: usize, register: bool },
-    AgentDies { node: usize },
-    AgentReturns { node: usize },
-    SessionLost { node: usize },
-    Drain { node: usize, drained: bool },
+    Advance {
+        ms: u64,
+    },
+    Cut {
+        node: usize,
+    },
+    Heal {
+        node: usize,
+    },
+    Reconnect {
+        node: usize,
+        register: bool,
+    },
+    AgentDies {
+        node: usize,
+    },
+    AgentReturns {
+        node: usize,
+    },
+    SessionLost {
+        node: usize,
+    },
+    Drain {
+        node: usize,
+        drained: bool,
+    },
     Crash,
     /// The next step's rows are lost with the process.
     LoseNext,
@@ -102,13 +146,14 @@ impl Story {
     fn new_job(&mut self, tenant: usize, shape: u32, key: u32, after: u32) -> NewJob {
         let tenant = TENANTS[tenant].to_owned();
         let own: Vec<u64> = self.jobs.iter().filter(|(name, _)| *name == tenant).map(|(_, n)| *n).collect();
-        let on = if after % 4 == 0 && !own.is_empty() {
+        let on = if after.is_multiple_of(4) && !own.is_empty() {
             Some(own[after as usize / 4 % own.len()])
         } else {
             None
         };
         let spec = specs::pick(shape, on);
-        let known = self.cluster.rows.get::<proto::v1::IdempotencyRow>(&proto::keys::idem(&tenant, &key.to_string()));
+        let known =
+            self.cluster.rows.get::<proto::v1::IdempotencyRow>(&proto::keys::idem(&tenant, &key.to_string()));
         NewJob {
             dependencies: on
                 .map(|on| {
@@ -172,7 +217,7 @@ impl Story {
                     cluster.heartbeat(node);
                     cluster.work(node);
                     end(cluster, node, which, how);
-                    let missing = if how % 8 == 0 { (0..4).collect() } else { Vec::new() };
+                    let missing = if how.is_multiple_of(8) { (0..4).collect() } else { Vec::new() };
                     cluster.report(node, missing);
                 }
                 cluster.advance(500);
@@ -231,7 +276,8 @@ impl Story {
     fn retry(&mut self, tenant: String, number: u64, from_step: bool) {
         let loaded = self.cluster.rows.job(&tenant, number);
         let ended = over(loaded.state.state());
-        let from_step = if from_step { loaded.job.spec.as_ref().unwrap().steps[0].name.clone() } else { String::new() };
+        let from_step =
+            if from_step { loaded.job.spec.as_ref().unwrap().steps[0].name.clone() } else { String::new() };
         let ticket = self.cluster.ticket();
         let loaded = ended.then(|| Box::new(loaded));
         self.cluster.step(Event::Retry { ticket, tenant: tenant.clone(), number, from_step, loaded });
@@ -276,7 +322,7 @@ fn end(cluster: &mut Cluster, node: &str, which: u32, how: u32) {
         ];
         let kind = kinds[(how as usize + index) % kinds.len()];
         let launched = !matches!(kind, CauseKind::StagingFailed | CauseKind::LaunchFailed);
-        if phase == Phase::Queued && how % 5 == 0 {
+        if phase == Phase::Queued && how.is_multiple_of(5) {
             agent.refuse(&held);
         } else if launched == (phase == Phase::Running) {
             let exit_code = i32::from(kind == CauseKind::Exit) * 3;

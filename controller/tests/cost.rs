@@ -72,10 +72,10 @@ fn a_run_of_short_tasks_is_fed_ahead_and_writes_little_per_task() {
             let agent = cluster.agents.get_mut("n1").unwrap();
             let running: Vec<_> = agent.running().cloned().collect();
             for held in running {
-                agent.end(&held, proto::v1::Cause {
-                    kind: proto::v1::CauseKind::Succeeded.into(),
-                    ..Default::default()
-                });
+                agent.end(
+                    &held,
+                    proto::v1::Cause { kind: proto::v1::CauseKind::Succeeded.into(), ..Default::default() },
+                );
             }
         }
         let done = cluster.report("n1", Vec::new());

@@ -96,7 +96,13 @@ pub(super) fn decode(row: BlockRow, step: &StepState) -> Block {
 
 /// What `fresh` is once all blocks are read: pending tasks without a note.
 /// Noted ones wait for their time in `retries`.
-pub(super) fn pending(run: &mut StepRun, step: &StepState, now_mono_ms: u64, now_wall_ms: u64, wait_ms_max: u64) {
+pub(super) fn pending(
+    run: &mut StepRun,
+    step: &StepState,
+    now_mono_ms: u64,
+    now_wall_ms: u64,
+    wait_ms_max: u64,
+) {
     run.fresh = Spans::new();
     run.retries.clear();
     if step.rest() == State::Cancelled || run.tasks == 0 {

@@ -172,7 +172,8 @@ fn take_some(run: &mut StepRun) -> (Spans, BTreeSet<u64>) {
         let noted = run.retries.iter().map(|(_, task)| *task).min();
         let Some(first) = run.fresh.first().into_iter().chain(noted).min() else { break };
         let number = StepRun::block_of(first);
-        let (from, to) = (number * limits::BLOCK_TASKS, number * limits::BLOCK_TASKS + limits::BLOCK_TASKS - 1);
+        let (from, to) =
+            (number * limits::BLOCK_TASKS, number * limits::BLOCK_TASKS + limits::BLOCK_TASKS - 1);
         let mut here = run.fresh.within(from, to);
         run.fresh.remove_all(&here);
         run.retries.retain(|(_, task)| {

@@ -17,7 +17,11 @@ impl Core {
         }
         assert_eq!(live, self.live_jobs, "live jobs are counted wrongly");
         for (key, told) in self.told() {
-            assert!(self.wanted(key).is_some(), "{key:?} was told to want {} slots and wants none", told.slots);
+            assert!(
+                self.wanted(key).is_some(),
+                "{key:?} was told to want {} slots and wants none",
+                told.slots
+            );
         }
         self.check_nodes();
     }
@@ -75,8 +79,16 @@ impl Core {
             for block in run.blocks.values() {
                 self.check_active(&at, tenant, job, step, block);
                 for note in block.notes.values() {
-                    assert!(note.own_failures <= retries.saturating_add(1), "{at}: task {} retried", note.task);
-                    assert!(note.platform_failures <= self.config.platform_retries + 1, "{at}: {}", note.task);
+                    assert!(
+                        note.own_failures <= retries.saturating_add(1),
+                        "{at}: task {} retried",
+                        note.task
+                    );
+                    assert!(
+                        note.platform_failures <= self.config.platform_retries + 1,
+                        "{at}: {}",
+                        note.task
+                    );
                 }
             }
             let key = (name.to_owned(), number, step);
@@ -122,8 +134,7 @@ impl Core {
         if let Some(gang) = &grant.gang {
             assert_eq!(gang.ranks.len() as u64, grant.slots(), "grant {epoch}: ranks");
             let ended = gang.ranks.iter().filter(|rank| **rank == Rank::Ended).count();
-            let stored: usize =
-                run.map_or(0, |run| run.blocks.values().map(|block| block.ranks.len()).sum());
+            let stored: usize = run.map_or(0, |run| run.blocks.values().map(|block| block.ranks.len()).sum());
             assert_eq!(ended, stored, "grant {epoch}: ranks ended in memory and in the row");
         }
         for node in &grant.row.nodes {

@@ -43,9 +43,10 @@ impl Core {
         let now = self.now;
         let Some(tenant) = self.tenants.get_mut(&spot.tenant) else { return };
         let Some(job) = tenant.jobs.get_mut(&spot.number) else { return };
-        let cancelled = job.state.cancel_requested.then(|| {
-            job.state.cause.clone().unwrap_or_else(|| cause(CauseKind::CancelledByUser, ""))
-        });
+        let cancelled = job
+            .state
+            .cancel_requested
+            .then(|| job.state.cause.clone().unwrap_or_else(|| cause(CauseKind::CancelledByUser, "")));
         let Some(run) = job.steps.get_mut(spot.step as usize) else { return };
         let Some(state) = job.state.steps.get_mut(spot.step as usize) else { return };
         let step = job.row.spec.as_ref().and_then(|spec| spec.steps.get(spot.step as usize));
@@ -448,4 +449,3 @@ fn describe(why: &Cause) -> String {
         (code, _) => format!("exit code {code}"),
     }
 }
-

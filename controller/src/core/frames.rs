@@ -37,11 +37,7 @@ impl Core {
             .row
             .nodes
             .iter()
-            .map(|node| GangNode {
-                node: node.node.clone(),
-                address: address(&node.node),
-                ranks: node.slots,
-            })
+            .map(|node| GangNode { node: node.node.clone(), address: address(&node.node), ranks: node.slots })
             .collect();
         let (first_rank, local_ranks) = grant.ranks_of(node);
         let port = grant.row.epoch % u64::from(self.config.gang_ports.max(1));

@@ -9,9 +9,11 @@
 use super::finish::{End, write_manifest};
 use super::model::{Active, Rank, Spot, StepRun, cause};
 use super::reports::judge;
+use super::retry::{Class, class};
 use super::{Core, Work, blocks};
 use crate::limits;
 use proto::v1::{Cause, CauseKind, ManifestRow, RankEnd, State, report};
+use std::collections::BTreeMap;
 
 impl Core {
     pub(super) fn rank_report(
@@ -82,7 +84,8 @@ impl Core {
         let block = run.blocks.entry(number).or_default();
         let kept: usize = block.ranks.values().map(|end| end.artifacts.len()).sum();
         let weighs = blocks::weight(block) + end.artifacts.len() * 90;
-        if kept + end.artifacts.len() > limits::ARTIFACTS_PER_GANG_MAX || weighs > limits::ARTIFACT_BYTES_MAX {
+        if kept + end.artifacts.len() > limits::ARTIFACTS_PER_GANG_MAX || weighs > limits::ARTIFACT_BYTES_MAX
+        {
             let text = "the ranks have more outputs than can be kept; pack them into one file each";
             end.cause = Some(cause(CauseKind::OutputMissing, text));
             end.artifacts.clear();
@@ -166,8 +169,26 @@ impl Core {
     }
 }
 
+/// Of stored ends the one that doomed the others, as well as it can be told:
+/// the work's own failure rather than the platform's, and rather any than the
+/// end of a rank that was stopped for it.
+pub(super) fn first_failure(ends: &BTreeMap<u32, RankEnd>) -> Option<Cause> {
+    let lost = ends.iter().filter_map(|(rank, end)| {
+        let why = end.cause.clone().unwrap_or_default();
+        (why.kind() != CauseKind::Succeeded).then_some((*rank, why))
+    });
+    let (rank, why) = lost.min_by_key(|(rank, why)| {
+        (class(why) == Class::Platform, why.kind() == CauseKind::CancelledByUser, *rank)
+    })?;
+    Some(rank_failure(rank, why))
+}
+
 fn rank_failure(rank: u32, why: Cause) -> Cause {
-    let text = if why.text.is_empty() { format!("rank {rank} was lost") } else { format!("rank {rank}: {}", why.text) };
+    let text = if why.text.is_empty() {
+        format!("rank {rank} was lost")
+    } else {
+        format!("rank {rank}: {}", why.text)
+    };
     Cause { text, ..why }
 }
 

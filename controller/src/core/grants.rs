@@ -8,8 +8,8 @@
 //! scheduler's clock may be wrong.
 
 use super::Core;
-use super::model::{Active, GangRun, Grant, Rank, Spot, StepRun, Tenant};
 use super::events::By;
+use super::model::{Active, GangRun, Grant, Rank, Spot, StepRun, Tenant};
 use super::{blocks, model};
 use proto::keys;
 use proto::v1::{GrantRow, NodeState, State};
@@ -101,9 +101,7 @@ impl Core {
 
     /// Known, not drained and not lost.
     pub(super) fn takes_work(&self, node: &str) -> bool {
-        self.nodes
-            .get(node)
-            .is_some_and(|node| !node.row.drained && node.row.state() != NodeState::Lost)
+        self.nodes.get(node).is_some_and(|node| !node.row.drained && node.row.state() != NodeState::Lost)
     }
 
     /// Binds what fits, or gives the grant back if nothing is bound to it.

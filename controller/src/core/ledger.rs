@@ -88,7 +88,7 @@ mod tests {
         // 29 February 2024 and the day after.
         assert_eq!(month_of(19_782 * day), 2024 * 12 + 1);
         assert_eq!(month_of(19_783 * day), 2024 * 12 + 2);
-        assert_eq!(month_of(u64::MAX), u32::MAX.min(month_of(u64::MAX)));
+        assert_eq!(month_of(u64::MAX), u32::MAX);
     }
 
     #[test]

@@ -106,23 +106,49 @@ enum Timer {
 enum Work {
     Event(Event),
     Reports(reports::Frame),
-    Hello { node: String, session: u64, held: Vec<HeldAttempt> },
+    Hello {
+        node: String,
+        session: u64,
+        held: Vec<HeldAttempt>,
+    },
     /// A job ended: those that wait for it look again.
-    Waiters { tenant: String, number: u64, state: State, waiters: Vec<u64> },
+    Waiters {
+        tenant: String,
+        number: u64,
+        state: State,
+        waiters: Vec<u64>,
+    },
     /// What a job still has pending is cancelled.
-    CancelPending { tenant: String, number: u64, cause: Cause },
+    CancelPending {
+        tenant: String,
+        number: u64,
+        cause: Cause,
+    },
     /// All ranks ended well: manifests, then the end.
-    CommitGang { spot: model::Spot, from_rank: u32 },
+    CommitGang {
+        spot: model::Spot,
+        from_rank: u32,
+    },
     /// Look what has ended; after loading, go on where the last core stopped.
-    Review { tenant: String, number: u64 },
+    Review {
+        tenant: String,
+        number: u64,
+    },
     /// After loading: all ranks of a gang had ended.
-    GangOver { spot: model::Spot, epoch: u64 },
+    GangOver {
+        spot: model::Spot,
+        epoch: u64,
+    },
     /// After loading: a grant that nothing is bound to.
     Grant(proto::v1::GrantRow),
     /// After loading: an attempt without a grant.
     Unheld(model::Spot),
     /// After loading: a job that waits for what can never be.
-    Doom { tenant: String, number: u64, on: u64 },
+    Doom {
+        tenant: String,
+        number: u64,
+        on: u64,
+    },
 }
 
 impl Core {
@@ -182,7 +208,8 @@ impl Core {
 
     fn queue(&mut self, event: Event) {
         if self.backlog.len() >= limits::BACKLOG_MAX
-            && let Event::Submit { ticket, .. } | Event::Cancel { ticket, .. } | Event::Retry { ticket, .. } = event
+            && let Event::Submit { ticket, .. } | Event::Cancel { ticket, .. } | Event::Retry { ticket, .. } =
+                event
         {
             let problem = Problem::new(
                 "limit.busy",
@@ -301,4 +328,3 @@ impl std::fmt::Debug for Core {
             .finish_non_exhaustive()
     }
 }
-

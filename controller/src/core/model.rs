@@ -4,8 +4,8 @@
 use crate::limits::BLOCK_TASKS;
 use proto::spans::Spans;
 use proto::v1::{
-    Artifact, Cause, CauseKind, GrantRow, JobRow, JobStateRow, LedgerRow, NodeRow, RankEnd,
-    Resources, State, StepState, TaskNote, TenantRow,
+    Artifact, Cause, CauseKind, GrantRow, JobRow, JobStateRow, LedgerRow, NodeRow, RankEnd, Resources, State,
+    StepState, TaskNote, TenantRow,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -294,4 +294,3 @@ pub(super) fn ledger_of(mut row: LedgerRow) -> LedgerRow {
     row.next_event_seq = row.next_event_seq.max(1);
     row
 }
-

@@ -55,7 +55,8 @@ impl Core {
         let now = self.now;
         if !self.nodes.contains_key(&request.node) && self.nodes.len() >= limits::NODES_MAX {
             let reason = "the cluster has as many nodes as it can take";
-            let problem = Problem::new("limit.nodes", "node", &request.node, reason, "use fewer, larger nodes");
+            let problem =
+                Problem::new("limit.nodes", "node", &request.node, reason, "use fewer, larger nodes");
             self.reply(ticket, Reply::Refused(problem));
             return;
         }
@@ -64,7 +65,8 @@ impl Core {
         if let Some((session, true)) = earlier {
             self.goodbye(&name, session);
         }
-        let node = self.nodes.entry(name.clone()).or_insert_with(|| Node::new(NodeRow::default(), now.mono_ms));
+        let node =
+            self.nodes.entry(name.clone()).or_insert_with(|| Node::new(NodeRow::default(), now.mono_ms));
         node.row = NodeRow {
             name: request.node,
             pool: request.pool,
@@ -216,7 +218,8 @@ impl Core {
             }
             NodeState::Suspect => {
                 self.verdict(&name, NodeState::Lost);
-                let text = format!("node {name} is lost; its tasks are tried elsewhere once its lease has passed");
+                let text =
+                    format!("node {name} is lost; its tasks are tried elsewhere once its lease has passed");
                 self.log("", 0, text);
             }
             NodeState::Lost => self.lease_over(&name),

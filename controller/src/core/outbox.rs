@@ -143,7 +143,11 @@ impl Core {
         }
         txn.writes.extend(std::mem::take(&mut out.direct));
         txn.absent = std::mem::take(&mut out.absent);
-        debug_assert!(txn.writes.len() <= limits::TXN_WRITES_MAX, "a transaction of {} rows", txn.writes.len());
+        debug_assert!(
+            txn.writes.len() <= limits::TXN_WRITES_MAX,
+            "a transaction of {} rows",
+            txn.writes.len()
+        );
         txn
     }
 }

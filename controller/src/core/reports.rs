@@ -30,7 +30,13 @@ pub(super) struct Frame {
 }
 
 impl Core {
-    pub(super) fn reports_heard(&mut self, node: String, session: u64, reports: Reports, missing: Vec<usize>) {
+    pub(super) fn reports_heard(
+        &mut self,
+        node: String,
+        session: u64,
+        reports: Reports,
+        missing: Vec<usize>,
+    ) {
         if !self.stream_current(&node, session) {
             self.goodbye(&node, session);
             return;
@@ -70,8 +76,12 @@ impl Core {
             }
             return;
         };
-        let spot =
-            Spot { tenant: attempt.tenant, number: attempt.job_number, step: attempt.step, task: attempt.task };
+        let spot = Spot {
+            tenant: attempt.tenant,
+            number: attempt.job_number,
+            step: attempt.step,
+            task: attempt.task,
+        };
         if self.is_gang(&spot) {
             self.rank_report(node, &spot, active, report.rank, what, missing);
             return;
@@ -200,7 +210,8 @@ pub(super) fn judge(node: &str, ended: Ended, missing: bool) -> (Cause, Vec<Arti
     if why.kind() != CauseKind::Succeeded {
         return (why, Vec::new());
     }
-    let bytes: usize = artifacts.iter().map(|artifact| artifact.path.len() + artifact.digest.len() + 16).sum();
+    let bytes: usize =
+        artifacts.iter().map(|artifact| artifact.path.len() + artifact.digest.len() + 16).sum();
     let refused = if missing {
         Some((CauseKind::UploadFailed, "the outputs named are not in the object store"))
     } else if artifacts.len() > limits::ARTIFACTS_PER_TASK_MAX || bytes > limits::ARTIFACT_BYTES_MAX {

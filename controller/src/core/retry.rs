@@ -109,7 +109,6 @@ impl Bucket {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -62,7 +62,13 @@ impl Core {
         }
         if self.live_jobs >= limits::LIVE_JOBS_MAX || tenant.jobs.len() >= limits::LIVE_JOBS_PER_TENANT_MAX {
             let reason = "so many jobs have not ended yet that no more are taken";
-            return Err(Problem::new("limit.live_jobs", "", tenant.jobs.len(), reason, "wait for some to end"));
+            return Err(Problem::new(
+                "limit.live_jobs",
+                "",
+                tenant.jobs.len(),
+                reason,
+                "wait for some to end",
+            ));
         }
         let (mut job, moved) = renew(*loaded, from_step)?;
         let spec = job.row.spec.clone().unwrap_or_default();
@@ -162,12 +168,21 @@ fn renew(loaded: LoadedJob, from_step: &str) -> Result<(Job, Moved), Problem> {
     }
     if moved.iter().map(|(_, _, tasks)| tasks.runs()).sum::<usize>() > limits::SPANS_PER_RETRY_MAX {
         let reason = "the failed tasks lie in too many pieces to be named one by one";
-        return Err(Problem::new("limit.retry", "job", row.number, reason, "retry whole steps with --from-step"));
+        return Err(Problem::new(
+            "limit.retry",
+            "job",
+            row.number,
+            reason,
+            "retry whole steps with --from-step",
+        ));
     }
     for (step, row) in manifests {
         if let Some(run) = steps.get_mut(step as usize)
             && !run.before.is_empty()
-            && run.blocks.get(&StepRun::block_of(row.task)).is_some_and(|block| block.completed.contains(row.task))
+            && run
+                .blocks
+                .get(&StepRun::block_of(row.task))
+                .is_some_and(|block| block.completed.contains(row.task))
         {
             run.outputs.insert((row.task, row.rank), row.artifacts);
         }
@@ -176,9 +191,15 @@ fn renew(loaded: LoadedJob, from_step: &str) -> Result<(Job, Moved), Problem> {
 }
 
 /// The step and all that come after it, through any number of others.
-fn downstream(steps: &[StepRun], states: &[StepState], from: u32, name: &str) -> Result<BTreeSet<u32>, Problem> {
+fn downstream(
+    steps: &[StepRun],
+    states: &[StepState],
+    from: u32,
+    name: &str,
+) -> Result<BTreeSet<u32>, Problem> {
     let upstream = steps.get(from as usize).map(|step| step.after.as_slice()).unwrap_or_default();
-    let whole = |step: &u32| states.get(*step as usize).is_some_and(|state| state.state() == State::Completed);
+    let whole =
+        |step: &u32| states.get(*step as usize).is_some_and(|state| state.state() == State::Completed);
     if !upstream.iter().all(whole) {
         let reason = "comes after a step that did not complete";
         let remedy = "begin at an earlier step, or retry without --from-step";
@@ -236,7 +257,9 @@ fn renew_step(
         run.fresh.remove_all(&completed);
     }
     let sets = [(State::Completed, from_completed), (State::Failed, failed), (State::Cancelled, cancelled)];
-    moved.extend(sets.into_iter().filter(|(_, tasks)| !tasks.is_empty()).map(|(from, tasks)| (index, from, tasks)));
+    moved.extend(
+        sets.into_iter().filter(|(_, tasks)| !tasks.is_empty()).map(|(from, tasks)| (index, from, tasks)),
+    );
 }
 
 /// A set in pieces that one event may name; the empty set is one piece.

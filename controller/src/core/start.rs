@@ -1,7 +1,8 @@
 //! From rows to a running core, and the timers.
 
-use super::model::{Job, Node, Rank, Spot, StepRun, ledger_of, over};
+use super::gangs::first_failure;
 use super::model::{GangRun, cause};
+use super::model::{Job, Node, Rank, Spot, StepRun, ledger_of, over};
 use super::submit::{met_by, prepare};
 use super::types::{Loaded, Now, Txn};
 use super::{Core, Timer, Work, blocks};
@@ -109,7 +110,9 @@ impl Core {
                     // Manifests of an earlier generation, or of an attempt that
                     // is still at it.
                     outputs.retain(|(task, _), _| {
-                        blocks.get(&StepRun::block_of(*task)).is_some_and(|block| block.completed.contains(*task))
+                        blocks
+                            .get(&StepRun::block_of(*task))
+                            .is_some_and(|block| block.completed.contains(*task))
                     });
                     spots.push(Spot { tenant: name.clone(), number: *number, step: step as u32, task: 0 });
                 }
@@ -183,22 +186,20 @@ impl Core {
                 let (number, step) = (grant.row.job_number, grant.row.step);
                 let run = tenant.jobs.get(&number).and_then(|job| job.steps.get(step as usize));
                 let Some(run) = run.filter(|run| run.gang.is_some()) else { continue };
-                let Some(task) = grant.bound.first().and_then(|bound| bound.first()).copied() else { continue };
+                let Some(task) = grant.bound.first().and_then(|bound| bound.first()).copied() else {
+                    continue;
+                };
                 let Some(active) = run.active(task).copied() else { continue };
                 let begun = if active.state == State::Running { Rank::Started } else { Rank::Bound };
                 let mut ranks: Vec<Rank> =
                     vec![begun; grant.row.nodes.iter().map(|node| node.slots as usize).sum()];
-                let mut failure = None;
                 let ends = run.blocks.get(&StepRun::block_of(task)).map(|block| &block.ranks);
-                for (rank, end) in ends.into_iter().flatten() {
+                for rank in ends.into_iter().flat_map(|ends| ends.keys()) {
                     if let Some(state) = ranks.get_mut(*rank as usize) {
                         *state = Rank::Ended;
                     }
-                    let why = end.cause.clone().unwrap_or_default();
-                    if why.kind() != CauseKind::Succeeded && failure.is_none() {
-                        failure = Some(why);
-                    }
                 }
+                let failure = ends.and_then(first_failure);
                 if ranks.iter().all(|rank| *rank == Rank::Ended) {
                     let spot = Spot { tenant: name.clone(), number, step, task };
                     over.push(Work::GangOver { spot, epoch: *epoch });
@@ -274,5 +275,4 @@ impl Core {
         }
         true
     }
-
 }

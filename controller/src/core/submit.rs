@@ -143,7 +143,13 @@ impl Core {
     fn dependencies(&self, new: &NewJob) -> Result<Vec<(u64, i32, Met)>, Problem> {
         if new.spec.after.len() > proto::limits::DEPENDENCIES_MAX {
             let reason = format!("waits for more than {} jobs", proto::limits::DEPENDENCIES_MAX);
-            return Err(Problem::new("limit.dependencies", "after", new.spec.after.len(), reason, "name fewer"));
+            return Err(Problem::new(
+                "limit.dependencies",
+                "after",
+                new.spec.after.len(),
+                reason,
+                "name fewer",
+            ));
         }
         let mut waits = Vec::new();
         for dependency in &new.spec.after {
@@ -176,8 +182,7 @@ impl Core {
         let number = tenant.ledger.next_job_number;
         tenant.ledger.next_job_number += 1;
         ledger::turn_month(&mut tenant.ledger, now_ms);
-        let ingress: u64 =
-            new.spec.inputs.iter().fold(0, |sum, input| input.size_bytes.saturating_add(sum));
+        let ingress: u64 = new.spec.inputs.iter().fold(0, |sum, input| input.size_bytes.saturating_add(sum));
         tenant.ledger.ingress_bytes = tenant.ledger.ingress_bytes.saturating_add(ingress);
         let mut state = JobStateRow {
             state: State::Pending.into(),
@@ -186,10 +191,14 @@ impl Core {
         };
         let tasks = steps.iter().map(|run| run.tasks).sum();
         ledger::reserve(&mut tenant.ledger, &mut state, price_micros, tasks);
+        let mut spec = new.spec;
+        for step in &mut spec.steps {
+            step.retries.get_or_insert(self.config.retries);
+        }
         let row = JobRow {
             tenant: new.tenant.clone(),
             number,
-            spec: Some(new.spec),
+            spec: Some(spec),
             submitted_ms: now_ms,
             submitted_by: new.by,
             idempotency_key: new.key.clone(),
@@ -264,7 +273,8 @@ fn known(tenant: &Tenant, new: &NewJob, number: u64, digest: &str) -> Result<Sub
         ));
     }
     let live = tenant.jobs.get(&number);
-    let price_micros = live.map_or(0, |job| job.state.reserved_micros.saturating_add(job.state.settled_micros));
+    let price_micros =
+        live.map_or(0, |job| job.state.reserved_micros.saturating_add(job.state.settled_micros));
     Ok(SubmitReply {
         tenant: new.tenant.clone(),
         number,

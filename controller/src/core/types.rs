@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use proto::v1::{
-    BlockRow, Demand, DemandKey, GrantRow, HeldAttempt, Heartbeat, JobRow, JobSpec, JobStateRow, LedgerRow,
+    BlockRow, Demand, DemandKey, GrantRow, Heartbeat, HeldAttempt, JobRow, JobSpec, JobStateRow, LedgerRow,
     ManifestRow, NodeRow, Problem, RegisterReply, RegisterRequest, Reports, ServerFrame, State, SubmitReply,
     TenantRow,
 };

@@ -2,8 +2,8 @@
 //! when its lease may have passed, reports until acknowledged.
 
 use proto::v1::{
-    Artifact, AttemptRef, Cause, CauseKind, Ended, HeldAttempt, Refused, Report, Reports, ServerFrame, Started, State,
-    report, server_frame,
+    Artifact, AttemptRef, Cause, CauseKind, Ended, HeldAttempt, Refused, Report, Reports, ServerFrame,
+    Started, State, report, server_frame,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -136,9 +136,7 @@ impl Agent {
                         self.order += 1;
                         let order = self.order;
                         let slots = assign.slots;
-                        self.runs
-                            .entry(held)
-                            .or_insert(Run { phase: Phase::Queued, slots, order, outputs });
+                        self.runs.entry(held).or_insert(Run { phase: Phase::Queued, slots, order, outputs });
                     }
                 }
             }
@@ -205,7 +203,8 @@ impl Agent {
                 self.runs.iter().filter(|(_, run)| run.phase == Phase::Queued).collect();
             queued.sort_by_key(|(_, run)| run.order);
             let next = queued.into_iter().find(|(held, run)| {
-                let beside = self.running().filter(|other| other.epoch == held.epoch && other.tenant == held.tenant);
+                let beside =
+                    self.running().filter(|other| other.epoch == held.epoch && other.tenant == held.tenant);
                 beside.count() < run.slots as usize
             });
             let Some(held) = next.map(|(held, _)| held.clone()) else { return };
@@ -231,13 +230,7 @@ impl Agent {
         };
         let wall_ms = if run.phase == Phase::Running { 40 } else { 0 };
         run.phase = Phase::Ended;
-        let ended = Ended {
-            cause: Some(cause),
-            artifacts,
-            wall_ms,
-            stdout_bytes: 5,
-            ..Ended::default()
-        };
+        let ended = Ended { cause: Some(cause), artifacts, wall_ms, stdout_bytes: 5, ..Ended::default() };
         self.pending.push(held.report(report::What::Ended(ended)));
     }
 

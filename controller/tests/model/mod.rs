@@ -10,7 +10,7 @@ pub mod specs;
 use agent::Agent;
 use controller::{Admission, AdmissionAsk, AdmissionVerdict, Config, Core, Effect, Event, Reply, Txn};
 use proto::v1::{
-    AllocRow, Demand, DemandKey, GrantNode, GrantRow, HeldAttempt, Heartbeat, NodeRow, NodeState,
+    AllocRow, Demand, DemandKey, GrantNode, GrantRow, Heartbeat, HeldAttempt, NodeRow, NodeState,
     RegisterRequest, Reports, Resources, State, TenantRow, server_frame,
 };
 use rows::Rows;
@@ -51,8 +51,9 @@ pub struct Cluster {
     pub lose_next: bool,
     /// Of cores that died.
     pub past: Vec<controller::core::Stats>,
-    /// Frames sent to nodes, for transcripts.
     pub slots_per_node: u32,
+    /// Transactions with their time, where a test wants to show them.
+    pub story: Option<Vec<(u64, Txn)>>,
 }
 
 impl Cluster {
@@ -73,6 +74,7 @@ impl Cluster {
             lose_next: false,
             past: Vec::new(),
             slots_per_node,
+            story: None,
         };
         let opening = cluster.core.start(cluster.now);
         cluster.settle(opening);
@@ -101,6 +103,9 @@ impl Cluster {
 
     pub fn settle(&mut self, txn: Txn) {
         self.rows.apply(&txn);
+        if let Some(story) = &mut self.story {
+            story.push((self.now.mono_ms, txn.clone()));
+        }
         for effect in txn.effects {
             self.perform(effect);
         }

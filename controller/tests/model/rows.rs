@@ -6,8 +6,8 @@ use controller::{Core, Loaded, LoadedJob, Txn};
 use prost::Message;
 use proto::keys::{self, Parsed};
 use proto::v1::{
-    BlockRow, CauseKind, Event, EventBatchRow, GrantRow, JobRow, JobStateRow, LedgerRow, ManifestRow, NodeRow,
-    State, TenantRow,
+    BlockRow, CauseKind, Event, EventBatchRow, GrantRow, JobRow, JobStateRow, LedgerRow, ManifestRow,
+    NodeRow, State, TenantRow,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,7 +38,10 @@ impl Rows {
         self.rows.get(key).map(|value| T::decode(value.clone()).unwrap())
     }
 
-    pub fn below<T: Message + Default>(&self, prefix: &str) -> impl Iterator<Item = (Parsed, T)> + use<'_, T> {
+    pub fn below<T: Message + Default>(
+        &self,
+        prefix: &str,
+    ) -> impl Iterator<Item = (Parsed, T)> + use<'_, T> {
         let from = Bytes::copy_from_slice(prefix.as_bytes());
         let to = keys::prefix_end(&from);
         self.rows
