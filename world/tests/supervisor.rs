@@ -93,8 +93,7 @@ async fn nothing_of_a_group_outlives_its_leader() {
     let _turn = shared().await;
     let node = Node::start("group").await;
     // Two generations in the background, one deaf to TERM, writing on.
-    let script =
-        "(trap '' TERM HUP; sh -c 'echo $$ >&2; while :; do echo x; done') & sleep 0.1; echo $! >&2; exit 0";
+    let script = "(trap '' TERM HUP; sh -c 'echo $$ >&2; while :; do echo x; done') & while [ ! -s a.err ]; do :; done; echo $! >&2; exit 0";
     node.send(vec![launch(node.task("a", &sh(script)))]).await;
     let exit = node.exit("a").await;
     assert_eq!((exit.code, exit.signal), (0, 0));
@@ -158,6 +157,52 @@ async fn commands_of_an_agent_that_dies_at_once_are_done() {
     for n in 0..100 {
         assert_eq!(code(node.exit(&format!("{n:03}")).await), 0);
     }
+}
+
+#[tokio::test]
+async fn a_broken_connection_to_a_living_supervisor_loses_no_end() {
+    const COUNT: usize = 200;
+    let _turn = shared().await;
+    let mut node = Node::start("broken").await;
+    // Between the two stands one that cuts, and loses what it has in hand.
+    let mut middle = harness::Middle::start(node.dir.join("middle.sock"), node.options.socket.clone());
+    node.options.socket.clone_from(&middle.path);
+    node.reconnect().await;
+    let mut ends: BTreeMap<String, usize> = BTreeMap::new();
+    let (mut sent, mut failed, mut seen) = (0, 0, 0);
+    while seen < COUNT {
+        while sent < COUNT && sent - seen < 10 {
+            node.send(vec![launch(node.task(&format!("{sent:03}"), &sh("exit 3")))]).await;
+            sent += 1;
+            if sent % 20 == 0 {
+                middle.cut();
+            }
+        }
+        for report in timeout(ms(30_000), node.processes().next()).await.expect("each launch has an end") {
+            let key = match report {
+                Report::Exited { key, exit } => {
+                    assert_eq!(code(exit), 3);
+                    key
+                }
+                Report::LaunchFailed { key, error } => {
+                    assert!(error.contains("lost with the connection"), "{error}");
+                    failed += 1;
+                    key
+                }
+                Report::Started { .. } => continue,
+                Report::SupervisorLost => panic!("it lives"),
+            };
+            let count = ends.entry(key).or_default();
+            *count += 1;
+            seen += usize::from(*count == 1);
+        }
+    }
+    println!("{failed} of {COUNT} launches were lost in the middle; {} connections", middle.connections());
+    assert!(middle.connections() > 2, "it was cut");
+    let records = node.processes().list().await.unwrap();
+    assert_eq!(records.len() + failed, COUNT, "what was told to have failed never ran, all else did");
+    // For the end of the test.
+    node.options.socket.clone_from(&middle.target);
 }
 
 #[tokio::test]
@@ -371,7 +416,8 @@ async fn interrupts_and_hangups_pass_it_by() {
 #[tokio::test]
 async fn a_stale_socket_and_a_long_path_are_no_obstacles() {
     let _turn = shared().await;
-    let dir = harness::fresh_dir("stale").join("d".repeat(100)).join("e".repeat(100));
+    let root = harness::fresh_dir("stale");
+    let dir = root.join("d".repeat(100)).join("e".repeat(100));
     std::fs::create_dir_all(&dir).unwrap();
     let socket = dir.join("supervisor.sock");
     std::fs::write(&socket, "left by another").unwrap();
@@ -382,6 +428,8 @@ async fn a_stale_socket_and_a_long_path_are_no_obstacles() {
         &std::fs::metadata(&node.options.socket).unwrap().permissions(),
     );
     assert_eq!(mode & 0o777, 0o600);
+    drop(node);
+    std::fs::remove_dir_all(root).unwrap();
 }
 
 #[tokio::test]
@@ -396,6 +444,7 @@ async fn a_supervisor_that_cannot_be_started_is_said_so() {
     let long = NodeOptions { socket: long, exe: PathBuf::from("/bin/true"), args: vec![], linger_ms: 0 };
     let error = NodeProcesses::start(long).await.unwrap_err();
     assert!(error.0.contains("longer than 64 bytes"), "{error}");
+    std::fs::remove_dir_all(dir).unwrap();
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Program, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -189,6 +190,53 @@ impl Drop for Node {
         if !std::thread::panicking() {
             let _ = fs::remove_dir_all(&self.dir);
         }
+    }
+}
+
+/// Passes a connection on until it is told to cut it.
+pub struct Middle {
+    pub path: PathBuf,
+    pub target: PathBuf,
+    cuts: tokio::sync::watch::Sender<usize>,
+    connections: Arc<AtomicUsize>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Middle {
+    pub fn start(path: PathBuf, target: PathBuf) -> Self {
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let (cuts, cut) = tokio::sync::watch::channel(0);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (counter, to) = (Arc::clone(&connections), target.clone());
+        let serving = tokio::spawn(async move {
+            loop {
+                let (mut near, _) = listener.accept().await.unwrap();
+                let mut far = tokio::net::UnixStream::connect(&to).await.unwrap();
+                counter.fetch_add(1, Ordering::SeqCst);
+                let mut cut = cut.clone();
+                cut.mark_unchanged();
+                tokio::select! {
+                    biased;
+                    _ = cut.changed() => {}
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                }
+            }
+        });
+        Self { path, target, cuts, connections, serving }
+    }
+
+    pub fn cut(&mut self) {
+        self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Middle {
+    fn drop(&mut self) {
+        self.serving.abort();
     }
 }
 
