@@ -9,6 +9,7 @@ mod history;
 mod injector;
 mod list;
 mod mirror;
+mod networked_store;
 mod rows;
 mod run;
 mod scenario;

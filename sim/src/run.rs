@@ -6,6 +6,7 @@ use crate::cluster::Cluster;
 use crate::faults::{self, Fired};
 use crate::history::{Ack, History};
 use crate::injector::Injector;
+use crate::networked_store;
 use crate::scenario::{self, Scenario};
 use crate::trace::Trace;
 use crate::witness::{SharedWitness, Witness};
@@ -44,6 +45,7 @@ const PLATFORM_RETRIES: u32 = 3;
 /// A run longer than this (in virtual time) is stuck.
 const RUN_LIMIT: Duration = Duration::from_secs(6 * 3600);
 
+#[derive(Default)]
 struct Ended {
     broken: Option<(u8, String)>,
     simulated: Duration,
@@ -113,6 +115,10 @@ fn init_tracing() {
 }
 
 async fn one(seed: u64, scenario: Scenario, trace: Trace) -> Ended {
+    if scenario.store_only {
+        networked_store::conform(seed, trace).await;
+        return Ended { simulated: universe::elapsed(), ..Ended::default() };
+    }
     let witness: SharedWitness = Arc::new(Mutex::new(Witness::new(checkers::all(), trace.clone())));
     let cluster = Cluster::start(seed, scenario.agents, Arc::clone(&witness), &trace).await;
     let history = Arc::new(Mutex::new(History::default()));

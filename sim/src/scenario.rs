@@ -17,6 +17,8 @@ pub struct Scenario {
     pub faults: bool,
     /// Breaks an invariant on purpose: the run must fail.
     pub canary: bool,
+    /// Not a cluster: the store's conformance suite over the network.
+    pub store_only: bool,
 }
 
 /// All scenarios; the first is the default.
@@ -30,6 +32,7 @@ pub const ALL: &[Scenario] = &[
         drain: Duration::from_secs(1800),
         faults: true,
         canary: false,
+        store_only: false,
     },
     Scenario {
         name: "calm",
@@ -40,6 +43,7 @@ pub const ALL: &[Scenario] = &[
         drain: Duration::from_secs(1800),
         faults: false,
         canary: false,
+        store_only: false,
     },
     Scenario {
         name: "large",
@@ -50,6 +54,7 @@ pub const ALL: &[Scenario] = &[
         drain: Duration::from_secs(1800),
         faults: true,
         canary: false,
+        store_only: false,
     },
     Scenario {
         name: "canary",
@@ -60,6 +65,18 @@ pub const ALL: &[Scenario] = &[
         drain: Duration::from_secs(600),
         faults: false,
         canary: true,
+        store_only: false,
+    },
+    Scenario {
+        name: "store",
+        about: "the store's conformance suite against a store on another node",
+        agents: 0,
+        jobs: 0,
+        trouble: Duration::ZERO,
+        drain: Duration::ZERO,
+        faults: false,
+        canary: false,
+        store_only: true,
     },
 ];
 

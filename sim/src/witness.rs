@@ -10,7 +10,7 @@ use crate::rows;
 use crate::trace::Trace;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use store::{Notice, Store};
 
@@ -80,10 +80,10 @@ impl Witness {
         }
     }
 
-    /// After a restart: what is there now against what was seen.
-    fn recover(&mut self, rows: Vec<store::Row>, revision: u64) {
+    /// After a restart: what was there at `revision`, against what was seen.
+    /// `kept` names every row that was still there a moment later.
+    fn recover(&mut self, rows: Vec<store::Row>, kept: &BTreeSet<Bytes>, revision: u64) {
         let mut changes = Vec::new();
-        let mut found = BTreeMap::new();
         for row in rows {
             let seen = self.versions.get(&row.key).copied();
             if seen.is_some_and(|seen| seen > row.version) {
@@ -91,16 +91,18 @@ impl Witness {
                 self.fail(1, format!("row {key} went back from version {seen:?} to {}", row.version));
             }
             if seen != Some(row.version) {
-                changes.push((row.key.clone(), Some(row.value)));
+                changes.push((row.key, row.version, row.value));
             }
-            found.insert(row.key, row.version);
         }
-        let gone: Vec<Bytes> = self.versions.keys().filter(|key| !found.contains_key(*key)).cloned().collect();
-        changes.extend(gone.into_iter().map(|key| (key, None)));
+        let gone: Vec<Bytes> = self.versions.keys().filter(|key| !kept.contains(*key)).cloned().collect();
+        let versions: Vec<(Bytes, u64)> =
+            changes.iter().map(|(key, version, _)| (key.clone(), *version)).collect();
+        let changed = changes.into_iter().map(|(key, _, value)| (key, Some(value)));
+        let changes: Vec<_> = changed.chain(gone.into_iter().map(|key| (key, None))).collect();
         if !changes.is_empty() {
             self.commit(revision, changes);
         }
-        self.versions = found;
+        self.versions.extend(versions);
     }
 
     /// Shows all checkers the end.
@@ -130,17 +132,16 @@ fn digest(changes: &[(Bytes, Option<Bytes>)]) -> String {
 pub async fn watch(witness: SharedWitness, store: Arc<dyn Store>) {
     let every = Bytes::new();
     let Ok(mut watching) = store.watch(every.clone()).await else { return };
-    // Both are read before anything else runs in this task, but other tasks
-    // may commit in between: what comes twice is told apart by its revision.
-    let Ok(rows) = store::scan(&*store, &every, 1000).await else { return };
-    let newest = rows.iter().map(|row| row.version).max().unwrap_or(0).max(watching.revision);
-    witness.lock().expect("no holder of this lock panics").recover(rows, newest);
+    // Commits go on while the pages are read. Rows younger than the watch are
+    // left out: the watch tells of them, each commit whole.
+    let Ok(mut rows) = store::scan(&*store, &every, 1000).await else { return };
+    let kept: BTreeSet<Bytes> = rows.iter().map(|row| row.key.clone()).collect();
+    rows.retain(|row| row.version <= watching.revision);
+    witness.lock().expect("no holder of this lock panics").recover(rows, &kept, watching.revision);
     while let Some(notice) = watching.notices.recv().await {
         match notice {
             Notice::Changed { revision, changes } => {
-                if revision > newest {
-                    witness.lock().expect("no holder of this lock panics").commit(revision, changes);
-                }
+                witness.lock().expect("no holder of this lock panics").commit(revision, changes);
             }
             Notice::Lagged => {
                 let mut witness = witness.lock().expect("no holder of this lock panics");

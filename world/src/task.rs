@@ -12,8 +12,9 @@ where
 
 /// Runs blocking work (disk, digests) where it does not hold up tasks.
 ///
-/// In simulation it runs in place: virtual time stands still meanwhile, and
-/// the delays of a slow disk are awaited by whoever models them.
+/// In simulation the work itself runs in place and takes no time; a drawn delay
+/// comes before it (a crash there: it never happened) and after it (a crash
+/// there: it happened, and nobody was told).
 #[cfg(not(madsim))]
 pub async fn blocking<T, F>(work: F) -> T
 where
@@ -38,5 +39,16 @@ where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
 {
-    work()
+    drawn_delay().await;
+    let value = work();
+    drawn_delay().await;
+    value
+}
+
+/// What a disk's answer takes: mostly little, now and then a sync's time.
+#[cfg(madsim)]
+async fn drawn_delay() {
+    let draw = crate::rand::u64();
+    let most_us = if draw % 8 == 0 { 4_000 } else { 200 };
+    crate::time::sleep(crate::time::Duration::from_micros(draw / 8 % most_us)).await;
 }

@@ -53,6 +53,7 @@ fn test(seeds: &str) -> Result<(), String> {
     cargo("the simulator", &build)?;
     cargo("what can be rehearsed", &["chaos", "list"])?;
     cargo("a canary must be found", &["chaos", "sweep", "--scenario", "canary", "--seeds", "2"])?;
+    cargo("the networked store", &["chaos", "sweep", "--scenario", "store", "--seeds", "4", "--twice-every", "2"])?;
     cargo("a calm cluster", &["chaos", "sweep", "--scenario", "calm", "--seeds", "4"])?;
     cargo("the rehearsal", &["chaos", "sweep", "--seeds", seeds])
 }
