@@ -35,6 +35,8 @@ pub(super) struct Chain {
 #[derive(Default)]
 struct Merged {
     writes: BTreeMap<Key, Option<Bytes>>,
+    /// Rows among them that must not be there yet.
+    absent: Vec<Key>,
     bytes: usize,
     shards: BTreeSet<u16>,
     effects: Vec<Effect>,
@@ -92,6 +94,9 @@ impl Chain {
             commit.writes.push(Write { key, value: Some(after), lease: self.lease });
         }
         commit
+            .guards
+            .extend(merged.absent.into_iter().map(|key| Guard { key, expect: Expect::Absent }));
+        commit
             .writes
             .extend(merged.writes.into_iter().map(|(key, value)| Write { key, value, lease: 0 }));
         let store = Arc::clone(&self.store);
@@ -124,7 +129,7 @@ impl Chain {
 impl Merged {
     fn fits(&self, txn: &Txn, shards: &BTreeSet<u16>) -> bool {
         let fences = self.shards.union(shards).count() * 2;
-        let writes = self.writes.len() + txn.writes.len();
+        let writes = self.writes.len() + txn.writes.len() + self.absent.len() + txn.absent.len();
         self.writes.is_empty()
             || (writes + fences <= store::limits::COMMIT_OPERATIONS_MAX
                 && self.bytes + size(txn) <= store::limits::COMMIT_BYTES_MAX - 64 * 1024)
@@ -135,6 +140,7 @@ impl Merged {
         if !txn.writes.is_empty() {
             self.shards.extend(shards);
         }
+        self.absent.extend(txn.absent);
         // A later write of one row replaces the earlier: rows are written whole.
         self.writes.extend(txn.writes);
         self.effects.extend(txn.effects);
