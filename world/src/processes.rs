@@ -122,7 +122,7 @@ pub struct Exit {
     pub wall_ms: u64,
     /// User and system time of it and the children it waited for.
     pub cpu_ms: u64,
-    /// Largest resident size.
+    /// Largest resident size; 0 where it was too small to be measured.
     pub max_rss_bytes: u64,
     /// It was killed by the dead man's switch.
     pub fenced: bool,

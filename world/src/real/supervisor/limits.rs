@@ -54,8 +54,6 @@ pub const LAUNCHERS_MAX: usize = 4;
 pub const LAUNCHER_STACK_BYTES: usize = 256 * 1024;
 /// Launches handed to the launching threads; past it commands wait.
 pub const LAUNCHES_UNDER_WAY_MAX: usize = 32;
-/// A peak below this is told as measured; see `machine::trusted_peak`.
-pub const PEAK_BYTES_NOISE: u64 = 16 * 1024 * 1024;
 
 /// Client: deadline of a supervisor's start, connection included.
 pub const START_MS_MAX: u64 = 10_000;

@@ -6,7 +6,6 @@
 //! and they keep `errno`. Handlers are used, and neither a blocked mask nor
 //! ignored signals, since children inherit the latter two and not the first.
 
-use super::limits::PEAK_BYTES_NOISE;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
@@ -18,7 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
 /// Milliseconds since the machine's start, its sleep included.
 pub fn boot_ms() -> u64 {
@@ -205,9 +204,14 @@ pub fn collect(pid: Pid) -> End {
 
 /// A spawned child shares the supervisor's memory until it runs its program,
 /// and the kernel counts that into the child's peak. A peak no larger than the
-/// supervisor's own says nothing: then 0, unless it is too small to matter.
+/// supervisor's own says nothing: then 0.
 fn trusted_peak(peak_bytes: u64) -> u64 {
-    if peak_bytes < PEAK_BYTES_NOISE || peak_bytes > own_peak_bytes() { peak_bytes } else { 0 }
+    // It only grows: it is asked for again only by a peak above it.
+    static OWN: AtomicU64 = AtomicU64::new(0);
+    if peak_bytes > OWN.load(Ordering::Relaxed) {
+        OWN.store(own_peak_bytes(), Ordering::Relaxed);
+    }
+    if peak_bytes > OWN.load(Ordering::Relaxed) { peak_bytes } else { 0 }
 }
 
 /// Not by getrusage: that one remembers whoever started this process.
