@@ -3,7 +3,11 @@
 //!
 //! `DRUMLINE_TEST_SEED` repeats a run's choices, `DRUMLINE_TEST_KILLS` (20) says
 //! how often each test kills.
-#![allow(clippy::disallowed_methods, reason = "tests stand outside the world they drive")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests stand outside the world they drive"
+)]
 
 mod support;
 
@@ -117,7 +121,7 @@ fn a_killed_server_loses_nothing_and_its_tasks_run_on() {
         until(DEADLINE, "the array goes on", || (completed(&cluster, &array) > before).then_some(()));
         chance.pause_ms(0, 600);
         let submission = chance.flip().then(|| Submission::start(&cluster, kill));
-        chance.pause_ms(0, 40);
+        chance.pause_ms(0, 150);
         cluster.server.kill();
         chance.pause_ms(0, 400);
         cluster.server.restart();
@@ -178,11 +182,19 @@ fn node_state(cluster: &Cluster, name: &str) -> String {
     node["state"].as_str().unwrap().to_owned()
 }
 
-/// Nodes that are down, and when each may come back.
+/// A node that is down, and when it comes back.
 struct Down {
     node: usize,
-    /// Comes back at this instant; or only once it was declared lost.
-    back: Option<Instant>,
+    back: Back,
+}
+
+enum Back {
+    /// At this instant: before anybody has missed it, or just after.
+    At(Instant),
+    /// Once it was declared lost.
+    Lost,
+    /// Once its lease has passed and its tasks are others'.
+    Passed(Instant),
 }
 
 fn bring_back(cluster: &mut Cluster, down: &mut Vec<Down>) {
@@ -190,8 +202,8 @@ fn bring_back(cluster: &mut Cluster, down: &mut Vec<Down>) {
     for one in down.drain(..) {
         let name = cluster.nodes[one.node].name.clone();
         let due = match one.back {
-            Some(at) => Instant::now() >= at,
-            None => node_state(cluster, &name) == "LOST",
+            Back::At(at) | Back::Passed(at) => Instant::now() >= at,
+            Back::Lost => node_state(cluster, &name) == "LOST",
         };
         match due {
             true => cluster.nodes[one.node].restart(),
@@ -232,7 +244,12 @@ fn tasks_of_killed_nodes_are_done_by_others_and_none_twice() {
         chance.pause_ms(0, 900);
         cluster.nodes[node].kill_all();
         killed += 1;
-        let back = chance.flip().then(|| Instant::now() + Duration::from_millis(chance.between(1000, 3000)));
+        let back = match chance.flip() {
+            true => Back::At(Instant::now() + Duration::from_millis(chance.between(1000, 3000))),
+            // Every so often for as long as it takes.
+            false if killed % 5 == 1 => Back::Passed(Instant::now() + Duration::from_secs(14)),
+            false => Back::Lost,
+        };
         down.push(Down { node, back });
     }
     until(DEADLINE, "all nodes are back", || {

@@ -1,6 +1,10 @@
 //! The main job: `drumline run` of the two examples, from an embedded cluster to
 //! files and an exit code.
-#![allow(clippy::disallowed_methods, reason = "tests stand outside the world they drive")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests stand outside the world they drive"
+)]
 
 mod support;
 

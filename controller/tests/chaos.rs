@@ -220,7 +220,7 @@ impl Story {
                     let missing = if how.is_multiple_of(8) { (0..4).collect() } else { Vec::new() };
                     cluster.report(node, missing);
                 }
-                cluster.advance(500);
+                cluster.advance(500 + u64::from(how % 4000));
             }
             Action::Schedule { up_to } => cluster.schedule(up_to),
             Action::TellGrants => drop(cluster.tell_grants()),

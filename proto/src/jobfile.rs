@@ -406,7 +406,7 @@ tasks_per_node = 2
             Constraint { label: "zone".into(), value: "b".into(), negated: true }
         );
         assert_eq!(count.checkpoint.as_ref().unwrap().every_ms, 600_000);
-        assert_eq!((spec.steps[2].nodes, spec.steps[2].retries), (2, Some(3)));
+        assert_eq!((spec.steps[2].nodes, spec.steps[2].retries), (2, None));
     }
 
     #[test]

@@ -168,6 +168,11 @@ impl From<&Status> for Problem {
             Code::Unimplemented => {
                 ("missing.operation", "client and server differ in version: update the older")
             }
+            // A status with a source was made on this side, of a connection that
+            // broke under the call: no server sent it.
+            _ if std::error::Error::source(status).is_some() => {
+                ("unavailable.server", "is the server up, and is its address right?")
+            }
             _ => ("internal.fault", "look into the server's log and report it"),
         };
         Problem::new(code, "", "", status.message(), remedy)
@@ -231,6 +236,14 @@ mod tests {
         let problem = Problem::from(Status::unavailable("connection refused"));
         assert_eq!((problem.code.as_str(), problem.family()), ("unavailable.server", "unavailable"));
         assert!(problem.to_string().starts_with("connection refused; "));
+        assert_eq!(Problem::from(Status::internal("a broken invariant")).code, "internal.fault");
+    }
+
+    #[test]
+    fn a_connection_that_breaks_under_a_call_is_no_fault_of_the_server() {
+        let broken = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        let problem = Problem::from(Status::from_error(Box::new(broken)));
+        assert_eq!((problem.code.as_str(), problem.family()), ("unavailable.server", "unavailable"));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use crate::workload::Deed;
 use prost::Message;
 use proto::v1::drumline_client::DrumlineClient;
 use proto::v1::{
-    CancelRequest, JobRequest, Problem, PutTenantRequest, Quota, RetryRequest, State, SubmitRequest, TenantRow,
-    WhenFull,
+    CancelRequest, JobRequest, Problem, PutTenantRequest, Quota, RetryRequest, State, SubmitRequest,
+    TenantRow, WhenFull,
 };
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -182,7 +182,8 @@ impl Door {
                 Ok(Some(Err(status))) => {
                     // What says why in a Problem is an answer, unless it says
                     // that now is a bad time.
-                    let problem = Problem::decode(status.details()).ok().filter(|problem| !problem.code.is_empty());
+                    let problem =
+                        Problem::decode(status.details()).ok().filter(|problem| !problem.code.is_empty());
                     match problem {
                         Some(problem) if !problem.code.starts_with("unavailable.") => {
                             return Err(Refusal::Problem(problem));

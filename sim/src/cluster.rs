@@ -76,7 +76,7 @@ impl Cluster {
     /// Builds and starts everything; returns once the server and all agents
     /// have been started (agents may still be connecting).
     pub async fn start(seed: u64, agents: usize, witness: SharedWitness, trace: &Trace) -> Self {
-        let mut rng = SmallRng::seed_from_u64(seed ^ 0x636c_7573_7465_72);
+        let mut rng = SmallRng::seed_from_u64(seed ^ 0x0063_6c75_7374_6572);
         let base = time::Instant::now();
         let objects = SimObjects::new();
         let cuts = Cuts::default();
@@ -84,16 +84,20 @@ impl Cluster {
         objects.set_reachable(move |from, to| passes.passes(from, to));
         let token = Arc::new(Mutex::new(String::new()));
         let store = SharedStore::default();
-        let seen = Seen { token: Arc::clone(&token), store: Arc::clone(&store), witness, trace: trace.clone() };
+        let seen =
+            Seen { token: Arc::clone(&token), store: Arc::clone(&store), witness, trace: trace.clone() };
         let server = start_server(&mut rng, Arc::clone(&objects), seen);
         // A node whose `init` ends is taken down with all its tasks.
-        let clients = universe::create_node("clients", IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), std::future::pending);
+        let clients =
+            universe::create_node("clients", IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), std::future::pending);
         let address = format!("{}:{PORT}", server.host);
         while token.lock().expect("no holder panics").is_empty() {
             time::sleep(time::ms(20)).await;
         }
         let agents = (0..agents)
-            .map(|index| start_agent(index, &mut rng, &address, Arc::clone(&token), &objects, trace.clone(), base))
+            .map(|index| {
+                start_agent(index, &mut rng, &address, Arc::clone(&token), &objects, trace.clone(), base)
+            })
             .collect();
         Self { server, agents, clients, address, token, cuts, store }
     }
@@ -113,11 +117,7 @@ struct Seen {
     trace: Trace,
 }
 
-fn start_server(
-    rng: &mut SmallRng,
-    objects: Arc<SimObjects>,
-    seen: Seen,
-) -> Machine {
+fn start_server(rng: &mut SmallRng, objects: Arc<SimObjects>, seen: Seen) -> Machine {
     let host_ip = Ipv4Addr::new(10, 0, 0, 1);
     let disk = Arc::new(HostileDisk::new(rng.random()));
     let (clock, clock_handle) = SkewedClock::pair(DAWN_MS);
@@ -137,10 +137,11 @@ fn start_server(
 }
 
 fn server_config(seed: u64, objects: &Arc<SimObjects>, host: Ipv4Addr) -> ServerConfig {
-    let mut config = ServerConfig::default();
-    config.network = world::grpc::Network::simulated(Arc::clone(objects), &host.to_string());
-    config.seed = Some(seed);
-    config
+    ServerConfig {
+        network: world::grpc::Network::simulated(Arc::clone(objects), &host.to_string()),
+        seed: Some(seed),
+        ..ServerConfig::default()
+    }
 }
 
 /// One incarnation of the server.
@@ -176,8 +177,7 @@ fn start_agent(
     let disk = Arc::new(HostileDisk::new(rng.random()));
     let (clock, clock_handle) = SkewedClock::pair(DAWN_MS);
     let transfer = SimTransfer::new(Arc::clone(objects), &ip.to_string(), rng.random());
-    let processes =
-        Arc::new(SimProcesses::new(
+    let processes = Arc::new(SimProcesses::new(
         &name,
         Arc::clone(&disk),
         Arc::clone(&clock) as Arc<dyn world::NodeClock>,

@@ -6,8 +6,8 @@ use crate::trace::Trace;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use std::collections::BTreeMap;
-use world::sim::universe::{self, Net, NodeId};
 use world::sim::ProcessFaults;
+use world::sim::universe::{self, Net, NodeId};
 use world::time;
 
 /// One thing to do at one time.
@@ -35,7 +35,15 @@ impl<'a> Injector<'a> {
     pub fn new(cluster: &'a Cluster, trace: &'a Trace, seed: u64) -> Self {
         let rng = SmallRng::seed_from_u64(seed ^ 0x696e_6a65_6374);
         let net = Net::default();
-        Self { cluster, trace, rng, fired: Fired::default(), down: BTreeMap::new(), held: BTreeMap::new(), net }
+        Self {
+            cluster,
+            trace,
+            rng,
+            fired: Fired::default(),
+            down: BTreeMap::new(),
+            held: BTreeMap::new(),
+            net,
+        }
     }
 
     /// Runs a plan to its end; afterwards nothing is broken any more.
@@ -99,14 +107,18 @@ impl<'a> Injector<'a> {
         self.trace.tell(&format!("healed {}", fault.kind()));
         match *fault {
             Fault::ServerKilled { .. } | Fault::ServerPowerLoss { .. } => self.bring_up(0),
-            Fault::AgentKilled { agent, .. } | Fault::MachinePowerLoss { agent, .. } => self.bring_up(agent + 1),
+            Fault::AgentKilled { agent, .. } | Fault::MachinePowerLoss { agent, .. } => {
+                self.bring_up(agent + 1)
+            }
             Fault::Partition { agent, .. } => {
                 let (agent, server) = (&self.cluster.agents[agent], &self.cluster.server);
                 self.uncut(agent, server);
                 self.uncut(server, agent);
             }
             Fault::RepliesLost { agent, .. } => self.uncut(&self.cluster.server, &self.cluster.agents[agent]),
-            Fault::RequestsLost { agent, .. } => self.uncut(&self.cluster.agents[agent], &self.cluster.server),
+            Fault::RequestsLost { agent, .. } => {
+                self.uncut(&self.cluster.agents[agent], &self.cluster.server)
+            }
             Fault::ClientRepliesLost { .. } => {
                 self.release(self.cluster.server.node, self.cluster.clients);
             }

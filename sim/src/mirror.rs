@@ -1,7 +1,9 @@
 //! What the store durably holds, as the witness saw it commit by commit.
 
 use crate::rows::{JobName, Row};
-use proto::v1::{BlockRow, GrantRow, IdempotencyRow, JobRow, JobStateRow, LedgerRow, ManifestRow, NodeRow, TenantRow};
+use proto::v1::{
+    BlockRow, GrantRow, IdempotencyRow, JobRow, JobStateRow, LedgerRow, ManifestRow, NodeRow, TenantRow,
+};
 use std::collections::BTreeMap;
 
 /// Names a manifest: job, step, task, rank.

@@ -61,7 +61,8 @@ async fn subject(seed: u64, number: u32) -> Subject {
 }
 
 async fn serve(disk: Arc<HostileDisk>, clock: Arc<SkewedClock>, address: SocketAddr) {
-    let store = RedbStore::open(disk.handle(), "store.redb", clock).await.expect("a fresh disk takes a store");
+    let store =
+        RedbStore::open(disk.handle(), "store.redb", clock).await.expect("a fresh disk takes a store");
     let listener = grpc::bind(address).await.expect("a fresh node has its ports");
     let server = grpc::Server::new().service(RowsServer::new(RowsService::new(store)));
     server.serve(listener, std::future::pending()).await.expect("nothing closes this network");

@@ -29,12 +29,35 @@ pub enum Row {
     Tenant(String, Option<TenantRow>),
     Job(JobName, Option<JobRow>),
     State(JobName, Option<JobStateRow>),
-    Block { job: JobName, step: u32, block: u64, row: Option<BlockRow> },
-    Grant { tenant: String, epoch: u64, row: Option<GrantRow> },
-    Events { tenant: String, first_seq: u64, row: Option<EventBatchRow> },
+    Block {
+        job: JobName,
+        step: u32,
+        block: u64,
+        row: Option<BlockRow>,
+    },
+    Grant {
+        tenant: String,
+        epoch: u64,
+        row: Option<GrantRow>,
+    },
+    Events {
+        tenant: String,
+        first_seq: u64,
+        row: Option<EventBatchRow>,
+    },
     Ledger(String, Option<LedgerRow>),
-    Idempotency { tenant: String, key: String, row: Option<IdempotencyRow> },
-    Manifest { job: JobName, step: u32, task: u64, rank: u32, row: Option<ManifestRow> },
+    Idempotency {
+        tenant: String,
+        key: String,
+        row: Option<IdempotencyRow>,
+    },
+    Manifest {
+        job: JobName,
+        step: u32,
+        task: u64,
+        rank: u32,
+        row: Option<ManifestRow>,
+    },
     Node(String, Option<NodeRow>),
     /// Rows no invariant speaks of.
     Other,
@@ -75,11 +98,9 @@ pub fn decode(key: &[u8], value: Option<&Bytes>) -> Result<Row, String> {
             Row::Events { tenant: tenant.into(), first_seq: hex(seq)?, row: message(value)? }
         }
         ["ledger", tenant] => Row::Ledger(tenant.into(), message(value)?),
-        ["idem", tenant, ..] => Row::Idempotency {
-            tenant: tenant.into(),
-            key: parts[2..].join("/"),
-            row: message(value)?,
-        },
+        ["idem", tenant, ..] => {
+            Row::Idempotency { tenant: tenant.into(), key: parts[2..].join("/"), row: message(value)? }
+        }
         ["manifest", tenant, number, step, task, rank] => Row::Manifest {
             job: job(tenant, number)?,
             step: small(step)?,

@@ -57,7 +57,10 @@ struct Ended {
 
 pub fn command(arguments: &RunArguments) -> ExitCode {
     let Some(scenario) = scenario::named(&arguments.scenario) else {
-        eprintln!("error: scenario = {}: there is none of that name; see `cargo chaos list`", arguments.scenario);
+        eprintln!(
+            "error: scenario = {}: there is none of that name; see `cargo chaos list`",
+            arguments.scenario
+        );
         return ExitCode::from(2);
     };
     init_tracing();
@@ -221,9 +224,10 @@ async fn drain(
 /// What the rows say of the jobs that do not end.
 fn tell_live(witness: &Witness, trace: &Trace) {
     let mirror = &witness.mirror;
-    let live = mirror.states.iter().filter(|(_, state)| {
-        !matches!(state.state(), State::Completed | State::Failed | State::Cancelled)
-    });
+    let live = mirror
+        .states
+        .iter()
+        .filter(|(_, state)| !matches!(state.state(), State::Completed | State::Failed | State::Cancelled));
     for (job, state) in live.take(3) {
         trace.tell(&format!("live {job}: {:?}", mirror.jobs.get(job).and_then(|row| row.spec.as_ref())));
         trace.tell(&format!("  {state:?}"));
@@ -269,7 +273,8 @@ fn objects_held(disk: &dyn Disk) -> BTreeSet<(String, String)> {
             for file in list(&format!("objects/{}/{}", tenant.name, shelf.name)) {
                 let path = format!("objects/{}/{}/{}", tenant.name, shelf.name, file.name);
                 let Ok(bytes) = world::disk::read_all(disk, &path, 1 << 30) else { continue };
-                let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+                let digest: String =
+                    Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
                 if digest == file.name {
                     held.insert((tenant.name.clone(), digest));
                 }

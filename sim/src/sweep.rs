@@ -57,10 +57,11 @@ struct Running {
 
 /// Real time; only here.
 #[derive(Clone, Copy)]
-struct Moment(#[allow(clippy::disallowed_types, reason = "the sweep runs in real time")] std::time::Instant);
+#[allow(clippy::disallowed_types, reason = "the sweep runs in real time")]
+struct Moment(std::time::Instant);
 
 impl Moment {
-    #[allow(clippy::disallowed_methods, reason = "the sweep runs in real time")]
+    #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the sweep runs in real time")]
     fn now() -> Self {
         Self(std::time::Instant::now())
     }
@@ -78,7 +79,10 @@ struct Table {
 
 pub fn command(arguments: &SweepArguments) -> ExitCode {
     let Some(scenario) = crate::scenario::named(&arguments.scenario) else {
-        eprintln!("error: scenario = {}: there is none of that name; see `cargo chaos list`", arguments.scenario);
+        eprintln!(
+            "error: scenario = {}: there is none of that name; see `cargo chaos list`",
+            arguments.scenario
+        );
         return ExitCode::from(2);
     };
     let begun = Moment::now();
@@ -223,7 +227,8 @@ fn parse(text: &str) -> (Verdict, BTreeMap<String, u64>) {
                 *fired.entry(kind.to_owned()).or_default() += count.parse::<u64>().unwrap_or(0);
             }
         } else if line.starts_with("seed=") {
-            let fields: BTreeMap<&str, &str> = words.by_ref().filter_map(|word| word.split_once('=')).collect();
+            let fields: BTreeMap<&str, &str> =
+                words.by_ref().filter_map(|word| word.split_once('=')).collect();
             let number = |name: &str| fields.get(name).and_then(|text| text.parse().ok()).unwrap_or(0.0);
             verdict.ok = fields.get("verdict") == Some(&"ok");
             verdict.hash = fields.get("trace").unwrap_or(&"").to_string();

@@ -32,7 +32,14 @@ pub type SharedWitness = Arc<Mutex<Witness>>;
 impl Witness {
     #[must_use]
     pub fn new(checkers: Vec<Box<dyn Checker>>, trace: Trace) -> Self {
-        Self { mirror: Mirror::default(), checkers, versions: BTreeMap::new(), trace, broken: None, commits: 0 }
+        Self {
+            mirror: Mirror::default(),
+            checkers,
+            versions: BTreeMap::new(),
+            trace,
+            broken: None,
+            commits: 0,
+        }
     }
 
     /// Notes what broke; the first counts.

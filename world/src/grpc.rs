@@ -16,9 +16,9 @@ mod simulated;
 mod stall;
 
 pub use axum;
+pub use client::{ConnectError, connect};
 #[cfg(not(madsim))]
 pub(crate) use objects::{DIGEST_EXPECTED, DIGEST_FOUND};
-pub use client::{ConnectError, connect};
 pub use server::{BindError, GrpcService, Listener, Network, ServeError, Server, bind};
 pub use tonic;
 pub use tonic::transport::Channel;

@@ -3,7 +3,10 @@
 //! For *reading* time use a node's own [`crate::NodeClock`]; these functions
 //! only measure spans of waiting.
 pub use std::time::Duration;
-#[cfg_attr(madsim, expect(clippy::disallowed_types, reason = "madsim makes the standard instant virtual"))]
+#[cfg_attr(
+    madsim,
+    expect(clippy::disallowed_types, reason = "madsim makes the standard instant virtual")
+)]
 pub use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 /// `Duration::from_millis`, since most of our spans are told in milliseconds.

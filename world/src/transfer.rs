@@ -44,7 +44,9 @@ impl fmt::Display for TransferError {
         match self {
             Self::Network(why) => write!(f, "the transfer broke: {why}"),
             Self::Refused { status, reason } => write!(f, "the transfer was refused ({status}): {reason}"),
-            Self::Server { status, reason } => write!(f, "the server failed the transfer ({status}): {reason}"),
+            Self::Server { status, reason } => {
+                write!(f, "the server failed the transfer ({status}): {reason}")
+            }
             Self::Digest { expected, found } => write!(f, "digest {found} arrived where {expected} was due"),
             Self::Disk(why) => write!(f, "the disk failed the transfer: {why}"),
         }
@@ -69,8 +71,13 @@ pub trait Transfer: Send + Sync + fmt::Debug + 'static {
     async fn put(&self, url: &str, disk: Arc<dyn Disk>, path: &str) -> Result<(), TransferError>;
     /// Fetches `url` into `path`, which appears only whole, verified against
     /// `digest` and synced.
-    async fn get(&self, url: &str, disk: Arc<dyn Disk>, path: &str, digest: &str)
-    -> Result<u64, TransferError>;
+    async fn get(
+        &self,
+        url: &str,
+        disk: Arc<dyn Disk>,
+        path: &str,
+        digest: &str,
+    ) -> Result<u64, TransferError>;
 }
 
 /// The other end: what a server does with requests for objects. Implemented by

@@ -431,7 +431,11 @@ fn errors_strike_as_often_as_told() {
     let disk = hostile.handle();
     let file = open(&*disk, "f");
     file.write_at(0, &[0; 64]).unwrap();
-    hostile.set_faults(DiskFaults { read_error_ppm: 100_000, write_error_ppm: 100_000, ..DiskFaults::default() });
+    hostile.set_faults(DiskFaults {
+        read_error_ppm: 100_000,
+        write_error_ppm: 100_000,
+        ..DiskFaults::default()
+    });
     let mut failed = (0, 0);
     for _ in 0..1000 {
         failed.0 += u64::from(file.read_at(0, &mut [0; 8]).is_err());

@@ -143,7 +143,9 @@ async fn a_port_in_use_is_named() {
 
 #[tokio::test]
 async fn where_no_server_is_the_error_says_so() {
-    for bad in ["", "host", "host:", ":1", "host:port", "host:0", "https://host:1", "http://host:1/path", "a b:1"] {
+    for bad in
+        ["", "host", "host:", ":1", "host:port", "host:0", "https://host:1", "http://host:1/path", "a b:1"]
+    {
         let error = connect(bad, PATIENCE).await.unwrap_err();
         assert!(matches!(error, ConnectError::Address { .. }), "{bad:?}: {error}");
     }
@@ -279,7 +281,10 @@ async fn a_silent_server_costs_the_idle_limit() {
     write(&disk, "large", &bytes(20_000_000));
     for file in ["small", "large"] {
         let error = timeout(PATIENCE, transfer.put(&url, disk.clone(), file)).await.unwrap().unwrap_err();
-        assert!(matches!(&error, TransferError::Network(why) if why.contains("no progress")), "{file}: {error}");
+        assert!(
+            matches!(&error, TransferError::Network(why) if why.contains("no progress")),
+            "{file}: {error}"
+        );
     }
 }
 

@@ -178,7 +178,8 @@ fn a_transfer_breaks_when_its_server_comes_back_as_another() {
         let (asked, second) = (AtomicU32::new(0), Mutex::new(None));
         place.objects.set_reachable(move |_, _| {
             if asked.fetch_add(1, Ordering::Relaxed) == 2 {
-                *second.lock().unwrap() = Some(objects.register("server:7700", Arc::new(Shared(door.clone()))));
+                *second.lock().unwrap() =
+                    Some(objects.register("server:7700", Arc::new(Shared(door.clone()))));
             }
             true
         });
@@ -218,14 +219,17 @@ fn a_wrong_clock_is_wrong_as_told() {
 mod calls {
     use super::*;
     use madsim::runtime::Handle;
-    use world::time::{ms, sleep};
     use std::net::SocketAddr;
     use tonic::{
         Request, Response, Status,
-        codegen::{BoxFuture, BoxMessage, BoxMessageStream, Context, Poll, Service, futures::StreamExt, http::uri::PathAndQuery},
+        codegen::{
+            BoxFuture, BoxMessage, BoxMessageStream, Context, Poll, Service, futures::StreamExt,
+            http::uri::PathAndQuery,
+        },
         transport::NamedService,
     };
     use world::grpc::{BindError, ConnectError, Network, Server, bind, connect};
+    use world::time::{ms, sleep};
 
     /// Doubles numbers; `/Double/Each` those of a stream.
     #[derive(Clone)]
@@ -303,8 +307,11 @@ mod calls {
                     let mut grpc = tonic::client::Grpc::new(channel.clone());
                     let each = PathAndQuery::from_static("/Double/Each");
                     let numbers = tonic::codegen::futures::stream::iter([1_u64, 2, 13, 4]);
-                    let mut doubled =
-                        grpc.streaming::<u64, u64, ()>(Request::new(numbers), each, ()).await.unwrap().into_inner();
+                    let mut doubled = grpc
+                        .streaming::<u64, u64, ()>(Request::new(numbers), each, ())
+                        .await
+                        .unwrap()
+                        .into_inner();
                     assert_eq!(doubled.message().await.unwrap(), Some(2));
                     assert_eq!(doubled.message().await.unwrap(), Some(4));
                     assert_eq!(doubled.message().await.unwrap_err().code(), tonic::Code::InvalidArgument);

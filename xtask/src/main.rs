@@ -53,7 +53,10 @@ fn test(seeds: &str) -> Result<(), String> {
     cargo("the simulator", &build)?;
     cargo("what can be rehearsed", &["chaos", "list"])?;
     cargo("a canary must be found", &["chaos", "sweep", "--scenario", "canary", "--seeds", "2"])?;
-    cargo("the networked store", &["chaos", "sweep", "--scenario", "store", "--seeds", "4", "--twice-every", "2"])?;
+    cargo(
+        "the networked store",
+        &["chaos", "sweep", "--scenario", "store", "--seeds", "4", "--twice-every", "2"],
+    )?;
     cargo("a calm cluster", &["chaos", "sweep", "--scenario", "calm", "--seeds", "4"])?;
     cargo("the rehearsal", &["chaos", "sweep", "--seeds", seeds])
 }
@@ -62,7 +65,8 @@ fn figures() -> Result<(), String> {
     cargo("the binary", &["build", "--release", "--package", "drumline"])?;
     cargo("figures", &["run", "--release", "--package", "drumline", "--example", "figures"])?;
     for scenario in ["chaos", "large"] {
-        let sweep = ["chaos", "sweep", "--scenario", scenario, "--seeds", "4", "--jobs", "1", "--twice-every", "0"];
+        let sweep =
+            ["chaos", "sweep", "--scenario", scenario, "--seeds", "4", "--jobs", "1", "--twice-every", "0"];
         cargo(&format!("simulated over real time ({scenario})"), &sweep)?;
     }
     Ok(())

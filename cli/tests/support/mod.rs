@@ -5,7 +5,11 @@
 //! take their supervisor and its tasks along); nothing is waited for without a
 //! deadline; no child sees this process's own `DRUMLINE_` variables.
 #![allow(dead_code, reason = "each test file takes what it needs")]
-#![allow(clippy::disallowed_methods, reason = "tests stand outside the world they drive")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests stand outside the world they drive"
+)]
 
 pub mod chance;
 pub mod history;
@@ -344,7 +348,11 @@ pub struct Server {
 impl Server {
     /// Starts one on a free port and waits until it serves.
     pub fn start(dir: &Dir, args: &[&str]) -> Self {
-        let data = dir.join("server");
+        Self::start_at(dir, &dir.join("server"), args)
+    }
+
+    /// Likewise, with its data elsewhere.
+    pub fn start_at(dir: &Dir, data: &Path, args: &[&str]) -> Self {
         let mut words = vec!["server".to_owned(), "--data".to_owned(), data.display().to_string()];
         words.extend(args.iter().map(|word| (*word).to_owned()));
         let child = Self::spawn(dir.path(), &words, "127.0.0.1:0");
@@ -352,7 +360,7 @@ impl Server {
             child,
             args: words,
             dir: dir.path().to_owned(),
-            data,
+            data: data.to_owned(),
             address: String::new(),
             token: String::new(),
         };
@@ -500,6 +508,14 @@ impl Node {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// Asked with TERM, the agent ends by itself; its tasks go on.
+    pub fn stop(&mut self) -> i32 {
+        let mut child = self.child.take().unwrap();
+        processes::signal("TERM", &[child.id().cast_signed()]);
+        let status = until(DEADLINE, "the agent stops", || child.try_wait().unwrap());
+        status.code().unwrap_or(-1)
     }
 
     /// The process that holds this node's tasks.

@@ -194,10 +194,7 @@ fn write_group<'a>(
         for shipment in batch {
             let Some(attempt) = shipment.attempt.as_ref() else { continue };
             let job = (attempt.tenant.clone(), attempt.job_number);
-            let log = touched
-                .entry(job.clone())
-                .or_insert_with(|| open_or_warn(shared, &job))
-                .clone();
+            let log = touched.entry(job.clone()).or_insert_with(|| open_or_warn(shared, &job)).clone();
             let (offset, done) = match &log {
                 Some(log) => log.append(shipment).unwrap_or_else(|error| {
                     tracing::warn!(tenant = job.0, job = job.1, %error, "a log could not be written");
@@ -225,7 +222,9 @@ fn write_group<'a>(
     let synced = |job: &JobKey| touched.get(job).is_some_and(Option::is_some);
     answers
         .into_iter()
-        .map(|receipts| receipts.into_iter().filter(|(job, _)| synced(job)).map(|(_, receipt)| receipt).collect())
+        .map(|receipts| {
+            receipts.into_iter().filter(|(job, _)| synced(job)).map(|(_, receipt)| receipt).collect()
+        })
         .collect()
 }
 
@@ -240,11 +239,5 @@ fn open_or_warn(shared: &Shared, job: &JobKey) -> Option<Arc<JobLog>> {
 }
 
 fn receipt(attempt: &AttemptRef, shipment: &LogShipment, offset: u64, done: bool) -> LogReceipt {
-    LogReceipt {
-        attempt: Some(attempt.clone()),
-        rank: shipment.rank,
-        stream: shipment.stream,
-        offset,
-        done,
-    }
+    LogReceipt { attempt: Some(attempt.clone()), rank: shipment.rank, stream: shipment.stream, offset, done }
 }

@@ -93,12 +93,8 @@ impl Chain {
             commit.guards.push(Guard { key: key.clone(), expect: Expect::Value(before) });
             commit.writes.push(Write { key, value: Some(after), lease: self.lease });
         }
-        commit
-            .guards
-            .extend(merged.absent.into_iter().map(|key| Guard { key, expect: Expect::Absent }));
-        commit
-            .writes
-            .extend(merged.writes.into_iter().map(|(key, value)| Write { key, value, lease: 0 }));
+        commit.guards.extend(merged.absent.into_iter().map(|key| Guard { key, expect: Expect::Absent }));
+        commit.writes.extend(merged.writes.into_iter().map(|(key, value)| Write { key, value, lease: 0 }));
         let store = Arc::clone(&self.store);
         let mut outcome: Pin<Box<dyn Future<Output = Outcome> + Send>> =
             Box::pin(async move { store.commit(commit).await });

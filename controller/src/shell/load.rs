@@ -36,7 +36,9 @@ impl fmt::Display for LoadError {
         match self {
             Self::Read(error) => error.fmt(f),
             Self::Commit(error) => error.fmt(f),
-            Self::Held(owner) => write!(f, "the jobs are another controller's ({owner}) until its lease ends"),
+            Self::Held(owner) => {
+                write!(f, "the jobs are another controller's ({owner}) until its lease ends")
+            }
             Self::Row(key) => write!(f, "row {key} does not decode: damaged, or written by a newer version"),
         }
     }

@@ -22,8 +22,9 @@ use prost::Message as _;
 use sha2::Digest as _;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Fills what was left out: cores 1, nodes and tasks per node 1, retries 3, the
-/// name of an only step, the job's name.
+/// Fills what was left out: cores 1, nodes and tasks per node 1, the name of an
+/// only step, the job's name. How many retries there are where none are told is
+/// for the server to say.
 pub fn normalize(spec: &mut JobSpec) {
     if let [only] = spec.steps.as_mut_slice()
         && only.name.is_empty()
@@ -37,7 +38,6 @@ pub fn normalize(spec: &mut JobSpec) {
         }
         step.nodes = step.nodes.max(1);
         step.tasks_per_node = step.tasks_per_node.max(1);
-        step.retries.get_or_insert(RETRIES_DEFAULT);
         let mut seen = BTreeSet::new();
         step.after.retain(|name| seen.insert(name.clone()));
         if let Some(array) = &mut step.array {

@@ -42,7 +42,7 @@ fn what_was_left_out_is_filled_in() {
     let spec = job(vec![Step { name: String::new(), after: vec![], ..step("", &[]) }]);
     assert_eq!((spec.name.as_str(), spec.steps[0].name.as_str()), ("main", "main"));
     let only = &spec.steps[0];
-    assert_eq!((only.nodes, only.tasks_per_node, only.retries), (1, 1, Some(3)));
+    assert_eq!((only.nodes, only.tasks_per_node, only.retries), (1, 1, None));
     assert_eq!(only.per_task.unwrap().millicores, 1000);
     super::spec(&spec).unwrap();
     let two = job(vec![step("a", &[]), step("b", &["a", "a"])]);

@@ -33,7 +33,8 @@ impl Checker for GangsWhole {
             if gang != grant.gang {
                 return Err(format!("grant {epoch} of {job}: gang is {}, the step says {gang}", grant.gang));
             }
-            let whole = grant.nodes.len() == nodes as usize && grant.nodes.iter().all(|part| part.slots == ranks);
+            let whole =
+                grant.nodes.len() == nodes as usize && grant.nodes.iter().all(|part| part.slots == ranks);
             if gang && !whole {
                 return Err(format!(
                     "gang {} of {job} wants {nodes} nodes with {ranks} each, was granted {:?}",

@@ -21,8 +21,7 @@ impl Checker for LedgerConserved {
             let Row::Ledger(tenant, Some(ledger)) = row else { continue };
             let (mut reserved, mut queued, mut live) = (0, 0, 0);
             for (_, state) in now.states.iter().filter(|(job, _)| job.tenant == *tenant) {
-                let ended =
-                    matches!(state.state(), State::Completed | State::Failed | State::Cancelled);
+                let ended = matches!(state.state(), State::Completed | State::Failed | State::Cancelled);
                 if ended {
                     if state.reserved_micros != 0 || state.queued_tasks_reserved != 0 {
                         return Err(format!("an ended job of {tenant} still reserves: {state:?}"));

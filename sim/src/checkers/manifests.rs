@@ -39,9 +39,7 @@ impl Checker for OneManifest {
                             earlier.1, manifest.attempt
                         ));
                     }
-                    // A manifest belongs to a task that is done.
-                    let ended = now.states.get(job).is_some();
-                    if !ended {
+                    if !now.states.contains_key(job) {
                         return Err(format!("a manifest of unknown job {job}"));
                     }
                 }
@@ -57,7 +55,9 @@ impl Checker for OneManifest {
                             for task in span.first..=span.last {
                                 let done = self.completions.insert((job.clone(), step, task), generation);
                                 if done == Some(generation) {
-                                    return Err(format!("task {task} of step {step} of {job} completed twice"));
+                                    return Err(format!(
+                                        "task {task} of step {step} of {job} completed twice"
+                                    ));
                                 }
                             }
                         }

@@ -33,7 +33,11 @@ impl Transitions {
             let from = self.jobs.insert(job.clone(), event.to()).unwrap_or(State::Unspecified);
             let first = from == State::Unspecified && event.to() == State::Pending;
             if from != event.from() && !first {
-                return Err(format!("{job} was {from:?}; event {} moves it from {:?}", event.seq, event.from()));
+                return Err(format!(
+                    "{job} was {from:?}; event {} moves it from {:?}",
+                    event.seq,
+                    event.from()
+                ));
             }
             // A job follows its steps, so it may skip states they never entered.
             return Ok(());

@@ -34,7 +34,9 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address { address, reason } => write!(f, "{address:?} is no server address: {reason}"),
-            Self::Unreachable { address, reason } => write!(f, "no server can be reached at {address}: {reason}"),
+            Self::Unreachable { address, reason } => {
+                write!(f, "no server can be reached at {address}: {reason}")
+            }
             Self::Deadline { address, waited } => {
                 write!(f, "the server at {address} did not answer within {} ms", waited.as_millis())
             }

@@ -36,7 +36,8 @@ pub(super) fn routes(door: Door) -> Router {
 fn target(request: &Request) -> Result<String, TransferError> {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     if target.len() > limits::TARGET_BYTES_MAX {
-        let reason = format!("the URL has {} bytes; at most {} are read", target.len(), limits::TARGET_BYTES_MAX);
+        let reason =
+            format!("the URL has {} bytes; at most {} are read", target.len(), limits::TARGET_BYTES_MAX);
         return Err(TransferError::Refused { status: 414, reason });
     }
     Ok(target.to_owned())
@@ -94,7 +95,10 @@ async fn upload(State(door): State<Door>, request: Request) -> Response {
     }
 }
 
-async fn receive(mut sink: Box<dyn crate::transfer::ObjectSink>, body: &mut Body) -> Result<(), TransferError> {
+async fn receive(
+    mut sink: Box<dyn crate::transfer::ObjectSink>,
+    body: &mut Body,
+) -> Result<(), TransferError> {
     loop {
         let frame = time::timeout(limits::STALL, body.frame())
             .await

@@ -46,9 +46,14 @@ impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::InUse { address } => {
-                write!(f, "{address} is in use: stop what listens there or choose another port (0 finds a free one)")
+                write!(
+                    f,
+                    "{address} is in use: stop what listens there or choose another port (0 finds a free one)"
+                )
             }
-            Self::Denied { address } => write!(f, "no right to listen on {address}: choose a port above 1023"),
+            Self::Denied { address } => {
+                write!(f, "no right to listen on {address}: choose a port above 1023")
+            }
             Self::Other { address, reason } => write!(f, "cannot listen on {address}: {reason}"),
         }
     }

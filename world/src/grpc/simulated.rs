@@ -96,7 +96,9 @@ pub(super) async fn serve(
     let Listener { endpoint, address } = listener;
     // Found by transfers for as long as this future lives.
     let _door = match (server.network.simulated, server.door) {
-        (Some((objects, host)), Some(door)) => Some(objects.register(&format!("{host}:{}", address.port()), door)),
+        (Some((objects, host)), Some(door)) => {
+            Some(objects.register(&format!("{host}:{}", address.port()), door))
+        }
         _ => None,
     };
     let services = Arc::new(server.services);
@@ -139,7 +141,8 @@ async fn answer(
         if message.downcast_ref::<()>().is_none() {
             return stream::once(async move { Ok(message) }).boxed();
         }
-        stream::unfold(rx, |mut rx| async move { rx.recv().await.ok().map(|message| (Ok(message), rx)) }).boxed()
+        stream::unfold(rx, |mut rx| async move { rx.recv().await.ok().map(|message| (Ok(message), rx)) })
+            .boxed()
     });
     let name = path.path().split('/').nth(1).unwrap_or_default();
     let result = match services.by_name.get(name) {

@@ -148,7 +148,8 @@ mod tests {
         let data = vec![0; 1 << 20];
         let write_all = async {
             loop {
-                if let Err(error) = poll_fn(|context| Pin::new(&mut guarded).poll_write(context, &data)).await {
+                if let Err(error) = poll_fn(|context| Pin::new(&mut guarded).poll_write(context, &data)).await
+                {
                     return error;
                 }
             }

@@ -45,7 +45,10 @@ impl FsDisk {
             Ok(()) => Ok(DiskLock { _file: file }),
             Err(TryLockError::WouldBlock) => Err(io::Error::new(
                 io::ErrorKind::WouldBlock,
-                format!("{} is held by another running process; stop it or use another directory", path.display()),
+                format!(
+                    "{} is held by another running process; stop it or use another directory",
+                    path.display()
+                ),
             )),
             Err(TryLockError::Error(error)) => Err(error),
         }

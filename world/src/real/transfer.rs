@@ -179,7 +179,8 @@ impl HttpTransfer {
         if status.is_success() {
             return Ok(response);
         }
-        let word = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let word =
+            |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         if let (Some(expected), Some(found)) = (word(DIGEST_EXPECTED), word(DIGEST_FOUND)) {
             return Err(TransferError::Digest { expected, found });
         }

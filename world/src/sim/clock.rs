@@ -27,7 +27,8 @@ struct State {
 
 impl State {
     fn now_us(&self, now: Instant) -> u64 {
-        let true_us = i128::try_from(now.saturating_duration_since(self.since).as_micros()).unwrap_or(i128::MAX / 2);
+        let true_us =
+            i128::try_from(now.saturating_duration_since(self.since).as_micros()).unwrap_or(i128::MAX / 2);
         let passed = true_us + true_us * i128::from(self.drift_ppm) / 1_000_000;
         self.base_us + u64::try_from(passed).expect("time runs forward: the drift is above -1,000,000 ppm")
     }

@@ -128,7 +128,10 @@ impl HostileDisk {
 }
 
 fn stale() -> io::Error {
-    io::Error::new(io::ErrorKind::StaleNetworkFileHandle, "this handle belongs to an earlier life of its node")
+    io::Error::new(
+        io::ErrorKind::StaleNetworkFileHandle,
+        "this handle belongs to an earlier life of its node",
+    )
 }
 
 fn injected(what: &str) -> io::Error {
@@ -310,7 +313,8 @@ impl DiskFile for File {
         if strikes(&mut state.rng, state.faults.write_error_ppm) {
             state.counts.write_errors += 1;
             let len = state.tree.image(self.ino).len();
-            let kept = usize::try_from(below(&mut state.rng, data.len() as u64 + 1)).expect("at most the data");
+            let kept =
+                usize::try_from(below(&mut state.rng, data.len() as u64 + 1)).expect("at most the data");
             if offset + kept <= len {
                 state.tree.change_image(self.ino, |image| image.write(offset, &data[..kept]));
             }

@@ -55,7 +55,11 @@ pub struct DoorGuard {
 impl Drop for DoorGuard {
     fn drop(&mut self) {
         let mut doors = self.objects.doors.lock().expect("nothing panics while holding it");
-        if doors.by_address.get(&self.address).is_some_and(|(incarnation, _)| *incarnation == self.incarnation) {
+        if doors
+            .by_address
+            .get(&self.address)
+            .is_some_and(|(incarnation, _)| *incarnation == self.incarnation)
+        {
             doors.by_address.remove(&self.address);
         }
     }
@@ -297,7 +301,8 @@ impl Transfer for SimTransfer {
         let mut source = link.door.clone().open(&target).await?;
         // How many chunks there are is known only now.
         let chunks = source.len().div_ceil(CHUNK_BYTES as u64).max(1);
-        let spread = |at: Option<u64>| at.map(|_| below(&mut self.state.lock().expect("not poisoned").rng, chunks));
+        let spread =
+            |at: Option<u64>| at.map(|_| below(&mut self.state.lock().expect("not poisoned").rng, chunks));
         link.fate.break_at = spread(link.fate.break_at);
         link.fate.truncate_at = spread(link.fate.truncate_at);
         link.fate.corrupt_at = spread(link.fate.corrupt_at);

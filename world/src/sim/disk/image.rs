@@ -165,7 +165,11 @@ impl Image {
             Change::Write { offset, data, fate, .. } => {
                 // Where a write crosses sectors it can tear between any two.
                 let first_edge = SECTOR_BYTES - offset % SECTOR_BYTES;
-                let edges = if data.len() > first_edge { (data.len() - first_edge).div_ceil(SECTOR_BYTES) } else { 0 };
+                let edges = if data.len() > first_edge {
+                    (data.len() - first_edge).div_ceil(SECTOR_BYTES)
+                } else {
+                    0
+                };
                 let draw = match fate {
                     Fate::Durable => 0,
                     Fate::Forgotten => 1,
@@ -179,7 +183,8 @@ impl Image {
                     1 => counts.writes_lost += 1,
                     _ => {
                         counts.writes_torn += 1;
-                        let edge = usize::try_from(below(rng, edges as u64)).expect("an edge inside the write");
+                        let edge =
+                            usize::try_from(below(rng, edges as u64)).expect("an edge inside the write");
                         self.put(offset, &data[..first_edge + edge * SECTOR_BYTES]);
                     }
                 }

@@ -120,8 +120,11 @@ impl Tree {
     pub(super) fn find(&self, path: &str) -> io::Result<Ino> {
         let mut at = ROOT;
         for part in parts(path)? {
-            let names = self.dir(at).ok_or_else(|| error(io::ErrorKind::NotADirectory, path, "not a directory"))?;
-            at = *names.get(part).ok_or_else(|| error(io::ErrorKind::NotFound, path, "no such file or directory"))?;
+            let names =
+                self.dir(at).ok_or_else(|| error(io::ErrorKind::NotADirectory, path, "not a directory"))?;
+            at = *names
+                .get(part)
+                .ok_or_else(|| error(io::ErrorKind::NotFound, path, "no such file or directory"))?;
         }
         Ok(at)
     }
@@ -158,7 +161,9 @@ impl Tree {
         let (dir, name) = self.parent(path)?;
         match self.lookup(dir, name) {
             Some(_) if fresh => Err(error(io::ErrorKind::AlreadyExists, path, "exists already")),
-            Some(ino) if self.dir(ino).is_some() => Err(error(io::ErrorKind::IsADirectory, path, "is a directory")),
+            Some(ino) if self.dir(ino).is_some() => {
+                Err(error(io::ErrorKind::IsADirectory, path, "is a directory"))
+            }
             Some(ino) => Ok(ino),
             None if create => Ok(self.make(dir, name, Kind::File(Image::default()))),
             None => Err(error(io::ErrorKind::NotFound, path, "no such file")),
@@ -250,7 +255,8 @@ impl Tree {
 
     pub(super) fn names(&self, path: &str) -> io::Result<impl Iterator<Item = (&str, &Inode)>> {
         let ino = self.find(path)?;
-        let names = self.dir(ino).ok_or_else(|| error(io::ErrorKind::NotADirectory, path, "not a directory"))?;
+        let names =
+            self.dir(ino).ok_or_else(|| error(io::ErrorKind::NotADirectory, path, "not a directory"))?;
         Ok(names.iter().map(|(name, ino)| (name.as_str(), self.inode(*ino))))
     }
 
@@ -290,7 +296,9 @@ impl Tree {
     // ---- the journal ----
 
     fn set(&mut self, dir: Ino, name: &str, value: Option<Ino>) {
-        let Kind::Dir(names) = &mut self.inode_mut(dir).kind else { unreachable!("names stand in directories") };
+        let Kind::Dir(names) = &mut self.inode_mut(dir).kind else {
+            unreachable!("names stand in directories")
+        };
         let old = match value {
             Some(ino) => names.insert(name.to_owned(), ino),
             None => names.remove(name),
@@ -340,7 +348,9 @@ impl Tree {
         }
         let all = self.journal.len();
         let upto = match partial {
-            Some(mut rng) => usize::try_from(below(&mut rng, all as u64 + 1)).expect("at most what a usize held"),
+            Some(mut rng) => {
+                usize::try_from(below(&mut rng, all as u64 + 1)).expect("at most what a usize held")
+            }
             None => all,
         };
         // Backwards: an operation that becomes durable takes with it all that
@@ -413,5 +423,8 @@ fn pinned(edge: &Edge) -> impl Iterator<Item = Ino> + use<> {
 /// The directories of an operation, each once.
 fn dirs(op: &[Edge]) -> impl Iterator<Item = Ino> + '_ {
     let first = op[0].dir;
-    op.iter().enumerate().filter(move |(index, edge)| *index == 0 || edge.dir != first).map(|(_, edge)| edge.dir)
+    op.iter()
+        .enumerate()
+        .filter(move |(index, edge)| *index == 0 || edge.dir != first)
+        .map(|(_, edge)| edge.dir)
 }
