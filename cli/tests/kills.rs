@@ -335,17 +335,14 @@ fn a_killed_agents_tasks_run_on_and_are_adopted() {
     let mut killed = 0;
     while killed < kills() && !is_over(&cluster, &id) {
         chance.pause_ms(0, 500);
-        let node = usize::try_from(chance.between(0, 2)).unwrap();
-        cluster.nodes[node].kill_agent();
+        let node = &mut cluster.nodes[usize::try_from(chance.between(0, 2)).unwrap()];
+        let lives = |node: &support::Node| node.log().matches("works for").count();
+        let before = lives(node);
+        node.kill_agent();
         killed += 1;
         chance.pause_ms(0, 300);
-        cluster.nodes[node].restart();
-        let name = cluster.nodes[node].name.clone();
-        let before = cluster.nodes[node].log().matches("works for").count();
-        until_true(&format!("{name} works again"), || {
-            cluster.nodes[node].log().matches("works for").count() > before
-                || node_state(&cluster, &name) == "READY"
-        });
+        node.restart();
+        until_true("the agent works again", || lives(node) > before);
     }
     until_over(&cluster, &id);
     until_over(&cluster, &long);

@@ -1,11 +1,11 @@
 //! One reign after another: from taking the shards to losing them.
 
 use super::calls::{Input, StartError, View};
-use super::chain::Chain;
+use super::chain::{Chain, Lost};
 use super::sessions::Sessions;
 use super::{ControllerParts, limits, load};
 use crate::core::{Core, Effect, Event, Reply, Txn};
-use proto::v1::{Demand, DemandKey, DemandUpdate, GrantRow, TenantRow};
+use proto::v1::{Demand, DemandKey, DemandUpdate, GrantRow, Problem, TenantRow};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::{CommitError, LeaseId, Notice, ReadError, Watch};
@@ -58,6 +58,9 @@ pub(super) async fn reign_for_ever(
                     return;
                 }
                 tracing::warn!(%error, "the controller could not take its shards yet");
+                if matches!(error, load::LoadError::Commit(CommitError::Full)) {
+                    refuse_waiting(&mut inputs);
+                }
             }
         }
         if inputs.is_closed() && inputs.is_empty() {
@@ -65,6 +68,22 @@ pub(super) async fn reign_for_ever(
         }
         time::sleep(time::ms(limits::TAKE_OVER_PAUSE_MS)).await;
     }
+}
+
+/// With a full disk nobody should wait for a reign that does not come. What
+/// agents said meanwhile they say again in their next sessions.
+fn refuse_waiting(inputs: &mut mpsc::Receiver<Input>) {
+    while let Ok(input) = inputs.try_recv() {
+        if let Input::Call(_, reply) = input {
+            // The caller may have given up.
+            let _ = reply.send(Reply::Refused(disk_full()));
+        }
+    }
+}
+
+fn disk_full() -> Problem {
+    let remedy = "free some space there, then try again";
+    Problem::new("limit.disk", "data", "", "the server's disk is full; nothing was taken", remedy)
 }
 
 /// What lives from taking the shards to losing them.
@@ -160,7 +179,7 @@ impl Drop for Reign {
 
 /// What woke the loop.
 enum Wake {
-    Arrived(Result<Vec<Effect>, CommitError>),
+    Arrived(Result<Vec<Effect>, Lost>),
     Inputs(usize),
     Grants(Option<Notice>),
     Tenants(Option<Notice>),
@@ -187,7 +206,12 @@ impl Reign {
                     self.perform(effects);
                     Ok(())
                 }
-                Wake::Arrived(Err(error)) => Err(error.to_string()),
+                Wake::Arrived(Err(lost)) => {
+                    if lost.error == CommitError::Full {
+                        self.refuse(lost.effects);
+                    }
+                    Err(lost.error.to_string())
+                }
                 Wake::Inputs(0) => {
                     self.inputs_closed = true;
                     Ok(())
@@ -276,6 +300,20 @@ impl Reign {
             }
         }
         self.step(events);
+    }
+
+    /// A commit did not fit on the disk and changed nothing: whoever waits for
+    /// its effects is told so. Of commits behind it that is not known (they may
+    /// be of other shards), so their callers are left to ask again.
+    fn refuse(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            if let Effect::Reply { ticket, .. } = effect
+                && let Some(caller) = self.tickets.remove(&ticket)
+            {
+                // The caller may have given up.
+                let _ = caller.send(Reply::Refused(disk_full()));
+            }
+        }
     }
 
     fn note(&mut self, event: &Event, wall_ms: u64) {

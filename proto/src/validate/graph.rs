@@ -19,7 +19,10 @@ pub(super) fn check(steps: &[Step]) -> Result<(), Problem> {
                     format!("step[{at}].after"),
                     name,
                     "there is no such step",
-                    format!("name one of: {}", known.join(", ")),
+                    match known.as_slice() {
+                        [] => "take it out of `after`: there is no other step".to_owned(),
+                        known => format!("name one of: {}", known.join(", ")),
+                    },
                 ));
             };
             earlier.push(*found);
