@@ -44,6 +44,8 @@ const OWN_RETRIES: u32 = 3;
 const PLATFORM_RETRIES: u32 = 3;
 /// A run longer than this (in virtual time) is stuck.
 const RUN_LIMIT: Duration = Duration::from_secs(6 * 3600);
+/// The store's suite lets leases of hours pass, many times.
+const STORE_RUN_LIMIT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 #[derive(Default)]
 struct Ended {
@@ -65,8 +67,9 @@ pub fn command(arguments: &RunArguments) -> ExitCode {
     };
     init_tracing();
     let trace = Trace::new(arguments.trace);
+    let limit = if scenario.store_only { STORE_RUN_LIMIT } else { RUN_LIMIT };
     let begun = real_now();
-    let ended = match universe::run(arguments.seed, RUN_LIMIT, one(arguments.seed, scenario, trace.clone())) {
+    let ended = match universe::run(arguments.seed, limit, one(arguments.seed, scenario, trace.clone())) {
         Ok(ended) => ended,
         Err(error) => {
             eprintln!("error: {error}");

@@ -23,6 +23,13 @@ struct InFlight {
     effects: Vec<Effect>,
 }
 
+/// A commit that failed, with the effects that must not happen.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) error: CommitError,
+    pub(super) effects: Vec<Effect>,
+}
+
 /// See the module.
 pub(super) struct Chain {
     store: Arc<dyn Store>,
@@ -106,7 +113,7 @@ impl Chain {
 
     /// Waits for the oldest commit; its effects may be performed then. Waits
     /// for ever while none is in flight. Cancel-safe.
-    pub(super) async fn arrived(&mut self) -> Result<Vec<Effect>, CommitError> {
+    pub(super) async fn arrived(&mut self) -> Result<Vec<Effect>, Lost> {
         let Some(first) = self.in_flight.front_mut() else { return std::future::pending().await };
         if let Some(outcome) = &mut first.outcome {
             let outcome = outcome.await;
@@ -116,8 +123,8 @@ impl Chain {
         let first = self.in_flight.pop_front().expect("seen above");
         match first.arrived {
             Some(Ok(_)) => Ok(first.effects),
-            Some(Err(error)) => Err(error),
-            None => Err(CommitError::Indeterminate("a commit without an outcome".into())),
+            Some(Err(error)) => Err(Lost { error, effects: first.effects }),
+            None => unreachable!("it was awaited above"),
         }
     }
 }
