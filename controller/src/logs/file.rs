@@ -81,8 +81,15 @@ struct StreamState {
 pub(super) struct JobLog {
     file: Arc<dyn DiskFile>,
     state: Mutex<State>,
-    /// Length up to which all is synced: what readers may see.
-    durable: watch::Sender<u64>,
+    /// What is synced: all that readers may know of.
+    durable: watch::Sender<Durable>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Durable {
+    len: u64,
+    /// Of the streams that end within this length.
+    ended_bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -118,7 +125,8 @@ impl JobLog {
         file.set_len(end)?;
         file.sync()?;
         state.len = end;
-        Ok(Some(Self { file, state: Mutex::new(state), durable: watch::Sender::new(end) }))
+        let durable = watch::Sender::new(state.durable());
+        Ok(Some(Self { file, state: Mutex::new(state), durable }))
     }
 
     /// Appends the part of the shipment that is new. Returns the first offset
@@ -163,17 +171,17 @@ impl JobLog {
 
     /// Makes what was appended durable and shows it to readers.
     pub(super) fn sync(&self) -> io::Result<()> {
-        let len = self.state.lock().expect("no holder of this lock panics").len;
-        if len == *self.durable.borrow() {
+        let appended = self.state.lock().expect("no holder of this lock panics").durable();
+        if appended == *self.durable.borrow() {
             return Ok(());
         }
         self.file.sync()?;
-        self.durable.send_replace(len);
+        self.durable.send_replace(appended);
         Ok(())
     }
 
     pub(super) fn read(&self, filter: &LogFilter, cursor: u64, limit_bytes: usize) -> io::Result<LogPage> {
-        let len = *self.durable.borrow();
+        let len = self.durable.borrow().len;
         if cursor > len {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -193,15 +201,22 @@ impl JobLog {
 
     pub(super) async fn grown(&self, cursor: u64) {
         // An error means the sender is gone, and it lives in `self`.
-        let _ = self.durable.subscribe().wait_for(|len| *len > cursor).await;
+        let _ = self.durable.subscribe().wait_for(|durable| durable.len > cursor).await;
     }
 
+    /// Never more than what a later `read` shows: who has seen that a log is
+    /// whole must find all of it.
     pub(super) fn ended_bytes(&self) -> u64 {
-        self.state.lock().expect("no holder of this lock panics").ended_bytes
+        self.durable.borrow().ended_bytes
     }
 }
 
 impl State {
+    /// What will be durable once all of it is synced.
+    fn durable(&self) -> Durable {
+        Durable { len: self.len, ended_bytes: self.ended_bytes }
+    }
+
     fn take(&mut self, frame: &Frame) {
         let stream = self.streams.entry(StreamKey::of_frame(frame)).or_default();
         stream.offset = frame.offset + frame.data.len() as u64;
@@ -333,4 +348,35 @@ fn read_exact(file: &dyn DiskFile, offset: u64, len: usize) -> io::Result<Vec<u8
     }
     data.truncate(got);
     Ok(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::v1::AttemptRef;
+    use world::sim::HostileDisk;
+
+    #[test]
+    fn an_end_counts_only_once_its_bytes_can_be_read() {
+        let disk = HostileDisk::new(1).handle();
+        let log = JobLog::open(&*disk, "logs/t", "logs/t/1.log", true).unwrap().unwrap();
+        let shipment = LogShipment {
+            attempt: Some(AttemptRef { tenant: "t".to_owned(), job_number: 1, ..AttemptRef::default() }),
+            stream: 1,
+            data: b"hello".to_vec().into(),
+            end: true,
+            ..LogShipment::default()
+        };
+        assert_eq!(log.append(&shipment).unwrap(), (5, true));
+        let seen = |log: &JobLog| {
+            let page = log.read(&LogFilter::default(), 0, 100).unwrap();
+            (log.ended_bytes(), page.chunks.len())
+        };
+        assert_eq!(seen(&log), (0, 0));
+        log.sync().unwrap();
+        assert_eq!(seen(&log), (5, 1));
+        drop(log);
+        let log = JobLog::open(&*disk, "logs/t", "logs/t/1.log", false).unwrap().unwrap();
+        assert_eq!(seen(&log), (5, 1));
+    }
 }
