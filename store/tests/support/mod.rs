@@ -2,7 +2,7 @@
 //! a chosen operation.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 use rand::rngs::SmallRng;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -55,10 +55,19 @@ struct Fuse {
 }
 
 impl Fuse {
+    /// Counts one operation; true if the power fails with it.
+    fn last(&self) -> bool {
+        self.left.fetch_sub(1, Ordering::SeqCst) == 1
+    }
+
+    fn crash(&self) {
+        self.disk.crash(&mut *self.rng.lock().unwrap());
+    }
+
     /// Counts one operation; the power fails just before the last.
     fn burn(&self) {
-        if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.disk.crash(&mut *self.rng.lock().unwrap());
+        if self.last() {
+            self.crash();
         }
     }
 }
@@ -81,7 +90,7 @@ impl FusedDisk {
     /// The power fails now, unless it has.
     pub fn blow(&self) {
         if self.fuse.left.swap(0, Ordering::SeqCst) > 0 {
-            self.fuse.disk.crash(&mut *self.fuse.rng.lock().unwrap());
+            self.fuse.crash();
         }
     }
 }
@@ -157,7 +166,13 @@ impl DiskFile for FusedFile {
         self.inner.set_len(len)
     }
     fn sync(&self) -> io::Result<()> {
-        self.fuse.burn();
+        if self.fuse.last() {
+            // Half the time all is durable, but who asked never hears of it.
+            if self.fuse.rng.lock().unwrap().random() {
+                self.inner.sync()?;
+            }
+            self.fuse.crash();
+        }
         self.inner.sync()
     }
     fn try_lock(&self) -> io::Result<bool> {
