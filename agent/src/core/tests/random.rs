@@ -146,8 +146,7 @@ impl World {
             if let Some(report::What::Ended(ended)) = &report.what {
                 let text = format!("{ended:?}");
                 let first = self.ends.entry(key.clone()).or_insert_with(|| text.clone());
-                // Another agent may have ended it in its own way.
-                assert!(*first == text || self.core.attempts[&key].session == 0, "{key:?} ended twice");
+                assert!(*first == text, "{key:?} ended twice: {first}, then {text}");
             }
         }
         self.reports.push(reports);
@@ -313,6 +312,9 @@ impl World {
         let held: BTreeSet<Key> =
             self.processes.keys().map(|key| Key::from_process_key(key).unwrap()).collect();
         self.forgotten.retain(|key| !held.contains(key));
+        // An end that was not confirmed is found out anew, perhaps otherwise: a
+        // stop is not known to the next agent.
+        self.ends.retain(|key, _| !held.contains(key));
         self.core = fresh_core(self.now);
         (self.stages, self.collects, self.measures) = Default::default();
         let records = self.processes.iter().map(|(key, (launch, exit))| Record {
