@@ -70,6 +70,13 @@ pub const REMOVALS_PER_HOP: usize = 256;
 /// How long removals gather.
 pub const REMOVAL_WAIT_MS: u64 = 20;
 
+/// Empty work directories kept for the next tasks of their job.
+pub const SHELF_DIRECTORIES_MAX: usize = 256;
+/// Pairs of empty spool files kept.
+pub const SHELF_SPOOLS_MAX: usize = 256;
+/// Without chores for so long, what is kept is removed.
+pub const SHELF_IDLE_MS: u64 = 2_000;
+
 /// Data of one log shipment.
 pub const LOG_CHUNK_BYTES_MAX: u64 = 64 << 10;
 /// Log bytes sent and not yet acknowledged, of all streams together.

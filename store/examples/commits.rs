@@ -58,6 +58,9 @@ impl Disk for CountingDisk {
     fn entry(&self, path: &str) -> io::Result<DirEntry> {
         self.inner.entry(path)
     }
+    fn is_vacant(&self, path: &str) -> io::Result<bool> {
+        self.inner.is_vacant(path)
+    }
     fn sync_dir(&self, path: &str) -> io::Result<()> {
         self.inner.sync_dir(path)
     }

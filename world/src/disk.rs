@@ -50,6 +50,8 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     fn list(&self, path: &str) -> io::Result<Vec<DirEntry>>;
     /// The entry of one path; `NotFound` where there is none.
     fn entry(&self, path: &str) -> io::Result<DirEntry>;
+    /// True for a directory with nothing at all in it.
+    fn is_vacant(&self, path: &str) -> io::Result<bool>;
     /// Makes names in a directory durable.
     fn sync_dir(&self, path: &str) -> io::Result<()>;
     /// Sets permission bits (the simulated disk only remembers them).
@@ -81,6 +83,11 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
     /// an advisory lock of the system; a disk nobody shares always says true.
     fn try_lock(&self) -> io::Result<bool> {
         Ok(true)
+    }
+    /// True where nobody else has the file open, in this process or another.
+    /// False also where that cannot be told.
+    fn is_sole(&self) -> bool {
+        false
     }
 }
 

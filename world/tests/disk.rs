@@ -49,6 +49,21 @@ fn bytes_go_where_they_are_put(disk: &dyn Disk) {
     assert!(disk.open("bytes", OpenMode::Read).unwrap().write_at(0, b"x").is_err(), "opened for reading");
 }
 
+fn who_has_a_file_open_is_told(disk: &dyn Disk) {
+    make(disk, "held", b"");
+    let first = disk.open("held", OpenMode::Write).unwrap();
+    assert!(first.is_sole());
+    let second = disk.open("held", OpenMode::Read).unwrap();
+    assert!(!first.is_sole() && !second.is_sole(), "there are two");
+    drop(second);
+    assert!(first.is_sole());
+    disk.create_dir_all("hall/room").unwrap();
+    assert!(!disk.is_vacant("hall").unwrap() && disk.is_vacant("hall/room").unwrap());
+    make(disk, "hall/room/chair", b"");
+    assert!(!disk.is_vacant("hall/room").unwrap());
+    assert_eq!(kind(disk.is_vacant("hall/absent")), ErrorKind::NotFound);
+}
+
 fn modes_of_opening(disk: &dyn Disk) {
     assert_eq!(kind(disk.open("absent", OpenMode::Read)), ErrorKind::NotFound);
     assert_eq!(kind(disk.open("absent", OpenMode::Write)), ErrorKind::NotFound);
@@ -159,6 +174,7 @@ fn replaced_whole(disk: &dyn Disk) {
 
 fn conforms(disk: &dyn Disk) {
     bytes_go_where_they_are_put(disk);
+    who_has_a_file_open_is_told(disk);
     modes_of_opening(disk);
     paths_stay_inside(disk);
     directories(disk);

@@ -8,7 +8,7 @@
 use super::cause::Fault;
 use super::key::{GrantKey, Key};
 use super::work::{Places, Work, launch};
-use super::{Action, Attempt, Core, Order, Phase, StageOrder};
+use super::{Action, Attempt, Core, LogNote, Order, Phase, StageOrder};
 use crate::limits;
 use proto::v1::{Assign, AssignedTask, AttemptRef, Refused, report};
 use std::collections::VecDeque;
@@ -136,6 +136,7 @@ impl Core {
             // It was ended meanwhile. If it is still held, its directory goes
             // with it; else nobody else remembers that one was made.
             if !self.attempts.contains_key(key) {
+                self.out.push(Action::Log(LogNote::Dropped(key.clone())));
                 self.out.push(Action::Discard(directory));
             }
             return;

@@ -115,8 +115,11 @@ impl Core {
             let note = if ended { LogNote::Forgotten(key.clone()) } else { LogNote::Dropped(key.clone()) };
             self.out.push(Action::Log(note));
         }
+        // One still being staged is discarded when its stager answers.
         if let Some(directory) = attempt.directory.filter(|_| attempt.phase != Phase::Staging) {
-            // One still being staged is discarded when its stager answers.
+            if !attempt.launched {
+                self.out.push(Action::Log(LogNote::Dropped(key.clone())));
+            }
             self.out.push(Action::Discard(directory));
         }
     }

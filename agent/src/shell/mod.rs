@@ -24,7 +24,7 @@ use crate::core::key::Key;
 use crate::core::{Action, Core, Event};
 use crate::limits;
 use crate::logs::shipper::{Orphan, Shipper};
-use crate::staging::{collector, signer::Signer, stager};
+use crate::staging::{collector, shelf::Shelf, signer::Signer, stager};
 use outlet::Outlet;
 use proto::v1::Problem;
 use std::collections::BTreeMap;
@@ -151,13 +151,16 @@ pub async fn start(parts: AgentParts) -> Result<AgentHandle, StartError> {
     let mut workers = Vec::new();
 
     let (chores, due) = mpsc::channel(limits::WORKER_QUEUE);
-    workers.push(abort(spawn(chores::work(Arc::clone(&disk), Arc::clone(&config), due, inbox.clone()))));
+    let shelf = Shelf::new(&disk, &config);
+    let worker = chores::work(Arc::clone(&disk), Arc::clone(&config), Arc::clone(&shelf), due, inbox.clone());
+    workers.push(abort(spawn(worker)));
     let (orders, due) = mpsc::channel(limits::WORKER_QUEUE);
     let sender = spawn(supervisor::send(Arc::clone(&processes), Arc::clone(&clock), due, inbox.clone()));
     workers.push(abort(spawn(supervisor::receive(processes, inbox.clone()))));
     let signer = Signer::new(Arc::clone(&config), connection.clone());
     let (stages, due) = mpsc::channel(limits::WORKER_QUEUE);
-    let stager = stager::Stager::open(&disk, &transfer, &config, &signer).await.map_err(StartError::Disk)?;
+    let stager = stager::Stager::open(&disk, &transfer, &config, &signer, &shelf);
+    let stager = stager.await.map_err(StartError::Disk)?;
     workers.push(abort(spawn(stager.work(due, inbox.clone()))));
     let (collects, due) = mpsc::channel(limits::WORKER_QUEUE);
     let collector = collector::Collector::new(&disk, &transfer, &config, &signer);

@@ -2,6 +2,7 @@
 //!
 //! - [`stager`]: makes work directories and lays inputs in them.
 //! - [`cache`]: inputs by digest, fetched once, used by many.
+//! - [`shelf`]: what ended tasks left empty, for the next ones.
 //! - [`collector`]: finds outputs, digests and uploads them.
 //! - [`glob`]: which files a pattern means.
 //! - [`signer`]: signed URLs from the server, and transfers with them.
@@ -9,6 +10,7 @@
 pub mod cache;
 pub(crate) mod collector;
 pub mod glob;
+pub(crate) mod shelf;
 pub(crate) mod signer;
 pub(crate) mod stager;
 

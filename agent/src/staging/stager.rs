@@ -7,6 +7,7 @@
 
 use super::cache::{Cache, Pinned};
 use super::copy;
+use super::shelf::Shelf;
 use super::signer::Signer;
 use crate::config::AgentConfig;
 use crate::core::cause::Fault;
@@ -34,6 +35,7 @@ pub(crate) struct Stager {
     config: Arc<AgentConfig>,
     signer: Signer,
     cache: Arc<Cache>,
+    shelf: Arc<Shelf>,
     fetches: Arc<Semaphore>,
 }
 
@@ -59,6 +61,7 @@ impl Stager {
         transfer: &Arc<dyn Transfer>,
         config: &Arc<AgentConfig>,
         signer: &Signer,
+        shelf: &Arc<Shelf>,
     ) -> io::Result<Self> {
         let (opened, settings) = (Arc::clone(disk), Arc::clone(config));
         let cache =
@@ -70,6 +73,7 @@ impl Stager {
             config: Arc::clone(config),
             signer: signer.clone(),
             cache,
+            shelf: Arc::clone(shelf),
             fetches: Arc::new(Semaphore::new(limits::FETCHES_AT_ONCE)),
         })
     }
@@ -102,10 +106,11 @@ impl Stager {
     }
 
     async fn make_directories(&self, orders: Vec<StageOrder>) -> Vec<Event> {
-        let (disk, config) = (Arc::clone(&self.disk), Arc::clone(&self.config));
+        let (disk, config, shelf) =
+            (Arc::clone(&self.disk), Arc::clone(&self.config), Arc::clone(&self.shelf));
         blocking(move || {
             let made = orders.into_iter().map(|order| {
-                let result = make_directory(&*disk, &config, &order).map_err(disk_fault);
+                let result = make_directory(&*disk, &config, &shelf, &order).map_err(disk_fault);
                 Event::Staged { key: order.key, directory: order.directory, result }
             });
             made.collect()
@@ -128,8 +133,9 @@ impl Stager {
         }
         self.fetch(&order.key, &sources, &pins).await?;
         let (disk, config, order) = (Arc::clone(&self.disk), Arc::clone(&self.config), order.clone());
+        let shelf = Arc::clone(&self.shelf);
         blocking(move || {
-            make_directory(&*disk, &config, &order).map_err(disk_fault)?;
+            make_directory(&*disk, &config, &shelf, &order).map_err(disk_fault)?;
             let root = format!("{}/{}", config.directories.work, order.directory);
             for Placement { path, digest, mode } in placements {
                 let target = format!("{root}/{path}");
@@ -236,9 +242,16 @@ fn need(digest: &str, source: &Source) -> TransferNeed {
     TransferNeed { put: false, digest: digest.to_owned(), size_bytes: source.size_bytes }
 }
 
-fn make_directory(disk: &dyn Disk, config: &AgentConfig, order: &StageOrder) -> io::Result<()> {
+/// The work directory, and spool files where some are at hand.
+fn make_directory(
+    disk: &dyn Disk,
+    config: &AgentConfig,
+    shelf: &Shelf,
+    order: &StageOrder,
+) -> io::Result<()> {
+    shelf.prepare_spool(&order.key);
+    shelf.make_directory(&order.directory)?;
     let root = format!("{}/{}", config.directories.work, order.directory);
-    disk.create_dir_all(&root)?;
     if order.work.step.checkpoint.is_some() {
         disk.create_dir_all(&format!("{root}/{}", checkpoint_directory(&order.work)))?;
     }

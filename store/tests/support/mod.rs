@@ -2,8 +2,8 @@
 //! a chosen operation.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use rand::{Rng, SeedableRng};
 use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -126,6 +126,9 @@ impl Disk for FusedDisk {
     }
     fn entry(&self, path: &str) -> io::Result<DirEntry> {
         self.inner.entry(path)
+    }
+    fn is_vacant(&self, path: &str) -> io::Result<bool> {
+        self.inner.is_vacant(path)
     }
     fn sync_dir(&self, path: &str) -> io::Result<()> {
         self.fuse.burn();

@@ -6,9 +6,11 @@
 #![expect(clippy::disallowed_methods, reason = "the one door to the machine's files")]
 
 use crate::disk::{DirEntry, Disk, DiskFile, OpenMode, parts};
+use nix::libc;
 use std::{
     fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError},
     io,
+    os::fd::AsRawFd,
     os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -140,6 +142,13 @@ impl Disk for FsDisk {
         Ok(described(name, &meta, &full))
     }
 
+    fn is_vacant(&self, path: &str) -> io::Result<bool> {
+        match fs::read_dir(self.resolve(path)?)?.next() {
+            None => Ok(true),
+            Some(first) => first.map(|_| false),
+        }
+    }
+
     fn sync_dir(&self, path: &str) -> io::Result<()> {
         let full = self.resolve(path)?;
         let dir = File::open(&full)?;
@@ -197,4 +206,21 @@ impl DiskFile for FsFile {
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
+
+    /// The kernel gives a write lease to the one who has a file open alone,
+    /// and refuses it while any other descriptor of it is left anywhere.
+    /// Whoever opens it in the instant of the lease makes the kernel signal
+    /// its holder: let that be a signal that nobody minds, unlike SIGIO.
+    #[expect(unsafe_code, reason = "nix has no leases")]
+    fn is_sole(&self) -> bool {
+        let fd = self.file.as_raw_fd();
+        // SAFETY: the calls take plain numbers, and the descriptor is open.
+        let set = |command, value: libc::c_int| unsafe { libc::fcntl(fd, command, value) == 0 };
+        set(F_SETSIG, libc::SIGURG)
+            && set(libc::F_SETLEASE, libc::F_WRLCK)
+            && set(libc::F_SETLEASE, libc::F_UNLCK)
+    }
 }
+
+/// Which signal tells of a lease; the binding lacks it.
+const F_SETSIG: libc::c_int = 10;

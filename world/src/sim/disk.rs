@@ -221,6 +221,10 @@ impl Disk for Handle {
         Ok(described(parts(path)?.last().copied().unwrap_or_default(), state.tree.inode(ino)))
     }
 
+    fn is_vacant(&self, path: &str) -> io::Result<bool> {
+        Ok(self.live()?.tree.names(path)?.next().is_none())
+    }
+
     fn sync_dir(&self, path: &str) -> io::Result<()> {
         let mut state = self.live()?;
         let state = &mut *state;
@@ -358,6 +362,10 @@ impl DiskFile for File {
 
     fn try_lock(&self) -> io::Result<bool> {
         Ok(*self.live()?.claims.entry(self.ino).or_insert(self.number) == self.number)
+    }
+
+    fn is_sole(&self) -> bool {
+        self.live().is_ok_and(|state| state.tree.holders(self.ino) == 1)
     }
 }
 

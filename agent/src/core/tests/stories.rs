@@ -177,7 +177,7 @@ fn launches_that_came_too_late_never_ran() {
     node.staged([0]);
     let lines = node.step(Event::Lapsed { launches: vec![key(0).process_key()] });
     assert_eq!(lines, ["report 1: ended 0 LeaseExpired (the lease of node n1 ran out before it started)"]);
-    assert_eq!(node.acknowledge(1), ["discard t.1.0.0.0.1.9.1"]);
+    assert_eq!(node.acknowledge(1), ["log 0 goes", "discard t.1.0.0.0.1.9.1"]);
 }
 
 fn gang() -> Assign {
@@ -248,7 +248,7 @@ fn a_stop_during_staging_leaves_no_directory_behind() {
     node.acknowledge(1);
     let directory = "t.1.0.0.0.1.9.1".to_owned();
     let lines = node.step(Event::Staged { key: key(0), directory, result: Ok(()) });
-    assert_eq!(lines, ["discard t.1.0.0.0.1.9.1"]);
+    assert_eq!(lines, ["log 0 goes", "discard t.1.0.0.0.1.9.1"]);
 }
 
 #[test]
@@ -387,7 +387,14 @@ fn what_the_server_does_not_keep_is_killed_and_forgotten() {
     let lines = node.hear(Told::Reconcile(Reconcile { keep: vec![attempt(2)] }));
     assert_eq!(
         lines,
-        ["forget 0", "log 0 goes", "discard t.1.0.0.0.1.9.1", "discard t.1.0.1.0.1.9.2", "launch 2"],
+        [
+            "forget 0",
+            "log 0 goes",
+            "discard t.1.0.0.0.1.9.1",
+            "log 1 goes",
+            "discard t.1.0.1.0.1.9.2",
+            "launch 2"
+        ],
         "2 is kept, 7 came after the Hello"
     );
     assert_eq!(node.core.keys().len(), 2);
@@ -445,7 +452,8 @@ fn a_node_that_stops_for_good_leaves_nothing_running() {
     node.staged([0, 1]);
     node.started(0);
     let lines = node.step(Event::KillAll);
-    assert_eq!(lines, ["forget 0", "log 0 goes", "discard t.1.0.0.0.1.9.1", "discard t.1.0.1.0.1.9.2"]);
+    let gone = ["forget 0", "log 0 goes", "discard t.1.0.0.0.1.9.1", "log 1 goes", "discard t.1.0.1.0.1.9.2"];
+    assert_eq!(lines, gone);
 }
 
 #[test]

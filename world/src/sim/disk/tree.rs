@@ -266,6 +266,11 @@ impl Tree {
         *self.handles.entry(ino).or_insert(0) += 1;
     }
 
+    /// How often it is open.
+    pub(super) fn holders(&self, ino: Ino) -> u32 {
+        self.handles.get(&ino).copied().unwrap_or_default()
+    }
+
     pub(super) fn release(&mut self, ino: Ino) {
         let count = self.handles.get_mut(&ino).expect("released once for each time held");
         *count -= 1;
