@@ -11,6 +11,6 @@ pub mod logs;
 pub mod shell;
 
 pub use crate::core::{
-    Admission, AdmissionAsk, AdmissionVerdict, Config, Core, Effect, Event, Loaded, LoadedJob, NewJob, Reply,
-    Resources64, Txn,
+    Admission, AdmissionAsk, AdmissionVerdict, Config, Core, DemandChange, Effect, Event, Loaded, LoadedJob,
+    NewJob, Reply, Resources64, Txn,
 };

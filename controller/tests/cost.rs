@@ -2,7 +2,7 @@
 
 mod model;
 
-use controller::{Config, Effect, Event, NewJob, Reply};
+use controller::{Config, DemandChange, Event, NewJob, Reply};
 use model::{Cluster, specs};
 use proto::v1::{JobSpec, State, TenantRow};
 
@@ -79,8 +79,7 @@ fn a_run_of_short_tasks_is_fed_ahead_and_writes_little_per_task() {
             }
         }
         let done = cluster.report("n1", Vec::new());
-        let told = done.iter().flat_map(|txn| &txn.effects);
-        updates += told.filter(|effect| matches!(effect, Effect::Demand { .. })).count();
+        updates += done.iter().filter(|txn| txn.demand != DemandChange::default()).count();
         cluster.advance(10);
         if turns % 100 == 0 {
             cluster.heartbeat("n1");

@@ -50,10 +50,10 @@ fn bytes_go_where_they_are_put(disk: &dyn Disk) {
 }
 
 fn who_has_a_file_open_is_told(disk: &dyn Disk) {
-    make(disk, "held", b"");
-    let first = disk.open("held", OpenMode::Write).unwrap();
+    make(disk, "seat", b"");
+    let first = disk.open("seat", OpenMode::Write).unwrap();
     assert!(first.is_sole());
-    let second = disk.open("held", OpenMode::Read).unwrap();
+    let second = disk.open("seat", OpenMode::Read).unwrap();
     assert!(!first.is_sole() && !second.is_sole(), "there are two");
     drop(second);
     assert!(first.is_sole());

@@ -3,7 +3,7 @@
 //! may be off by an eighth, so that ten thousand ends are not as many updates.
 
 use super::model::Job;
-use super::types::Effect;
+use super::types::DemandChange;
 use super::{Core, StepKey};
 use proto::v1::{Demand, DemandKey, Resources};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,9 +28,9 @@ impl Told {
 }
 
 impl Core {
-    /// Tells what changed of the steps touched in this transaction.
-    pub(super) fn tell_demand(&mut self) {
-        let (mut changed, mut gone) = (Vec::new(), Vec::new());
+    /// What changed of the steps touched in this transaction.
+    pub(super) fn tell_demand(&mut self) -> DemandChange {
+        let DemandChange { mut changed, mut gone } = DemandChange::default();
         for key in std::mem::take(&mut self.out.demand) {
             let forced = self.demand.forced.remove(&key);
             match (self.wanted(&key), self.demand.steps.get(&key)) {
@@ -47,9 +47,7 @@ impl Core {
                 (None, None) => {}
             }
         }
-        if !changed.is_empty() || !gone.is_empty() {
-            self.out.effects.push(Effect::Demand { changed, gone });
-        }
+        DemandChange { changed, gone }
     }
 
     /// What a step wants now; `None`: nothing.

@@ -38,8 +38,8 @@ mod types;
 
 pub use config::Config;
 pub use types::{
-    Admission, AdmissionAsk, AdmissionVerdict, Effect, Event, Loaded, LoadedJob, NewJob, Now, Reply,
-    Resources64, Txn,
+    Admission, AdmissionAsk, AdmissionVerdict, DemandChange, Effect, Event, Loaded, LoadedJob, NewJob, Now,
+    Reply, Resources64, Txn,
 };
 
 use crate::limits;

@@ -126,9 +126,9 @@ impl Core {
     /// Ends the transaction: tells demand, numbers the events, encodes the rows,
     /// forgets the jobs that ended.
     pub(super) fn close(&mut self) -> Txn {
-        self.tell_demand();
+        let demand = self.tell_demand();
         let mut out = std::mem::take(&mut self.out);
-        let mut txn = Txn { effects: std::mem::take(&mut out.effects), ..Txn::default() };
+        let mut txn = Txn { effects: std::mem::take(&mut out.effects), demand, ..Txn::default() };
         for (name, touched) in std::mem::take(&mut out.touched) {
             if let Some(tenant) = self.tenants.get_mut(&name) {
                 let ended = write_tenant(&name, tenant, touched, &mut txn);

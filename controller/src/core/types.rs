@@ -20,8 +20,22 @@ pub struct Txn {
     pub absent: Vec<store::Key>,
     /// To be done in this order once the writes are durable.
     pub effects: Vec<Effect>,
+    /// What steps want, for the schedulers. The one thing that may be told
+    /// before the writes are durable: it promises nothing. A grant made on it is
+    /// a commit of its own; where these writes are lost it finds no step that
+    /// wants it and is given back.
+    pub demand: DemandChange,
     /// Tenants whose rows change: their shards must be owned.
     pub tenants: BTreeSet<String>,
+}
+
+/// What is news about demand.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DemandChange {
+    /// Steps that want something other than last told.
+    pub changed: Vec<Demand>,
+    /// Steps that want nothing any more.
+    pub gone: Vec<DemandKey>,
 }
 
 /// A stored row, told before [`super::Core::start`]. A job comes before its
@@ -218,13 +232,6 @@ pub enum Effect {
         session: u64,
         /// What.
         frame: ServerFrame,
-    },
-    /// To the schedulers.
-    Demand {
-        /// Steps that want something other than last told.
-        changed: Vec<Demand>,
-        /// Steps that want nothing any more.
-        gone: Vec<DemandKey>,
     },
     /// For the operator's log.
     Log {

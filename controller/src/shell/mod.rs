@@ -6,6 +6,7 @@
 //! core turns an event into rows and effects; the rows are committed; only when
 //! the commit is durable are the effects performed, in the order of the events.
 //! The core's memory is ahead of the store meanwhile, which nobody can see.
+//! Demand alone goes to the schedulers ahead of its commit: see [`crate::Txn`].
 //!
 //! Commits are chained: each guards on the exact bytes of the shard rows it
 //! touches and puts the next ones. So they can be sent ahead without waiting,

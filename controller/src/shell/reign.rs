@@ -4,7 +4,7 @@ use super::calls::{Input, StartError, View};
 use super::chain::{Chain, Lost};
 use super::sessions::Sessions;
 use super::{ControllerParts, limits, load};
-use crate::core::{Core, Effect, Event, Reply, Txn};
+use crate::core::{Core, DemandChange, Effect, Event, Reply, Txn};
 use proto::v1::{Demand, DemandKey, DemandUpdate, GrantRow, Problem, TenantRow};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -150,7 +150,7 @@ async fn begin(parts: &ControllerParts, view: &Arc<View>) -> Result<Reign, load:
     };
     let now = reign.now();
     let opening = reign.core.start(now);
-    reign.chain.push(vec![opening]);
+    reign.push(vec![opening]);
     Ok(reign)
 }
 
@@ -270,6 +270,15 @@ impl Reign {
         if cfg!(debug_assertions) {
             self.core.check();
         }
+        self.push(transactions);
+    }
+
+    /// Sends the rows off. Demand does not wait for them: a start is a sync
+    /// sooner for it.
+    fn push(&mut self, mut transactions: Vec<Txn>) {
+        for txn in &mut transactions {
+            self.told.take(std::mem::take(&mut txn.demand));
+        }
         self.chain.push(transactions);
     }
 
@@ -347,7 +356,6 @@ impl Reign {
                     }
                 }
                 Effect::Send { node, session, frame } => self.sessions.send(&node, session, frame),
-                Effect::Demand { changed, gone } => self.told.take(changed, gone),
                 Effect::Log { tenant, number, text } => tracing::info!(tenant, number, "{text}"),
             }
         }
@@ -368,7 +376,8 @@ fn rows<T: prost::Message + Default>(
 }
 
 impl DemandQueue {
-    fn take(&mut self, changed: Vec<Demand>, gone: Vec<DemandKey>) {
+    fn take(&mut self, news: DemandChange) {
+        let DemandChange { changed, gone } = news;
         for demand in changed {
             if let Some(key) = &demand.key {
                 let key = (key.tenant.clone(), key.job_number, key.step);

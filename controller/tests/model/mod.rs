@@ -106,6 +106,12 @@ impl Cluster {
         if let Some(story) = &mut self.story {
             story.push((self.now.mono_ms, txn.clone()));
         }
+        for demand in txn.demand.changed {
+            self.wanted.insert(key(demand.key.as_ref().unwrap()), demand);
+        }
+        for gone in txn.demand.gone {
+            self.wanted.remove(&key(&gone));
+        }
         for effect in txn.effects {
             self.perform(effect);
         }
@@ -122,14 +128,6 @@ impl Cluster {
                     && agent.session == session
                 {
                     agent.inbox.push_back(frame);
-                }
-            }
-            Effect::Demand { changed, gone } => {
-                for demand in changed {
-                    self.wanted.insert(key(demand.key.as_ref().unwrap()), demand);
-                }
-                for gone in gone {
-                    self.wanted.remove(&key(&gone));
                 }
             }
             Effect::Log { .. } => {}

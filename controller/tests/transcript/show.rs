@@ -1,6 +1,6 @@
 //! Transactions as one reads them.
 
-use controller::{Effect, Reply, Txn};
+use controller::{DemandChange, Effect, Reply, Txn};
 use prost::Message;
 use proto::keys::{self, Parsed};
 use proto::spans::Spans;
@@ -20,6 +20,7 @@ pub fn txn(txn: &Txn) -> Vec<String> {
     for done in &txn.effects {
         lines.extend(effect(done));
     }
+    lines.extend(news(&txn.demand));
     lines
 }
 
@@ -164,14 +165,14 @@ fn effect(effect: &Effect) -> Vec<String> {
     match effect {
         Effect::Reply { reply, .. } => vec![format!("reply {}", reply_text(reply))],
         Effect::Send { node, session, frame } => vec![format!("to {node}#{session}: {}", frame_text(frame))],
-        Effect::Demand { changed, gone } => {
-            let gone = gone
-                .iter()
-                .map(|key| format!("wants nothing: {}-{}/{}", key.tenant, key.job_number, key.step));
-            changed.iter().map(demand).chain(gone).collect()
-        }
         Effect::Log { text, .. } => vec![format!("log {text}")],
     }
+}
+
+fn news(news: &DemandChange) -> Vec<String> {
+    let gone =
+        news.gone.iter().map(|key| format!("wants nothing: {}-{}/{}", key.tenant, key.job_number, key.step));
+    news.changed.iter().map(demand).chain(gone).collect()
 }
 
 fn demand(demand: &Demand) -> String {
