@@ -5,7 +5,7 @@ use crate::{
     client::Client,
     failure::Failure,
     files, limits,
-    upload::{is_worth_a_try, transfer_failure},
+    upload::{is_past_quota, is_worth_a_try, transfer_failure},
 };
 use proto::v1::{Artifact, JobRequest, OutputsReply};
 use std::{collections::BTreeSet, path::Path, sync::Arc};
@@ -60,12 +60,14 @@ pub async fn outputs(client: &Client, job: &JobRequest, dir: &Path) -> Result<Fe
         let (fetched, failed) = fetch_all(wants, disk.clone()).await;
         done.files += fetched.files;
         done.bytes += fetched.bytes;
-        let Some((want, error)) = failed.first() else { return Ok(done) };
+        // A quota used up is the reason why, whatever else broke on its account.
+        let worst = failed.iter().find(|(_, error)| is_past_quota(error)).or(failed.first());
+        let Some((want, error)) = worst else { return Ok(done) };
         tries += 1;
         // A link may have expired meanwhile: fresh ones are made for each try.
-        let refused = matches!(error, TransferError::Refused { .. });
+        let refused = matches!(error, TransferError::Refused { .. }) && !is_past_quota(error);
         if tries >= limits::TRANSFER_TRIES || !(refused || is_worth_a_try(error)) {
-            return Err(transfer_failure("output", &want.path, error));
+            return Err(transfer_failure("egress", "output", &want.path, error));
         }
         time::sleep(limits::RECONNECT_PAUSE * tries).await;
         let missing: BTreeSet<&str> = failed.iter().map(|(want, _)| want.path.as_str()).collect();

@@ -17,7 +17,7 @@ use world::{
     Transfer as _,
     real::{HttpTransfer, TransferLimits},
     task, time,
-    transfer::TransferError,
+    transfer::{QUOTA_STATUS, TransferError},
 };
 
 /// Finds and digests every input that is a path, so that a missing file is told
@@ -82,7 +82,8 @@ pub async fn send_inputs(
                     time::sleep(limits::RECONNECT_PAUSE * tries).await;
                 }
                 Err(error) => {
-                    return Err(transfer_failure(&format!("input {}", input.name), &file.path, &error));
+                    let field = format!("input {}", input.name);
+                    return Err(transfer_failure("ingress", &field, &file.path, &error));
                 }
             }
         }
@@ -95,8 +96,13 @@ pub fn is_worth_a_try(error: &TransferError) -> bool {
     matches!(error, TransferError::Network(_) | TransferError::Server { .. })
 }
 
-/// What a transfer's end means to the shell.
-pub fn transfer_failure(field: &str, value: &str, error: &TransferError) -> Failure {
+/// True where the tenant's quota is used up.
+pub fn is_past_quota(error: &TransferError) -> bool {
+    matches!(error, TransferError::Refused { status: QUOTA_STATUS, .. })
+}
+
+/// What a transfer's end means to the shell; `dimension` is the quota it spends.
+pub fn transfer_failure(dimension: &str, field: &str, value: &str, error: &TransferError) -> Failure {
     let problem = |code: &str, remedy: &str| Problem::new(code, field, value, error.to_string(), remedy);
     match error {
         TransferError::Network(_) => {
@@ -104,6 +110,10 @@ pub fn transfer_failure(field: &str, value: &str, error: &TransferError) -> Fail
         }
         TransferError::Server { .. } => {
             Failure::Unreachable(problem("unavailable.objects", "look at the server's disk"))
+        }
+        TransferError::Refused { reason, .. } if is_past_quota(error) => {
+            let (reason, remedy) = reason.split_once("; ").unwrap_or((reason, "look at `drumline tenants`"));
+            Failure::Refused(Problem::new(&format!("quota.{dimension}"), field, value, reason, remedy))
         }
         TransferError::Refused { .. } => {
             Failure::Refused(problem("denied.transfer", "try again; if it stays, see the server's log"))

@@ -26,6 +26,8 @@ pub const RECENT_ENDS_MAX: usize = 65_536;
 /// Pieces of work that wait because a transaction was full. At the limit
 /// submissions, cancels and retries are refused with `limit.busy`.
 pub const BACKLOG_MAX: usize = 4096;
+/// Tenants of one telling of what clients moved.
+pub const MOVED_TENANTS_MAX: usize = 32;
 /// Artifacts of one task or rank; more fail the attempt.
 pub const ARTIFACTS_PER_TASK_MAX: usize = 2048;
 /// Artifacts of a whole gang, kept in its block row until all ranks have ended.

@@ -3,13 +3,13 @@
 
 mod model;
 
-use controller::{Config, Event, NewJob, Reply};
+use controller::{Config, Event, Moved, NewJob, Reply};
 use model::agent::Phase;
 use model::{Cluster, specs};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use proto::v1::{Budget, Cause, CauseKind, State, TenantRow};
+use proto::v1::{Budget, Cause, CauseKind, LedgerRow, State, TenantRow};
 use std::collections::BTreeMap;
 
 const NODES: [&str; 4] = ["n1", "n2", "n3", "n4"];
@@ -82,6 +82,12 @@ enum Action {
         node: usize,
         drained: bool,
     },
+    /// Clients of a tenant moved bytes.
+    Moved {
+        tenant: usize,
+        ingress_bytes: u64,
+        egress_bytes: u64,
+    },
     Crash,
     /// The next step's rows are lost with the process.
     LoseNext,
@@ -111,6 +117,8 @@ fn action() -> impl Strategy<Value = Action> {
         1 => node().prop_map(|node| Action::AgentReturns { node }),
         1 => node().prop_map(|node| Action::SessionLost { node }),
         1 => (node(), any::<bool>()).prop_map(|(node, drained)| Action::Drain { node, drained }),
+        2 => (0..2_usize, 0..100_u64, 0..100_u64)
+            .prop_map(|(tenant, ingress_bytes, egress_bytes)| Action::Moved { tenant, ingress_bytes, egress_bytes }),
         1 => Just(Action::Crash),
         2 => Just(Action::LoseNext),
     ]
@@ -119,6 +127,8 @@ fn action() -> impl Strategy<Value = Action> {
 struct Story {
     cluster: Cluster,
     jobs: Vec<(String, u64)>,
+    /// In and out, as far as it was answered for.
+    traffic: BTreeMap<&'static str, (u64, u64)>,
 }
 
 impl Story {
@@ -135,7 +145,7 @@ impl Story {
         for node in NODES {
             cluster.add_node(node);
         }
-        Self { cluster, jobs: Vec::new() }
+        Self { cluster, jobs: Vec::new(), traffic: BTreeMap::new() }
     }
 
     fn job(&self, pick: usize) -> Option<(String, u64)> {
@@ -254,8 +264,22 @@ impl Story {
                 let (node, reason) = (NODES[node].to_owned(), "tests".to_owned());
                 cluster.step(Event::DrainNode { ticket, node, drained, reason });
             }
+            Action::Moved { tenant, ingress_bytes, egress_bytes } => {
+                let ticket = cluster.ticket();
+                let moved = Moved { tenant: TENANTS[tenant].to_owned(), ingress_bytes, egress_bytes };
+                cluster.step(Event::Moved { ticket, moved: vec![moved] });
+                // Unanswered it was lost with the controller, and is not told again.
+                if cluster.replies.get(&ticket) == Some(&Reply::Done) {
+                    let sum = self.traffic.entry(TENANTS[tenant]).or_default();
+                    *sum = (sum.0 + ingress_bytes, sum.1 + egress_bytes);
+                }
+            }
             Action::Crash => cluster.crash(),
             Action::LoseNext => cluster.lose_next = true,
+        }
+        for (tenant, sum) in &self.traffic {
+            let ledger: LedgerRow = self.cluster.rows.get(&proto::keys::ledger(tenant)).unwrap_or_default();
+            assert_eq!((ledger.ingress_bytes, ledger.egress_bytes), *sum, "traffic of {tenant}");
         }
         self.cluster.check_running();
     }

@@ -6,12 +6,12 @@ mod model;
 #[path = "transcript/show.rs"]
 mod show;
 
-use controller::{Config, Event, NewJob};
+use controller::{Config, Event, Moved, NewJob};
 use model::{Cluster, specs};
 use proto::v1::{
     Artifact, AttemptRef, Budget, Cause, CauseKind, Dependency, DependencyKind, Ended, GrantNode, Heartbeat,
-    HeldAttempt, IdempotencyRow, Refused, RegisterRequest, Report, Reports, Resources, Started, State, Step,
-    TenantRow, report,
+    HeldAttempt, IdempotencyRow, Input, Refused, RegisterRequest, Report, Reports, Resources, Started, State,
+    Step, TenantRow, report,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -98,6 +98,15 @@ impl Teller {
                 let (node, session) = (bare[0].to_owned(), self.sessions[bare[0]]);
                 self.cluster.step(Event::SessionLost { node, session });
             }
+            "moved" => {
+                let moved = bare.iter().map(|tenant| Moved {
+                    tenant: (*tenant).to_owned(),
+                    ingress_bytes: words.number("in", 0),
+                    egress_bytes: words.number("out", 0),
+                });
+                let moved = moved.collect();
+                self.cluster.step(Event::Moved { ticket, moved });
+            }
             "drain" => {
                 let (node, reason) = (bare[0].to_owned(), bare[1..].join(" "));
                 self.cluster.step(Event::DrainNode { ticket, node, drained: true, reason });
@@ -145,13 +154,19 @@ impl Teller {
 
     /// Steps are `name:option,option…`.
     fn submit(&mut self, ticket: u64, rest: &str) {
-        let (mut steps, mut after) = (Vec::new(), Vec::new());
+        let (mut steps, mut after, mut inputs) = (Vec::new(), Vec::new(), Vec::new());
         let mut new = NewJob { by: "tests".to_owned(), ..NewJob::default() };
         for word in rest.split_whitespace() {
             match word.split_once(['=', ':']) {
                 None if word == "dry" => new.dry_run = true,
                 None if new.tenant.is_empty() => new.tenant = word.to_owned(),
                 Some(("key", key)) => new.key = key.to_owned(),
+                Some((source @ ("url" | "upload"), size)) => inputs.push(Input {
+                    name: source.to_owned(),
+                    url: if source == "url" { "http://h/x".to_owned() } else { String::new() },
+                    size_bytes: size.parse().unwrap(),
+                    ..Input::default()
+                }),
                 Some(("digest", digest)) => new.spec_digest = digest.to_owned(),
                 Some((kind @ ("ok" | "notok" | "any"), number)) => {
                     let kind = match kind {
@@ -167,6 +182,7 @@ impl Teller {
         }
         new.spec = specs::job(steps);
         new.spec.after = after;
+        new.spec.inputs = inputs;
         let ended = |number| Some(self.cluster.state(&new.tenant, number)).filter(|state| over(*state));
         new.dependencies = new.spec.after.iter().map(|on| (on.job_number, ended(on.job_number))).collect();
         let key = proto::keys::idem(&new.tenant, &new.key);

@@ -7,7 +7,7 @@
 use crate::auth::Right;
 use crate::gate::{Gate, Replies, answer, boxed};
 use crate::limits;
-use crate::urls::{Method, is_digest};
+use crate::urls::{Method, Mover, is_digest};
 use futures_util::stream::{StreamExt, unfold};
 use proto::ids::{NodeName, PoolName, TenantName};
 use proto::problem::{self, Problem};
@@ -69,7 +69,7 @@ impl Agents for AgentsDoor {
     ) -> Result<Response<SignTransfersReply>, Status> {
         answer(async {
             self.0.caller(request.metadata(), Right::RunTasks).await?;
-            let base = self.0.links(&request);
+            let base = self.0.links(&request, Mover::Node);
             let request = request.into_inner();
             self.0.current(&request.node, request.session)?;
             let attempt = request.attempt.as_ref().ok_or_else(no_attempt)?;

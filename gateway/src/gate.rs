@@ -2,9 +2,10 @@
 //! deadline around.
 
 use crate::auth::{Auth, Caller, Right};
+use crate::meter::Meter;
 use crate::objects::Objects;
 use crate::planner::Planner;
-use crate::urls::Method;
+use crate::urls::{Method, Mover};
 use crate::{limits, rows};
 use controller::logs::LogRelay;
 use controller::shell::Handle;
@@ -34,6 +35,7 @@ pub(crate) struct Gate {
     pub planner: Planner,
     pub logs: Arc<LogRelay>,
     pub objects: Arc<Objects>,
+    pub meter: Arc<Meter>,
     pub auth: Auth,
     pub tenants: Tenants,
     pub streams: Arc<Streams>,
@@ -64,13 +66,14 @@ impl Base {
 /// Makes whole URLs for one caller.
 #[derive(Clone, Debug)]
 pub(crate) struct Links {
+    mover: Mover,
     objects: Arc<Objects>,
     base: String,
 }
 
 impl Links {
     pub fn signed(&self, method: Method, tenant: &str, digest: &str, size_bytes: u64) -> String {
-        self.base.clone() + &self.objects.signed(method, tenant, digest, size_bytes)
+        self.base.clone() + &self.objects.signed(method, self.mover, tenant, digest, size_bytes)
     }
 }
 
@@ -118,8 +121,9 @@ impl Gate {
         self.auth.caller(metadata, right).await
     }
 
-    pub fn links<T>(&self, request: &Request<T>) -> Links {
-        Links { objects: Arc::clone(&self.objects), base: self.base.url(request.local_addr()) }
+    /// What is moved by these counts as the mover's.
+    pub fn links<T>(&self, request: &Request<T>, mover: Mover) -> Links {
+        Links { mover, objects: Arc::clone(&self.objects), base: self.base.url(request.local_addr()) }
     }
 
     /// The state of a job, which must exist.

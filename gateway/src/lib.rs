@@ -11,6 +11,7 @@ mod config;
 mod drumline;
 mod gate;
 pub mod limits;
+mod meter;
 pub mod objects;
 mod planner;
 mod rows;

@@ -5,7 +5,8 @@
 pub const HANDLER_DEADLINE_MS: u64 = 35_000;
 /// Bytes of a token as sent; longer ones are not even hashed.
 pub const TOKEN_BYTES_MAX: usize = 128;
-/// How long a token or tenant once seen in the store is taken as unchanged.
+/// How long a token or tenant once seen in the store is taken as unchanged, its
+/// limits on traffic too.
 pub const SEEN_MS: u64 = 5_000;
 /// Tokens, and tenants, remembered so.
 pub const SEEN_MAX: usize = 4096;
@@ -72,6 +73,9 @@ pub const TRANSFER_NEEDS_MAX: usize = 10_000;
 /// How long an agent has to send its Hello.
 pub const HELLO_DEADLINE_MS: u64 = 10_000;
 
+/// How long what clients moved waits to be booked: so much at most is lost with
+/// the process.
+pub const BOOKING_MS: u64 = 1_000;
 /// Bytes gathered before an upload goes to the disk, and read at once.
 pub const OBJECT_BLOCK_BYTES: usize = 1 << 20;
 /// Uploads at once; a further one is told to come again (503).

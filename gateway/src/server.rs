@@ -15,7 +15,7 @@ use crate::gate::{Base, Gate, Streams, Tenants};
 use crate::objects::{Door, Objects};
 use crate::planner::{Planner, Policy};
 use crate::urls::Signer;
-use crate::{agents::AgentsDoor, auth::Auth, limits};
+use crate::{agents::AgentsDoor, auth::Auth, limits, meter};
 use controller::logs::LogRelay;
 use controller::shell::ControllerParts;
 use proto::v1::agents_server::AgentsServer;
@@ -247,7 +247,9 @@ async fn assemble(
     let listener = world::grpc::bind(listen).await.map_err(StartError::Port)?;
     let listening = listener.address();
     let signer = Signer::new(&format.signing_key);
-    let objects = Objects::open(Arc::clone(disk), Arc::clone(clock), signer, config.url_ttl_ms)
+    let (meter, dues) = meter::Meter::new(Arc::clone(&store), Arc::clone(clock));
+    let (counted, ttl_ms) = (Arc::clone(&meter), config.url_ttl_ms);
+    let objects = Objects::open(Arc::clone(disk), Arc::clone(clock), signer, counted, ttl_ms)
         .await
         .map_err(|error| data.failed(&error))?;
     let logs = LogRelay::open(Arc::clone(disk), "logs").await.map_err(|error| data.failed(&error))?;
@@ -277,12 +279,14 @@ async fn assemble(
         planner,
         logs,
         objects,
+        meter,
         streams: Arc::new(Streams::default()),
         base: Base { public_url: config.public_url, listening },
     });
     let server = server(&gate).network(config.network).grace(time::ms(config.stop_grace_ms));
     let (stop, stopped) = oneshot::channel();
-    let serving = spawn(serve(server, listener, stopped));
+    spawn(meter::keep_books(Arc::downgrade(&gate), dues));
+    let serving = spawn(serve(server, gate, listener, stopped));
     Ok(RunningServer { address, listening, token, stop, serving, store: Arc::clone(redb) })
 }
 
@@ -311,7 +315,7 @@ fn server(gate: &Arc<Gate>) -> Server {
         .reflection(proto::v1::DESCRIPTORS)
 }
 
-async fn serve(server: Server, listener: Listener, stopped: oneshot::Receiver<()>) {
+async fn serve(server: Server, gate: Arc<Gate>, listener: Listener, stopped: oneshot::Receiver<()>) {
     let shutdown = async {
         // Dropped unsent it means the same.
         let _ = stopped.await;
@@ -319,4 +323,5 @@ async fn serve(server: Server, listener: Listener, stopped: oneshot::Receiver<()
     if let Err(error) = server.serve(listener, shutdown).await {
         tracing::error!(%error, "the server stopped serving");
     }
+    gate.meter.book(&gate.controller).await;
 }

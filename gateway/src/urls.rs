@@ -1,6 +1,6 @@
 //! Signed URLs: whoever holds one may move one object one way, for a while.
 //!
-//! `/v1/objects/<tenant>/<digest>?size=…&expires=…&signature=…`, where the
+//! `/v1/objects/<tenant>/<digest>?size=…&by=…&expires=…&signature=…`, where the
 //! signature is HMAC-SHA256, with the cluster's key, over the method and all
 //! the rest. Whatever is altered, the signature no longer fits.
 
@@ -22,6 +22,29 @@ pub enum Method {
     Get,
 }
 
+/// Who moves them. What clients move counts as their tenant's traffic; what
+/// nodes move is staging.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mover {
+    /// A tenant's client.
+    Client,
+    /// An agent.
+    Node,
+}
+
+impl Mover {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Node => "node",
+        }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        [Self::Client, Self::Node].into_iter().find(|mover| mover.name() == name)
+    }
+}
+
 /// What one URL allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leave {
@@ -31,6 +54,8 @@ pub struct Leave {
     pub digest: String,
     /// Of the object.
     pub size_bytes: u64,
+    /// For whom it was signed.
+    pub mover: Mover,
     /// Milliseconds since 1970.
     pub expires_ms: u64,
 }
@@ -64,9 +89,12 @@ impl Signer {
     /// The path and query that grant this.
     #[must_use]
     pub fn target(&self, method: Method, leave: &Leave) -> String {
-        let Leave { tenant, digest, size_bytes, expires_ms } = leave;
+        let Leave { tenant, digest, size_bytes, mover, expires_ms } = leave;
+        let by = mover.name();
         let signature = crate::hex(&self.mac(method, leave).finalize().into_bytes());
-        format!("{PATH}{tenant}/{digest}?size={size_bytes}&expires={expires_ms}&signature={signature}")
+        format!(
+            "{PATH}{tenant}/{digest}?size={size_bytes}&by={by}&expires={expires_ms}&signature={signature}"
+        )
     }
 
     /// What a path and query grant at this instant.
@@ -86,13 +114,14 @@ impl Signer {
     }
 
     fn mac(&self, method: Method, leave: &Leave) -> Hmac<Sha256> {
-        let Leave { tenant, digest, size_bytes, expires_ms } = leave;
+        let Leave { tenant, digest, size_bytes, mover, expires_ms } = leave;
+        let by = mover.name();
         let method = match method {
             Method::Put => "PUT",
             Method::Get => "GET",
         };
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
-        mac.update(format!("{method}\n{tenant}\n{digest}\n{size_bytes}\n{expires_ms}").as_bytes());
+        mac.update(format!("{method}\n{tenant}\n{digest}\n{size_bytes}\n{by}\n{expires_ms}").as_bytes());
         mac
     }
 }
@@ -107,12 +136,13 @@ fn read(target: &str) -> Option<(Leave, Vec<u8>)> {
     let mut parts = query.split('&');
     let mut part = |name: &str| parts.next()?.strip_prefix(name)?.strip_prefix('=');
     let size_bytes = number(part("size")?)?;
+    let mover = Mover::parse(part("by")?)?;
     let expires_ms = number(part("expires")?)?;
     let signature = unhex(part("signature")?)?;
     if parts.next().is_some() {
         return None;
     }
-    let leave = Leave { tenant: tenant.to_owned(), digest: digest.to_owned(), size_bytes, expires_ms };
+    let leave = Leave { tenant: tenant.to_owned(), digest: digest.to_owned(), size_bytes, mover, expires_ms };
     Some((leave, signature))
 }
 
@@ -132,7 +162,13 @@ mod tests {
     use super::*;
 
     fn leave() -> Leave {
-        Leave { tenant: "lab".into(), digest: "0f".repeat(32), size_bytes: 12, expires_ms: 1_000 }
+        Leave {
+            tenant: "lab".into(),
+            digest: "0f".repeat(32),
+            size_bytes: 12,
+            mover: Mover::Client,
+            expires_ms: 1_000,
+        }
     }
 
     fn reason(result: Result<Leave, TransferError>) -> String {
@@ -165,6 +201,8 @@ mod tests {
             ("/lab/", "/law/"),
             ("/0f0f", "/0e0f"),
             ("size=12", "size=13"),
+            ("by=client", "by=node"),
+            ("by=client", "by=nobody"),
             ("expires=1000", "expires=9000"),
             ("signature=", "signature=0"),
             ("?size", "?extra=1&size"),

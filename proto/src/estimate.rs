@@ -70,6 +70,14 @@ pub fn tasks(spec: &JobSpec) -> u64 {
     spec.steps.iter().fold(0, |sum, step| sum.saturating_add(step_tasks(step)))
 }
 
+/// Bytes that nodes bring in for a job from elsewhere: its inputs named by URL,
+/// once each, by their told sizes. Uploads are counted when they are made.
+#[must_use]
+pub fn fetched_bytes(spec: &JobSpec) -> u64 {
+    let elsewhere = spec.inputs.iter().filter(|input| !input.url.is_empty());
+    elsewhere.fold(0, |sum, input| sum.saturating_add(input.size_bytes))
+}
+
 /// What the job needs at least to get on: of each dimension the most that one
 /// task, or one whole gang, of any step asks.
 #[must_use]

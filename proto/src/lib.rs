@@ -10,6 +10,7 @@ pub mod ids;
 pub mod jobfile;
 pub mod keys;
 pub mod limits;
+pub mod month;
 pub mod problem;
 pub mod spans;
 pub mod units;

@@ -10,7 +10,7 @@
 
 use crate::amount::Amount;
 use proto::v1::{JobSpec, LedgerRow, Problem, QuotaDetail, TenantRow, WhenFull};
-use proto::{estimate, units};
+use proto::{estimate, month, units};
 
 /// At so many percent of a limit the door closes.
 pub const GUARD_PERCENT: u64 = 90;
@@ -60,6 +60,18 @@ struct Measure {
     used: u64,
     asked: u64,
     limit: Option<u64>,
+    clears: Clears,
+}
+
+/// When what is used of a limit is free again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Clears {
+    /// As work ends.
+    WithWork,
+    /// Now and then, by nothing that is known here.
+    Unknown,
+    /// With the month, which ends then.
+    At(u64),
 }
 
 impl Measure {
@@ -74,6 +86,14 @@ impl Measure {
     /// More than all of it.
     fn never_fits(&self) -> bool {
         self.limit.is_some_and(|limit| self.asked > limit)
+    }
+
+    /// When it may fit; 0: not known.
+    fn fits_at_ms(&self) -> u64 {
+        match self.clears {
+            Clears::At(at_ms) if !(Self { used: 0, ..*self }).is_guarded() => at_ms,
+            _ => 0,
+        }
     }
 
     fn show(&self, amount: u64) -> String {
@@ -94,31 +114,34 @@ impl Measure {
             asked: self.asked as f64 / scale,
             limit,
             threshold: limit * GUARD_PERCENT as f64 / 100.0,
-            fits_at_ms: 0,
+            fits_at_ms: self.fits_at_ms(),
         }
     }
 
     fn refusal(&self, tenant: &str) -> Problem {
         let limit = self.limit.unwrap_or(0);
+        let (asked, used, dimension) = (self.show(self.asked), self.show(self.used), self.dimension);
+        let (at_once, this_month) = match self.clears {
+            Clears::WithWork => (" at once", ""),
+            Clears::Unknown => ("", ""),
+            Clears::At(_) => ("", " this month"),
+        };
+        let limit = self.show(limit);
         let (reason, remedy) = if self.never_fits() {
             (
-                format!(
-                    "the job needs {} {} at once and tenant {tenant} may have {}",
-                    self.show(self.asked),
-                    self.dimension,
-                    self.show(limit)
-                ),
+                format!("the job needs {asked} {dimension}{at_once} and tenant {tenant} may have {limit}"),
                 "ask for less, or have the tenant's quota raised",
             )
         } else {
             (
                 format!(
-                    "tenant {tenant} uses {} of {} {} and new jobs are refused from {GUARD_PERCENT} % on",
-                    self.show(self.used),
-                    self.show(limit),
-                    self.dimension
+                    "tenant {tenant} uses {used} of {limit} {dimension}{this_month} and new jobs are refused from {GUARD_PERCENT} % on"
                 ),
-                "wait for earlier work to end, ask for less, or have the tenant's quota raised",
+                if this_month.is_empty() {
+                    "wait for earlier work to end, ask for less, or have the tenant's quota raised"
+                } else {
+                    "wait for the next month, ask for less, or have the tenant's quota raised"
+                },
             )
         };
         let mut problem =
@@ -146,6 +169,9 @@ pub fn decide(ask: &Ask<'_>) -> Verdict {
     if let Some(measure) = at_once.iter().find(|m| m.never_fits()) {
         return Verdict::Refuse(measure.refusal(name));
     }
+    if let Some(problem) = unsized_url(ask) {
+        return Verdict::Refuse(problem);
+    }
     if let Some(measure) = adding_up(ask).iter().find(|m| m.is_guarded()) {
         return Verdict::Refuse(measure.refusal(name));
     }
@@ -167,7 +193,14 @@ pub fn decide(ask: &Ask<'_>) -> Verdict {
 fn at_once(ask: &Ask<'_>) -> [Measure; 3] {
     let need = estimate::minimum_need(ask.spec);
     let quota = ask.tenant.quota.unwrap_or_default();
-    let measure = |dimension, unit, used, asked, limit| Measure { dimension, unit, used, asked, limit };
+    let measure = |dimension, unit, used, asked, limit| Measure {
+        dimension,
+        unit,
+        used,
+        asked,
+        limit,
+        clears: Clears::WithWork,
+    };
     [
         measure("cores", Unit::Millicores, ask.held.millicores, need.millicores, quota.millicores),
         measure("memory", Unit::Bytes, ask.held.memory_bytes, need.memory_bytes, quota.memory_bytes),
@@ -175,27 +208,44 @@ fn at_once(ask: &Ask<'_>) -> [Measure; 3] {
     ]
 }
 
-/// What a job will store and bring in is known by its inputs; what it will take
-/// out is not known before, so egress refuses what has outputs once its limit
-/// is near.
+/// What a job will store is known by its inputs. Of these only what nodes fetch
+/// from elsewhere is still to come in: uploads were counted when they were made.
+/// What will be taken out is not known before, so egress refuses what has outputs
+/// once its limit is near.
 fn adding_up(ask: &Ask<'_>) -> [Measure; 4] {
     let quota = ask.tenant.quota.unwrap_or_default();
-    let ledger = ask.ledger;
+    let ledger = month::turned(ask.ledger, ask.now_ms);
     let inputs_bytes = ask.spec.inputs.iter().fold(0, |sum: u64, input| sum.saturating_add(input.size_bytes));
     let has_outputs = ask.spec.steps.iter().any(|step| !step.outputs.is_empty());
-    let measure = |dimension, unit, used, asked, limit| Measure { dimension, unit, used, asked, limit };
+    let kept = |dimension, unit, used, asked, limit| Measure {
+        dimension,
+        unit,
+        used,
+        asked,
+        limit,
+        clears: Clears::Unknown,
+    };
+    let traffic = |dimension, used, asked, limit| Measure {
+        clears: Clears::At(month::next_ms(ask.now_ms)),
+        ..kept(dimension, Unit::Bytes, used, asked, limit)
+    };
     [
-        measure(
-            "queued_tasks",
-            Unit::Count,
-            ledger.queued_tasks,
-            estimate::tasks(ask.spec),
-            quota.queued_tasks,
-        ),
-        measure("storage", Unit::Bytes, ledger.storage_bytes, inputs_bytes, quota.storage_bytes),
-        measure("ingress", Unit::Bytes, ledger.ingress_bytes, inputs_bytes, quota.ingress_bytes),
-        measure("egress", Unit::Bytes, ledger.egress_bytes, u64::from(has_outputs), quota.egress_bytes),
+        kept("queued_tasks", Unit::Count, ledger.queued_tasks, estimate::tasks(ask.spec), quota.queued_tasks),
+        kept("storage", Unit::Bytes, ledger.storage_bytes, inputs_bytes, quota.storage_bytes),
+        traffic("ingress", ledger.ingress_bytes, estimate::fetched_bytes(ask.spec), quota.ingress_bytes),
+        traffic("egress", ledger.egress_bytes, u64::from(has_outputs), quota.egress_bytes),
     ]
+}
+
+/// A tenant whose ingress is limited tells how much its URLs hold: it cannot be
+/// counted otherwise. The node that fetches one holds it to that.
+fn unsized_url(ask: &Ask<'_>) -> Option<Problem> {
+    ask.tenant.quota.unwrap_or_default().ingress_bytes?;
+    let at = ask.spec.inputs.iter().position(|input| !input.url.is_empty() && input.size_bytes == 0)?;
+    let reason =
+        format!("tenant {} has a limit on ingress, and this URL's size is not told", ask.tenant.name);
+    let field = format!("input[{at}].size");
+    Some(Problem::new("spec.size", field, &ask.spec.inputs[at].url, reason, "tell the input's size"))
 }
 
 /// The job's price, if the month's budget still has it.
@@ -204,8 +254,8 @@ fn price(ask: &Ask<'_>) -> Result<u64, Problem> {
     let price_micros = estimate::price_micros(ask.spec, budget);
     let Some(month_micros) = budget.month_micros else { return Ok(price_micros) };
     // A ledger of an earlier month has only its reservations left to count.
-    let settled = if ask.ledger.month < month_of(ask.now_ms) { 0 } else { ask.ledger.settled_micros };
-    let used = ask.ledger.reserved_micros.saturating_add(settled);
+    let ledger = month::turned(ask.ledger, ask.now_ms);
+    let used = ledger.reserved_micros.saturating_add(ledger.settled_micros);
     if used.saturating_add(price_micros) <= month_micros {
         return Ok(price_micros);
     }
@@ -231,7 +281,7 @@ fn price(ask: &Ask<'_>) -> Result<u64, Problem> {
         asked: in_units(price_micros),
         limit: in_units(month_micros),
         threshold: in_units(month_micros),
-        fits_at_ms: if alone { 0 } else { next_month_ms(ask.now_ms) },
+        fits_at_ms: if alone { 0 } else { month::next_ms(ask.now_ms) },
     });
     Err(problem)
 }
@@ -240,42 +290,4 @@ fn price(ask: &Ask<'_>) -> Result<u64, Problem> {
 fn money(micros: u64) -> String {
     let cents = micros.div_ceil(10_000);
     format!("{}.{:02}", cents / 100, cents % 100)
-}
-
-/// Month as `year * 12 + month0`, in UTC.
-#[must_use]
-pub fn month_of(ms: u64) -> u32 {
-    let (year, month0) = civil_month(ms / DAY_MS);
-    u32::try_from(year * 12 + month0).unwrap_or(u32::MAX)
-}
-
-/// When the month after this instant's begins, milliseconds since 1970.
-#[must_use]
-pub fn next_month_ms(ms: u64) -> u64 {
-    let (year, month0) = civil_month(ms / DAY_MS);
-    let (year, month0) = if month0 == 11 { (year + 1, 0) } else { (year, month0 + 1) };
-    days_before_month(year, month0) * DAY_MS
-}
-
-const DAY_MS: u64 = 86_400_000;
-
-/// Days from 1970-01-01 to the first of a month (H. Hinnant, "chrono-compatible
-/// low-level date algorithms", for dates after 1970).
-fn days_before_month(year: u64, month0: u64) -> u64 {
-    let year = if month0 < 2 { year - 1 } else { year };
-    let (era, of_era) = (year / 400, year % 400);
-    let from_march = (month0 + 10) % 12;
-    let day_of_year = (153 * from_march + 2) / 5;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + day_of_year - 719_468
-}
-
-/// Year and month (0 ..= 11) of a day since 1970-01-01; the inverse.
-fn civil_month(day: u64) -> (u64, u64) {
-    let shifted = day + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let month0 = (from_march + 2) % 12;
-    (era * 400 + year_of_era + u64::from(month0 < 2), month0)
 }

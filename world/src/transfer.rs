@@ -39,6 +39,10 @@ pub enum TransferError {
     /// This node's disk failed.
     Disk(String),
 }
+/// HTTP status of a transfer past its tenant's quota: the same URL may serve
+/// again next month.
+pub const QUOTA_STATUS: u16 = 429;
+
 impl fmt::Display for TransferError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -136,6 +136,9 @@ impl Stager {
         let shelf = Arc::clone(&self.shelf);
         blocking(move || {
             make_directory(&*disk, &config, &shelf, &order).map_err(disk_fault)?;
+            for (digest, source) in &sources {
+                as_large_as_told(&*disk, pins[digest].path(), source)?;
+            }
             let root = format!("{}/{}", config.directories.work, order.directory);
             for Placement { path, digest, mode } in placements {
                 let target = format!("{root}/{path}");
@@ -238,6 +241,19 @@ fn plan(work: &Work) -> Result<(Vec<Placement>, BTreeMap<String, Source>), Fault
     Ok((placements, sources))
 }
 
+/// What comes from elsewhere counts as its tenant's ingress by the size that was
+/// told, so it must be that.
+fn as_large_as_told(disk: &dyn Disk, path: &str, source: &Source) -> Result<(), Fault> {
+    if source.url.is_empty() || source.size_bytes == 0 {
+        return Ok(());
+    }
+    let found = disk.entry(path).map_err(disk_fault)?.len;
+    if found == source.size_bytes {
+        return Ok(());
+    }
+    Err(fault(format!("{} holds {found} bytes where the job says {}", source.url, source.size_bytes)))
+}
+
 fn need(digest: &str, source: &Source) -> TransferNeed {
     TransferNeed { put: false, digest: digest.to_owned(), size_bytes: source.size_bytes }
 }
@@ -305,5 +321,17 @@ mod tests {
         let input = Input { name: "x".to_owned(), url: "http://h/x".to_owned(), ..Input::default() };
         let refused = plan(&Work { inputs: vec![input], ..Work::default() }).unwrap_err();
         assert_eq!(refused.text, "input `x` was given by url but without a digest");
+    }
+
+    #[test]
+    fn what_comes_from_elsewhere_is_as_large_as_was_told() {
+        let disk = world::sim::HostileDisk::new(1).handle();
+        disk.open("x", world::disk::OpenMode::CreateNew).unwrap().write_at(0, b"four").unwrap();
+        let source = |size_bytes, url: &str| Source { size_bytes, url: url.to_owned() };
+        for good in [source(4, "http://h/x"), source(0, "http://h/x"), source(9, "")] {
+            as_large_as_told(&*disk, "x", &good).unwrap();
+        }
+        let refused = as_large_as_told(&*disk, "x", &source(3, "http://h/x")).unwrap_err();
+        assert_eq!(refused.text, "http://h/x holds 4 bytes where the job says 3");
     }
 }

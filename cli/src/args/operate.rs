@@ -90,10 +90,10 @@ pub struct TenantCreate {
     /// Bytes of outputs and inputs kept
     #[arg(long, value_name = "SIZE")]
     pub storage: Option<String>,
-    /// Bytes in, a month
+    /// Bytes a month of inputs uploaded, or fetched from URLs
     #[arg(long, value_name = "SIZE")]
     pub ingress: Option<String>,
-    /// Bytes out, a month
+    /// Bytes a month of outputs downloaded
     #[arg(long, value_name = "SIZE")]
     pub egress: Option<String>,
     /// Tasks that wait or run

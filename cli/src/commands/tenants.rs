@@ -77,7 +77,7 @@ async fn list(client: Client, format: Format) -> Outcome {
         format => {
             let mut headers = vec!["TENANT", "CORES", "MEMORY", "GPUS", "TASKS", "JOBS", "SPENT", "BUDGET"];
             if format == Format::Wide {
-                headers.extend(["RESERVED", "STORAGE", "WHEN FULL"]);
+                headers.extend(["RESERVED", "STORAGE", "INGRESS", "EGRESS", "WHEN FULL"]);
             }
             let mut table = Table::new(&headers);
             for view in &tenants {
@@ -112,12 +112,14 @@ fn cells(view: &TenantView, wide: bool) -> Vec<String> {
         budget.month_micros.map_or_else(|| "-".to_owned(), words::money),
     ];
     if wide {
+        let bytes = |used, limit: Option<u64>| {
+            of(units::brief_memory_bytes(used), limit.map(units::brief_memory_bytes))
+        };
         cells.extend([
             words::money(ledger.reserved_micros),
-            of(
-                units::brief_memory_bytes(ledger.storage_bytes),
-                quota.storage_bytes.map(units::brief_memory_bytes),
-            ),
+            bytes(ledger.storage_bytes, quota.storage_bytes),
+            bytes(ledger.ingress_bytes, quota.ingress_bytes),
+            bytes(ledger.egress_bytes, quota.egress_bytes),
             if row.when_full() == WhenFull::Queue { "queue" } else { "reject" }.to_owned(),
         ]);
     }

@@ -276,6 +276,8 @@ pub fn tenant(view: &TenantView) -> Value {
         "reserved": words::money(ledger.reserved_micros),
         "settled": words::money(ledger.settled_micros),
         "storage_bytes": ledger.storage_bytes,
+        "ingress_bytes": ledger.ingress_bytes,
+        "egress_bytes": ledger.egress_bytes,
     })
 }
 

@@ -4,6 +4,7 @@
 use super::Core;
 use super::model::{Block, Grant, Job, Rank, StepRun, Tenant, over};
 use super::types::Resources64;
+use proto::month;
 use proto::spans::Spans;
 use proto::v1::{State, StepState};
 
@@ -27,7 +28,7 @@ impl Core {
     }
 
     fn check_tenant(&self, name: &str, tenant: &Tenant) {
-        let (mut reserved, mut queued) = (0, 0);
+        let (mut reserved, mut queued, mut stored, mut fetched) = (0, 0, 0, 0);
         for (number, job) in &tenant.jobs {
             assert_eq!(*number, job.row.number);
             assert!(!job.over(), "{name}-{number} has ended and is still here");
@@ -35,8 +36,15 @@ impl Core {
             self.check_job(name, tenant, job);
             reserved += job.state.reserved_micros;
             queued += job.state.queued_tasks_reserved;
+            stored += job.state.storage_bytes;
+            if month::of(job.row.submitted_ms) == tenant.ledger.month {
+                fetched += job.state.ingress_bytes;
+            }
         }
         let ledger = &tenant.ledger;
+        // Ended jobs, and what clients moved, are in the ledger alone.
+        assert!(stored <= ledger.storage_bytes, "{name}: jobs store {stored}, the ledger says less");
+        assert!(fetched <= ledger.ingress_bytes, "{name}: jobs fetched {fetched}, the ledger says less");
         assert_eq!(ledger.reserved_micros, reserved, "{name}: money reserved is not the jobs' sum");
         assert_eq!(ledger.queued_tasks, queued, "{name}: tasks queued are not the jobs' sum");
         assert_eq!(ledger.live_jobs, tenant.jobs.len() as u64, "{name}: live jobs");

@@ -14,7 +14,7 @@ use crate::limits;
 use prost::Message;
 use proto::spans::Spans;
 use proto::v1::{ArraySpec, Artifact, Cause, CauseKind, ManifestRow, State, StepState, TaskNote};
-use proto::{array, keys};
+use proto::{array, keys, month};
 
 /// How an attempt ended.
 pub(super) enum End {
@@ -210,7 +210,7 @@ impl Core {
             (State::Cancelled, CauseKind::CancelledByUser) => highest.max(128 + 15),
             _ => highest.max(1),
         };
-        ledger::turn_month(&mut owner.ledger, now_ms);
+        month::turn(&mut owner.ledger, now_ms);
         ledger::release(&mut owner.ledger, &mut job.state);
         let generation = job.state.generation;
         let waiters = owner.waiters.remove(&number).unwrap_or_default();

@@ -4,6 +4,8 @@
 //! tenant's live jobs (`check` proves it).
 //!
 //! Reserved at admission, settled by attempt, the rest released at the end.
+//! Traffic is booked as it moved: what clients sent and fetched as the gateway
+//! tells, what nodes fetch for a job when it is let in.
 
 use proto::v1::{JobStateRow, LedgerRow};
 
@@ -48,31 +50,16 @@ pub(super) fn store(ledger: &mut LedgerRow, job: &mut JobStateRow, bytes: u64) {
     job.storage_bytes = job.storage_bytes.saturating_add(bytes);
 }
 
-/// A new month begins with nothing settled; reservations go on. A clock that
-/// jumps back does not bring an old month back.
-pub(super) fn turn_month(ledger: &mut LedgerRow, wall_ms: u64) {
-    let month = month_of(wall_ms);
-    if month > ledger.month {
-        ledger.month = month;
-        ledger.settled_micros = 0;
-    }
+/// Bytes that came in from the tenant's side (`ingress`) or went out to it.
+pub(super) fn moved(ledger: &mut LedgerRow, ingress_bytes: u64, egress_bytes: u64) {
+    ledger.ingress_bytes = ledger.ingress_bytes.saturating_add(ingress_bytes);
+    ledger.egress_bytes = ledger.egress_bytes.saturating_add(egress_bytes);
 }
 
-/// Year * 12 + month counted from 0, UTC, by Howard Hinnant's `civil_from_days`.
-pub(super) fn month_of(wall_ms: u64) -> u32 {
-    let days = wall_ms / 86_400_000 + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    // March is 0, so that the leap day comes last.
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let (month0, year) = if month_from_march < 10 {
-        (month_from_march + 2, year_of_era + era * 400)
-    } else {
-        (month_from_march - 10, year_of_era + era * 400 + 1)
-    };
-    u32::try_from(year * 12 + month0).unwrap_or(u32::MAX)
+/// A job was let in whose inputs nodes fetch from elsewhere.
+pub(super) fn fetch(ledger: &mut LedgerRow, job: &mut JobStateRow, bytes: u64) {
+    moved(ledger, bytes, 0);
+    job.ingress_bytes = job.ingress_bytes.saturating_add(bytes);
 }
 
 #[cfg(test)]
@@ -80,15 +67,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn months_begin_on_their_first_day() {
-        let day = 86_400_000;
-        assert_eq!(month_of(0), 1970 * 12);
-        assert_eq!(month_of(31 * day - 1), 1970 * 12);
-        assert_eq!(month_of(31 * day), 1970 * 12 + 1);
-        // 29 February 2024 and the day after.
-        assert_eq!(month_of(19_782 * day), 2024 * 12 + 1);
-        assert_eq!(month_of(19_783 * day), 2024 * 12 + 2);
-        assert_eq!(month_of(u64::MAX), u32::MAX);
+    fn what_moved_adds_up_and_a_job_knows_its_part() {
+        let (mut ledger, mut job) = (LedgerRow::default(), JobStateRow::default());
+        fetch(&mut ledger, &mut job, 10);
+        moved(&mut ledger, 5, 7);
+        assert_eq!((ledger.ingress_bytes, ledger.egress_bytes, job.ingress_bytes), (15, 7, 10));
+        moved(&mut ledger, u64::MAX, u64::MAX);
+        assert_eq!((ledger.ingress_bytes, ledger.egress_bytes), (u64::MAX, u64::MAX));
     }
 
     #[test]
@@ -102,7 +87,7 @@ mod tests {
         assert_eq!((ledger.reserved_micros, ledger.settled_micros, job.settled_micros), (0, 140, 140));
         release(&mut ledger, &mut job);
         assert_eq!((ledger.queued_tasks, ledger.live_jobs), (0, 0));
-        turn_month(&mut ledger, 0);
+        proto::month::turn(&mut ledger, 0);
         assert_eq!(ledger.settled_micros, 0);
     }
 }

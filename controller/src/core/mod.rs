@@ -12,8 +12,8 @@
 //!
 //! One room each: `submit`, `cancel`, `retry` (tenants); `nodes` (sessions,
 //! verdicts, leases); `grants`, `frames` (capacity to tasks to agents);
-//! `reports`, `gangs`, `finish` (attempts to their ends); `blocks`, `ledger`,
-//! `events`, `outbox` (rows); `demand`; `check`.
+//! `reports`, `gangs`, `finish` (attempts to their ends); `traffic` (bytes that
+//! clients moved); `blocks`, `ledger`, `events`, `outbox` (rows); `demand`; `check`.
 
 mod blocks;
 mod cancel;
@@ -34,12 +34,13 @@ mod retry;
 mod retry_user;
 mod start;
 mod submit;
+mod traffic;
 mod types;
 
 pub use config::Config;
 pub use types::{
-    Admission, AdmissionAsk, AdmissionVerdict, DemandChange, Effect, Event, Loaded, LoadedJob, NewJob, Now,
-    Reply, Resources64, Txn,
+    Admission, AdmissionAsk, AdmissionVerdict, DemandChange, Effect, Event, Loaded, LoadedJob, Moved, NewJob,
+    Now, Reply, Resources64, Txn,
 };
 
 use crate::limits;
@@ -261,6 +262,7 @@ impl Core {
                 self.reports_heard(node, session, reports, missing);
             }
             Event::Granted(row) => self.granted(row),
+            Event::Moved { ticket, moved } => self.moved(ticket, moved),
             Event::DrainNode { ticket, node, drained, reason } => {
                 self.drain_node(ticket, &node, drained, reason);
             }

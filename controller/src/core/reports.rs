@@ -10,12 +10,12 @@ use super::finish::End;
 use super::model::{Active, Spot, StepRun, cause, cut};
 use super::{Core, Work, ledger};
 use crate::limits;
-use proto::estimate;
 use proto::v1::server_frame::Frame as Say;
 use proto::v1::{
     Artifact, AttemptRef, Cause, CauseKind, Ended, Report, Reports, ReportsAck, Resources, State, Stop,
     report,
 };
+use proto::{estimate, month};
 use std::collections::BTreeSet;
 
 /// A frame of reports and how far it was taken.
@@ -193,7 +193,7 @@ impl Core {
         }
         let log_bytes = ended.stdout_bytes.saturating_add(ended.stderr_bytes);
         job.state.log_bytes = job.state.log_bytes.saturating_add(log_bytes);
-        ledger::turn_month(&mut tenant.ledger, now_ms);
+        month::turn(&mut tenant.ledger, now_ms);
         ledger::settle(&mut tenant.ledger, &mut job.state, cost);
         self.out.ledger(&spot.tenant);
         self.out.state(&spot.tenant, spot.number);

@@ -10,6 +10,7 @@ use super::submit::{prepare, waiting};
 use super::types::{AdmissionAsk, AdmissionVerdict, LoadedJob, Reply};
 use super::{Core, blocks};
 use crate::limits;
+use proto::month;
 use proto::problem::{self, Problem};
 use proto::spans::Spans;
 use proto::v1::{BlockRow, CauseKind, State, StepState};
@@ -71,7 +72,9 @@ impl Core {
             ));
         }
         let (mut job, moved) = renew(*loaded, from_step)?;
-        let spec = job.row.spec.clone().unwrap_or_default();
+        let mut spec = job.row.spec.clone().unwrap_or_default();
+        // They came in and are kept since the first try.
+        spec.inputs.clear();
         let ask = AdmissionAsk {
             tenant: &tenant.row,
             ledger: &tenant.ledger,
@@ -104,7 +107,7 @@ impl Core {
         (state.started_ms, state.ended_ms, state.exit_code) = (0, 0, 0);
         state.generation += 1;
         let tasks = state.steps.iter().map(|step| step.pending).sum();
-        ledger::turn_month(books, now_ms);
+        month::turn(books, now_ms);
         ledger::reserve(books, state, price_micros, tasks);
         for on in job.waits.keys() {
             waiters.entry(*on).or_default().insert(number);

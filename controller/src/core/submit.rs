@@ -12,7 +12,7 @@ use proto::v1::{
     CauseKind, DependencyKind, IdempotencyRow, JobRow, JobSpec, JobStateRow, LedgerRow, State, StepState,
     SubmitReply, TenantRow,
 };
-use proto::{array, estimate, keys};
+use proto::{array, estimate, keys, month};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What the core did lately and the store may not show yet.
@@ -181,9 +181,7 @@ impl Core {
         let tenant = self.tenants.get_mut(&new.tenant).expect("the caller found it");
         let number = tenant.ledger.next_job_number;
         tenant.ledger.next_job_number += 1;
-        ledger::turn_month(&mut tenant.ledger, now_ms);
-        let ingress: u64 = new.spec.inputs.iter().fold(0, |sum, input| input.size_bytes.saturating_add(sum));
-        tenant.ledger.ingress_bytes = tenant.ledger.ingress_bytes.saturating_add(ingress);
+        month::turn(&mut tenant.ledger, now_ms);
         let mut state = JobStateRow {
             state: State::Pending.into(),
             steps: steps.iter().map(|run| waiting(run.tasks)).collect(),
@@ -191,6 +189,7 @@ impl Core {
         };
         let tasks = steps.iter().map(|run| run.tasks).sum();
         ledger::reserve(&mut tenant.ledger, &mut state, price_micros, tasks);
+        ledger::fetch(&mut tenant.ledger, &mut state, estimate::fetched_bytes(&new.spec));
         let mut spec = new.spec;
         for step in &mut spec.steps {
             step.retries.get_or_insert(self.config.retries);

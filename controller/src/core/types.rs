@@ -166,6 +166,13 @@ pub enum Event {
     },
     /// A scheduler granted capacity.
     Granted(GrantRow),
+    /// Clients of tenants moved bytes; the gateway counted them.
+    Moved {
+        /// Names the asker.
+        ticket: u64,
+        /// By tenant; at most [`crate::limits::MOVED_TENANTS_MAX`].
+        moved: Vec<Moved>,
+    },
     /// An operator drains a node or ends that.
     DrainNode {
         /// Names the asker.
@@ -177,6 +184,17 @@ pub enum Event {
         /// One line for people.
         reason: String,
     },
+}
+
+/// What the clients of one tenant moved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Who pays.
+    pub tenant: String,
+    /// Bytes they sent.
+    pub ingress_bytes: u64,
+    /// Bytes they fetched.
+    pub egress_bytes: u64,
 }
 
 /// A submission, with what the shell looked up for it.
@@ -255,7 +273,7 @@ pub enum Reply {
     Retried(u64),
     /// To Register.
     Registered(RegisterReply),
-    /// To DrainNode.
+    /// To DrainNode and Moved.
     Done,
     /// To any.
     Refused(Problem),

@@ -2,7 +2,7 @@
 //! and waits, with a deadline, for the answer that follows its commit.
 
 use super::{ObjectIndex, limits, load, sessions};
-use crate::core::{Event, LoadedJob, NewJob, Reply};
+use crate::core::{Event, LoadedJob, Moved, NewJob, Reply};
 use proto::problem;
 use proto::v1::{
     AgentFrame, AttemptRef, Hello, IdempotencyRow, JobRow, JobSpec, JobStateRow, Problem, RegisterReply,
@@ -27,6 +27,9 @@ impl fmt::Display for StartError {
     }
 }
 impl std::error::Error for StartError {}
+
+/// Code of what may or may not have happened.
+const INDETERMINATE: &str = "unavailable.indeterminate";
 
 /// Makes the event of a call, given the ticket its reply will carry.
 pub(super) type MakeEvent = Box<dyn FnOnce(u64) -> Event + Send>;
@@ -211,6 +214,24 @@ impl Handle {
         }
     }
 
+    /// Books what clients moved; cuts it into commits. The answer lists what is
+    /// surely not booked, to be told again. What may or may not be is booked, or
+    /// lost, with whatever was lost with the controller.
+    pub async fn moved(&self, moved: Vec<Moved>) -> Vec<Moved> {
+        let mut left = Vec::new();
+        for part in moved.chunks(crate::limits::MOVED_TENANTS_MAX) {
+            let told = part.to_vec();
+            match self.ask(Box::new(move |ticket| Event::Moved { ticket, moved: told })).await {
+                Ok(_) => {}
+                Err(problem) if problem.code == INDETERMINATE => {
+                    tracing::warn!(%problem, tenants = part.len(), "traffic may not have been booked");
+                }
+                Err(_) => left.extend_from_slice(part),
+            }
+        }
+        left
+    }
+
     /// True for the newest session of a node.
     #[must_use]
     pub fn session_is_current(&self, node: &str, session: u64) -> bool {
@@ -297,7 +318,9 @@ fn digest(spec: &JobSpec) -> String {
 
 /// It may have happened: asking again with the same idempotency key is safe.
 fn indeterminate(reason: &str) -> Problem {
-    problem::unavailable("indeterminate", reason)
+    let problem = problem::unavailable("indeterminate", reason);
+    debug_assert_eq!(problem.code, INDETERMINATE);
+    problem
 }
 
 fn no_job(tenant: &str, number: u64) -> Problem {

@@ -42,8 +42,12 @@ fn row(key: &Parsed, value: Option<&[u8]>) -> Vec<String> {
         }
         Parsed::Ledger { tenant } => {
             let row = LedgerRow::decode(bytes).unwrap();
+            let traffic = match (row.ingress_bytes, row.egress_bytes) {
+                (0, 0) => String::new(),
+                (came, went) => format!(" in={came} out={went}"),
+            };
             format!(
-                "ledger {tenant} reserved={} settled={} queued={} jobs={}",
+                "ledger {tenant} reserved={} settled={} queued={} jobs={}{traffic}",
                 row.reserved_micros, row.settled_micros, row.queued_tasks, row.live_jobs
             )
         }

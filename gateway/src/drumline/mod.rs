@@ -13,6 +13,7 @@ mod why;
 
 use crate::auth::Right;
 use crate::gate::{Gate, Replies, answer};
+use crate::urls::Mover;
 use proto::v1::drumline_server::Drumline;
 use proto::v1::{
     CancelReply, CancelRequest, CreateTokenReply, CreateTokenRequest, CreateUploadReply, CreateUploadRequest,
@@ -129,7 +130,7 @@ impl Drumline for Front {
     async fn outputs(&self, request: Request<JobRequest>) -> Result<Response<OutputsReply>, Status> {
         answer(async {
             let caller = self.0.caller(request.metadata(), Right::ReadJobs).await?;
-            let links = self.0.links(&request);
+            let links = self.0.links(&request, Mover::Client);
             outputs::outputs(&self.0, &links, &caller.job(Some(request.get_ref()))?).await
         })
         .await
@@ -141,7 +142,7 @@ impl Drumline for Front {
     ) -> Result<Response<CreateUploadReply>, Status> {
         answer(async {
             let caller = self.0.caller(request.metadata(), Right::Submit).await?;
-            let links = self.0.links(&request);
+            let links = self.0.links(&request, Mover::Client);
             outputs::create_upload(&self.0, &links, &caller, &request.into_inner()).await
         })
         .await

@@ -4,6 +4,7 @@
 use super::listing::entry_bytes;
 use crate::auth::Caller;
 use crate::gate::{Gate, Links};
+use crate::meter::Way;
 use crate::urls::{Method, is_digest};
 use crate::{limits, rows};
 use proto::ids::JobId;
@@ -44,7 +45,11 @@ pub(super) async fn create_upload(
         ));
     }
     let there = gate.objects.has(&tenant, digest, *size_bytes).await;
-    let url = if there { String::new() } else { links.signed(Method::Put, &tenant, digest, *size_bytes) };
+    if there {
+        return Ok(CreateUploadReply::default());
+    }
+    gate.meter.guard(&tenant, Way::In, *size_bytes).await?;
+    let url = links.signed(Method::Put, &tenant, digest, *size_bytes);
     Ok(CreateUploadReply { url })
 }
 

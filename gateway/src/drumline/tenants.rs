@@ -7,12 +7,12 @@ use crate::{limits, rows};
 use prost::Message;
 use proto::estimate::Need;
 use proto::ids::TenantName;
-use proto::keys;
 use proto::problem::Problem;
 use proto::v1::{
     CreateTokenReply, CreateTokenRequest, GrantRow, LedgerRow, ListTenantsReply, PutTenantReply,
     PutTenantRequest, Role, TenantRow, TenantView, TokenRow, WhenFull,
 };
+use proto::{keys, month};
 use store::Commit;
 
 /// Tries of a change that others change at the same time.
@@ -44,7 +44,10 @@ pub(super) async fn put(gate: &Gate, request: PutTenantRequest) -> Result<PutTen
         match rows::commit(&*gate.store, commit.put(key.clone(), row.encode_to_vec())).await {
             Err(problem) if problem.code == "conflict.changed" && tries < TRIES => {}
             Err(problem) => return Err(problem),
-            Ok(()) => return Ok(PutTenantReply {}),
+            Ok(()) => {
+                gate.meter.forget(&row.name);
+                return Ok(PutTenantReply {});
+            }
         }
     }
 }
@@ -66,7 +69,7 @@ pub(super) async fn list(gate: &Gate, caller: &Caller) -> Result<ListTenantsRepl
         });
         tenants.push(TenantView {
             tenant: Some(row),
-            ledger: Some(ledger.unwrap_or_default()),
+            ledger: Some(month::turned(&ledger.unwrap_or_default(), gate.clock.wall_ms())),
             held: Some(narrow(held)),
         });
     }

@@ -1,7 +1,8 @@
 //! One download: the file in blocks, the next one read while the last is sent.
 
-use super::disk_failed;
+use super::{disk_failed, refused};
 use crate::limits;
+use crate::meter::Passage;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::io;
@@ -18,12 +19,14 @@ pub(super) struct Download {
     len: u64,
     at: u64,
     ahead: Option<JoinHandle<io::Result<Bytes>>>,
+    passage: Option<Passage>,
     _place: OwnedSemaphorePermit,
 }
 
 pub(super) async fn open(
     disk: &Arc<dyn Disk>,
     path: String,
+    passage: Option<Passage>,
     place: OwnedSemaphorePermit,
 ) -> Result<Download, TransferError> {
     let disk = Arc::clone(disk);
@@ -34,7 +37,7 @@ pub(super) async fn open(
     })
     .await;
     match opened {
-        Ok((file, len)) => Ok(Download { file, len, at: 0, ahead: None, _place: place }),
+        Ok((file, len)) => Ok(Download { file, len, at: 0, ahead: None, passage, _place: place }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(TransferError::Refused { status: 404, reason: "there is no such object".to_owned() })
         }
@@ -85,6 +88,9 @@ impl ObjectSource for Download {
                 return Err(TransferError::Server { status: 500, reason });
             }
         };
+        if let Some(passage) = &mut self.passage {
+            passage.pass(data.len() as u64).await.map_err(refused)?;
+        }
         self.at = at + data.len() as u64;
         if self.at < self.len {
             self.ahead = Some(self.begin(self.at));

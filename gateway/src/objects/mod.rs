@@ -10,16 +10,18 @@ mod download;
 mod upload;
 
 use crate::limits;
-use crate::urls::{Leave, Method, Signer, is_digest};
+use crate::meter::{Meter, Passage, Way};
+use crate::urls::{Leave, Method, Mover, Signer, is_digest};
 use async_trait::async_trait;
 use controller::shell::ObjectIndex;
+use proto::problem::Problem;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use world::disk::DirEntry;
 use world::sync::Semaphore;
 use world::task::blocking;
-use world::transfer::{ObjectDoor, ObjectSink, ObjectSource, TransferError};
+use world::transfer::{ObjectDoor, ObjectSink, ObjectSource, QUOTA_STATUS, TransferError};
 use world::{Disk, NodeClock};
 
 const ROOT: &str = "objects";
@@ -31,6 +33,7 @@ pub struct Objects {
     disk: Arc<dyn Disk>,
     clock: Arc<dyn NodeClock>,
     signer: Signer,
+    meter: Arc<Meter>,
     url_ttl_ms: u64,
     uploads: Arc<Semaphore>,
     downloads: Arc<Semaphore>,
@@ -52,6 +55,7 @@ impl Objects {
         disk: Arc<dyn Disk>,
         clock: Arc<dyn NodeClock>,
         signer: Signer,
+        meter: Arc<Meter>,
         url_ttl_ms: u64,
     ) -> io::Result<Arc<Self>> {
         let place = Arc::clone(&disk);
@@ -66,6 +70,7 @@ impl Objects {
             disk,
             clock,
             signer,
+            meter,
             url_ttl_ms,
             uploads: Arc::new(Semaphore::new(limits::UPLOADS_MAX)),
             downloads: Arc::new(Semaphore::new(limits::DOWNLOADS_MAX)),
@@ -75,11 +80,19 @@ impl Objects {
 
     /// Path and query under which the object may be moved for a while.
     #[must_use]
-    pub fn signed(&self, method: Method, tenant: &str, digest: &str, size_bytes: u64) -> String {
+    pub fn signed(
+        &self,
+        method: Method,
+        mover: Mover,
+        tenant: &str,
+        digest: &str,
+        size_bytes: u64,
+    ) -> String {
         let leave = Leave {
             tenant: tenant.to_owned(),
             digest: digest.to_owned(),
             size_bytes,
+            mover,
             expires_ms: self.clock.wall_ms().saturating_add(self.url_ttl_ms),
         };
         self.signer.target(method, &leave)
@@ -97,6 +110,14 @@ impl Objects {
 
     fn leave(&self, method: Method, target: &str) -> Result<Leave, TransferError> {
         self.signer.check(method, target, self.clock.wall_ms())
+    }
+
+    /// A client's right to move so many bytes; nodes need none.
+    async fn passage(&self, leave: &Leave, way: Way, bytes: u64) -> Result<Option<Passage>, TransferError> {
+        match leave.mover {
+            Mover::Node => Ok(None),
+            Mover::Client => self.meter.begin(&leave.tenant, way, bytes).await.map(Some).map_err(refused),
+        }
     }
 
     fn names(&self) -> MutexGuard<'_, Names> {
@@ -184,6 +205,18 @@ pub(crate) fn disk_failed(error: &io::Error) -> TransferError {
     }
 }
 
+/// A transfer past the tenant's limit, or whose rows cannot be read.
+fn refused(problem: Problem) -> TransferError {
+    let (reason, remedy) = (problem.reason, problem.remedy);
+    match problem.code.split_once('.') {
+        Some(("quota", _)) => {
+            TransferError::Refused { status: QUOTA_STATUS, reason: format!("{reason}; {remedy}") }
+        }
+        Some(("unavailable", _)) => TransferError::Server { status: 503, reason },
+        _ => TransferError::Refused { status: 403, reason },
+    }
+}
+
 fn busy(what: &str) -> TransferError {
     TransferError::Server { status: 503, reason: format!("too many {what} at once; try again in a moment") }
 }
@@ -212,7 +245,8 @@ impl ObjectDoor for Door {
     async fn begin_put(&self, target: &str) -> Result<Box<dyn ObjectSink>, TransferError> {
         let leave = self.0.leave(Method::Put, target)?;
         let Ok(place) = Arc::clone(&self.0.uploads).try_acquire_owned() else { return Err(busy("uploads")) };
-        Ok(Box::new(upload::begin(Arc::clone(&self.0), leave, place).await?))
+        let passage = self.0.passage(&leave, Way::In, leave.size_bytes).await?;
+        Ok(Box::new(upload::begin(Arc::clone(&self.0), leave, passage, place).await?))
     }
 
     async fn open(&self, target: &str) -> Result<Box<dyn ObjectSource>, TransferError> {
@@ -220,7 +254,9 @@ impl ObjectDoor for Door {
         let Ok(place) = Arc::clone(&self.0.downloads).try_acquire_owned() else {
             return Err(busy("downloads"));
         };
-        Ok(Box::new(download::open(&self.0.disk, path(&leave.tenant, &leave.digest), place).await?))
+        let passage = self.0.passage(&leave, Way::Out, leave.size_bytes).await?;
+        let path = path(&leave.tenant, &leave.digest);
+        Ok(Box::new(download::open(&self.0.disk, path, passage, place).await?))
     }
 }
 

@@ -3,9 +3,12 @@
 
 use super::*;
 use bytes::Bytes;
+use prost::Message;
+use proto::v1::{Quota, TenantRow};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use sha2::{Digest, Sha256};
+use store::{Commit, RedbStore, Store};
 use world::sim::{DiskFaults, HostileDisk, SkewedClock};
 
 const NOW_MS: u64 = 1_700_000_000_000;
@@ -16,7 +19,20 @@ fn digest(data: &[u8]) -> String {
 
 async fn place(disk: &HostileDisk) -> Arc<Objects> {
     let (clock, _) = SkewedClock::pair(NOW_MS);
-    Objects::open(disk.handle(), clock, Signer::new(b"key"), 60_000).await.unwrap()
+    Objects::open(disk.handle(), clock, Signer::new(b"key"), no_meter().await, 60_000).await.unwrap()
+}
+
+/// Nodes' transfers pass uncounted: here it is never asked.
+async fn no_meter() -> Arc<Meter> {
+    let (clock, _) = SkewedClock::pair(NOW_MS);
+    let clock = clock as Arc<dyn NodeClock>;
+    let store = RedbStore::open(HostileDisk::new(0).handle(), "store", Arc::clone(&clock)).await.unwrap();
+    Meter::new(store, clock).0
+}
+
+/// A URL for a node.
+fn signed(objects: &Objects, method: Method, tenant: &str, digest: &str, size_bytes: u64) -> String {
+    objects.signed(method, Mover::Node, tenant, digest, size_bytes)
 }
 
 async fn put(objects: &Arc<Objects>, target: &str, data: &[u8]) -> Result<(), TransferError> {
@@ -49,11 +65,11 @@ async fn what_was_put_is_got_back_by_its_own_tenant() {
     for data in [vec![7_u8; 2 * limits::OBJECT_BLOCK_BYTES + 17], Vec::new()] {
         let (digest, len) = (digest(&data), data.len() as u64);
         assert!(!objects.has("lab", &digest, len).await);
-        put(&objects, &objects.signed(Method::Put, "lab", &digest, len), &data).await.unwrap();
+        put(&objects, &signed(&objects, Method::Put, "lab", &digest, len), &data).await.unwrap();
         assert!(objects.has("lab", &digest, len).await);
         assert!(!objects.has("lab", &digest, len + 1).await);
         assert!(!objects.has("other", &digest, len).await, "a namespace for each tenant");
-        assert_eq!(fetch(&objects, &objects.signed(Method::Get, "lab", &digest, len)).await.unwrap(), data);
+        assert_eq!(fetch(&objects, &signed(&objects, Method::Get, "lab", &digest, len)).await.unwrap(), data);
     }
     assert_eq!(files_in(&disk, INCOMING), 0);
 }
@@ -63,12 +79,13 @@ async fn a_url_works_for_what_it_was_signed_for() {
     let disk = HostileDisk::new(2);
     let objects = place(&disk).await;
     let digest = digest(b"data");
-    let get = objects.signed(Method::Get, "lab", &digest, 4);
+    let get = signed(&objects, Method::Get, "lab", &digest, 4);
     assert!(matches!(put(&objects, &get, b"data").await, Err(TransferError::Refused { status: 403, .. })));
     assert!(matches!(fetch(&objects, &get).await, Err(TransferError::Refused { status: 404, .. })));
     let (clock, _) = SkewedClock::pair(NOW_MS + 120_000);
-    let later = Objects::open(disk.handle(), clock, Signer::new(b"key"), 60_000).await.unwrap();
-    let put_url = objects.signed(Method::Put, "lab", &digest, 4);
+    let signer = Signer::new(b"key");
+    let later = Objects::open(disk.handle(), clock, signer, no_meter().await, 60_000).await.unwrap();
+    let put_url = signed(&objects, Method::Put, "lab", &digest, 4);
     assert!(matches!(put(&later, &put_url, b"data").await, Err(TransferError::Refused { status: 403, .. })));
     put(&objects, &put_url, b"data").await.unwrap();
 }
@@ -78,7 +95,7 @@ async fn other_bytes_than_announced_leave_nothing() {
     let disk = HostileDisk::new(3);
     let objects = place(&disk).await;
     let digest = digest(b"data");
-    let target = objects.signed(Method::Put, "lab", &digest, 4);
+    let target = signed(&objects, Method::Put, "lab", &digest, 4);
     assert!(matches!(put(&objects, &target, b"dato").await, Err(TransferError::Digest { .. })));
     assert!(matches!(put(&objects, &target, b"dat").await, Err(TransferError::Refused { status: 400, .. })));
     assert!(matches!(
@@ -102,17 +119,17 @@ async fn an_answered_upload_survives_the_power() {
         for n in 0..5_u8 {
             let data = vec![n; 5_000];
             let digest = digest(&data);
-            put(&objects, &objects.signed(Method::Put, "lab", &digest, 5_000), &data).await.unwrap();
+            put(&objects, &signed(&objects, Method::Put, "lab", &digest, 5_000), &data).await.unwrap();
             digests.push(digest);
         }
-        let unfinished = objects.signed(Method::Put, "lab", &digest(b"x"), 1);
+        let unfinished = signed(&objects, Method::Put, "lab", &digest(b"x"), 1);
         let sink = Door(Arc::clone(&objects)).begin_put(&unfinished).await.unwrap();
         disk.crash(&mut SmallRng::seed_from_u64(seed));
         drop((sink, objects));
         let objects = place(&disk).await;
         assert_eq!(files_in(&disk, INCOMING), 0, "seed {seed}: leftovers are removed");
         for (n, digest) in digests.iter().enumerate() {
-            let got = fetch(&objects, &objects.signed(Method::Get, "lab", digest, 5_000)).await.unwrap();
+            let got = fetch(&objects, &signed(&objects, Method::Get, "lab", digest, 5_000)).await.unwrap();
             assert_eq!(got, vec![u8::try_from(n).unwrap(); 5_000], "seed {seed}");
         }
     }
@@ -125,13 +142,13 @@ async fn a_full_disk_is_507_and_says_so() {
     disk.set_faults(DiskFaults { capacity_bytes: disk.used_bytes() + 10_000, ..DiskFaults::default() });
     let data = vec![1_u8; 50_000];
     let digest = digest(&data);
-    let result = put(&objects, &objects.signed(Method::Put, "lab", &digest, 50_000), &data).await;
+    let result = put(&objects, &signed(&objects, Method::Put, "lab", &digest, 50_000), &data).await;
     let Err(TransferError::Server { status: 507, reason }) = result else { panic!("{result:?}") };
     assert!(reason.contains("disk is full"), "{reason}");
     assert!(!objects.has("lab", &digest, 50_000).await);
     // Room again: the same upload works.
     disk.set_faults(DiskFaults::default());
-    put(&objects, &objects.signed(Method::Put, "lab", &digest, 50_000), &data).await.unwrap();
+    put(&objects, &signed(&objects, Method::Put, "lab", &digest, 50_000), &data).await.unwrap();
 }
 
 #[tokio::test]
@@ -139,7 +156,7 @@ async fn an_object_whose_name_may_be_lost_is_not_there_yet() {
     let disk = HostileDisk::new(6);
     let objects = place(&disk).await;
     let digest = digest(b"data");
-    let target = objects.signed(Method::Put, "lab", &digest, 4);
+    let target = signed(&objects, Method::Put, "lab", &digest, 4);
     let mut failed = 0;
     disk.set_faults(DiskFaults { sync_error_ppm: 500_000, ..DiskFaults::default() });
     while put(&objects, &target, b"data").await.is_err() {
@@ -161,7 +178,7 @@ async fn uploads_of_the_same_bytes_do_not_put_each_other_in_doubt() {
     for round in 0_u32..200 {
         let data = round.to_le_bytes();
         let digest = digest(&data);
-        let url = objects.signed(Method::Put, "lab", &digest, 4);
+        let url = signed(&objects, Method::Put, "lab", &digest, 4);
         let uploads: Vec<_> = (0..6)
             .map(|_| {
                 let (objects, url, digest) = (Arc::clone(&objects), url.clone(), digest.clone());
@@ -175,4 +192,47 @@ async fn uploads_of_the_same_bytes_do_not_put_each_other_in_doubt() {
             upload.await.unwrap();
         }
     }
+}
+
+/// Rows of a tenant that may take in so much.
+async fn set_limit(store: &dyn Store, ingress_bytes: u64) {
+    let quota = Quota { ingress_bytes: Some(ingress_bytes), ..Quota::default() };
+    let row = TenantRow { name: "lab".into(), quota: Some(quota), ..TenantRow::default() };
+    let commit = Commit::new().put(proto::keys::tenant("lab"), row.encode_to_vec());
+    store.commit(commit).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_limit_lowered_under_way_ends_the_transfer_and_what_it_held_is_free_again() {
+    let disk = HostileDisk::new(10);
+    let (clock, _) = SkewedClock::pair(NOW_MS);
+    let clock = clock as Arc<dyn NodeClock>;
+    let store = RedbStore::open(disk.handle(), "store", Arc::clone(&clock)).await.unwrap();
+    set_limit(&*store, 10_000).await;
+    let (meter, mut due) = Meter::new(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&clock));
+    let signer = Signer::new(b"key");
+    let objects = Objects::open(disk.handle(), clock, signer, Arc::clone(&meter), 60_000).await.unwrap();
+    let data = vec![3_u8; 8_000];
+    let url = objects.signed(Method::Put, Mover::Client, "lab", &digest(&data), 8_000);
+    let door = Door(Arc::clone(&objects));
+    let mut sink = door.begin_put(&url).await.unwrap();
+    sink.write(Bytes::copy_from_slice(&data[..3_000])).await.unwrap();
+    assert!(due.try_recv().is_ok(), "there is something to book");
+    // It has reserved all it announced: another does not fit beside it.
+    let small = objects.signed(Method::Put, Mover::Client, "lab", &digest(b"x"), 2_001);
+    assert!(matches!(door.begin_put(&small).await, Err(TransferError::Refused { status: 429, .. })));
+    set_limit(&*store, 5_000).await;
+    meter.forget("lab");
+    let refused = sink.write(Bytes::copy_from_slice(&data[3_000..])).await.unwrap_err();
+    let TransferError::Refused { status: 429, reason } = refused else { panic!("{refused:?}") };
+    assert!(reason.starts_with("tenant lab has used"), "{reason}");
+    drop(sink);
+    assert!(!objects.has("lab", &digest(&data), 8_000).await);
+    // What came as far as it came is counted; the rest is free.
+    let rest = objects.signed(Method::Put, Mover::Client, "lab", &digest(b"y"), 2_000);
+    drop(door.begin_put(&rest).await.unwrap());
+    assert!(matches!(door.begin_put(&small).await, Err(TransferError::Refused { status: 429, .. })));
+    // Nodes are not asked.
+    let node = objects.signed(Method::Put, Mover::Node, "lab", &digest(&data), 8_000);
+    put(&objects, &node, &data).await.unwrap();
 }

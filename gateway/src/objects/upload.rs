@@ -1,8 +1,9 @@
 //! One upload: bytes into a temporary file while their digest is taken, then
 //! verified, synced and named. Receiving goes on while a block is written.
 
-use super::{INCOMING, Objects, disk_failed};
+use super::{INCOMING, Objects, disk_failed, refused};
 use crate::limits;
+use crate::meter::Passage;
 use crate::urls::Leave;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -40,6 +41,7 @@ impl Drop for Temporary {
 #[derive(Debug)]
 pub(super) struct Upload {
     leave: Leave,
+    passage: Option<Passage>,
     received: u64,
     block: Vec<Bytes>,
     block_bytes: usize,
@@ -52,6 +54,7 @@ pub(super) struct Upload {
 pub(super) async fn begin(
     objects: Arc<Objects>,
     leave: Leave,
+    passage: Option<Passage>,
     place: OwnedSemaphorePermit,
 ) -> Result<Upload, TransferError> {
     let path = format!("{INCOMING}/{}", crate::hex(&world::rand::bytes::<16>()));
@@ -61,7 +64,16 @@ pub(super) async fn begin(
     let file = opened.map_err(|error| disk_failed(&error))?;
     let part = Part { file, digest: Sha256::new(), len: 0 };
     let writing = Some(spawn(async move { Ok(part) }));
-    Ok(Upload { leave, received: 0, block: Vec::new(), block_bytes: 0, writing, temporary, _place: place })
+    Ok(Upload {
+        leave,
+        passage,
+        received: 0,
+        block: Vec::new(),
+        block_bytes: 0,
+        writing,
+        temporary,
+        _place: place,
+    })
 }
 
 impl Upload {
@@ -98,6 +110,9 @@ impl ObjectSink for Upload {
         if self.received > self.leave.size_bytes {
             let reason = format!("more than the {} bytes that were announced", self.leave.size_bytes);
             return Err(TransferError::Refused { status: 413, reason });
+        }
+        if let Some(passage) = &mut self.passage {
+            passage.pass(data.len() as u64).await.map_err(refused)?;
         }
         self.block_bytes += data.len();
         self.block.push(data);

@@ -4,3 +4,4 @@ mod agents;
 mod front;
 mod start;
 mod support;
+mod traffic;

@@ -68,7 +68,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(acknowledged::Acknowledged),
         Box::new(manifests::OneManifest::default()),
         Box::new(nodes::NodesNotOverCommitted),
-        Box::new(ledger::LedgerConserved),
+        Box::new(ledger::LedgerConserved::default()),
         Box::new(gangs::GangsWhole),
         Box::new(epochs::EpochsApart),
         Box::new(artifacts::ArtifactsTrue),

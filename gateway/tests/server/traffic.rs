@@ -1,0 +1,170 @@
+//! What clients upload and download is counted, booked, and ends at the limit.
+
+use crate::support::{Client, TestDir, job, serve};
+use gateway::server::RunningServer;
+use prost::Message;
+use proto::problem::Problem;
+use proto::v1::{
+    Artifact, CreateUploadRequest, JobRequest, LedgerRow, ListTenantsRequest, ManifestRow, PutTenantRequest,
+    Quota, SubmitRequest, TenantRow,
+};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use store::Commit;
+use world::disk::OpenMode;
+use world::real::{HttpTransfer, TransferLimits};
+use world::transfer::{QUOTA_STATUS, TransferError};
+use world::{Disk, Transfer, time};
+
+const SIZE: u64 = 60_000;
+
+/// An admin's client of a server, with a place for files.
+struct Door {
+    server: RunningServer,
+    client: Client,
+    transfer: Arc<HttpTransfer>,
+    local: TestDir,
+    disk: Arc<dyn Disk>,
+}
+
+impl Door {
+    async fn open(dir: &TestDir) -> Self {
+        let server = serve(dir).await.unwrap();
+        let client = Client::new(&server, &server.token).await;
+        let local = TestDir::new();
+        let disk = local.disk();
+        Self { server, client, transfer: HttpTransfer::new(TransferLimits::default()), local, disk }
+    }
+
+    async fn limit(&mut self, quota: Quota) {
+        let tenant = TenantRow { name: "lab".into(), quota: Some(quota), ..TenantRow::default() };
+        let request = self.client.request(PutTenantRequest { tenant: Some(tenant) });
+        self.client.grpc.put_tenant(request).await.unwrap();
+    }
+
+    /// A file of one byte over and over, and its digest.
+    fn file(&self, byte: u8) -> String {
+        let data = vec![byte; SIZE as usize];
+        let file = self.disk.open(&format!("file-{byte}"), OpenMode::CreateOrWrite).unwrap();
+        file.write_at(0, &data).unwrap();
+        Sha256::digest(&data).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    async fn leave(&mut self, digest: &str, size_bytes: u64) -> Result<String, Problem> {
+        let ask = CreateUploadRequest { tenant: "lab".into(), digest: digest.into(), size_bytes };
+        let request = self.client.request(ask);
+        Ok(self.client.grpc.create_upload(request).await?.into_inner().url)
+    }
+
+    async fn put(&self, url: &str, byte: u8) -> Result<(), TransferError> {
+        self.transfer.put(url, Arc::clone(&self.disk), &format!("file-{byte}")).await
+    }
+
+    async fn ledger(&mut self) -> LedgerRow {
+        let request = self.client.request(ListTenantsRequest {});
+        let tenants = self.client.grpc.list_tenants(request).await.unwrap().into_inner().tenants;
+        let lab = tenants.into_iter().find(|view| view.tenant.as_ref().unwrap().name == "lab");
+        lab.unwrap().ledger.unwrap()
+    }
+
+    /// Waits until the ledger says so.
+    async fn until_booked(&mut self, ingress_bytes: u64, egress_bytes: u64) {
+        let mut looks = 0;
+        loop {
+            let ledger = self.ledger().await;
+            if (ledger.ingress_bytes, ledger.egress_bytes) == (ingress_bytes, egress_bytes) {
+                return;
+            }
+            looks += 1;
+            assert!(looks < 300, "{ledger:?}");
+            time::sleep(time::ms(50)).await;
+        }
+    }
+}
+
+/// It was refused on account of the quota, in these words.
+fn past_quota<T: std::fmt::Debug>(moved: Result<T, TransferError>, words: &str) {
+    match moved {
+        Err(TransferError::Refused { status: QUOTA_STATUS, reason }) => {
+            assert!(reason.contains(words), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn uploads_are_counted_and_end_at_the_limit() {
+    let dir = TestDir::new();
+    let mut door = Door::open(&dir).await;
+    door.limit(Quota { ingress_bytes: Some(100_000), ..Quota::default() }).await;
+    let (first, second) = (door.file(1), door.file(2));
+    // The guard stands at 90 %.
+    let problem = door.leave(&first, 90_000).await.unwrap_err();
+    assert_eq!((problem.code.as_str(), problem.field.as_str()), ("quota.ingress", "ingress"));
+    let figures = problem.quota.unwrap();
+    let named = [figures.used, figures.asked, figures.limit, figures.threshold];
+    assert!(named.iter().zip([0.0, 90_000.0, 100_000.0, 90_000.0]).all(|(a, b)| (a - b).abs() < 0.5));
+    // Leave was given for both; only one fits.
+    let urls = [door.leave(&first, SIZE).await.unwrap(), door.leave(&second, SIZE).await.unwrap()];
+    door.put(&urls[0], 1).await.unwrap();
+    past_quota(door.put(&urls[1], 2).await, "of its 97.6KiB of ingress this month");
+    assert_eq!(door.leave(&second, SIZE).await.unwrap_err().code, "quota.ingress");
+    door.until_booked(SIZE, 0).await;
+    // What is there already moves nothing.
+    assert_eq!(door.leave(&first, SIZE).await.unwrap(), "");
+    // A limit that was raised counts at once.
+    door.limit(Quota { ingress_bytes: Some(200_000), ..Quota::default() }).await;
+    door.put(&urls[1], 2).await.unwrap();
+    door.until_booked(2 * SIZE, 0).await;
+    // Two at once that fit one by one, but not together.
+    let digests = [door.file(3), door.file(4)];
+    door.limit(Quota { ingress_bytes: Some(10 * SIZE), ..Quota::default() }).await;
+    let urls = [door.leave(&digests[0], SIZE).await.unwrap(), door.leave(&digests[1], SIZE).await.unwrap()];
+    door.limit(Quota { ingress_bytes: Some(4 * SIZE - 1), ..Quota::default() }).await;
+    let (one, other) = tokio::join!(door.put(&urls[0], 3), door.put(&urls[1], 4));
+    let went = [&one, &other].iter().filter(|moved| moved.is_ok()).count();
+    assert_eq!(went, 1, "{one:?} {other:?}");
+    door.until_booked(3 * SIZE, 0).await;
+    door.server.stop().await;
+}
+
+#[tokio::test]
+async fn downloads_are_counted_and_what_was_booked_outlives_the_server() {
+    let dir = TestDir::new();
+    let mut door = Door::open(&dir).await;
+    door.limit(Quota { egress_bytes: Some(100_000), ..Quota::default() }).await;
+    let digest = door.file(1);
+    let url = door.leave(&digest, SIZE).await.unwrap();
+    door.put(&url, 1).await.unwrap();
+    let mut spec = job("giver");
+    spec.steps[0].outputs = vec!["out".into()];
+    let request = SubmitRequest { tenant: "lab".into(), spec: Some(spec), ..SubmitRequest::default() };
+    let request = door.client.request(request);
+    door.client.grpc.submit(request).await.unwrap();
+    // As if a node had run it.
+    let artifact = Artifact { path: "out".into(), size_bytes: SIZE, digest: digest.clone(), mode: 0o644 };
+    let manifest = ManifestRow { attempt: 1, epoch: 1, artifacts: vec![artifact], ..ManifestRow::default() };
+    let key = proto::keys::manifest("lab", 1, 0, 0, 0);
+    door.server.store().commit(Commit::new().put(key, manifest.encode_to_vec())).await.unwrap();
+    let outputs = async |door: &mut Door| {
+        let request = door.client.request(JobRequest { tenant: "lab".into(), number: 1 });
+        let reply = door.client.grpc.outputs(request).await.unwrap().into_inner();
+        reply.steps[0].tasks[0].artifacts[0].url.clone()
+    };
+    let url = outputs(&mut door).await;
+    door.transfer.get(&url, Arc::clone(&door.disk), "copy", &digest).await.unwrap();
+    let again = door.transfer.get(&url, Arc::clone(&door.disk), "copy", &digest).await;
+    past_quota(again, "58.5KiB of its 97.6KiB of egress this month, 58.5KiB more are asked for");
+    // A server that ends books what moved in its last second, the next knows it.
+    let Door { server, local, .. } = door;
+    server.stop().await;
+    let mut door = Door::open(&dir).await;
+    assert_eq!((door.ledger().await.ingress_bytes, door.ledger().await.egress_bytes), (SIZE, SIZE));
+    let url = outputs(&mut door).await;
+    past_quota(door.transfer.get(&url, Arc::clone(&door.disk), "copy", &digest).await, "egress");
+    door.limit(Quota { egress_bytes: Some(2 * SIZE), ..Quota::default() }).await;
+    door.transfer.get(&url, Arc::clone(&door.disk), "copy", &digest).await.unwrap();
+    door.until_booked(SIZE, 2 * SIZE).await;
+    drop((local, door.local));
+    door.server.stop().await;
+}
