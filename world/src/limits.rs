@@ -5,6 +5,9 @@ use std::time::Duration;
 
 /// Connections of one server at once; more wait in the backlog.
 pub const CONNECTIONS_MAX: usize = 4096;
+/// Connections that have not asked for anything yet; the oldest of them is cut
+/// off for a newer one, so that idle sockets keep nobody out.
+pub const UNASKED_MAX: usize = 1024;
 /// Calls of one HTTP/2 connection at once; more wait at the client.
 pub const STREAMS_MAX: u32 = 1024;
 /// Bytes of one HTTP/2 frame.

@@ -182,6 +182,38 @@ async fn an_idle_call_does_not_outlast_the_grace() {
     while let Ok(Some(_)) = watched.message().await {}
 }
 
+/// Both ends of a crowd of sockets are in this process.
+fn allow_many_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
+}
+
+#[tokio::test]
+async fn a_crowd_of_silent_sockets_keeps_nobody_out() {
+    allow_many_files();
+    let running = serve().await;
+    let mut first = TcpStream::connect(running.address).await.unwrap();
+    let mut asker = TcpStream::connect(running.address).await.unwrap();
+    asker.write_all(b"GET /v1/hello HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    let mut answer = [0; 15];
+    asker.read_exact(&mut answer).await.unwrap();
+    let mut crowd = Vec::new();
+    for _ in 0..=world::limits::UNASKED_MAX {
+        crowd.push(TcpStream::connect(running.address).await.unwrap());
+    }
+    // Served at once, though all others only wait for their first byte to be due.
+    let served = timeout(ms(5_000), get(running.address, "/v1/hello")).await.unwrap();
+    assert!(served.ends_with("hello"), "{served}");
+    let cut = timeout(ms(5_000), first.read(&mut answer)).await.unwrap();
+    assert!(matches!(cut, Ok(0) | Err(_)), "the oldest silent one had to go: {cut:?}");
+    let mut rest = [0; 4096];
+    let _headers = asker.read(&mut rest).await.unwrap();
+    asker.write_all(b"GET /v1/hello HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    let read = timeout(ms(5_000), asker.read(&mut rest)).await.unwrap().unwrap();
+    assert!(rest[..read].starts_with(b"HTTP/1.1 200"), "whoever asked keeps the connection");
+}
+
 #[tokio::test]
 async fn files_go_up_and_come_down() {
     let running = serve().await;

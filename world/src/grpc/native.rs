@@ -2,7 +2,8 @@
 //!
 //! Every connection costs one of a fixed number of places, must send its first
 //! byte soon, its headers soon after, and take what is sent to it; otherwise
-//! it is cut off.
+//! it is cut off. One that has not asked for anything yet has to make room for
+//! newer ones: a crowd of idle sockets keeps nobody out.
 
 use super::{
     objects,
@@ -15,11 +16,21 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
     server::conn::auto::Builder,
 };
-use std::{convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    future::Future,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
 };
 use tonic::{
     body::Body,
@@ -150,6 +161,7 @@ pub(super) async fn serve(
     let places = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
     let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
+    let mut newest = Newest::default();
     let mut shutdown = pin!(shutdown);
     loop {
         let (stream, peer, place) = tokio::select! {
@@ -166,7 +178,10 @@ pub(super) async fn serve(
         // Of a listener on all addresses, the one by which this peer came.
         let local_addr = stream.local_addr().ok().or(Some(listener.address));
         let info = TcpConnectInfo { local_addr, remote_addr: Some(peer) };
-        connections.spawn(connection(builder.clone(), stream, info, router.clone(), stopping.clone(), place));
+        let asked = Arc::new(AtomicBool::new(false));
+        let ending = Ending { stopping: stopping.clone(), _place: place };
+        let task = connection(builder.clone(), stream, info, router.clone(), Arc::clone(&asked), ending);
+        newest.add(connections.spawn(task), asked);
     }
     drop(listener);
     health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
@@ -195,18 +210,41 @@ async fn accept(tcp: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, Socke
     }
 }
 
+/// The connections that came last, with whether each has asked for anything.
+#[derive(Default)]
+struct Newest(VecDeque<(AbortHandle, Arc<AtomicBool>)>);
+
+impl Newest {
+    fn add(&mut self, connection: AbortHandle, asked: Arc<AtomicBool>) {
+        self.0.push_back((connection, asked));
+        if self.0.len() > limits::UNASKED_MAX
+            && let Some((oldest, asked)) = self.0.pop_front()
+            && !asked.load(Ordering::Relaxed)
+        {
+            oldest.abort();
+        }
+    }
+}
+
+/// How a connection is told to end, and what it gives back then.
+struct Ending {
+    stopping: watch::Receiver<()>,
+    _place: OwnedSemaphorePermit,
+}
+
 async fn connection(
     builder: Arc<Builder<TokioExecutor>>,
     stream: TcpStream,
     info: TcpConnectInfo,
     router: Router,
-    mut stopping: watch::Receiver<()>,
-    _place: OwnedSemaphorePermit,
+    asked: Arc<AtomicBool>,
+    mut ending: Ending,
 ) {
     // Small answers must not wait for more; a socket that refuses is gone anyway.
     let _refused = stream.set_nodelay(true);
     let io = super::stall::Guarded::new(stream, limits::FIRST_BYTE, limits::STALL);
     let service = service_fn(move |mut request: Request<Incoming>| {
+        asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(info.clone());
         router.clone().call(request)
     });
@@ -215,7 +253,7 @@ async fn connection(
         biased;
         result = serving.as_mut() => result,
         // The sender gone is the signal.
-        _gone = stopping.changed() => {
+        _gone = ending.stopping.changed() => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }
