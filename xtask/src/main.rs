@@ -11,6 +11,7 @@ const HELP: &str = "USAGE: cargo xtask COMMAND
   test             everything CI runs
   test --quick     the same with few seeds
   figures          the figures of the README, measured now
+  load             what one good client notices while others behave badly
   help             this";
 
 /// The build flags of `cargo chaos`, for building and testing its crate.
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         ["test"] => test("500"),
         ["test", "--quick"] => test("20"),
         ["figures"] => figures(),
+        ["load"] => load(),
         ["help"] | [] => {
             println!("{HELP}");
             Ok(())
@@ -70,6 +72,12 @@ fn figures() -> Result<(), String> {
         cargo(&format!("simulated over real time ({scenario})"), &sweep)?;
     }
     Ok(())
+}
+
+fn load() -> Result<(), String> {
+    let build = ["build", "--release", "--package", "drumline", "--bin", "drumline", "--example", "load"];
+    cargo("the binary", &build)?;
+    cargo("a good client among bad ones", &["run", "--release", "--package", "drumline", "--example", "load"])
 }
 
 #[allow(clippy::disallowed_methods, reason = "a build tool runs on the builder's machine, outside the world")]
