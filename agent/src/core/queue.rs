@@ -78,6 +78,18 @@ impl Core {
             let ranks = assign.gang.as_ref().map_or(0..1, |gang| {
                 gang.first_rank..gang.first_rank.saturating_add(gang.local_ranks.max(1))
             });
+            // A gang is taken on whole. One of which a rank is held was taken on
+            // before: what is not held of it has ended, and is not run twice.
+            let known = match assign.gang {
+                Some(_) => self.ranks_of(&Key::of(&attempt, 0)),
+                None => Vec::new(),
+            };
+            for rank in &known {
+                self.attempts.get_mut(rank).expect("it was just found").session = session;
+            }
+            if !known.is_empty() {
+                continue;
+            }
             let room = self.attempts.len() + ranks.len() <= limits::ATTEMPTS_HELD_MAX;
             for rank in ranks {
                 let key = Key::of(&attempt, rank);
@@ -204,9 +216,8 @@ impl Core {
         }
     }
 
-    /// Launches the ranks of each gang attempt once none of its local ranks is
-    /// still being staged. Ranks that run already (this agent was restarted in
-    /// the midst of a launch) are joined by the others.
+    /// Launches the ranks of each gang attempt together, once all its local ranks
+    /// are staged. Where one never will be, the server ends the others.
     fn pump_gang(&mut self, now: Now, grant_key: &GrantKey) {
         let Some(grant) = self.grants.get_mut(grant_key) else { return };
         let staged = std::mem::take(&mut grant.staged);
@@ -217,12 +228,10 @@ impl Core {
             }
             let ranks: Vec<Key> = self.ranks_of(&key);
             let local = self.attempts[&key].work.gang.as_ref().map_or(1, |gang| gang.local_ranks as usize);
-            let unready = |rank: &Key| matches!(self.attempts[rank].phase, Phase::Waiting | Phase::Staging);
-            if ranks.len() >= local && !ranks.iter().any(unready) {
+            let ready = |rank: &Key| self.attempts[rank].phase == Phase::Staged;
+            if ranks.len() >= local && ranks.iter().all(ready) {
                 for rank in ranks {
-                    if self.attempts[&rank].phase == Phase::Staged {
-                        self.launch(now, &rank);
-                    }
+                    self.launch(now, &rank);
                 }
             } else {
                 left.push_back(key);

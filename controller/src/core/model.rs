@@ -159,6 +159,13 @@ impl Grant {
         (first, self.row.nodes.get(node).map_or(0, |node| node.slots))
     }
 
+    /// No rank of the gang has started or ended on this node.
+    pub(super) fn unbegun(&self, node: usize) -> bool {
+        let (first, count) = self.ranks_of(node);
+        let ranks = self.gang.iter().flat_map(|gang| &gang.ranks);
+        ranks.skip(first as usize).take(count as usize).all(|rank| *rank == Rank::Bound)
+    }
+
     /// The node that a rank runs on.
     pub(super) fn node_of_rank(&self, rank: u32) -> Option<usize> {
         let mut before = 0;

@@ -484,6 +484,7 @@ impl Core {
                 .into_iter()
                 .filter(|(spot, ..)| !self.is_cancelled(spot))
                 .filter(|(spot, ..)| self.active_at(spot).is_some_and(|live| live.state == State::Staging))
+                .filter(|(spot, gang, _)| gang.is_none() || self.is_unbegun(node, spot))
                 .map(|(spot, ..)| spot.task)
                 .collect();
             orders.push((tenant, epoch, again));
@@ -502,8 +503,15 @@ impl Core {
         holds: impl Fn(u32) -> bool,
     ) -> Option<(bool, bool)> {
         let failing = self.is_cancelled(spot) || gangs::failing(self.grant_of(spot, active)?);
-        if failing {
-            // What never started there need not end there.
+        let begun = {
+            let grant = self.grant_of(spot, active)?;
+            let (first, count) = grant.ranks_of(index_of(grant, name)?);
+            !grant.unbegun(index_of(grant, name)?) || (first..first + count).any(&holds)
+        };
+        if failing || begun {
+            // What never started there need not end there. And ranks of a node are
+            // launched together or not at all: where one began, those that the
+            // agent does not hold were not, or are forgotten, and never will be.
             self.ranks_over(name, spot, *active, gone, |rank, state| state == Rank::Bound && !holds(rank));
         }
         let grant = self.grant_of(spot, active)?;
@@ -511,8 +519,7 @@ impl Core {
         let (first, count) = grant.ranks_of(index_of(grant, name)?);
         let here = || (first..first + count).map(|rank| (rank, gang.ranks.get(rank as usize)));
         let kept = here().any(|(rank, state)| holds(rank) && state != Some(&Rank::Ended));
-        let told_again = here().any(|(rank, state)| state == Some(&Rank::Bound) && !holds(rank));
-        Some((kept, told_again && !failing))
+        Some((kept, !begun && !failing))
     }
 
     fn grant_of(&self, spot: &Spot, active: &Active) -> Option<&Grant> {
@@ -522,6 +529,13 @@ impl Core {
     fn active_at(&self, spot: &Spot) -> Option<Active> {
         let job = self.tenants.get(&spot.tenant)?.jobs.get(&spot.number)?;
         job.steps.get(spot.step as usize)?.active(spot.task).copied()
+    }
+
+    /// No rank of a gang's attempt began on this node. One that has ended may be
+    /// forgotten there, and would be launched once more.
+    fn is_unbegun(&self, name: &str, spot: &Spot) -> bool {
+        let grant = self.active_at(spot).and_then(|active| self.grant_of(spot, &active));
+        grant.is_some_and(|grant| index_of(grant, name).is_some_and(|node| grant.unbegun(node)))
     }
 
     fn is_cancelled(&self, spot: &Spot) -> bool {

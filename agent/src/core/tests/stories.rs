@@ -218,6 +218,63 @@ fn the_ranks_of_a_gang_are_launched_together() {
     assert_eq!(node.hear(cancel([0], 100)), ["Term 0.2", "Term 0.3"]);
 }
 
+/// Both local ranks of [`gang`] run.
+fn running_gang() -> Node {
+    let mut node = Node::ready();
+    node.hear(Told::Assign(gang()));
+    assert_eq!(node.staged([0]), ["launch 0.2", "launch 0.3"]);
+    node
+}
+
+fn rank_exited(node: &mut Node, rank: u32) -> Vec<String> {
+    let key = Key { rank, ..key(0) }.process_key();
+    node.process(Report::Exited { key, exit: DONE })
+}
+
+#[test]
+fn a_gang_said_again_launches_no_rank_that_has_ended() {
+    let mut node = running_gang();
+    let lines = rank_exited(&mut node, 2);
+    assert_eq!(lines[2], "report 1: ended 0.2 Succeeded (exit code 0)");
+    assert_eq!(node.acknowledge(1)[0], "forget 0.2");
+    // The server thought the stream was lost, and says it once more.
+    assert_eq!(node.hear(Told::Assign(gang())), none());
+    assert_eq!(node.core.keys().len(), 1, "rank 3 alone is held, and runs on");
+}
+
+#[test]
+fn a_gang_of_which_a_rank_was_launched_before_is_not_launched_by_the_next_agent() {
+    let old = running_gang();
+    // The old agent died before its second launch went out.
+    let launch = &old.launches[0];
+    let record =
+        Record { key: launch.key.clone(), context: launch.context.clone(), pid: 1, exit: Some(DONE) };
+    let mut new = Node::new();
+    new.step(Event::Adopted(vec![record]));
+    assert_eq!(new.open()[0], "hello 0.2 Completed");
+    new.hear(Told::Reconcile(Reconcile { keep: vec![attempt(0)] }));
+    new.renew(1);
+    assert_eq!(new.hear(Told::Assign(gang())), none(), "all ranks or none");
+}
+
+#[test]
+fn a_rank_that_cannot_be_staged_keeps_the_others_from_starting() {
+    let mut node = Node::ready();
+    node.hear(Told::Assign(gang()));
+    let staged = |node: &mut Node, rank, result| {
+        let key = Key { rank, ..key(0) };
+        let directory = node.core.attempts[&key].directory.clone().unwrap();
+        node.step(Event::Staged { key, directory, result })
+    };
+    let fault = Fault::new(CauseKind::StagingFailed, "no");
+    assert_eq!(staged(&mut node, 2, Err(fault)), ["report 1: ended 0.2 StagingFailed (no)"]);
+    assert_eq!(staged(&mut node, 3, Ok(())), none());
+    node.acknowledge(1);
+    node.now.mono_ms += 10;
+    let lines = node.hear(cancel([0], 100));
+    assert_eq!(lines, ["report 2: ended 0.3 CancelledByUser (enough)"], "the server ends the rest");
+}
+
 #[test]
 fn a_stop_ends_what_waits_at_once_and_what_runs_by_term_then_kill() {
     let mut node = Node::ready();
