@@ -32,10 +32,11 @@ use world::{
     select, task, time,
 };
 
-/// How long a node's supervisor stays without an agent: longer than any lease,
-/// after which nothing it holds is of use.
+/// How long a node's supervisor stays without an agent that did not let it go:
+/// longer than any lease, after which nothing it holds is of use.
 pub const LINGER_MS: u64 = 120_000;
-/// The same for a cluster that lives as long as one job.
+/// The same for a cluster that lives as long as one job, should its process be
+/// killed.
 const LINGER_EMBEDDED_MS: u64 = 10_000;
 
 /// Ctrl-c and TERM.

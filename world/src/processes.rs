@@ -67,6 +67,10 @@ pub enum Command {
         /// From now.
         for_ms: u64,
     },
+    /// This agent ends as it should. Once it is gone and nothing is held any
+    /// more, the supervisor ends too, rather than wait for a next one; the hello
+    /// of a next one takes this back.
+    Retire,
 }
 
 /// The signals an agent sends.

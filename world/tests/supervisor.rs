@@ -405,6 +405,32 @@ async fn it_lingers_as_long_as_told() {
 }
 
 #[tokio::test]
+async fn let_go_it_ends_once_it_holds_nothing() {
+    let _turn = shared().await;
+    let mut node = Node::start("retires").await;
+    let supervisor = node.supervisor();
+    node.send(vec![launch(node.task("a", &sh("sleep 600"))), Command::Retire]).await;
+    let pid: i32 = node.started("a").await.try_into().unwrap();
+    // Its client is there, then gone with a task left: either way it stays.
+    node.disconnect();
+    node.reconnect().await;
+    assert_eq!(node.supervisor(), supervisor);
+    // The next agent's hello took it back: with nothing held, it waits for another.
+    node.send(vec![Command::Forget { key: "a".into() }]).await;
+    harness::until("it is killed", || !harness::lives(pid)).await;
+    node.disconnect();
+    node.reconnect().await;
+    assert_eq!(node.supervisor(), supervisor);
+    // Let go with a task that is on its way out.
+    node.send(vec![launch(node.task("b", &sh("sleep 600")))]).await;
+    let pid: i32 = node.started("b").await.try_into().unwrap();
+    node.send(vec![Command::Forget { key: "b".into() }, Command::Retire]).await;
+    node.disconnect();
+    harness::until("both are gone", || !harness::lives(pid) && !harness::lives(supervisor)).await;
+    assert!(!node.options.socket.exists());
+}
+
+#[tokio::test]
 async fn interrupts_and_hangups_pass_it_by() {
     let _turn = shared().await;
     let node = Node::start("ctrl-c").await;

@@ -164,6 +164,8 @@ pub enum Order {
         /// This node's monotonic clock.
         until_ms: u64,
     },
+    /// See [`Command::Retire`]; the shell's last word.
+    Retire,
 }
 
 impl Order {
@@ -174,6 +176,7 @@ impl Order {
             Self::Launch { launch, until_ms } => (mono_ms < until_ms).then_some(Command::Launch(launch)),
             Self::Signal { key, signal } => Some(Command::Signal { key, signal }),
             Self::Forget { key } => Some(Command::Forget { key }),
+            Self::Retire => Some(Command::Retire),
             Self::KeepAlive { until_ms } => {
                 (mono_ms < until_ms).then(|| Command::KeepAlive { for_ms: until_ms - mono_ms })
             }

@@ -95,7 +95,7 @@ impl Owed {
                 Command::Forget { key } => (key, 3),
                 Command::Signal { key, signal: Signal::Kill } => (key, 2),
                 Command::Signal { key, signal: Signal::Term } => (key, 1),
-                Command::Launch(_) | Command::KeepAlive { .. } => continue,
+                Command::Launch(_) | Command::KeepAlive { .. } | Command::Retire => continue,
             };
             let held = match self.0.get(key) {
                 Some(Command::Forget { .. }) => 3,
@@ -134,7 +134,7 @@ fn fallback(commands: &[Command]) -> (Vec<String>, Vec<Command>) {
                 owed.push(Command::Forget { key: launch.key.clone() });
             }
             Command::Signal { .. } | Command::Forget { .. } => owed.push(command.clone()),
-            Command::KeepAlive { .. } => {}
+            Command::KeepAlive { .. } | Command::Retire => {}
         }
     }
     (launches, owed)

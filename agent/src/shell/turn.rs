@@ -159,8 +159,10 @@ impl Turn {
             Inbound::Stop(tasks) => {
                 if tasks == TasksAtStop::Kill {
                     self.step(Event::KillAll);
-                    self.outlets.flush();
                 }
+                // A supervisor that still holds tasks waits for the next agent.
+                self.outlets.orders.push(Order::Retire);
+                self.outlets.flush();
                 Some(AgentEnd::Stopped)
             }
         }

@@ -109,7 +109,7 @@ impl Processes for FakeProcesses {
                 Command::Forget { key } => {
                     state.forgotten += usize::from(state.records.remove(&key).is_some());
                 }
-                Command::KeepAlive { .. } => {}
+                Command::KeepAlive { .. } | Command::Retire => {}
             }
         }
         Ok(())

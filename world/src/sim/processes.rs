@@ -427,6 +427,8 @@ impl SimProcesses {
                     table.over(&process, now);
                 }
             }
+            // The simulated one costs nothing while it waits.
+            Command::Retire => {}
             Command::KeepAlive { for_ms } => {
                 table.switch_at_ms = Some(self.clock.monotonic_ms() + for_ms);
                 table.struck = false;

@@ -118,6 +118,7 @@ impl Node {
             }
             Action::Order(Order::Signal { key, signal }) => format!("{signal:?} {}", short_process(key)),
             Action::Order(Order::Forget { key }) => format!("forget {}", short_process(key)),
+            Action::Order(Order::Retire) => "retire".to_owned(),
             Action::Order(Order::KeepAlive { until_ms }) => format!("alive until {until_ms}"),
             Action::Stage(order) => format!("stage {}", short(&order.key)),
             Action::Collect(order) => format!("collect {}", short(&order.key)),

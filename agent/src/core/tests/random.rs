@@ -163,7 +163,7 @@ impl World {
                 self.launching.remove(&key);
                 self.processes.remove(&key);
             }
-            Order::Signal { .. } | Order::KeepAlive { .. } => {}
+            Order::Signal { .. } | Order::KeepAlive { .. } | Order::Retire => {}
         }
     }
 

@@ -17,7 +17,8 @@
 //!   from.
 //! - Without its client the supervisor only does what it was told for that
 //!   case: kill everything at the deadline last given, or (started with
-//!   `linger_ms`) end with everything it holds.
+//!   `linger_ms`) end with everything it holds, or (its client retired) end
+//!   once it holds nothing.
 //! - No panic, no fatal error after the start: those would orphan the tasks.
 
 mod connection;
@@ -92,6 +93,7 @@ pub fn run(options: SupervisorOptions) -> io::Result<()> {
         instance: Bytes::copy_from_slice(&crate::rand::bytes::<16>()),
         linger_ms: options.linger_ms,
         alone_since_ms: boot_ms(),
+        retired: false,
         deaf_until_ms: None,
     };
     say("listens");
@@ -150,6 +152,8 @@ struct Supervisor {
     instance: Bytes,
     linger_ms: u64,
     alone_since_ms: u64,
+    /// The last client said that it ends for good.
+    retired: bool,
     /// Accepting failed; tried again then.
     deaf_until_ms: Option<u64>,
 }
@@ -200,6 +204,9 @@ impl Supervisor {
             self.tell();
             if self.lingered() {
                 return say("had no agent for its linger time");
+            }
+            if self.retired && self.client.is_none() && self.table.is_empty() {
+                return say("was let go by its agent and holds nothing");
             }
         }
     }
@@ -379,6 +386,7 @@ impl Supervisor {
             pid: u32::try_from(nix::unistd::Pid::this().as_raw()).expect("process numbers are positive"),
         }));
         self.client = Some(newcomer);
+        self.retired = false;
         self.table.tell_ends_again();
         if !self.take_frames() {
             self.lose_client();
@@ -411,6 +419,7 @@ impl Supervisor {
             match self.waiting.pop_front() {
                 Some(Work::Command(command)) => {
                     self.waiting_bytes -= weight(&command);
+                    self.retired |= matches!(command.order, Some(wire::Order::Retire(_)));
                     self.table.obey(boot_ms(), command);
                 }
                 Some(Work::List(id)) => self.listing = Some(ListingState { id, after: None }),

@@ -103,8 +103,9 @@ impl Table {
             Some(wire::Order::Signal(order)) => self.signal(&order),
             Some(wire::Order::Forget(key)) => self.forget(&key),
             Some(wire::Order::KeepAliveUntil(until_ms)) => self.wind(now_ms, until_ms),
-            // Of a later version: its client was welcomed knowing ours.
-            None => {}
+            // Of a later version: its client was welcomed knowing ours. Retiring
+            // is not the table's business.
+            Some(wire::Order::Retire(_)) | None => {}
         }
     }
 
@@ -115,6 +116,11 @@ impl Table {
         self.deadline_ms = Some(until_ms);
         self.struck = false;
         self.expire(now_ms);
+    }
+
+    /// Nothing is held, and no launch is under way.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.launches_under_way() == 0
     }
 
     /// Launches that have not come back.

@@ -49,7 +49,7 @@ pub struct List {
 
 #[derive(Clone, PartialEq, Message)]
 pub struct Command {
-    #[prost(oneof = "Order", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "Order", tags = "1, 2, 3, 4, 5")]
     pub order: Option<Order>,
 }
 
@@ -65,7 +65,13 @@ pub enum Order {
     /// command that lay in a buffer does not last longer than meant.
     #[prost(uint64, tag = "4")]
     KeepAliveUntil(u64),
+    /// Its client ends for good: nothing is to be waited for.
+    #[prost(message, tag = "5")]
+    Retire(Retire),
 }
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct Retire {}
 
 #[derive(Clone, PartialEq, Message)]
 pub struct Launch {
@@ -308,6 +314,7 @@ fn order_of(command: api::Command, now_ms: u64) -> Order {
             Order::Signal(Signal { key, kill: signal == api::Signal::Kill })
         }
         api::Command::Forget { key } => Order::Forget(key),
+        api::Command::Retire => Order::Retire(Retire {}),
         api::Command::KeepAlive { for_ms } => Order::KeepAliveUntil(now_ms.saturating_add(for_ms)),
     }
 }
