@@ -71,34 +71,51 @@ struct AgentFile {
     labels: BTreeMap<String, String>,
 }
 
+/// What of a server's file is the process's own; the rest is the server's.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct OwnSettings {
+    data: Option<String>,
+    listen: Option<String>,
+}
+
+/// Takes them out of the text: what is left is in its old place, so that what is
+/// said of it names the right line.
+fn own_settings(text: &str) -> Result<(OwnSettings, String), toml::de::Error> {
+    let own: OwnSettings = toml::from_str(text)?;
+    let mut rest = text.as_bytes().to_vec();
+    for (key, value) in toml::de::DeTable::parse(text)?.get_ref() {
+        if matches!(key.get_ref().as_ref(), "data" | "listen") {
+            for byte in &mut rest[key.span().start..value.span().end] {
+                if *byte != b'\n' {
+                    *byte = b' ';
+                }
+            }
+        }
+    }
+    Ok((own, String::from_utf8(rest).expect("whole values were blanked")))
+}
+
 /// Settings of `drumline server`.
 pub fn server(args: &ServerArgs) -> Result<ServerSettings, Failure> {
     let (file, path) = match &args.config {
         Some(path) => (files::read_text("--config", path, limits::CONFIG_BYTES_MAX)?, path.as_path()),
         None => (String::new(), Path::new("")),
     };
-    let mut table: toml::Table = toml::from_str(&file).map_err(|error| refuse(path, &error))?;
-    // These two are the process's own; the rest belongs to the server itself.
-    let mut text = |key: &str| -> Result<Option<String>, Failure> {
-        match table.remove(key) {
-            None => Ok(None),
-            Some(toml::Value::String(text)) => Ok(Some(text)),
-            Some(other) => Err(Failure::wrong_use(key, other, "is no text", "write it between quotes")),
-        }
-    };
-    let (data, listen) = (text("data")?, text("listen")?);
-    let mut config: ServerConfig = table.try_into().map_err(|error| refuse(path, &error))?;
+    let (own, rest) = own_settings(&file).map_err(|error| refuse(path, &error))?;
+    let OwnSettings { data, listen } = own;
+    let mut config: ServerConfig = toml::from_str(&rest).map_err(|error| refuse(path, &error))?;
     if let Some(url) = &args.public_url {
         config.public_url.clone_from(url);
     }
-    let listen = match (args.listen, listen) {
+    let listen = match (args.place.listen, listen) {
         (Some(address), _) => address,
         (None, Some(text)) => text.parse().map_err(|_| {
             Failure::wrong_use("listen", &text, "is no address to listen on", "write it like 0.0.0.0:7420")
         })?,
         (None, None) => LISTEN_DEFAULT,
     };
-    let data = args.data.clone().or(data.map(PathBuf::from)).ok_or_else(|| {
+    let data = args.place.data.clone().or(data.map(PathBuf::from)).ok_or_else(|| {
         Failure::wrong_use(
             "data",
             "",
@@ -134,8 +151,9 @@ pub fn agent(connection: &Connection, args: &AgentArgs) -> Result<AgentSettings,
         validate::labels("labels", &labels)
     })()
     .map_err(Failure::WrongUse)?;
-    let cores = args.cores.clone().or(file.cores.as_ref().map(scalar));
-    let memory = args.memory.clone().or(file.memory.as_ref().map(scalar));
+    let offered = &args.capacity;
+    let cores = offered.cores.clone().or(file.cores.as_ref().map(scalar));
+    let memory = offered.memory.clone().or(file.memory.as_ref().map(scalar));
     Ok(AgentSettings {
         server: needed("server", connection.server.clone().or(file.server), "give --server HOST:PORT")?,
         token: needed(
@@ -152,7 +170,7 @@ pub fn agent(connection: &Connection, args: &AgentArgs) -> Result<AgentSettings,
             )
         })?,
         address: args.address.clone().or(file.address).unwrap_or_else(|| "127.0.0.1".to_owned()),
-        capacity: capacity(cores.as_deref(), memory.as_deref(), args.gpus.or(file.gpus))
+        capacity: capacity(cores.as_deref(), memory.as_deref(), offered.gpus.or(file.gpus))
             .map_err(Failure::WrongUse)?,
         node,
         pool,
@@ -315,6 +333,19 @@ mod tests {
             wrong(agent_of(&format!("--config {path}")).unwrap_err())
                 .contains("line 1, column 1: unknown field")
         );
+        // In a table, and below values of our own that take several lines.
+        let path = file("table.toml", "data = \"\"\"\n/d\"\"\"\n[controller]\nretries = \"x\"\n");
+        let text = wrong(server_of(&format!("--config {path}")).unwrap_err());
+        assert!(text.contains("line 4, column 11: invalid type: string \"x\""), "{text}");
+        let path = file("key.toml", "listen = 7\n[controller]\nretry = 1\n");
+        let text = wrong(server_of(&format!("--config {path}")).unwrap_err());
+        assert!(text.contains("line 1, column 10: invalid type: integer `7`"), "{text}");
+        let path = file("key2.toml", "data = '/dä'  # ours\n[controller]\nretry = 1\n");
+        let text = wrong(server_of(&format!("--config {path}")).unwrap_err());
+        assert!(text.contains("line 3, column 1: unknown field `retry`"), "{text}");
+        let path = file("label.toml", "server = \"a:1\"\n[labels]\ndisk = 1\n");
+        let text = wrong(agent_of(&format!("--config {path}")).unwrap_err());
+        assert!(text.contains("line 3, column 8: invalid type: integer `1`"), "{text}");
         assert!(wrong(server_of("").unwrap_err()).starts_with("data: where to keep"));
         assert!(wrong(agent_of("--server a:1 --data /d").unwrap_err()).starts_with("token: is not told"));
         assert!(

@@ -13,7 +13,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
+use std::time::Duration;
 use support::{Cluster, Dir, Running, Server, drumline, history, processes, run, until_true};
+
+/// How soon a supervisor that was let go ends, with much to spare for a busy
+/// machine; left alone it stays for two minutes.
+const GONE: Duration = Duration::from_secs(20);
 
 /// The task of a job of one step that is no array.
 fn only_task(cluster: &Cluster, id: &str) -> history::Task {
@@ -173,11 +178,14 @@ fn up_is_a_server_and_an_agent_in_one() {
     let call = |args: &[&str]| run(drumline().args(["--server", &address, "--token", &token]).args(args));
     let done = call(&["submit", "--follow", "--", "echo", "hello"]).ok();
     assert!(done.stdout.contains("main | hello\n"), "{done:#?}");
+    // With a task running or without: a graceful end leaves nothing behind.
+    call(&["submit", "--", "sleep", "3602"]).ok();
+    until_true("it runs", || !processes::with_word("3602").is_empty());
     let (pid, supervisor) = (up.pid(), processes::supervisor_of(&dir.join("data/agent")).unwrap());
     processes::signal("INT", &[pid]);
     up.wait().ok();
-    // Supervisors stay for a restarted agent; this one's wait is cut short.
-    processes::signal("KILL", &[supervisor]);
+    support::until(GONE, "the supervisor is gone", || (!processes::lives(supervisor)).then_some(()));
+    assert!(processes::with_word("3602").is_empty());
 }
 
 // ----------------------------------------------------------------- submission
@@ -394,6 +402,21 @@ fn a_task_past_its_time_is_ended() {
 }
 
 #[test]
+fn a_program_that_cannot_be_run_ends_as_a_shell_says() {
+    let cluster = Cluster::new("programs", 1, "1");
+    let plain = cluster.dir.file("plain", "no program");
+    for (program, code, said) in
+        [("/no/such/program", 127, "not found"), (plain.as_str(), 126, "may not be executed")]
+    {
+        let done = cluster.call(&["submit", "--retries", "0", "--wait", "-o", "json", "--", program]);
+        let id = done.exit(code).json()["id"].as_str().unwrap().to_owned();
+        let cause = cluster.show(&id)["steps"][0]["cause"].clone();
+        assert_eq!((&cause["kind"], &cause["exit_code"]), (&json!("LAUNCH_FAILED"), &json!(code)), "{cause}");
+        assert!(cause["text"].as_str().unwrap().contains(said), "{cause}");
+    }
+}
+
+#[test]
 fn failures_are_tried_again_as_often_as_told() {
     let cluster = Cluster::new("retries", 2, "2");
     let done = cluster
@@ -417,7 +440,6 @@ fn failures_are_tried_again_as_often_as_told() {
     cluster
         .call(&["submit", "--array", "0-6:2", "--retries", "0", "--wait", "--", "sh", "-c", script])
         .exit(6);
-    cluster.call(&["submit", "--retries", "0", "--wait", "--", "/no/such/program"]).exit(1);
 }
 
 #[test]

@@ -91,18 +91,20 @@ impl Amount {
 
 impl std::fmt::Display for Amount {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{} {}, {}",
-            units::format_millicores(self.millicores),
-            if self.millicores == 1000 { "core" } else { "cores" },
-            units::brief_memory_bytes(self.memory_bytes)
-        )?;
-        match self.gpus {
-            0 => Ok(()),
-            1 => f.write_str(", 1 GPU"),
-            n => write!(f, ", {n} GPUs"),
+        let plural = |one: bool| if one { "" } else { "s" };
+        let mut parts = Vec::new();
+        // What is not asked for is not mentioned, but something must be said.
+        if self.millicores > 0 || (self.memory_bytes, self.gpus) == (0, 0) {
+            let cores = units::format_millicores(self.millicores);
+            parts.push(format!("{cores} core{}", plural(self.millicores == 1000)));
         }
+        if self.memory_bytes > 0 {
+            parts.push(units::brief_memory_bytes(self.memory_bytes));
+        }
+        if self.gpus > 0 {
+            parts.push(format!("{} GPU{}", self.gpus, plural(self.gpus == 1)));
+        }
+        f.write_str(&parts.join(", "))
     }
 }
 
@@ -114,6 +116,11 @@ mod tests {
     fn amounts_are_shown_as_people_write_them() {
         let amount = Amount { millicores: 1500, memory_bytes: 64 << 20, gpus: 1 };
         assert_eq!(amount.to_string(), "1.5 cores, 64MiB, 1 GPU");
+        let shown = |millicores, memory_bytes, gpus| Amount { millicores, memory_bytes, gpus }.to_string();
+        assert_eq!(shown(1000, 0, 0), "1 core");
+        assert_eq!(shown(2000, 0, 2), "2 cores, 2 GPUs");
+        assert_eq!(shown(0, 1 << 30, 0), "1GiB");
+        assert_eq!(shown(0, 0, 0), "0 cores");
     }
 
     #[test]

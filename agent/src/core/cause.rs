@@ -42,10 +42,16 @@ pub fn of_exit(exit: &Exit, memory_bytes: u64) -> Fault {
     Fault::new(kind, how)
 }
 
-/// The cause of a launch that failed. What the supervisor says of its own state
-/// or of files that this agent laid is no fault of the work.
+/// What a shell says of a program that is not there.
+const NOT_FOUND: i32 = 127;
+/// What a shell says of one that is there and cannot be run.
+const NOT_RUNNABLE: i32 = 126;
+
+/// The cause of a launch that failed, with the exit code that a shell would
+/// give. What the supervisor says of its own state or of files that this agent
+/// laid is no fault of the work, and has no code.
 #[must_use]
-pub fn of_launch(error: &str, program: &str) -> Fault {
+pub fn of_launch(error: &str, program: &str) -> (Fault, i32) {
     const OURS: [&str; 6] = [
         "its working directory",
         "its output",
@@ -55,11 +61,15 @@ pub fn of_launch(error: &str, program: &str) -> Fault {
         "the contexts",
     ];
     if OURS.iter().any(|start| error.starts_with(start)) {
-        return Fault::new(CauseKind::StagingFailed, error);
+        return (Fault::new(CauseKind::StagingFailed, error), 0);
     }
     let absent = error.contains("not found") || error.contains("No such file");
-    let text = if absent { format!("program `{program}` not found") } else { one_line(error) };
-    Fault::new(CauseKind::LaunchFailed, text)
+    let (text, code) = if absent {
+        (format!("program `{program}` not found"), NOT_FOUND)
+    } else {
+        (one_line(error), NOT_RUNNABLE)
+    };
+    (Fault::new(CauseKind::LaunchFailed, text), code)
 }
 
 /// The state a Hello shows for an attempt that ended so.
@@ -151,8 +161,18 @@ mod tests {
         let (kind, line) = text(killed, 64 << 20);
         assert_eq!(kind, CauseKind::OutOfMemory);
         assert_eq!(line, "used 63MiB of its 64MiB of memory; killed by signal 9 (SIGKILL)");
-        assert_eq!(of_launch("foo: No such file or directory", "foo").text, "program `foo` not found");
-        assert_eq!(of_launch("its output /x cannot be opened: full", "foo").kind, CauseKind::StagingFailed);
+        let launch = |error: &str| {
+            let (fault, code) = of_launch(error, "foo");
+            (fault.kind, fault.text, code)
+        };
+        assert_eq!(
+            launch("foo: No such file or directory"),
+            (CauseKind::LaunchFailed, "program `foo` not found".to_owned(), 127)
+        );
+        let barred = "program /foo may not be executed";
+        assert_eq!(launch(barred), (CauseKind::LaunchFailed, barred.to_owned(), 126));
+        let ours = "its output /x cannot be opened: full";
+        assert_eq!(launch(ours), (CauseKind::StagingFailed, ours.to_owned(), 0));
         assert_eq!(span_text(90_000), "90s");
         assert_eq!(span_text(1_500), "1.500s");
     }

@@ -64,13 +64,13 @@ impl Core {
             return;
         }
         let attempt = self.attempts.get_mut(&key).expect("its phase was just read");
-        let fault = match attempt.stopping.take() {
-            Some(stopping) => stopping.fault,
+        let (fault, code) = match attempt.stopping.take() {
+            Some(stopping) => (stopping.fault, 0),
             None => cause::of_launch(error, attempt.work.program()),
         };
         // It may have left empty spool files.
         self.log_ended(&key, true, 0, 0);
-        self.finish(&key, fault, &Exit::default(), Vec::new());
+        self.finish(&key, fault, &Exit { code, ..Exit::default() }, Vec::new());
     }
 
     pub(super) fn exited(&mut self, key: &Key, exit: &Exit) {

@@ -39,19 +39,33 @@ Examples:
   drumline up --data ~/.drumline --listen 127.0.0.1:7420
   . ~/.drumline/client.env && drumline submit -- hostname")]
 pub struct UpArgs {
-    /// Where everything is kept [default: ./drumline-data]
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    #[command(flatten)]
+    pub capacity: CapacityArgs,
+}
+
+/// Where a server is.
+#[derive(Args, Debug)]
+pub struct PlaceArgs {
+    /// Where everything is kept [default: ./drumline-data for `up`, else what the file says]
     #[arg(long, value_name = "DIR", env = "DRUMLINE_DATA")]
     pub data: Option<PathBuf>,
     /// Where to listen [default: 127.0.0.1:7420]; port 0 finds a free one
     #[arg(long, value_name = "ADDR", env = "DRUMLINE_LISTEN")]
     pub listen: Option<SocketAddr>,
+}
+
+/// What a node offers.
+#[derive(Args, Debug)]
+pub struct CapacityArgs {
     /// Cores that the node offers [default: this machine's]
     #[arg(long, value_name = "CORES", env = "DRUMLINE_CORES")]
     pub cores: Option<String>,
     /// Memory that the node offers [default: this machine's]
     #[arg(long, value_name = "SIZE", env = "DRUMLINE_MEMORY")]
     pub memory: Option<String>,
-    /// GPUs that the node offers
+    /// GPUs that the node offers [default: 0]
     #[arg(long, value_name = "N", env = "DRUMLINE_GPUS")]
     pub gpus: Option<u32>,
 }
@@ -69,12 +83,8 @@ pub struct ServerArgs {
     /// Settings from a TOML file
     #[arg(long, value_name = "FILE", env = "DRUMLINE_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Where everything is kept
-    #[arg(long, value_name = "DIR", env = "DRUMLINE_DATA")]
-    pub data: Option<PathBuf>,
-    /// Where to listen [default: 127.0.0.1:7420]; port 0 finds a free one
-    #[arg(long, value_name = "ADDR", env = "DRUMLINE_LISTEN")]
-    pub listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub place: PlaceArgs,
     /// Where clients and agents reach it, put into links [default: the address they came by]
     #[arg(long, value_name = "URL", env = "DRUMLINE_PUBLIC_URL")]
     pub public_url: Option<String>,
@@ -105,15 +115,8 @@ pub struct AgentArgs {
     /// Where ranks of gangs on other nodes reach this one [default: 127.0.0.1]
     #[arg(long, value_name = "HOST", env = "DRUMLINE_ADDRESS")]
     pub address: Option<String>,
-    /// Cores it offers [default: this machine's]
-    #[arg(long, value_name = "CORES", env = "DRUMLINE_CORES")]
-    pub cores: Option<String>,
-    /// Memory it offers [default: this machine's]
-    #[arg(long, value_name = "SIZE", env = "DRUMLINE_MEMORY")]
-    pub memory: Option<String>,
-    /// GPUs it offers [default: 0]
-    #[arg(long, value_name = "N", env = "DRUMLINE_GPUS")]
-    pub gpus: Option<u32>,
+    #[command(flatten)]
+    pub capacity: CapacityArgs,
     /// A label that constraints look at (repeatable)
     #[arg(long = "label", value_name = "K=V")]
     pub labels: Vec<String>,

@@ -27,7 +27,8 @@ Exit codes:
   3  refused: the reason and what to do are in the one line on stderr
   4  the server is out of reach
   N  where a job is waited for: its own exit code, the highest of its tasks;
-     128 + n where signal n ended one; 1 where it failed without a code
+     128 + n where signal n ended one; 127 where its program was not found,
+     126 where it could not be run; 1 where it failed without a code
 
 Examples:
   drumline run examples/wordcount.toml

@@ -14,13 +14,14 @@ use std::{collections::BTreeMap, path::PathBuf};
 use world::select;
 
 pub(super) async fn run(args: UpArgs) -> Outcome {
-    let capacity = config::capacity(args.cores.as_deref(), args.memory.as_deref(), args.gpus)
+    let UpArgs { place, capacity } = args;
+    let capacity = config::capacity(capacity.cores.as_deref(), capacity.memory.as_deref(), capacity.gpus)
         .map_err(Failure::WrongUse)?;
-    let data = args.data.clone().unwrap_or_else(|| PathBuf::from("drumline-data"));
+    let data = place.data.unwrap_or_else(|| PathBuf::from("drumline-data"));
     cluster::log_to_stderr("warn");
     let mut told = cluster::Told::listen()?;
     let mut server =
-        cluster::start_server(&data, args.listen.unwrap_or(LISTEN_DEFAULT), ServerConfig::default()).await?;
+        cluster::start_server(&data, place.listen.unwrap_or(LISTEN_DEFAULT), ServerConfig::default()).await?;
     let settings = AgentSettings {
         server: server.address.clone(),
         token: server.token.clone(),
