@@ -1,6 +1,7 @@
 //! The handle: what the gateway calls. Each call becomes an event for the core
 //! and waits, with a deadline, for the answer that follows its commit.
 
+use super::sessions::StreamId;
 use super::{ObjectIndex, limits, load, sessions};
 use crate::core::{Event, LoadedJob, Moved, NewJob, Reply};
 use proto::problem;
@@ -12,6 +13,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use store::Store;
 use world::sync::{mpsc, oneshot};
@@ -38,8 +40,14 @@ pub(super) type MakeEvent = Box<dyn FnOnce(u64) -> Event + Send>;
 pub(super) enum Input {
     Event(Event),
     Call(MakeEvent, oneshot::Sender<Reply>),
-    /// A session opened: its Hello, and where its frames go.
-    Session(Hello, mpsc::Sender<ServerFrame>),
+    /// A session opened: its Hello, its stream, and where its frames go.
+    Session(Hello, StreamId, mpsc::Sender<ServerFrame>),
+    /// A stream broke, or its agent ended it.
+    StreamEnded {
+        node: String,
+        session: u64,
+        stream: StreamId,
+    },
     /// Is this attempt the current one?
     Owns(AttemptRef, oneshot::Sender<bool>),
 }
@@ -48,6 +56,8 @@ pub(super) enum Input {
 #[derive(Debug, Default)]
 pub(super) struct View {
     nodes: Mutex<BTreeMap<String, NodeSeen>>,
+    /// Streams ever opened; what others may not read, but all handles share.
+    streams: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -193,15 +203,10 @@ impl Handle {
     ) -> Result<(mpsc::Sender<AgentFrame>, mpsc::Receiver<ServerFrame>), Problem> {
         let (frames_out, frames) = sessions::queues();
         let (inbound, heard) = mpsc::channel(limits::EVENTS_PER_TURN);
-        let (node, session) = (hello.node.clone(), hello.session);
-        self.enqueue(Input::Session(hello, frames_out)).await?;
-        world::task::spawn(sessions::listen(
-            node,
-            session,
-            heard,
-            self.inputs.clone(),
-            Arc::clone(&self.objects),
-        ));
+        let stream = StreamId(self.view.streams.fetch_add(1, Ordering::Relaxed));
+        let named = (hello.node.clone(), hello.session, stream);
+        self.enqueue(Input::Session(hello, stream, frames_out)).await?;
+        world::task::spawn(sessions::listen(named, heard, self.inputs.clone(), Arc::clone(&self.objects)));
         Ok((inbound, frames))
     }
 

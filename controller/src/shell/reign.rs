@@ -297,10 +297,15 @@ impl Reign {
                     self.tickets.insert(ticket, reply);
                     events.push(make(ticket));
                 }
-                Input::Session(hello, frames) => {
+                Input::Session(hello, stream, frames) => {
                     self.view.heard(&hello.node, hello.session, wall_ms);
-                    self.sessions.open(&hello.node, hello.session, frames);
+                    self.sessions.open(&hello.node, hello.session, stream, frames);
                     events.push(Event::Hello { node: hello.node, session: hello.session, held: hello.held });
+                }
+                Input::StreamEnded { node, session, stream } => {
+                    if self.sessions.close(&node, session, stream) {
+                        events.push(Event::SessionLost { node, session });
+                    }
                 }
                 Input::Owns(attempt, reply) => {
                     // The asker may have given up.
@@ -326,10 +331,8 @@ impl Reign {
     }
 
     fn note(&mut self, event: &Event, wall_ms: u64) {
-        match event {
-            Event::Heartbeat { node, session, .. } => self.view.heard(node, *session, wall_ms),
-            Event::SessionLost { node, session } => self.sessions.close(node, *session),
-            _ => {}
+        if let Event::Heartbeat { node, session, .. } = event {
+            self.view.heard(node, *session, wall_ms);
         }
     }
 
