@@ -5,8 +5,11 @@
 //! sees everything once and in order.
 
 use crate::{client::Client, failure::Failure, limits};
-use proto::v1::{Event, EventsRequest, JobRequest, JobView, LogChunk, LogsRequest, State};
+use proto::v1::{
+    Event, EventsReply, EventsRequest, JobRequest, JobView, LogChunk, LogsReply, LogsRequest, State,
+};
 use world::{
+    grpc::tonic::Streaming,
     sync::mpsc,
     task,
     time::{self, Instant},
@@ -81,29 +84,99 @@ impl Patience {
     }
 }
 
+/// News of a stream that can be resumed after what was handed over.
+trait Followed: Sized + Send + 'static {
+    /// Holds the place to go on from.
+    type Request: Clone + Send + 'static;
+    /// As the server sends it.
+    type Reply: Send;
+
+    /// Opens the stream at the request's place.
+    fn open(
+        client: &Client,
+        request: Self::Request,
+    ) -> impl Future<Output = Result<Streaming<Self::Reply>, Failure>> + Send;
+
+    /// Moves the place behind a reply: its news, if any, and the end if this
+    /// was the last.
+    fn take(request: &mut Self::Request, reply: Self::Reply) -> (Option<Self>, Option<Self>);
+
+    /// It broke for good.
+    fn failed(failure: Failure) -> Self;
+}
+
+impl Followed for LogNews {
+    type Request = LogsRequest;
+    type Reply = LogsReply;
+
+    async fn open(client: &Client, request: LogsRequest) -> Result<Streaming<LogsReply>, Failure> {
+        client.logs(request).await
+    }
+
+    fn take(request: &mut LogsRequest, reply: LogsReply) -> (Option<Self>, Option<Self>) {
+        // What a tail left out stays out; the cursor alone tells from where.
+        request.cursor = reply.cursor;
+        let more = (!reply.chunks.is_empty()).then_some(Self::Chunks(reply.chunks));
+        (more, reply.end.then_some(Self::End { missing_bytes: reply.missing_bytes }))
+    }
+
+    fn failed(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Followed for EventNews {
+    type Request = EventsRequest;
+    type Reply = EventsReply;
+
+    async fn open(client: &Client, request: EventsRequest) -> Result<Streaming<EventsReply>, Failure> {
+        client.events(request).await
+    }
+
+    fn take(request: &mut EventsRequest, reply: EventsReply) -> (Option<Self>, Option<Self>) {
+        request.from_seq = reply.next_seq;
+        let more = (!reply.events.is_empty()).then_some(Self::Events(reply.events));
+        (more, reply.end.then_some(Self::End))
+    }
+
+    fn failed(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 /// Follows a log from `request.cursor` on.
 pub fn logs(client: &Client, request: LogsRequest) -> mpsc::Receiver<LogNews> {
+    follow(client, request)
+}
+
+/// Follows the history from `request.from_seq` on.
+pub fn events(client: &Client, request: EventsRequest) -> mpsc::Receiver<EventNews> {
+    follow(client, request)
+}
+
+fn follow<N: Followed>(client: &Client, request: N::Request) -> mpsc::Receiver<N> {
     let (news, receiver) = mpsc::channel(limits::FOLLOW_QUEUE);
     let client = client.clone();
     task::spawn(async move {
-        let last = match pump_logs(&client, request, &news).await {
-            Ok(missing_bytes) => LogNews::End { missing_bytes },
-            Err(failure) => LogNews::Failed(failure),
-        };
-        // Nobody listens any more: nothing is owed.
-        let _ = news.send(last).await;
+        let last = pump(&client, request, &news).await.unwrap_or_else(|failure| Some(N::failed(failure)));
+        if let Some(last) = last {
+            // Nobody listens any more: nothing is owed.
+            let _ = news.send(last).await;
+        }
     });
     receiver
 }
 
-async fn pump_logs(
+/// Hands on what comes, connection after connection, up to the end; `None` once
+/// nobody listens.
+async fn pump<N: Followed>(
     client: &Client,
-    mut request: LogsRequest,
-    news: &mpsc::Sender<LogNews>,
-) -> Result<u64, Failure> {
+    mut request: N::Request,
+    news: &mpsc::Sender<N>,
+) -> Result<Option<N>, Failure> {
     let mut patience = Patience::new();
     loop {
-        let failure = match client.logs(request.clone()).await {
+        let failure = match N::open(client, request.clone()).await {
             Err(failure) => failure,
             Ok(mut stream) => loop {
                 match stream.message().await {
@@ -112,60 +185,14 @@ async fn pump_logs(
                     Ok(None) => break cut_off(),
                     Ok(Some(reply)) => {
                         patience.heard();
-                        request.cursor = reply.cursor;
-                        // What a tail left out stays out; the cursor alone tells from where.
-                        if !reply.chunks.is_empty() && news.send(LogNews::Chunks(reply.chunks)).await.is_err()
+                        let (more, end) = N::take(&mut request, reply);
+                        if let Some(more) = more
+                            && news.send(more).await.is_err()
                         {
-                            return Ok(0);
+                            return Ok(None);
                         }
-                        if reply.end {
-                            return Ok(reply.missing_bytes);
-                        }
-                    }
-                }
-            },
-        };
-        patience.bear(failure).await?;
-    }
-}
-
-/// Follows the history from `request.from_seq` on.
-pub fn events(client: &Client, request: EventsRequest) -> mpsc::Receiver<EventNews> {
-    let (news, receiver) = mpsc::channel(limits::FOLLOW_QUEUE);
-    let client = client.clone();
-    task::spawn(async move {
-        let last = match pump_events(&client, request, &news).await {
-            Ok(()) => EventNews::End,
-            Err(failure) => EventNews::Failed(failure),
-        };
-        let _ = news.send(last).await;
-    });
-    receiver
-}
-
-async fn pump_events(
-    client: &Client,
-    mut request: EventsRequest,
-    news: &mpsc::Sender<EventNews>,
-) -> Result<(), Failure> {
-    let mut patience = Patience::new();
-    loop {
-        let failure = match client.events(request.clone()).await {
-            Err(failure) => failure,
-            Ok(mut stream) => loop {
-                match stream.message().await {
-                    Err(status) => break client.failure(&status),
-                    Ok(None) => break cut_off(),
-                    Ok(Some(reply)) => {
-                        patience.heard();
-                        request.from_seq = reply.next_seq;
-                        if !reply.events.is_empty()
-                            && news.send(EventNews::Events(reply.events)).await.is_err()
-                        {
-                            return Ok(());
-                        }
-                        if reply.end {
-                            return Ok(());
+                        if end.is_some() {
+                            return Ok(end);
                         }
                     }
                 }

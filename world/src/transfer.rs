@@ -68,6 +68,14 @@ pub fn hex_digest(bytes: &[u8]) -> String {
     })
 }
 
+/// Whether what arrived is what was due.
+pub(crate) fn check_digest(expected: &str, found: String) -> Result<(), TransferError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(TransferError::Digest { expected: expected.to_owned(), found })
+}
+
 /// Moves files from and to a node's disk.
 #[async_trait]
 pub trait Transfer: Send + Sync + fmt::Debug + 'static {

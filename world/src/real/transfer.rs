@@ -10,7 +10,7 @@ use crate::{
     grpc::{DIGEST_EXPECTED, DIGEST_FOUND},
     limits::REASON_BYTES_MAX,
     task, time,
-    transfer::{Transfer, TransferError, hex_digest},
+    transfer::{Transfer, TransferError, check_digest, hex_digest},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -308,10 +308,7 @@ async fn store(
                 None => return Err(TransferError::Network("the connection broke".to_owned())),
             }
         }
-        let found = hex_digest(&digest.finalize());
-        if found != expected {
-            return Err(TransferError::Digest { expected, found });
-        }
+        check_digest(&expected, hex_digest(&digest.finalize()))?;
         let (disk, file, part) = (disk.clone(), file.clone(), part.clone());
         task::blocking(move || {
             file.sync()?;

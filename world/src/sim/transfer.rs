@@ -9,7 +9,7 @@ use super::faults::{TransferCounts, TransferFaults, below, strikes};
 use crate::{
     disk::{Disk, OpenMode},
     time,
-    transfer::{ObjectDoor, ObjectSource, Transfer, TransferError, hex_digest},
+    transfer::{ObjectDoor, ObjectSource, Transfer, TransferError, check_digest, hex_digest},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -308,11 +308,7 @@ impl Transfer for SimTransfer {
         link.fate.corrupt_at = spread(link.fate.corrupt_at);
         let part = format!("{path}.part");
         let fetched = link.fetch(source.as_mut(), &*disk, &part).await;
-        let verified = match fetched {
-            Ok((len, found)) if found == digest => Ok(len),
-            Ok((_, found)) => Err(TransferError::Digest { expected: digest.to_owned(), found }),
-            Err(error) => Err(error),
-        };
+        let verified = fetched.and_then(|(len, found)| check_digest(digest, found).map(|()| len));
         match verified {
             Ok(len) => {
                 disk.rename(&part, path).map_err(disk_error)?;
