@@ -1,10 +1,13 @@
 //! What one would otherwise have to remember.
 //!
 //! `cargo xtask test` passes every test: formatting, lints, the tests of all
-//! crates and of the real binaries, and the rehearsals. It is what the README
-//! names and what CI runs.
+//! crates and of the real binaries, the Python client, and the rehearsals. It is
+//! what the README names and what CI runs.
 
-use std::process::{Command, ExitCode};
+use std::{
+    ffi::OsStr,
+    process::{Command, ExitCode},
+};
 
 const HELP: &str = "USAGE: cargo xtask COMMAND
 
@@ -51,6 +54,7 @@ fn test(seeds: &str) -> Result<(), String> {
     cargo("formatting", &["fmt", "--all", "--check"])?;
     cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     cargo("tests", &["test", "--workspace"])?;
+    script("the Python client", "clients/python/test.sh")?;
     let build = [&["build", "--release", "--package", "sim"], SIMULATED].concat();
     cargo("the simulator", &build)?;
     cargo("what can be rehearsed", &["chaos", "list"])?;
@@ -80,13 +84,24 @@ fn load() -> Result<(), String> {
     cargo("a good client among bad ones", &["run", "--release", "--package", "drumline", "--example", "load"])
 }
 
-#[allow(clippy::disallowed_methods, reason = "a build tool runs on the builder's machine, outside the world")]
 fn cargo(what: &str, arguments: &[&str]) -> Result<(), String> {
     println!("== {what}: cargo {}", arguments.join(" "));
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    match Command::new(cargo).args(arguments).status() {
+    run(what, &cargo, arguments)
+}
+
+/// Runs a script of the repository, wherever this was called from.
+fn script(what: &str, path: &str) -> Result<(), String> {
+    println!("== {what}: {path}");
+    let path = format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"));
+    run(what, path.as_ref(), &[])
+}
+
+#[allow(clippy::disallowed_methods, reason = "a build tool runs on the builder's machine, outside the world")]
+fn run(what: &str, program: &OsStr, arguments: &[&str]) -> Result<(), String> {
+    match Command::new(program).args(arguments).status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("{what} failed ({status})")),
-        Err(error) => Err(format!("cargo could not be started: {error}")),
+        Err(error) => Err(format!("{} could not be started: {error}", program.display())),
     }
 }

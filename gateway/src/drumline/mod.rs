@@ -20,7 +20,8 @@ use proto::v1::{
     DrainNodeReply, DrainNodeRequest, EventsReply, EventsRequest, JobRequest, JobView, ListJobsReply,
     ListJobsRequest, ListTasksReply, ListTasksRequest, ListTenantsReply, ListTenantsRequest, LogsReply,
     LogsRequest, NodesReply, NodesRequest, OutputsReply, PoolsReply, PoolsRequest, PutTenantReply,
-    PutTenantRequest, RetryReply, RetryRequest, SubmitOutcome, SubmitReply, SubmitRequest, WhyReply,
+    PutTenantRequest, ReadJobFileReply, ReadJobFileRequest, RetryReply, RetryRequest, SubmitOutcome,
+    SubmitReply, SubmitRequest, WhyReply,
 };
 use std::sync::Arc;
 use world::grpc::tonic::{self, Request, Response, Status, Streaming};
@@ -47,6 +48,17 @@ impl Drumline for Front {
         answer(async {
             let caller = self.0.caller(request.metadata(), Right::Submit).await?;
             submit::many(&self.0, caller, request.into_inner())
+        })
+        .await
+    }
+
+    async fn read_job_file(
+        &self,
+        request: Request<ReadJobFileRequest>,
+    ) -> Result<Response<ReadJobFileReply>, Status> {
+        answer(async {
+            self.0.caller(request.metadata(), Right::Submit).await?;
+            submit::read(request.into_inner())
         })
         .await
     }

@@ -10,9 +10,15 @@ use crate::auth::Caller;
 use crate::gate::{Gate, Replies, boxed};
 use crate::limits;
 use futures_util::stream::unfold;
+use proto::jobfile;
 use proto::problem::Problem;
-use proto::v1::{JobSpec, SubmitOutcome, SubmitReply, SubmitRequest, submit_outcome::Outcome};
+use proto::v1::read_job_file_request::Text;
+use proto::v1::{
+    JobSpec, ReadJobFileReply, ReadJobFileRequest, SubmitOutcome, SubmitReply, SubmitRequest,
+    submit_outcome::Outcome,
+};
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use world::grpc::tonic::Streaming;
@@ -96,6 +102,25 @@ async fn hand_over(gate: &Gate, caller: &Caller, request: SubmitRequest) -> Resu
     let Checked { tenant, spec, key, dry_run } = check(gate, caller, request).await?;
     let answer = gate.controller.submit_later(&tenant, &caller.name, spec, &key, dry_run).await?;
     Ok(Box::pin(answer))
+}
+
+/// Reads a job file for a client, whose own files its paths are.
+pub(super) fn read(request: ReadJobFileRequest) -> Result<ReadJobFileReply, Problem> {
+    let base = Path::new("");
+    let spec = match request.text {
+        Some(Text::Toml(text)) => jobfile::parse(&text, base)?,
+        Some(Text::Json(text)) => jobfile::from_json(&text, base)?,
+        None => {
+            return Err(Problem::new(
+                "spec.missing",
+                "text",
+                "",
+                "no job file was sent",
+                "send toml or json",
+            ));
+        }
+    };
+    Ok(ReadJobFileReply { spec: Some(spec) })
 }
 
 async fn check(gate: &Gate, caller: &Caller, request: SubmitRequest) -> Result<Checked, Problem> {

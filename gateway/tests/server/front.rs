@@ -7,8 +7,8 @@ use proto::problem::Problem;
 use proto::v1::submit_outcome::Outcome;
 use proto::v1::{
     CancelRequest, CreateUploadRequest, EventsRequest, Input, JobRequest, JobSpec, ListJobsRequest,
-    ListTasksRequest, ListTenantsRequest, LogsRequest, NodesRequest, PoolsRequest, Role, State, Step,
-    SubmitOutcome, SubmitRequest,
+    ListTasksRequest, ListTenantsRequest, LogsRequest, NodesRequest, PoolsRequest, ReadJobFileRequest, Role,
+    State, Step, SubmitOutcome, SubmitRequest, read_job_file_request::Text,
 };
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -355,5 +355,30 @@ async fn health_and_reflection_are_on() {
     assert!(admin.grpc.nodes(request).await.unwrap().into_inner().nodes.is_empty());
     let request = admin.request(PoolsRequest {});
     admin.grpc.pools(request).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_file_is_read_for_whoever_cannot() {
+    let dir = TestDir::new();
+    let server = serve(&dir).await.unwrap();
+    let admin = Client::new(&server, &server.token).await;
+    let read = async |text: Option<Text>| {
+        let request = admin.request(ReadJobFileRequest { text });
+        admin.grpc.clone().read_job_file(request).await
+    };
+    let toml =
+        "[[input]]\nname = \"book\"\npath = \"a/book.txt\"\n[[step]]\nrun = \"wc\"\narray = \"1-9:2%3\"\n";
+    let json =
+        r#"{"input": [{"name": "book", "path": "a/book.txt"}], "step": [{"run": "wc", "array": "1-9:2%3"}]}"#;
+    let spec = read(Some(Text::Toml(toml.into()))).await.unwrap().into_inner().spec.unwrap();
+    assert_eq!(spec.inputs[0].path, "a/book.txt");
+    assert_eq!(spec.steps[0].array, Some(proto::array::parse("1-9:2%3").unwrap()));
+    assert_eq!(read(Some(Text::Json(json.into()))).await.unwrap().into_inner().spec.unwrap(), spec);
+    assert_eq!(code(read(None).await), "spec.missing");
+    assert_eq!(code(read(Some(Text::Toml("[[step]]\nrnu = 1".into()))).await), "spec.unknown_key");
+    let agent = admin.with(&admin.token(Role::Agent, "").await);
+    let request = agent.request(ReadJobFileRequest { text: None });
+    assert_eq!(code(agent.grpc.clone().read_job_file(request).await), "denied.role");
     server.stop().await;
 }
