@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -75,10 +75,13 @@ class Server:
 
     @property
     def token(self) -> str:
-        told = (self.data / "client.env").read_text()
-        found = re.search(r"DRUMLINE_TOKEN='?\"?(dl_\w+)", told)
-        assert found, told
-        return found[1]
+        return self.told("DRUMLINE_TOKEN")
+
+    def told(self, name: str) -> str:
+        """What `client.env` says, read as a shell does."""
+        words = shlex.split((self.data / "client.env").read_text(), comments=True)
+        (value,) = (word.removeprefix(f"{name}=") for word in words if word.startswith(f"{name}="))
+        return value
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ MODULES = ["drumline", "drumline.client", "drumline.errors", "drumline.follow", 
 def somewhere(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a reader has it: in a directory of one's own, with the server's environment."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DRUMLINE_SERVER", server.address)
+    monkeypatch.setenv("DRUMLINE_SERVER", server.told("DRUMLINE_SERVER"))
     monkeypatch.setenv("DRUMLINE_TOKEN", server.token)
     monkeypatch.delenv("DRUMLINE_TENANT", raising=False)
 

@@ -211,10 +211,10 @@ def test_lists_come_in_pages(
 
 def test_a_refusal_has_its_fields(client: drumline.Client, tmp_path: Path) -> None:
     with pytest.raises(drumline.Refused) as refused:
-        client.submit(run="true", array="5-1")
+        client.submit(run="true", memory="much")
     error = refused.value
-    assert (error.code, error.field, error.value) == ("spec.array", "step[0].array", "5-1")
-    assert error.reason and error.remedy and str(error).startswith("step[0].array = 5-1: ")
+    assert (error.code, error.field, error.value) == ("spec.unit", "step[0].memory", "much")
+    assert error.reason and error.remedy and str(error).startswith("step[0].memory = much: ")
     with pytest.raises(drumline.NotFound) as missing:
         client.job("99999")
     assert missing.value.code == "missing.job"
@@ -271,7 +271,7 @@ def test_the_environment_says_which_server(
     with pytest.raises(drumline.WrongUse) as none_named:
         drumline.Client.from_env()
     assert "DRUMLINE_SERVER" in none_named.value.remedy
-    monkeypatch.setenv("DRUMLINE_SERVER", server.address)
+    monkeypatch.setenv("DRUMLINE_SERVER", server.told("DRUMLINE_SERVER"))
     with drumline.Client.from_env() as client:
         assert client.submit(argv=["true"]).id.startswith("default-")
     monkeypatch.setenv("DRUMLINE_TENANT", "nobody")
