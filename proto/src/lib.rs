@@ -12,6 +12,7 @@ pub mod keys;
 pub mod limits;
 pub mod month;
 pub mod problem;
+pub mod sbatch;
 pub mod spans;
 pub mod units;
 pub mod validate;

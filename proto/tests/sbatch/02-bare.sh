@@ -1,0 +1,3 @@
+#!/bin/sh
+# Nothing is asked for: one core, no limit, slurm-%j.out.
+date

@@ -1,0 +1,3 @@
+#!/bin/bash
+#SBATCH --partition=GPU_long
+./work

@@ -1,0 +1,3 @@
+#!/bin/bash
+#: sbatch --site-budget gold 40-unknown-on-the-line.sh
+./work
