@@ -197,6 +197,10 @@ pub async fn start_agent(settings: AgentSettings, linger_ms: u64) -> Result<Agen
         // Tasks find the programs that whoever started the agent finds.
         config.base_env.insert("PATH".to_owned(), path);
     }
+    if let Some(exe) = std::env::current_exe().ok().and_then(|exe| exe.into_os_string().into_string().ok()) {
+        // Batch scripts are run by it, on whatever node.
+        config.base_env.insert("DRUMLINE_EXE".to_owned(), exe);
+    }
     let parts = AgentParts {
         config,
         disk: disk as Arc<dyn Disk>,

@@ -222,7 +222,7 @@ pub fn machine_memory_bytes() -> u64 {
 }
 
 /// This machine's name, in the alphabet of node names.
-fn host_name() -> Option<String> {
+pub fn host_name() -> Option<String> {
     let name = system_text("/proc/sys/kernel/hostname")?.trim().to_ascii_lowercase();
     let name: String = name
         .chars()

@@ -30,6 +30,12 @@ pub const FAILURES_SHOWN_MAX: usize = 20;
 pub const TASKS_PAGE: u32 = 1000;
 /// Jobs asked for at once.
 pub const JOBS_PAGE: u32 = 500;
+/// Jobs that squeue, scancel and singleton look at.
+pub const QUEUE_JOBS_MAX: usize = 100_000;
+/// Tasks of one array that squeue tells apart; above that it is one line.
+pub const QUEUE_TASKS_MAX: u64 = 20_000;
+/// Waiting jobs that squeue asks the reason of.
+pub const QUEUE_REASONS_MAX: usize = 100;
 /// Downloads at the same time.
 pub const DOWNLOADS_MAX: usize = 8;
 /// Tries of one transfer that broke.

@@ -155,6 +155,7 @@ impl Teller {
     /// Steps are `name:option,option…`.
     fn submit(&mut self, ticket: u64, rest: &str) {
         let (mut steps, mut after, mut inputs) = (Vec::new(), Vec::new(), Vec::new());
+        let mut begin_ms = 0;
         let mut new = NewJob { by: "tests".to_owned(), ..NewJob::default() };
         for word in rest.split_whitespace() {
             match word.split_once(['=', ':']) {
@@ -167,6 +168,7 @@ impl Teller {
                     size_bytes: size.parse().unwrap(),
                     ..Input::default()
                 }),
+                Some(("begin-in", ms)) => begin_ms = self.cluster.now.wall_ms + ms.parse::<u64>().unwrap(),
                 Some(("digest", digest)) => new.spec_digest = digest.to_owned(),
                 Some((kind @ ("ok" | "notok" | "any"), number)) => {
                     let kind = match kind {
@@ -183,6 +185,7 @@ impl Teller {
         new.spec = specs::job(steps);
         new.spec.after = after;
         new.spec.inputs = inputs;
+        new.spec.begin_ms = begin_ms;
         let ended = |number| Some(self.cluster.state(&new.tenant, number)).filter(|state| over(*state));
         new.dependencies = new.spec.after.iter().map(|on| (on.job_number, ended(on.job_number))).collect();
         let key = proto::keys::idem(&new.tenant, &new.key);

@@ -58,6 +58,7 @@ fn spec() -> JobSpec {
         }],
         labels: BTreeMap::from([("team".into(), "blue".into())]),
         after: vec![Dependency { job_number: 16, kind: DependencyKind::Ok.into() }],
+        ..JobSpec::default()
     }
 }
 

@@ -7,7 +7,7 @@
 
 use proto::{
     array,
-    sbatch::{self, CommandLine, ScriptFrom, Surroundings},
+    sbatch::{self, CommandLine, Cover, KNOWN, ScriptFrom, Surroundings},
     units,
     v1::{DependencyKind, JobSpec},
 };
@@ -157,4 +157,25 @@ fn the_script_and_nothing_else_is_handed_on() {
     assert_eq!(step.argv[step.argv.len() - 2..], [text.to_owned(), "x y".to_owned()]);
     assert!(!format!("{:?}", made.spec).contains("dl_secret"));
     assert!(made.spec.labels.is_empty());
+}
+
+/// The table for people names every option, and says of each what the table for
+/// the parser says.
+#[test]
+fn the_documentation_names_every_option() {
+    let text = include_str!("../../docs/slurm.md");
+    let (covered, rest) = text.split_once("Not covered, and named in a warning:").unwrap();
+    let (uncovered, _) = rest.split_once("## What differs").unwrap();
+    for option in KNOWN {
+        let name = match option.short {
+            Some(short) => format!("`-{short} --{}`", option.long),
+            None => format!("`--{}`", option.long),
+        };
+        let (here, there) = match option.cover {
+            Cover::Warned(_) => (uncovered, covered),
+            Cover::Used | Cover::Refused(..) => (covered, uncovered),
+        };
+        assert!(here.contains(&name), "{name} is not where it belongs");
+        assert!(!there.contains(&name), "{name} is where it does not belong");
+    }
 }

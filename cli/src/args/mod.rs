@@ -4,6 +4,7 @@
 mod cluster;
 mod operate;
 mod query;
+mod slurm;
 mod submit;
 
 pub use cluster::{AgentArgs, RunArgs, ServerArgs, UpArgs};
@@ -14,6 +15,9 @@ pub use operate::{
 pub use query::{
     CancelArgs, EventsArgs, LogsArgs, LsArgs, OutputsAction, OutputsArgs, RetryArgs, ShowArgs, StreamArg,
     WaitArgs, WhyArgs,
+};
+pub use slurm::{
+    BatchArgs, OpenMode, SbatchArgs, ScancelArgs, SignalTo, SinfoArgs, SqueueArgs, SrunArgs, called_as,
 };
 pub use submit::SubmitArgs;
 
@@ -94,6 +98,14 @@ pub enum Command {
     Agent(AgentArgs),
     /// Submit a job file or a command
     Submit(Box<SubmitArgs>),
+    /// Submit a batch script written for Slurm
+    Sbatch(SbatchArgs),
+    /// List jobs as Slurm does
+    Squeue(SqueueArgs),
+    /// Cancel jobs as Slurm does
+    Scancel(ScancelArgs),
+    /// List pools and nodes as Slurm does
+    Sinfo(SinfoArgs),
     /// List jobs, newest first
     Ls(LsArgs),
     /// Show one job and its steps
@@ -129,6 +141,12 @@ pub enum Command {
     /// The process that holds a node's tasks (started by agents)
     #[command(hide = true)]
     Supervisor(SupervisorArgs),
+    /// What a job of sbatch's runs on its node
+    #[command(hide = true)]
+    Batch(BatchArgs),
+    /// What the script of such a job finds as srun
+    #[command(hide = true)]
+    Srun(SrunArgs),
 }
 
 #[cfg(test)]
@@ -174,6 +192,10 @@ mod tests {
             "submit --nodes 2 --tasks-per-node 2 --gpus 1 --runtime process --input a=b --output *.x -- x",
             "submit --time 1h --retries 0 --priority -5 --after ok:default-3 --after any:4 -- x",
             "submit --label k=v --idempotency-key K --wait --follow -o json -- x",
+            "sbatch -n 4 -t 10 job.sh -a",
+            "squeue -h -o %i --me",
+            "scancel -n x",
+            "sinfo -N",
             "ls -o json",
             "show default-1 -o wide",
             "why 1",
@@ -200,7 +222,7 @@ mod tests {
             let words = std::iter::once("drumline").chain(line.split(' '));
             Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
-        for line in ["", "submit job.toml -- ls", "ls -o yaml", "show", "nosuch"] {
+        for line in ["", "submit job.toml -- ls", "ls -o yaml", "show", "scancel", "nosuch"] {
             let words = std::iter::once("drumline").chain(line.split(' ').filter(|word| !word.is_empty()));
             assert!(Cli::try_parse_from(words).is_err(), "{line}");
         }

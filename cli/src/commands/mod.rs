@@ -13,6 +13,7 @@ mod retry;
 mod run;
 mod server;
 mod show;
+mod slurm;
 mod submit;
 pub(crate) use submit::labels;
 mod agent;
@@ -41,6 +42,12 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Server(args) => on_all_cores(server::run(args)),
         Command::Agent(args) => on_all_cores(agent::run(connection, args)),
         Command::Submit(args) => on_one_core(submit::run(connection, *args)),
+        Command::Sbatch(args) => on_one_core(slurm::sbatch::run(connection, args)),
+        Command::Squeue(args) => as_client(connection, |client| slurm::squeue::run(client, args)),
+        Command::Scancel(args) => as_client(connection, |client| slurm::scancel::run(client, args)),
+        Command::Sinfo(args) => as_client(connection, |client| slurm::sinfo::run(client, args)),
+        Command::Batch(args) => on_one_core(slurm::batch::run(args)),
+        Command::Srun(args) => slurm::batch::srun(&args),
         Command::Ls(args) => as_client(connection, |client| ls::run(client, args)),
         Command::Show(args) => as_client(connection, |client| show::run(client, args)),
         Command::Why(args) => as_client(connection, |client| why::run(client, args)),

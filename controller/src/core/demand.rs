@@ -78,7 +78,12 @@ impl Core {
             gang_tasks_per_node: run.gang.map_or(0, |gang| gang.per_node),
             priority: spec.priority,
             queued_ms: job.row.submitted_ms,
-            not_before_ms: if only_waits { self.now.wall_ms + next.saturating_sub(now_ms) } else { 0 },
+            not_before_ms: if only_waits {
+                self.now.wall_ms + next.saturating_sub(now_ms)
+            } else {
+                // The schedulers wait for it: what is past is no news to them.
+                Some(spec.begin_ms).filter(|begin_ms| *begin_ms > self.now.wall_ms).unwrap_or(0)
+            },
             pool: step.pool.clone(),
             constraints: step.constraints.clone(),
             avoid: avoid(job, *index, now_ms),

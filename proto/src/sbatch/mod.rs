@@ -30,7 +30,7 @@ pub use table::{Cover, KNOWN, Known, Takes};
 use crate::{
     array,
     ids::{NameKind, check_name},
-    limits::JOB_NAME_BYTES_MAX,
+    limits::{JOB_NAME_BYTES_MAX, SPAN_MS_MAX},
     problem::Problem,
     v1::{JobSpec, Step},
     validate,
@@ -211,7 +211,7 @@ pub fn submission(line: &CommandLine, text: &str, around: &Surroundings) -> Resu
     Ok(Submission {
         spec,
         warnings,
-        begin_in_ms: chosen.read("begin", values::begin_in_ms)?.unwrap_or(0),
+        begin_in_ms: begin(&chosen)?,
         singleton: after.singleton,
         wait: chosen.has("wait"),
         parsable: chosen.has("parsable"),
@@ -227,6 +227,16 @@ fn cut(name: &str) -> String {
         end -= 1;
     }
     name[..end].to_owned()
+}
+
+fn begin(chosen: &Chosen) -> Result<u64, Problem> {
+    let in_ms = chosen.read("begin", values::begin_in_ms)?.unwrap_or(0);
+    match chosen.get("begin") {
+        Some(given) if in_ms > SPAN_MS_MAX => {
+            Err(refuse(&given.field(), &given.value, "is more than a year away", "submit it later"))
+        }
+        _ => Ok(in_ms),
+    }
 }
 
 fn indexes(chosen: &Chosen, shape: &Shape) -> Result<Option<crate::v1::ArraySpec>, Problem> {

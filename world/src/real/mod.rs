@@ -1,5 +1,6 @@
 //! The machine behind the traits: files, the clock, processes, HTTP.
 
+pub mod batch;
 pub mod clock;
 pub mod disk;
 pub mod processes;
