@@ -1,6 +1,7 @@
 //! Compiles the .proto files without protoc: protox makes the descriptor set,
 //! from which both the native and the simulated code are generated.
 use prost::Message as _;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 const FILES: &[&str] = &[
@@ -21,6 +22,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(std::env::var("OUT_DIR")?).join("drumline.fds");
     let set = protox::compile(FILES, ["proto"])?;
     std::fs::write(&out, set.encode_to_vec())?;
+    let methods = set.file.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
+    let names = methods.flat_map(|method| [method.input_type(), method.output_type()]).collect();
+    std::fs::write(out.with_file_name("travelling.rs"), travelling(&names)?)?;
     tonic_build::configure()
         .file_descriptor_set_path(&out)
         .skip_protoc_run()
@@ -28,4 +32,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(["."])
         .compile_protos(FILES, &["proto"])?;
     Ok(())
+}
+
+/// A function that names these types.
+fn travelling(names: &BTreeSet<&str>) -> Result<String, String> {
+    let mut code =
+        String::from("/// Names them all.\npub fn every_message(types: &mut impl MessageTypes) {\n");
+    for name in names {
+        let own = name.strip_prefix(".drumline.v1.").ok_or_else(|| format!("{name} is not ours"))?;
+        code.push_str(&format!("    types.add::<crate::v1::{own}>();\n"));
+    }
+    code.push_str("}\n");
+    Ok(code)
 }

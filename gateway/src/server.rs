@@ -25,7 +25,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use store::{OpenError, OpenOptions, RedbStore, Store};
-use world::grpc::{BindError, Listener, Server};
+use world::grpc::{BindError, Listener, Messages, Server};
 use world::sync::oneshot;
 use world::task::{JoinHandle, spawn};
 use world::{Disk, NodeClock, time};
@@ -303,8 +303,23 @@ fn seeded(config: &ServerConfig) -> (controller::core::Config, scheduler::core::
     (controller, scheduler)
 }
 
+/// The types of all messages of all services.
+#[must_use]
+pub fn messages() -> Messages {
+    struct Types(Messages);
+    impl proto::travelling::MessageTypes for Types {
+        fn add<M: prost::Message + Default + PartialEq + std::fmt::Debug + 'static>(&mut self) {
+            self.0.add::<M>();
+        }
+    }
+    let mut types = Types(Messages::default());
+    proto::travelling::every_message(&mut types);
+    types.0
+}
+
 fn server(gate: &Arc<Gate>) -> Server {
     Server::new()
+        .messages(messages())
         .service(DrumlineServer::new(Front(Arc::clone(gate))))
         .service(
             // A Hello names all that an agent holds.

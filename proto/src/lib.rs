@@ -14,6 +14,7 @@ pub mod month;
 pub mod problem;
 pub mod sbatch;
 pub mod spans;
+pub mod travelling;
 pub mod units;
 pub mod validate;
 

@@ -187,7 +187,12 @@ fn start_agent(
     // Outside of the machine's node: a supervisor outlives its agent.
     world::task::spawn(Arc::clone(&processes).drive());
     let capacity = Resources { millicores: 4000, memory_bytes: 8 << 30, gpus: 1 };
-    let config = AgentConfig { address: ip.to_string(), ..AgentConfig::new(server, "", &name, capacity) };
+    let config = AgentConfig {
+        address: ip.to_string(),
+        // No invariant is about how soon a line is seen, and looking costs.
+        log_poll_ms: 250,
+        ..AgentConfig::new(server, "", &name, capacity)
+    };
     let (held, tasks) = (Arc::clone(&disk), Arc::clone(&processes));
     let init = move || {
         let mut config = config.clone();

@@ -19,7 +19,12 @@ mod witness;
 mod workload;
 
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
 use std::process::ExitCode;
+
+/// A run is one thread that mostly makes and drops small things.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 #[derive(Parser)]
 #[command(name = "cargo chaos", about = "Rehearse Drumline under seeded chaos", after_help = EXAMPLES)]

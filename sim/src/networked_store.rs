@@ -64,6 +64,8 @@ async fn serve(disk: Arc<HostileDisk>, clock: Arc<SkewedClock>, address: SocketA
     let store =
         RedbStore::open(disk.handle(), "store.redb", clock).await.expect("a fresh disk takes a store");
     let listener = grpc::bind(address).await.expect("a fresh node has its ports");
-    let server = grpc::Server::new().service(RowsServer::new(RowsService::new(store)));
+    let server = grpc::Server::new()
+        .messages(gateway::server::messages())
+        .service(RowsServer::new(RowsService::new(store)));
     server.serve(listener, std::future::pending()).await.expect("nothing closes this network");
 }

@@ -69,7 +69,8 @@ pub fn command(arguments: &RunArguments) -> ExitCode {
     let trace = Trace::new(arguments.trace);
     let limit = if scenario.store_only { STORE_RUN_LIMIT } else { RUN_LIMIT };
     let begun = real_now();
-    let ended = match universe::run(arguments.seed, limit, one(arguments.seed, scenario, trace.clone())) {
+    let main = || one(arguments.seed, scenario, trace.clone());
+    let ended = match universe::run(arguments.seed, limit, main) {
         Ok(ended) => ended,
         Err(error) => {
             eprintln!("error: {error}");
@@ -204,13 +205,14 @@ async fn drain(
             let live = witness.mirror.states.iter().filter(|(_, state)| {
                 !matches!(state.state(), State::Completed | State::Failed | State::Cancelled)
             });
-            let names: Vec<String> = live.map(|(job, state)| format!("{job} {:?}", state.state())).collect();
-            if names.is_empty() && witness.mirror.grants.is_empty() {
+            if live.clone().next().is_none() && witness.mirror.grants.is_empty() {
                 return Ok(());
             }
-            names
+            let late = universe::elapsed() - begun > bound;
+            let names = || live.map(|(job, state)| format!("{job} {:?}", state.state())).collect::<Vec<_>>();
+            late.then(names)
         };
-        if universe::elapsed() - begun > bound {
+        if let Some(waiting) = waiting {
             let submitted = history.lock().expect("no holder panics").acks.len();
             tell_live(&witness.lock().expect("no holder panics"), trace);
             return Err(format!(

@@ -132,7 +132,8 @@ fn digest(changes: &[(Bytes, Option<Bytes>)]) -> String {
             hash.update(value);
         }
     }
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let hash: [u8; 32] = hash.finalize().into();
+    format!("{:016x}", u128::from_be_bytes(hash[..16].try_into().expect("sixteen bytes")) >> 64)
 }
 
 /// Watches one incarnation of the store until it ends.

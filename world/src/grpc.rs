@@ -9,6 +9,8 @@ mod client;
 mod native;
 #[cfg(not(madsim))]
 mod objects;
+#[cfg(any(madsim, test))]
+mod round_trip;
 mod server;
 #[cfg(madsim)]
 mod simulated;
@@ -19,6 +21,6 @@ pub use axum;
 pub use client::{ConnectError, connect};
 #[cfg(not(madsim))]
 pub(crate) use objects::{DIGEST_EXPECTED, DIGEST_FOUND};
-pub use server::{BindError, GrpcService, Listener, Network, ServeError, Server, bind};
+pub use server::{BindError, GrpcService, Listener, Messages, Network, ServeError, Server, bind};
 pub use tonic;
 pub use tonic::transport::Channel;

@@ -25,6 +25,14 @@ pub mod transfer;
 pub mod real;
 pub mod sim;
 
+/// Whether cores are checked after every step, and whatever else costs more than
+/// production should pay: in every rehearsal, and in debug builds.
+///
+/// Not the same as debug assertions: those also make the standard library and
+/// all that is generic check what only unsafe code can break, of which there is
+/// none of ours in a rehearsal.
+pub const CHECKED: bool = cfg!(any(madsim, debug_assertions));
+
 pub use clock::NodeClock;
 pub use disk::{Disk, DiskFile};
 pub use processes::Processes;

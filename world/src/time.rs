@@ -2,12 +2,19 @@
 //!
 //! For *reading* time use a node's own [`crate::NodeClock`]; these functions
 //! only measure spans of waiting.
+#[cfg(madsim)]
+mod simulated;
+
+#[cfg(madsim)]
+pub use simulated::{Sleep, sleep, sleep_until, timeout};
 pub use std::time::Duration;
 #[cfg_attr(
     madsim,
     expect(clippy::disallowed_types, reason = "madsim makes the standard instant virtual")
 )]
-pub use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+pub use tokio::time::Instant;
+#[cfg(not(madsim))]
+pub use tokio::time::{Sleep, sleep, sleep_until, timeout};
 
 /// `Duration::from_millis`, since most of our spans are told in milliseconds.
 #[must_use]

@@ -24,7 +24,11 @@ const SIMULATED: &[&str] = &[
     "--config",
     "build.rustflags=['--cfg','madsim']",
     "--config",
-    "profile.release.debug-assertions=true",
+    "profile.release.overflow-checks=true",
+    "--config",
+    "profile.release.lto='thin'",
+    "--config",
+    "profile.release.codegen-units=1",
 ];
 
 fn main() -> ExitCode {

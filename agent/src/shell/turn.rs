@@ -106,7 +106,7 @@ impl Turn {
                     if handled < limits::EVENTS_PER_TURN_MAX { self.inbound.try_recv().ok() } else { None };
             }
             self.step(Event::Tick);
-            if cfg!(debug_assertions) {
+            if world::CHECKED {
                 self.core.check();
             }
             flushed = self.outlets.flush();

@@ -1,15 +1,17 @@
 //! The core's invariants, checked after every simulated step. Panics where one
 //! is broken: then memory or rows are wrong, and going on would make it worse.
 
-use super::Core;
 use super::model::{Block, Grant, Job, Rank, StepRun, Tenant, over};
 use super::types::Resources64;
+use super::{Core, StepKey};
 use proto::month;
 use proto::spans::Spans;
 use proto::v1::{State, StepState};
+use std::collections::BTreeMap;
 
 impl Core {
-    /// Panics where an invariant is broken. Costs a pass over all live jobs.
+    /// Panics where an invariant is broken. Costs a pass over all live jobs;
+    /// [`Core::check_step`] looks only at what changed.
     pub fn check(&self) {
         let mut live = 0;
         for (name, tenant) in &self.tenants {
@@ -17,45 +19,35 @@ impl Core {
             self.check_tenant(name, tenant);
         }
         assert_eq!(live, self.live_jobs, "live jobs are counted wrongly");
-        for (key, told) in self.told() {
-            assert!(
-                self.wanted(key).is_some(),
-                "{key:?} was told to want {} slots and wants none",
-                told.slots
-            );
+        for key in self.told().map(|(key, _)| key) {
+            self.check_told(key);
         }
-        self.check_nodes();
+        for name in self.nodes.keys() {
+            self.check_node(name);
+        }
+        for (at, name) in &self.node_deadlines {
+            let deadline = self.nodes.get(name).and_then(|node| node.deadline_ms);
+            assert_eq!(deadline, Some(*at), "node {name} has another deadline");
+        }
     }
 
     fn check_tenant(&self, name: &str, tenant: &Tenant) {
-        let (mut reserved, mut queued, mut stored, mut fetched) = (0, 0, 0, 0);
-        for (number, job) in &tenant.jobs {
-            assert_eq!(*number, job.row.number);
-            assert!(!job.over(), "{name}-{number} has ended and is still here");
-            assert!(*number < tenant.ledger.next_job_number, "{name}-{number} is not of this ledger");
-            self.check_job(name, tenant, job);
-            reserved += job.state.reserved_micros;
-            queued += job.state.queued_tasks_reserved;
-            stored += job.state.storage_bytes;
-            if month::of(job.row.submitted_ms) == tenant.ledger.month {
-                fetched += job.state.ingress_bytes;
-            }
+        let mut sums = JobSums::default();
+        for (number, job) in tenant.jobs.iter() {
+            self.check_job(name, tenant, *number, job);
+            sums.add(&JobShare::of(job));
         }
-        let ledger = &tenant.ledger;
-        // Ended jobs, and what clients moved, are in the ledger alone.
-        assert!(stored <= ledger.storage_bytes, "{name}: jobs store {stored}, the ledger says less");
-        assert!(fetched <= ledger.ingress_bytes, "{name}: jobs fetched {fetched}, the ledger says less");
-        assert_eq!(ledger.reserved_micros, reserved, "{name}: money reserved is not the jobs' sum");
-        assert_eq!(ledger.queued_tasks, queued, "{name}: tasks queued are not the jobs' sum");
-        assert_eq!(ledger.live_jobs, tenant.jobs.len() as u64, "{name}: live jobs");
+        sums.check(name, tenant);
         let mut held = Resources64::default();
-        for (epoch, grant) in &tenant.grants {
-            assert_eq!(*epoch, grant.row.epoch);
-            assert!(*epoch <= tenant.epoch_seen);
-            self.check_grant(name, tenant, grant);
+        for (epoch, grant) in tenant.grants.iter() {
+            self.check_grant(name, tenant, *epoch, grant);
             held.add(grant.held());
         }
         assert_eq!(tenant.held, held, "{name}: held is not the sum of its grants");
+        self.check_waiters(name, tenant);
+    }
+
+    pub(super) fn check_waiters(&self, name: &str, tenant: &Tenant) {
         for (on, waiters) in &tenant.waiters {
             for waiter in waiters {
                 let waits = tenant.jobs.get(waiter).is_some_and(|job| job.waits.contains_key(on));
@@ -64,8 +56,14 @@ impl Core {
         }
     }
 
-    fn check_job(&self, name: &str, tenant: &Tenant, job: &Job) {
-        let number = job.row.number;
+    pub(super) fn check_told(&self, key: &StepKey) {
+        assert!(self.wants(key), "{key:?} was told to want slots and wants none");
+    }
+
+    pub(super) fn check_job(&self, name: &str, tenant: &Tenant, number: u64, job: &Job) {
+        assert_eq!(number, job.row.number);
+        assert!(!job.over(), "{name}-{number} has ended and is still here");
+        assert!(number < tenant.ledger.next_job_number, "{name}-{number} is not of this ledger");
         assert_eq!(job.steps.len(), job.state.steps.len());
         let mut unfinished = 0;
         for (index, (run, state)) in job.steps.iter().zip(&job.state.steps).enumerate() {
@@ -100,7 +98,7 @@ impl Core {
                 }
             }
             let key = (name.to_owned(), number, step);
-            if self.wanted(&key).is_some() {
+            if self.wants(&key) {
                 assert!(self.demand.told(&key), "{at}: wants something and nobody was told");
             }
         }
@@ -124,13 +122,12 @@ impl Core {
 
     /// Everything bound to a grant is a live attempt of its epoch; nothing is
     /// kept that nobody uses.
-    fn check_grant(&self, name: &str, tenant: &Tenant, grant: &Grant) {
-        let epoch = grant.row.epoch;
+    pub(super) fn check_grant(&self, name: &str, tenant: &Tenant, epoch: u64, grant: &Grant) {
+        assert_eq!(epoch, grant.row.epoch);
+        assert!(epoch <= tenant.epoch_seen);
         let job = tenant.jobs.get(&grant.row.job_number);
         let run = job.and_then(|job| job.steps.get(grant.row.step as usize));
-        if grant.idle() {
-            assert!(self.feeding.contains(&(name.to_owned(), epoch)), "grant {epoch} of {name} lies idle");
-        }
+        self.check_fed(name, epoch, grant);
         for (node, bound) in grant.row.nodes.iter().zip(&grant.bound) {
             let most = u64::from(node.slots) * (1 + self.config.queue_ahead_max);
             assert!(bound.len() as u64 <= most, "grant {epoch}: {} tasks on {}", bound.len(), node.node);
@@ -152,21 +149,85 @@ impl Core {
         }
     }
 
-    fn check_nodes(&self) {
-        for (name, node) in &self.nodes {
-            assert_eq!(*name, node.row.name);
-            for (tenant, epoch) in &node.grants {
-                let grant = self.tenants.get(tenant).and_then(|tenant| tenant.grants.get(epoch));
-                assert!(grant.is_some(), "node {name} holds grant {epoch} of {tenant}, which is gone");
-            }
-            if let Some(at) = node.deadline_ms {
-                assert!(self.node_deadlines.contains(&(at, name.clone())), "node {name} is not watched");
-            }
+    /// A grant nobody uses is about to be fed or given back.
+    pub(super) fn check_fed(&self, name: &str, epoch: u64, grant: &Grant) {
+        if grant.idle() {
+            assert!(self.feeding.contains(&(name.to_owned(), epoch)), "grant {epoch} of {name} lies idle");
         }
-        for (at, name) in &self.node_deadlines {
-            let deadline = self.nodes.get(name).and_then(|node| node.deadline_ms);
-            assert_eq!(deadline, Some(*at), "node {name} has another deadline");
+    }
+
+    pub(super) fn check_node(&self, name: &str) {
+        let Some(node) = self.nodes.get(name) else { return };
+        assert_eq!(*name, node.row.name);
+        for (tenant, epoch) in &node.grants {
+            let grant = self.tenants.get(tenant).and_then(|tenant| tenant.grants.get(epoch));
+            assert!(grant.is_some(), "node {name} holds grant {epoch} of {tenant}, which is gone");
         }
+        if let Some(at) = node.deadline_ms {
+            assert!(self.node_deadlines.contains(&(at, name.to_owned())), "node {name} is not watched");
+        }
+    }
+}
+
+/// What the ledger has of one live job.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct JobShare {
+    reserved_micros: u64,
+    queued_tasks: u64,
+    stored_bytes: u64,
+    fetched_bytes: u64,
+    month: u32,
+}
+
+/// The sums over the live jobs of a tenant.
+#[derive(Debug, Default)]
+pub(super) struct JobSums {
+    reserved_micros: u64,
+    queued_tasks: u64,
+    stored_bytes: u64,
+    /// By the month of their submission.
+    fetched_bytes: BTreeMap<u32, u64>,
+}
+
+impl JobShare {
+    pub(super) fn of(job: &Job) -> Self {
+        Self {
+            reserved_micros: job.state.reserved_micros,
+            queued_tasks: job.state.queued_tasks_reserved,
+            stored_bytes: job.state.storage_bytes,
+            fetched_bytes: job.state.ingress_bytes,
+            month: month::of(job.row.submitted_ms),
+        }
+    }
+}
+
+impl JobSums {
+    pub(super) fn add(&mut self, share: &JobShare) {
+        self.reserved_micros += share.reserved_micros;
+        self.queued_tasks += share.queued_tasks;
+        self.stored_bytes += share.stored_bytes;
+        *self.fetched_bytes.entry(share.month).or_default() += share.fetched_bytes;
+    }
+
+    pub(super) fn subtract(&mut self, share: &JobShare) {
+        self.reserved_micros -= share.reserved_micros;
+        self.queued_tasks -= share.queued_tasks;
+        self.stored_bytes -= share.stored_bytes;
+        *self.fetched_bytes.entry(share.month).or_default() -= share.fetched_bytes;
+    }
+
+    /// Against what the ledger says.
+    pub(super) fn check(&self, name: &str, tenant: &Tenant) {
+        let ledger = &tenant.ledger;
+        let reserved = self.reserved_micros;
+        assert_eq!(ledger.reserved_micros, reserved, "{name}: money reserved is not the jobs' sum");
+        assert_eq!(ledger.queued_tasks, self.queued_tasks, "{name}: tasks queued are not the jobs' sum");
+        assert_eq!(ledger.live_jobs, tenant.jobs.len() as u64, "{name}: live jobs");
+        // Ended jobs, and what clients moved, are in the ledger alone.
+        let stored = self.stored_bytes;
+        assert!(stored <= ledger.storage_bytes, "{name}: jobs store {stored}, the ledger says less");
+        let fetched = self.fetched_bytes.get(&ledger.month).copied().unwrap_or_default();
+        assert!(fetched <= ledger.ingress_bytes, "{name}: jobs fetched {fetched}, the ledger says less");
     }
 }
 

@@ -2,16 +2,17 @@
 //! stored; only differences are told, and small ones not at all: what is told
 //! may be off by an eighth, so that ten thousand ends are not as many updates.
 
-use super::model::Job;
+use super::model::{Job, StepRun};
 use super::types::DemandChange;
+use super::watched::Watched;
 use super::{Core, StepKey};
 use proto::v1::{Demand, DemandKey, Resources};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// What was last told.
 #[derive(Default)]
 pub(super) struct Told {
-    steps: BTreeMap<StepKey, Demand>,
+    pub(super) steps: Watched<StepKey, Demand>,
     /// Told again even if equal: a grant was counted in.
     forced: BTreeSet<StepKey>,
 }
@@ -50,23 +51,29 @@ impl Core {
         DemandChange { changed, gone }
     }
 
+    /// Whether a step wants anything.
+    pub(super) fn wants(&self, key: &StepKey) -> bool {
+        let (name, number, index) = key;
+        let job = self.tenants.get(name).and_then(|tenant| tenant.jobs.get(number));
+        let Some(job) = job.filter(|job| job.ready(*index)) else { return false };
+        let waits = |run: &StepRun| !run.fresh.is_empty() || !run.retries.is_empty();
+        let spec = job.row.spec.as_ref().and_then(|spec| spec.steps.get(*index as usize));
+        spec.is_some() && job.steps.get(*index as usize).is_some_and(waits)
+    }
+
     /// What a step wants now; `None`: nothing.
     pub(super) fn wanted(&self, key: &StepKey) -> Option<Demand> {
+        if !self.wants(key) {
+            return None;
+        }
         let (name, number, index) = key;
         let tenant = self.tenants.get(name)?;
         let job = tenant.jobs.get(number)?;
-        if !job.ready(*index) {
-            return None;
-        }
         let run = job.steps.get(*index as usize)?;
         let spec = job.row.spec.as_ref()?;
         let step = spec.steps.get(*index as usize)?;
         let now_ms = self.now.mono_ms;
         let ready = run.ready_retries(now_ms);
-        let pending = run.fresh.count() + run.retries.len() as u64;
-        if pending == 0 {
-            return None;
-        }
         let slots = (run.fresh.count() + ready).min(run.slots_free());
         let next = run.retries.range((now_ms + 1, 0)..).next().map_or(0, |(at, _)| *at);
         let only_waits = slots == 0 && run.fresh.is_empty() && ready == 0;

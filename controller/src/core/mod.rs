@@ -13,11 +13,13 @@
 //! One room each: `submit`, `cancel`, `retry` (tenants); `nodes` (sessions,
 //! verdicts, leases); `grants`, `frames` (capacity to tasks to agents);
 //! `reports`, `gangs`, `finish` (attempts to their ends); `traffic` (bytes that
-//! clients moved); `blocks`, `ledger`, `events`, `outbox` (rows); `demand`; `check`.
+//! clients moved); `blocks`, `ledger`, `events`, `outbox` (rows); `demand`;
+//! `check`, `check_step`, `watched`.
 
 mod blocks;
 mod cancel;
 mod check;
+mod check_step;
 mod config;
 mod demand;
 mod events;
@@ -36,6 +38,7 @@ mod start;
 mod submit;
 mod traffic;
 mod types;
+mod watched;
 
 pub use config::Config;
 pub use types::{
@@ -50,6 +53,7 @@ use proto::problem::Problem;
 use proto::v1::{AttemptRef, Cause, HeldAttempt, State};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use watched::Watched;
 
 /// Numbers of one step: tenant, job, step.
 type StepKey = (String, u64, u32);
@@ -60,7 +64,7 @@ pub struct Core {
     admission: Arc<dyn Admission>,
     now: Now,
     tenants: BTreeMap<String, Tenant>,
-    nodes: BTreeMap<String, Node>,
+    nodes: Watched<String, Node>,
     live_jobs: usize,
     /// What to do when, in monotonic milliseconds.
     timers: BTreeSet<(u64, Timer)>,
@@ -79,6 +83,7 @@ pub struct Core {
     ends: BTreeMap<(String, u64), State>,
     stats: Stats,
     out: Outbox,
+    seen: check_step::Seen,
 }
 
 /// Counters for operators and tests.
@@ -162,7 +167,7 @@ impl Core {
             admission,
             now: Now::default(),
             tenants: BTreeMap::new(),
-            nodes: BTreeMap::new(),
+            nodes: Watched::default(),
             live_jobs: 0,
             timers: BTreeSet::new(),
             backlog: VecDeque::new(),
@@ -177,6 +182,7 @@ impl Core {
             ends: BTreeMap::new(),
             stats: Stats::default(),
             out: Outbox::default(),
+            seen: check_step::Seen::default(),
         }
     }
 

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::retry::Bucket;
 use super::types::Resources64;
+use super::watched::Watched;
 
 /// Names a task.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,8 +27,8 @@ pub(super) struct Tenant {
     /// False while only other rows of it were loaded.
     pub known: bool,
     pub ledger: LedgerRow,
-    pub jobs: BTreeMap<u64, Job>,
-    pub grants: BTreeMap<u64, Grant>,
+    pub jobs: Watched<u64, Job>,
+    pub grants: Watched<u64, Grant>,
     /// The highest grant epoch seen: what comes later with a lower one and is
     /// not in `grants` was released long ago.
     pub epoch_seen: u64,

@@ -65,8 +65,7 @@ impl Core {
         if let Some((session, true)) = earlier {
             self.goodbye(&name, session);
         }
-        let node =
-            self.nodes.entry(name.clone()).or_insert_with(|| Node::new(NodeRow::default(), now.mono_ms));
+        let node = self.nodes.get_or_insert_with(name.clone(), || Node::new(NodeRow::default(), now.mono_ms));
         node.row = NodeRow {
             name: request.node,
             pool: request.pool,

@@ -143,8 +143,8 @@ impl Core {
         }
         txn.writes.extend(std::mem::take(&mut out.direct));
         txn.absent = std::mem::take(&mut out.absent);
-        debug_assert!(
-            txn.writes.len() <= limits::TXN_WRITES_MAX,
+        assert!(
+            !world::CHECKED || txn.writes.len() <= limits::TXN_WRITES_MAX,
             "a transaction of {} rows",
             txn.writes.len()
         );

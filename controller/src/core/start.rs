@@ -87,7 +87,7 @@ impl Core {
         self.restart_deadlines();
         self.link_waits();
         for (name, tenant) in &self.tenants {
-            for (number, job) in &tenant.jobs {
+            for (number, job) in tenant.jobs.iter() {
                 self.backlog.push_back(Work::Review { tenant: name.clone(), number: *number });
                 for step in 0..job.steps.len() {
                     self.out.wants(name, *number, step as u32);
@@ -103,7 +103,7 @@ impl Core {
         let wait_ms_max = self.config.backoff_ms_max.saturating_mul(2);
         let mut spots = Vec::new();
         for (name, tenant) in &mut self.tenants {
-            for (number, job) in &mut tenant.jobs {
+            for (number, job) in tenant.jobs.iter_mut() {
                 for (step, (run, state)) in job.steps.iter_mut().zip(&job.state.steps).enumerate() {
                     blocks::pending(run, state, now.mono_ms, now.wall_ms, wait_ms_max);
                     let StepRun { blocks, outputs, .. } = run;
@@ -163,7 +163,7 @@ impl Core {
     fn drop_unheld(&mut self) {
         let mut lost = Vec::new();
         for (name, tenant) in &self.tenants {
-            for (number, job) in &tenant.jobs {
+            for (number, job) in tenant.jobs.iter() {
                 for (step, run) in job.steps.iter().enumerate() {
                     for (task, active) in run.blocks.values().flat_map(|block| &block.active) {
                         let grant = tenant.grants.get(&active.epoch);
@@ -182,7 +182,7 @@ impl Core {
     fn resume_gangs(&mut self) {
         let mut over = Vec::new();
         for (name, tenant) in &mut self.tenants {
-            for (epoch, grant) in &mut tenant.grants {
+            for (epoch, grant) in tenant.grants.iter_mut() {
                 let (number, step) = (grant.row.job_number, grant.row.step);
                 let run = tenant.jobs.get(&number).and_then(|job| job.steps.get(step as usize));
                 let Some(run) = run.filter(|run| run.gang.is_some()) else { continue };
@@ -214,7 +214,7 @@ impl Core {
         let mut doomed = Vec::new();
         for (name, tenant) in &mut self.tenants {
             let live: Vec<u64> = tenant.jobs.keys().copied().collect();
-            for (number, job) in &mut tenant.jobs {
+            for (number, job) in tenant.jobs.iter_mut() {
                 if job.state.cancel_requested {
                     continue;
                 }

@@ -3,6 +3,7 @@
 use super::model::{GangShape, Job, StepRun, Tenant, cause, ledger_of, over};
 use super::retry::Bucket;
 use super::types::{AdmissionAsk, AdmissionVerdict, NewJob, Reply, Resources64};
+use super::watched::Watched;
 use super::{Core, ledger};
 use crate::limits;
 use prost::Message;
@@ -73,8 +74,8 @@ impl Core {
             row: TenantRow { name: name.to_owned(), ..TenantRow::default() },
             known: false,
             ledger: ledger_of(LedgerRow::default()),
-            jobs: BTreeMap::new(),
-            grants: BTreeMap::new(),
+            jobs: Watched::default(),
+            grants: Watched::default(),
             epoch_seen: 0,
             held: Resources64::default(),
             waiters: BTreeMap::new(),

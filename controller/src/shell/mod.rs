@@ -50,6 +50,9 @@ pub mod limits {
     pub const SHARD_LEASE_MS: u64 = 10_000;
     /// Between two tries to take over after a failure.
     pub const TAKE_OVER_PAUSE_MS: u64 = 200;
+    /// Where cores are checked, every step is checked where it has been, and
+    /// everything each time after so many steps.
+    pub const CHECK_ALL_STEPS: u64 = 256;
     /// Rows read at once while loading.
     pub const LOAD_PAGE: usize = 1000;
 }

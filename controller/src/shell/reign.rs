@@ -102,6 +102,7 @@ struct Reign {
     next_ticket: u64,
     told: DemandQueue,
     inputs_closed: bool,
+    steps_checked: u64,
 }
 
 /// Demand not yet with the scheduler, merged by step.
@@ -147,6 +148,7 @@ async fn begin(parts: &ControllerParts, view: &Arc<View>) -> Result<Reign, load:
         next_ticket: 1,
         told: DemandQueue { controller: owner, snapshot: true, listened: true, steps: BTreeMap::new() },
         inputs_closed: false,
+        steps_checked: 0,
     };
     let now = reign.now();
     let opening = reign.core.start(now);
@@ -267,8 +269,14 @@ impl Reign {
     fn step(&mut self, events: Vec<Event>) {
         let now = self.now();
         let transactions: Vec<Txn> = events.into_iter().map(|event| self.core.step(now, event)).collect();
-        if cfg!(debug_assertions) {
-            self.core.check();
+        if world::CHECKED {
+            self.core.check_step();
+            self.steps_checked += 1;
+            // All of it now and then, in case the check of a step overlooks
+            // something.
+            if self.steps_checked.is_multiple_of(limits::CHECK_ALL_STEPS) {
+                self.core.check();
+            }
         }
         self.push(transactions);
     }

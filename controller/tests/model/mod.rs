@@ -85,7 +85,7 @@ impl Cluster {
     pub fn step(&mut self, event: Event) -> Vec<Txn> {
         let mut done = Vec::new();
         let txn = self.core.step(self.now, event);
-        self.core.check();
+        self.check();
         if std::mem::take(&mut self.lose_next) {
             self.crash();
             return done;
@@ -94,11 +94,17 @@ impl Cluster {
         self.settle(txn);
         while self.core.backlogged() {
             let txn = self.core.step(self.now, Event::Tick);
-            self.core.check();
+            self.check();
             done.push(txn.clone());
             self.settle(txn);
         }
         done
+    }
+
+    /// The check of the step must not overlook what the full one sees.
+    fn check(&mut self) {
+        self.core.check_step();
+        self.core.check();
     }
 
     pub fn settle(&mut self, txn: Txn) {
@@ -151,11 +157,11 @@ impl Cluster {
             agent.inbox.clear();
         }
         let opening = self.core.start(self.now);
-        self.core.check();
+        self.check();
         self.settle(opening);
         while self.core.backlogged() {
             let txn = self.core.step(self.now, Event::Tick);
-            self.core.check();
+            self.check();
             self.settle(txn);
         }
     }

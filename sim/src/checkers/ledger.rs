@@ -1,18 +1,99 @@
 //! Invariant 3, second half: reserved and used are conserved. What the ledger
 //! says is the sum over the jobs, at every commit that touches it; what adds up
 //! within a month never shrinks, and holds at least what the jobs brought in.
+//!
+//! The sums are kept along with the states that commits show, and made anew
+//! from all states at the end of the run.
 
-use super::{Checker, Committed};
+use super::{Checker, Committed, Outcome};
 use crate::mirror::Mirror;
-use crate::rows::Row;
+use crate::rows::{JobName, Row};
 use proto::month;
-use proto::v1::{LedgerRow, State};
+use proto::v1::{JobStateRow, LedgerRow, State};
 use std::collections::BTreeMap;
 
 #[derive(Default)]
 pub struct LedgerConserved {
+    jobs: BTreeMap<JobName, Share>,
+    tenants: BTreeMap<String, Sums>,
     /// As last committed.
     last: BTreeMap<String, LedgerRow>,
+}
+
+/// What ledgers have of one job.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    reserved_micros: u64,
+    queued_tasks: u64,
+    live_jobs: u64,
+    stored_bytes: u64,
+    fetched_bytes: u64,
+    /// Of its submission.
+    month: u32,
+}
+
+/// The shares of a tenant's jobs.
+#[derive(Debug, Default)]
+struct Sums {
+    reserved_micros: u64,
+    queued_tasks: u64,
+    live_jobs: u64,
+    stored_bytes: u64,
+    /// By month.
+    fetched_bytes: BTreeMap<u32, u64>,
+}
+
+impl Share {
+    fn of(now: &Mirror, job: &JobName, state: &JobStateRow) -> Result<Self, String> {
+        let ended = matches!(state.state(), State::Completed | State::Failed | State::Cancelled);
+        if ended && (state.reserved_micros != 0 || state.queued_tasks_reserved != 0) {
+            return Err(format!("the ended job {job} still reserves: {state:?}"));
+        }
+        Ok(Self {
+            reserved_micros: state.reserved_micros,
+            queued_tasks: state.queued_tasks_reserved,
+            live_jobs: u64::from(!ended),
+            stored_bytes: state.storage_bytes,
+            fetched_bytes: state.ingress_bytes,
+            month: month::of(now.jobs.get(job).map_or(0, |job| job.submitted_ms)),
+        })
+    }
+}
+
+impl Sums {
+    fn add(&mut self, share: &Share) {
+        self.reserved_micros += share.reserved_micros;
+        self.queued_tasks += share.queued_tasks;
+        self.live_jobs += share.live_jobs;
+        self.stored_bytes += share.stored_bytes;
+        *self.fetched_bytes.entry(share.month).or_default() += share.fetched_bytes;
+    }
+
+    fn subtract(&mut self, share: &Share) {
+        self.reserved_micros -= share.reserved_micros;
+        self.queued_tasks -= share.queued_tasks;
+        self.live_jobs -= share.live_jobs;
+        self.stored_bytes -= share.stored_bytes;
+        *self.fetched_bytes.entry(share.month).or_default() -= share.fetched_bytes;
+    }
+
+    fn check(&self, tenant: &str, ledger: &LedgerRow) -> Result<(), String> {
+        let jobs = (self.reserved_micros, self.queued_tasks, self.live_jobs);
+        if jobs != (ledger.reserved_micros, ledger.queued_tasks, ledger.live_jobs) {
+            return Err(format!(
+                "the ledger of {tenant} says reserved {} queued {} live {}; its jobs say {jobs:?}",
+                ledger.reserved_micros, ledger.queued_tasks, ledger.live_jobs
+            ));
+        }
+        let (stored, fetched) = (self.stored_bytes, self.fetched_bytes.get(&ledger.month).copied());
+        if stored != ledger.storage_bytes || fetched.unwrap_or_default() > ledger.ingress_bytes {
+            return Err(format!(
+                "the ledger of {tenant} says stored {} and in {}; its jobs stored {stored} and brought in {fetched:?}",
+                ledger.storage_bytes, ledger.ingress_bytes
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// Within a month it only grows; a later one begins at nothing, and what is
@@ -39,41 +120,33 @@ impl Checker for LedgerConserved {
 
     fn after(&mut self, now: &Mirror, commit: &Committed) -> Result<(), String> {
         for row in &commit.rows {
+            let Row::State(job, state) = row else { continue };
+            let is = state.as_ref().map(|state| Share::of(now, job, state)).transpose()?;
+            let was = match is {
+                Some(is) => self.jobs.insert(job.clone(), is),
+                None => self.jobs.remove(job),
+            };
+            let sums = self.tenants.entry(job.tenant.clone()).or_default();
+            is.iter().for_each(|is| sums.add(is));
+            was.iter().for_each(|was| sums.subtract(was));
+        }
+        for row in &commit.rows {
             let Row::Ledger(tenant, Some(ledger)) = row else { continue };
             let last = self.last.insert(tenant.clone(), *ledger).unwrap_or_default();
             adds_up(tenant, &last, ledger)?;
-            let (mut reserved, mut queued, mut live) = (0, 0, 0);
-            let (mut stored, mut fetched) = (0, 0);
-            for (job, state) in now.states.iter().filter(|(job, _)| job.tenant == *tenant) {
-                stored += state.storage_bytes;
-                let submitted = now.jobs.get(job).map_or(0, |job| job.submitted_ms);
-                if month::of(submitted) == ledger.month {
-                    fetched += state.ingress_bytes;
-                }
-                let ended = matches!(state.state(), State::Completed | State::Failed | State::Cancelled);
-                if ended {
-                    if state.reserved_micros != 0 || state.queued_tasks_reserved != 0 {
-                        return Err(format!("an ended job of {tenant} still reserves: {state:?}"));
-                    }
-                } else {
-                    live += 1;
-                    reserved += state.reserved_micros;
-                    queued += state.queued_tasks_reserved;
-                }
-            }
-            if (reserved, queued, live) != (ledger.reserved_micros, ledger.queued_tasks, ledger.live_jobs) {
-                return Err(format!(
-                    "the ledger of {tenant} says reserved {} queued {} live {}; its jobs say {reserved}, {queued}, {live}",
-                    ledger.reserved_micros, ledger.queued_tasks, ledger.live_jobs
-                ));
-            }
-            if stored != ledger.storage_bytes || fetched > ledger.ingress_bytes {
-                return Err(format!(
-                    "the ledger of {tenant} says stored {} and in {}; its jobs stored {stored} and brought in {fetched}",
-                    ledger.storage_bytes, ledger.ingress_bytes
-                ));
-            }
+            self.tenants.entry(tenant.clone()).or_default().check(tenant, ledger)?;
         }
         Ok(())
+    }
+
+    fn end(&mut self, outcome: &Outcome<'_>) -> Result<(), String> {
+        let mut tenants: BTreeMap<&str, Sums> = BTreeMap::new();
+        for (job, state) in &outcome.mirror.states {
+            tenants.entry(&job.tenant).or_default().add(&Share::of(outcome.mirror, job, state)?);
+        }
+        let ledgers = &outcome.mirror.ledgers;
+        ledgers.iter().try_for_each(|(tenant, ledger)| {
+            tenants.entry(tenant.as_str()).or_default().check(tenant, ledger)
+        })
     }
 }

@@ -12,7 +12,7 @@ pub struct OneManifest {
     /// Who committed: generation of the step and attempt, by manifest.
     committed: BTreeMap<ManifestName, (u32, u32, u64)>,
     /// Completions by task within a generation of its job.
-    completions: BTreeMap<(JobName, u32, u64), u32>,
+    completions: BTreeMap<(JobName, u32), BTreeMap<u64, u32>>,
 }
 
 impl Checker for OneManifest {
@@ -51,9 +51,10 @@ impl Checker for OneManifest {
                         }
                         let job = JobName { tenant: tenant.clone(), number: event.job_number };
                         let generation = generation(now, &job) + 1;
+                        let completions = self.completions.entry((job.clone(), step)).or_default();
                         for span in &event.tasks {
                             for task in span.first..=span.last {
-                                let done = self.completions.insert((job.clone(), step, task), generation);
+                                let done = completions.insert(task, generation);
                                 if done == Some(generation) {
                                     return Err(format!(
                                         "task {task} of step {step} of {job} completed twice"

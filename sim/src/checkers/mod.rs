@@ -67,7 +67,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
     vec![
         Box::new(acknowledged::Acknowledged),
         Box::new(manifests::OneManifest::default()),
-        Box::new(nodes::NodesNotOverCommitted),
+        Box::new(nodes::NodesNotOverCommitted::default()),
         Box::new(ledger::LedgerConserved::default()),
         Box::new(gangs::GangsWhole),
         Box::new(epochs::EpochsApart),

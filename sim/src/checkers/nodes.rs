@@ -1,15 +1,29 @@
 //! Invariant 3, first half: no node is over-committed, no tenant is granted
 //! past its limit.
+//!
+//! What each node and tenant holds is kept along with the grants that commits
+//! show, and made anew from all grants at the end of the run.
 
-use super::{Checker, Committed};
+use super::{Checker, Committed, Outcome};
 use crate::mirror::Mirror;
 use crate::rows::Row;
-use proto::v1::{GrantRow, Resources};
-use std::collections::BTreeMap;
+use proto::v1::{GrantRow, NodeRow, Resources};
+use std::collections::{BTreeMap, BTreeSet};
 
-pub struct NodesNotOverCommitted;
+#[derive(Default)]
+pub struct NodesNotOverCommitted {
+    held: Held,
+}
 
-#[derive(Clone, Copy, Debug, Default)]
+/// The grants and what they add up to.
+#[derive(Debug, Default, PartialEq)]
+struct Held {
+    grants: BTreeMap<(String, u64), GrantRow>,
+    nodes: BTreeMap<String, Sum>,
+    tenants: BTreeMap<String, Sum>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Sum {
     millicores: u64,
     memory_bytes: u64,
@@ -17,15 +31,72 @@ struct Sum {
 }
 
 impl Sum {
-    fn add(&mut self, each: &Resources, times: u64) {
-        self.millicores += u64::from(each.millicores) * times;
-        self.memory_bytes += each.memory_bytes * times;
-        self.gpus += u64::from(each.gpus) * times;
+    fn of(grant: &GrantRow, slots: u32) -> Self {
+        let (each, slots) = (grant.per_slot.unwrap_or_default(), u64::from(slots));
+        Self {
+            millicores: u64::from(each.millicores) * slots,
+            memory_bytes: each.memory_bytes * slots,
+            gpus: u64::from(each.gpus) * slots,
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.millicores += other.millicores;
+        self.memory_bytes += other.memory_bytes;
+        self.gpus += other.gpus;
+    }
+
+    fn subtract(&mut self, other: Self) {
+        self.millicores -= other.millicores;
+        self.memory_bytes -= other.memory_bytes;
+        self.gpus -= other.gpus;
     }
 }
 
-fn per_slot(grant: &GrantRow) -> Resources {
-    grant.per_slot.unwrap_or_default()
+impl Held {
+    /// Takes a grant as it is now; it may have been there before.
+    fn take(&mut self, tenant: &str, epoch: u64, grant: Option<&GrantRow>) {
+        let name = (tenant.to_owned(), epoch);
+        if let Some(was) = self.grants.remove(&name) {
+            for part in &was.nodes {
+                let sum = Sum::of(&was, part.slots);
+                self.nodes.entry(part.node.clone()).or_default().subtract(sum);
+                self.tenants.entry(tenant.to_owned()).or_default().subtract(sum);
+            }
+        }
+        let Some(grant) = grant else { return };
+        for part in &grant.nodes {
+            let sum = Sum::of(grant, part.slots);
+            self.nodes.entry(part.node.clone()).or_default().add(sum);
+            self.tenants.entry(tenant.to_owned()).or_default().add(sum);
+        }
+        self.grants.insert(name, grant.clone());
+    }
+
+    fn check_node(&self, node: &str, row: Option<&NodeRow>) -> Result<(), String> {
+        let sum = self.nodes.get(node).copied().unwrap_or_default();
+        let capacity: Resources = row.and_then(|row| row.capacity).unwrap_or_default();
+        if sum.millicores > u64::from(capacity.millicores)
+            || sum.memory_bytes > capacity.memory_bytes
+            || sum.gpus > u64::from(capacity.gpus)
+        {
+            return Err(format!("node {node} holds {sum:?} of {capacity:?}"));
+        }
+        Ok(())
+    }
+
+    fn check_tenant(&self, now: &Mirror, tenant: &str) -> Result<(), String> {
+        let held = self.tenants.get(tenant).copied().unwrap_or_default();
+        let quota = now.tenants.get(tenant).and_then(|row| row.quota).unwrap_or_default();
+        let over = |limit: Option<u64>, used: u64| limit.is_some_and(|limit| used > limit);
+        if over(quota.millicores, held.millicores)
+            || over(quota.memory_bytes, held.memory_bytes)
+            || over(quota.gpus, held.gpus)
+        {
+            return Err(format!("tenant {tenant} holds {held:?} past its quota {quota:?}"));
+        }
+        Ok(())
+    }
 }
 
 impl Checker for NodesNotOverCommitted {
@@ -37,37 +108,36 @@ impl Checker for NodesNotOverCommitted {
     }
 
     fn after(&mut self, now: &Mirror, commit: &Committed) -> Result<(), String> {
-        let granted = commit.rows.iter().find_map(|row| match row {
-            Row::Grant { tenant, row: Some(_), .. } => Some(tenant),
-            _ => None,
-        });
-        let Some(tenant) = granted else { return Ok(()) };
-        let mut nodes: BTreeMap<&str, Sum> = BTreeMap::new();
-        let mut held = Sum::default();
-        for ((owner, _), grant) in &now.grants {
-            for part in &grant.nodes {
-                nodes.entry(&part.node).or_default().add(&per_slot(grant), u64::from(part.slots));
-                if owner == tenant {
-                    held.add(&per_slot(grant), u64::from(part.slots));
+        let (mut nodes, mut tenants) = (BTreeSet::new(), BTreeSet::new());
+        for row in &commit.rows {
+            match row {
+                Row::Grant { tenant, epoch, row } => {
+                    self.held.take(tenant, *epoch, row.as_ref());
+                    if let Some(grant) = row {
+                        nodes.extend(grant.nodes.iter().map(|part| part.node.as_str()));
+                        tenants.insert(tenant.as_str());
+                    }
                 }
+                Row::Node(name, _) => _ = nodes.insert(name),
+                _ => {}
             }
         }
-        for (node, sum) in nodes {
-            let capacity = now.nodes.get(node).and_then(|row| row.capacity).unwrap_or_default();
-            if sum.millicores > u64::from(capacity.millicores)
-                || sum.memory_bytes > capacity.memory_bytes
-                || sum.gpus > u64::from(capacity.gpus)
-            {
-                return Err(format!("node {node} holds {sum:?} of {capacity:?}"));
-            }
+        for node in nodes {
+            self.held.check_node(node, now.nodes.get(node))?;
         }
-        let quota = now.tenants.get(tenant).and_then(|row| row.quota).unwrap_or_default();
-        let over = |limit: Option<u64>, used: u64| limit.is_some_and(|limit| used > limit);
-        if over(quota.millicores, held.millicores)
-            || over(quota.memory_bytes, held.memory_bytes)
-            || over(quota.gpus, held.gpus)
-        {
-            return Err(format!("tenant {tenant} holds {held:?} past its quota {quota:?}"));
+        tenants.into_iter().try_for_each(|tenant| self.held.check_tenant(now, tenant))
+    }
+
+    fn end(&mut self, outcome: &Outcome<'_>) -> Result<(), String> {
+        let mut anew = Held::default();
+        for ((tenant, epoch), grant) in &outcome.mirror.grants {
+            anew.take(tenant, *epoch, Some(grant));
+        }
+        for (node, row) in &outcome.mirror.nodes {
+            anew.check_node(node, Some(row))?;
+        }
+        if anew.grants != self.held.grants {
+            return Err("the grants seen commit by commit are not those of the rows".to_owned());
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 #[derive(Default)]
 pub struct Transitions {
     /// Tasks that have left PENDING, as their events tell.
-    tasks: BTreeMap<(JobName, u32, u64), State>,
+    tasks: BTreeMap<(JobName, u32), BTreeMap<u64, State>>,
     jobs: BTreeMap<JobName, State>,
 }
 
@@ -42,10 +42,10 @@ impl Transitions {
             // A job follows its steps, so it may skip states they never entered.
             return Ok(());
         };
+        let tasks = self.tasks.entry((job.clone(), step)).or_default();
         for span in &event.tasks {
             for task in span.first..=span.last {
-                let name = (job.clone(), step, task);
-                let from = self.tasks.get(&name).copied().unwrap_or(State::Pending);
+                let from = tasks.get(&task).copied().unwrap_or(State::Pending);
                 if from != event.from() || !legal(from, event.to(), cause) {
                     return Err(format!(
                         "task {task} of step {step} of {job} is {from:?}; event {} moves it {:?} -> {:?} ({cause:?})",
@@ -55,9 +55,9 @@ impl Transitions {
                     ));
                 }
                 if event.to() == State::Pending {
-                    self.tasks.remove(&name);
+                    tasks.remove(&task);
                 } else {
-                    self.tasks.insert(name, event.to());
+                    tasks.insert(task, event.to());
                 }
             }
         }
@@ -102,7 +102,8 @@ impl Checker for Transitions {
     fn after(&mut self, _: &Mirror, commit: &Committed) -> Result<(), String> {
         for row in &commit.rows {
             let Row::Block { job, step, row: Some(block), .. } = row else { continue };
-            let told = |task: u64| self.tasks.get(&(job.clone(), *step, task)).copied();
+            let tasks = self.tasks.get(&(job.clone(), *step));
+            let told = |task: u64| tasks.and_then(|tasks| tasks.get(&task)).copied();
             let runs = block.active.iter().filter_map(|run| Some((run.tasks?, run.state())));
             let done = block.completed.iter().map(|span| (*span, State::Completed));
             for (span, state) in runs.chain(done) {

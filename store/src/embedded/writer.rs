@@ -27,7 +27,9 @@ impl Drop for LastWord {
 }
 
 /// Runs until the line is closed or the store is poisoned.
-pub(crate) async fn run(mut engine: Engine) {
+pub(crate) async fn run(engine: Engine) {
+    // It goes from hand to hand with every group.
+    let mut engine = Box::new(engine);
     let shared = Arc::clone(&engine.shared);
     let _last_word = LastWord(Arc::clone(&shared));
     let mut failed = false;
@@ -53,7 +55,7 @@ pub(crate) async fn run(mut engine: Engine) {
         if !failed {
             shared.watchers().tell(&changes, engine.revision);
         }
-        debug_assert_eq!(answers.len(), replies.len(), "one answer for each operation");
+        assert_eq!(answers.len(), replies.len(), "one answer for each operation");
         for (reply, answer) in replies.into_iter().zip(answers) {
             // Whoever no longer waits needs no answer.
             let _ = reply.send(answer);

@@ -95,6 +95,29 @@ impl Network {
     }
 }
 
+/// The types of messages that travel in a server's calls.
+///
+/// madsim hands messages over as they lie in memory. So that one which cannot
+/// be encoded, or not be read again, is found there too, each is taken through
+/// its bytes in simulation. Natively that is the network's matter, and this
+/// list is of no use.
+#[derive(Clone, Default)]
+pub struct Messages {
+    #[cfg(madsim)]
+    pub(super) types: side::RoundTrips,
+}
+
+impl Messages {
+    /// Adds a type.
+    pub fn add<M>(&mut self)
+    where
+        M: prost::Message + Default + PartialEq + fmt::Debug + 'static,
+    {
+        #[cfg(madsim)]
+        self.types.add::<M>();
+    }
+}
+
 /// Everything one port offers.
 pub struct Server {
     pub(super) services: side::Services,
@@ -102,6 +125,7 @@ pub struct Server {
     pub(super) http: axum::Router,
     pub(super) descriptors: Vec<&'static [u8]>,
     pub(super) network: Network,
+    pub(super) messages: Messages,
     pub(super) grace: Duration,
 }
 
@@ -127,6 +151,7 @@ impl Server {
             http: axum::Router::new(),
             descriptors: Vec::new(),
             network: Network::default(),
+            messages: Messages::default(),
             grace: limits::SHUTDOWN_GRACE,
         }
     }
@@ -163,6 +188,14 @@ impl Server {
     #[must_use]
     pub fn network(mut self, network: Network) -> Self {
         self.network = network;
+        self
+    }
+
+    /// The types of all messages of its services. In simulation a message of
+    /// another type panics; without any type nothing is taken through bytes.
+    #[must_use]
+    pub fn messages(mut self, messages: Messages) -> Self {
+        self.messages = messages;
         self
     }
 

@@ -4,6 +4,7 @@
 //! first message before it takes the next call, so that one node behind a cut
 //! link would hold up all others.
 
+pub(super) use super::round_trip::RoundTrips;
 use super::server::{BindError, ServeError, Server};
 use madsim::net::{Endpoint, Receiver, Sender};
 use std::{
@@ -101,7 +102,7 @@ pub(super) async fn serve(
         }
         _ => None,
     };
-    let services = Arc::new(server.services);
+    let services = Arc::new((server.services, server.messages.types));
     let mut shutdown = pin!(shutdown);
     loop {
         let (tx, rx, peer) = tokio::select! {
@@ -112,7 +113,8 @@ pub(super) async fn serve(
         let services = services.clone();
         madsim::task::spawn(async move {
             // An error here is the caller's end gone: nobody is left to tell.
-            let _gone = answer(&services, tx, rx, address, peer).await;
+            let (services, messages) = &*services;
+            let _gone = answer(services, messages, tx, rx, address, peer).await;
         });
     }
 }
@@ -124,9 +126,11 @@ fn with_metadata(mut status: Status) -> Status {
 
 /// One call, in the words of madsim-tonic's client: a request (alone, or an
 /// empty one and then its stream), then a response (alone, or its head, its
-/// stream and an end mark).
+/// stream and an end mark). Every message passes here, so here each is taken
+/// through its bytes.
 async fn answer(
     services: &Services,
+    messages: &RoundTrips,
     tx: Sender,
     mut rx: Receiver,
     address: SocketAddr,
@@ -137,12 +141,17 @@ async fn answer(
         .downcast::<(PathAndQuery, bool, Request<BoxMessage>)>()
         .expect("only madsim-tonic's clients connect to this port");
     request.set_tcp_connect_info(address, peer);
+    let bytes = messages.clone();
     let request = request.map(move |message| -> BoxMessageStream {
         if message.downcast_ref::<()>().is_none() {
+            let message = bytes.take(message);
             return stream::once(async move { Ok(message) }).boxed();
         }
-        stream::unfold(rx, |mut rx| async move { rx.recv().await.ok().map(|message| (Ok(message), rx)) })
-            .boxed()
+        stream::unfold((rx, bytes), |(mut rx, bytes)| async move {
+            let message = rx.recv().await.ok()?;
+            Some((Ok(bytes.take(message)), (rx, bytes)))
+        })
+        .boxed()
     });
     let name = path.path().split('/').nth(1).unwrap_or_default();
     let result = match services.by_name.get(name) {
@@ -155,7 +164,12 @@ async fn answer(
             call.await
         }
     };
+    let result = result.map(|response| response.map(|stream| through_bytes(stream, messages.clone())));
     if streams { send_stream(&tx, result).await } else { send_one(&tx, result).await }
+}
+
+fn through_bytes(stream: BoxMessageStream, messages: RoundTrips) -> BoxMessageStream {
+    stream.map(move |message| message.map(|message| messages.take(message))).boxed()
 }
 
 async fn send_one(tx: &Sender, result: Result<Response<BoxMessageStream>, Status>) -> std::io::Result<()> {

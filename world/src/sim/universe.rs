@@ -58,6 +58,9 @@ mod simulated {
     use std::cell::RefCell;
     use std::collections::BTreeMap;
 
+    /// Of the simulation's thread: as much as a main thread has.
+    const STACK_BYTES: usize = 8 << 20;
+
     thread_local! {
         /// madsim's own ids, which have no public constructor.
         static NODES: RefCell<BTreeMap<u64, madsim::task::NodeId>> = const { RefCell::new(BTreeMap::new()) };
@@ -69,11 +72,30 @@ mod simulated {
 
     /// Runs a simulation to the end of `main`, or panics after `limit` of
     /// virtual time.
-    pub fn run<F: Future>(seed: u64, limit: Duration, main: F) -> Result<F::Output, NotSimulated> {
-        NODES.with_borrow_mut(BTreeMap::clear);
-        let mut runtime = Runtime::with_seed_and_config(seed, madsim::Config::default());
-        runtime.set_time_limit(limit);
-        Ok(runtime.block_on(main))
+    ///
+    /// In a thread of its own. The standard library draws the seed of its hash
+    /// maps once a thread, tokio draws its own chance from that, and madsim can
+    /// see to it only where nothing was hashed before: a caller that has read
+    /// its command line or `RUST_LOG` may have.
+    pub fn run<F: Future>(
+        seed: u64,
+        limit: Duration,
+        main: impl FnOnce() -> F + Send,
+    ) -> Result<F::Output, NotSimulated>
+    where
+        F::Output: Send,
+    {
+        let simulate = || {
+            NODES.with_borrow_mut(BTreeMap::clear);
+            let mut runtime = Runtime::with_seed_and_config(seed, madsim::Config::default());
+            runtime.set_time_limit(limit);
+            runtime.block_on(main())
+        };
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("simulation".to_owned()).stack_size(STACK_BYTES);
+            let thread = thread.spawn_scoped(scope, simulate).expect("the machine has a thread left");
+            thread.join().map_or_else(|panic| std::panic::resume_unwind(panic), Ok)
+        })
     }
 
     /// Makes a node whose `init` runs at once and again at each restart.
@@ -152,7 +174,14 @@ mod absent {
     //! Never reached: `run` refuses, and the rest needs a running simulation.
     use super::{Duration, Future, IpAddr, Net, NodeId, NotSimulated};
 
-    pub fn run<F: Future>(_: u64, _: Duration, _: F) -> Result<F::Output, NotSimulated> {
+    pub fn run<F: Future>(
+        _: u64,
+        _: Duration,
+        _: impl FnOnce() -> F + Send,
+    ) -> Result<F::Output, NotSimulated>
+    where
+        F::Output: Send,
+    {
         Err(NotSimulated)
     }
     pub fn create_node<F>(_: &str, _: IpAddr, _: impl Fn() -> F + Send + Sync + 'static) -> NodeId

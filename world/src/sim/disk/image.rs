@@ -14,6 +14,10 @@ pub(super) const SECTOR_BYTES: usize = 512;
 /// Unsynced writes of one file; past it the oldest half is taken as written
 /// back, as a kernel does sooner or later.
 const LOG_MAX: usize = 65_536;
+/// Buffers of synced writes kept for the next ones, and how long each may be.
+/// A store writes and syncs the same few pages all day.
+const SPARE_MAX: usize = 64;
+const SPARE_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
@@ -45,6 +49,7 @@ impl Change {
 pub(super) struct Image {
     bytes: Vec<u8>,
     log: Vec<Change>,
+    spare: Vec<Vec<u8>>,
 }
 
 impl Image {
@@ -69,7 +74,8 @@ impl Image {
         }
         let len_before = self.bytes.len();
         let end = offset + data.len();
-        let before = self.bytes.get(offset..end.min(len_before)).unwrap_or(&[]).to_vec();
+        let mut before = self.spare.pop().unwrap_or_default();
+        before.extend_from_slice(self.bytes.get(offset..end.min(len_before)).unwrap_or(&[]));
         self.put(offset, data);
         self.note(Change::Write { offset, wrote: data.len(), data: before, len_before, fate: Fate::Open });
     }
@@ -109,8 +115,16 @@ impl Image {
                     *fate = Fate::Durable;
                 }
             }
-        } else {
-            self.log.clear();
+            return;
+        }
+        for change in self.log.drain(..) {
+            if let Change::Write { mut data, .. } = change
+                && self.spare.len() < SPARE_MAX
+                && data.capacity() <= SPARE_BYTES_MAX
+            {
+                data.clear();
+                self.spare.push(data);
+            }
         }
     }
 

@@ -1,0 +1,72 @@
+//! What DETERMINISM.md says of the tree, read from the tree.
+#![allow(clippy::disallowed_methods, reason = "reads the sources on the builder's machine")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Everything whose code runs in a rehearsal.
+const CRATES: [&str; 8] = ["world", "proto", "store", "scheduler", "controller", "agent", "gateway", "sim"];
+
+/// Crates with chance of their own, and who alone may ask them for it.
+const CHANCE: [(&str, &[&str]); 5] = [
+    ("rand 0.8", &["madsim"]),
+    ("rand_core 0.6", &["rand", "rand_chacha", "rand_xoshiro"]),
+    ("getrandom 0.2", &["rand_core"]),
+    ("ahash", &["madsim"]),
+    ("hashbrown", &["indexmap", "petgraph"]),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_owned()
+}
+
+fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_select_has_an_order() {
+    let mut files = Vec::new();
+    CRATES.iter().for_each(|name| sources(&root().join(name).join("src"), &mut files));
+    let mut selects = 0;
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for (at, _) in text.match_indices("select! {") {
+            selects += 1;
+            let body = text[at..].split_once('{').expect("it was found with one").1.trim_start();
+            assert!(
+                body.starts_with("biased;"),
+                "{}: a select! without `biased;` draws its order from tokio's own chance",
+                file.display()
+            );
+        }
+    }
+    assert!(selects > 10, "only {selects} found: look for how they are written now");
+}
+
+#[test]
+fn nobody_new_asks_leaking_crates_for_chance() {
+    let lock = std::fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    for (wanted, allowed) in CHANCE {
+        let mut found = BTreeSet::new();
+        for package in lock.split("[[package]]").skip(1) {
+            let name = package.lines().find_map(|line| line.strip_prefix("name = "));
+            let depends = package
+                .lines()
+                .map(|line| line.trim().trim_start_matches('"'))
+                .any(|line| line.strip_prefix(wanted).is_some_and(|rest| rest.starts_with(['"', '.', ' '])));
+            if depends {
+                found.insert(name.expect("every package has a name").trim_matches('"').to_owned());
+            }
+        }
+        let allowed: BTreeSet<String> = allowed.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(found, allowed, "who depends on {wanted}: see DETERMINISM.md");
+    }
+}
