@@ -5,11 +5,13 @@
 //! warned of or why it was refused.
 #![allow(clippy::disallowed_methods, reason = "tests read their own files")]
 
+use proptest::prelude::*;
 use proto::{
     array,
-    sbatch::{self, CommandLine, Cover, KNOWN, ScriptFrom, Surroundings},
+    sbatch::{self, CommandLine, Cover, KNOWN, ScriptFrom, Surroundings, Takes},
     units,
     v1::{DependencyKind, JobSpec},
+    validate,
 };
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
@@ -177,5 +179,61 @@ fn the_documentation_names_every_option() {
         };
         assert!(here.contains(&name), "{name} is not where it belongs");
         assert!(!there.contains(&name), "{name} is where it does not belong");
+    }
+}
+
+/// Values that some option takes, and some that none does.
+const VALUES: [&str; 24] = [
+    "",
+    "0",
+    "1",
+    "7",
+    "4096",
+    "99999999999",
+    "1-3",
+    "2-0",
+    "1:30",
+    "0-9%2",
+    "1,1",
+    "gpu:2",
+    "a100:1",
+    "512M",
+    "4G",
+    "now",
+    "now+1hour",
+    "afterok:3",
+    "singleton",
+    "B:USR1@5",
+    "NONE",
+    "A=1,B",
+    "%j",
+    "x y",
+];
+
+fn an_option() -> impl Strategy<Value = String> {
+    (0..KNOWN.len(), 0..VALUES.len(), any::<bool>()).prop_map(|(option, value, short)| {
+        let option = &KNOWN[option];
+        match (option.short, option.takes) {
+            (Some(short_name), Takes::Value) if short => format!("-{short_name} '{}'", VALUES[value]),
+            (_, Takes::Nothing) => format!("--{}", option.long),
+            _ => format!("--{}='{}'", option.long, VALUES[value]),
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Whatever is asked is refused with a remedy, or a job that every door takes.
+    #[test]
+    fn what_is_taken_is_valid(options in prop::collection::vec(an_option(), 0..6), noise in "\\PC{0,12}") {
+        let lines: String = options.iter().map(|option| format!("#SBATCH {option}\n")).collect();
+        let text = format!("#!/bin/sh\n{lines}#SBATCH -J '{}'\n", noise.replace('\'', ""));
+        let around = Surroundings { directory: "/w".to_owned(), ..Surroundings::default() };
+        let line = CommandLine::read(&["job.sh".to_owned()]).unwrap();
+        match sbatch::submission(&line, &text, &around) {
+            Ok(made) => prop_assert!(validate::spec(&made.spec).is_ok(), "{text}"),
+            Err(problem) => prop_assert!(!problem.remedy.is_empty() && !problem.reason.is_empty(), "{problem}"),
+        }
     }
 }

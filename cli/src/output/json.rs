@@ -99,6 +99,7 @@ pub fn job_view(view: &JobView) -> Value {
         "priority": spec.priority,
         "labels": spec.labels,
         "submitted_ms": time(job.submitted_ms),
+        "begin_ms": time(spec.begin_ms),
         "submitted_by": text(&job.submitted_by),
         "idempotency_key": text(&job.idempotency_key),
         "started_ms": time(state.started_ms),
