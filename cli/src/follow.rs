@@ -15,6 +15,8 @@ use world::{
     time::{self, Instant},
 };
 
+pub use proto::words::is_ended;
+
 /// What a log's stream says.
 #[derive(Debug)]
 pub enum LogNews {
@@ -38,12 +40,6 @@ pub enum EventNews {
     End,
     /// It broke for good.
     Failed(Failure),
-}
-
-/// True once a job or step will not change by itself any more.
-#[must_use]
-pub fn is_ended(state: State) -> bool {
-    matches!(state, State::Completed | State::Failed | State::Cancelled)
 }
 
 /// The exit code that a job's end stands for.

@@ -1,13 +1,14 @@
 //! The words of Drumline on the wire and in the store.
 //!
 //! `v1` is generated from `proto/drumline/v1/*.proto`. Beside it stand what
-//! those messages mean to people: ids, the job file, units, array grammar, and
-//! the validation that every door applies. No IO and no clock in here.
+//! those messages mean to people: ids, the job file, units, array grammar, JSON,
+//! and the validation that every door applies. No IO and no clock in here.
 
 pub mod array;
 pub mod estimate;
 pub mod ids;
 pub mod jobfile;
+pub mod json;
 pub mod keys;
 pub mod limits;
 pub mod month;
@@ -17,6 +18,7 @@ pub mod spans;
 pub mod travelling;
 pub mod units;
 pub mod validate;
+pub mod words;
 
 /// Messages, clients and servers generated from the `.proto` files.
 pub mod v1 {

@@ -1,12 +1,13 @@
 //! What commands write to standard output: tables for people, JSON for
 //! programs, names for pipes. Nothing here panics when the reader leaves.
 
-pub mod json;
 pub mod words;
 
 use crate::failure::Failure;
 use comfy_table::{ContentArrangement, Table as Grid, presets};
 use std::io::{self, IsTerminal as _, Write as _};
+
+pub use proto::json;
 
 /// Writes text as it is.
 pub fn text(text: &str) -> Result<(), Failure> {

@@ -2,28 +2,11 @@
 
 use crate::failure::Failure;
 use proto::{
-    array, estimate,
-    ids::JobId,
-    problem::Problem,
-    units,
-    v1::{Cause, CauseKind, Event, JobSpec, NodeState, Resources, Span, State},
+    array, estimate, units,
+    v1::{Event, JobSpec, Resources, Span, State},
 };
 
-/// `RUNNING`.
-#[must_use]
-pub fn state(state: State) -> &'static str {
-    state.as_str_name().trim_start_matches("STATE_")
-}
-
-/// `READY`; `DRAINED` where it takes no more.
-#[must_use]
-pub fn node_state(state: NodeState, drained: bool) -> &'static str {
-    match (state, drained) {
-        (NodeState::Lost, _) => "LOST",
-        (_, true) => "DRAINED",
-        (other, false) => other.as_str_name().trim_start_matches("NODE_STATE_"),
-    }
-}
+pub use proto::words::{cause, job_id, money, node_state, parse_money, state};
 
 /// Reads a state as people write it.
 pub fn parse_state(text: &str) -> Result<State, Failure> {
@@ -37,27 +20,6 @@ pub fn parse_state(text: &str) -> Result<State, Failure> {
                 "use pending, staging, running, completed, failed or cancelled",
             )
         })
-}
-
-/// One line for a cause; empty where there is nothing to say.
-#[must_use]
-pub fn cause(cause: Option<&Cause>) -> String {
-    let Some(cause) = cause else { return String::new() };
-    if !cause.text.is_empty() {
-        return cause.text.replace(['\n', '\r'], " ");
-    }
-    match cause.kind() {
-        CauseKind::Unspecified => String::new(),
-        CauseKind::Exit => format!("exit code {}", cause.exit_code),
-        CauseKind::Signal => format!("signal {}", cause.signal),
-        kind => kind.as_str_name().trim_start_matches("CAUSE_KIND_").to_lowercase().replace('_', " "),
-    }
-}
-
-/// `lab-17`.
-#[must_use]
-pub fn job_id(tenant: &str, number: u64) -> String {
-    JobId::new(tenant, number).to_string()
 }
 
 /// `1.5 cores, 64MiB, 1 gpu`.
@@ -74,34 +36,10 @@ pub fn resources(resources: &Resources) -> String {
     text
 }
 
-/// Money in the operator's currency, from millionths.
-#[must_use]
-pub fn money(micros: u64) -> String {
-    let text = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
-    let trimmed = text.trim_end_matches('0');
-    // At least two decimals, as money is written.
-    let decimals = trimmed.len() - trimmed.find('.').expect("it was put there") - 1;
-    format!("{trimmed}{}", "0".repeat(2_usize.saturating_sub(decimals)))
-}
-
 /// `1 file`, `2 files`.
 #[must_use]
 pub fn count(number: u64, thing: &str) -> String {
     if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
-}
-
-/// Reads money into millionths.
-pub fn parse_money(field: &str, text: &str) -> Result<u64, Problem> {
-    let refuse =
-        || Problem::new("spec.unit", field, text, "is no amount of money", "write it like 500 or 0.04");
-    let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    if !digits(whole) || !digits(decimals) || decimals.len() > 6 {
-        return Err(refuse());
-    }
-    let whole: u64 = whole.parse().map_err(|_| refuse())?;
-    let fraction: u64 = format!("{decimals:0<6}").parse().map_err(|_| refuse())?;
-    whole.checked_mul(1_000_000).and_then(|micros| micros.checked_add(fraction)).ok_or_else(refuse)
 }
 
 /// How long ago, or `-` where it never was.
@@ -186,22 +124,13 @@ pub fn event_change(event: &Event) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::v1::Step;
+    use proto::v1::{Cause, CauseKind, Step};
 
     #[test]
-    fn times_and_money_are_written_plainly() {
+    fn times_are_written_plainly() {
         assert_eq!(utc(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(utc(1_709_208_000_123), "2024-02-29T12:00:00.123Z");
         assert_eq!(utc(4_107_542_399_999), "2100-02-28T23:59:59.999Z");
-        assert_eq!(
-            (money(0), money(1_500_000), money(40_001)),
-            ("0.00".into(), "1.50".into(), "0.040001".into())
-        );
-        assert_eq!(parse_money("budget", "0.04").unwrap(), 40_000);
-        assert_eq!(parse_money("budget", "500").unwrap(), 500_000_000);
-        for bad in ["", "-1", "1.", "0.0000001", "1e3", "99999999999999999999"] {
-            assert_eq!(parse_money("budget", bad).unwrap_err().field, "budget", "{bad}");
-        }
         assert_eq!((age(0, 5), age(1000, 4000)), ("-".into(), "3.0s".into()));
         assert_eq!(
             (ran(0, 0, 9), ran(1000, 0, 4000), ran(1000, 2000, 9000)),
@@ -214,10 +143,6 @@ mod tests {
         assert_eq!(parse_state("running").unwrap(), State::Running);
         assert_eq!(state(State::Cancelled), "CANCELLED");
         assert_eq!(parse_state("unspecified").unwrap_err().exit_code(), 2);
-        assert_eq!(
-            (node_state(NodeState::Ready, true), node_state(NodeState::Lost, true)),
-            ("DRAINED", "LOST")
-        );
     }
 
     #[test]

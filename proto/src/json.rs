@@ -1,13 +1,14 @@
-//! Messages as JSON, in the words of the contract: ids as text, states in
-//! capitals, times in milliseconds since 1970, `null` for what is not there.
+//! Messages as JSON, the same from REST and from `drumline … -o json`: ids as
+//! text, states in capitals, times in milliseconds since 1970, `null` for what is
+//! not there.
 
-use super::words;
-use proto::{
+use crate::{
     array, estimate, units,
     v1::{
         Cause, Event, JobSpec, JobStateRow, JobSummary, JobView, NodeView, OutputsReply, PoolView, Quota,
         Resources, SubmitReply, TaskView, TenantView, WhenFull, WhyReply,
     },
+    words,
 };
 use serde_json::{Map, Value, json};
 
@@ -83,7 +84,7 @@ pub fn job_summary(job: &JobSummary) -> Value {
 }
 
 fn exit_code(state: &JobStateRow) -> Value {
-    if crate::follow::is_ended(state.state()) { json!(state.exit_code) } else { Value::Null }
+    if words::is_ended(state.state()) { json!(state.exit_code) } else { Value::Null }
 }
 
 /// A job with its steps.
