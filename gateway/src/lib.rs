@@ -1,4 +1,4 @@
-//! The front door: authentication, the services of tenants and agents, the
+//! The front door: authentication, the services of tenants and agents, REST, the
 //! object place, and the server that holds all parts of one control plane.
 //!
 //! Architecture invariants: no state of jobs is kept here (the controller
@@ -14,6 +14,7 @@ pub mod limits;
 mod meter;
 pub mod objects;
 mod planner;
+mod rest;
 mod rows;
 pub mod server;
 pub mod urls;

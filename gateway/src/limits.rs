@@ -50,6 +50,17 @@ pub const ARTIFACTS_MAX: usize = 200_000;
 /// that want it set this as their own limit.
 pub const REPLY_BYTES_MAX: usize = 64 << 20;
 
+/// How long a REST body may take to arrive.
+pub const BODY_READ_MS: u64 = 30_000;
+/// Bytes of a REST body that is no job.
+pub const SMALL_BODY_BYTES_MAX: usize = 64 << 10;
+/// A log's first bytes are waited for so long before the answer's head is sent.
+pub const FIRST_REPLY_MS: u64 = 250;
+/// The largest limit that REST sets: what JSON readers keep exactly.
+pub const AMOUNT_MAX: u64 = (1 << 53) - 1;
+/// Likewise in cores.
+pub const QUOTA_CORES_MAX: u64 = 4_000_000;
+
 /// How often a follower looks by itself, should no word come.
 pub const FOLLOW_LOOK_MS: u64 = 1_000;
 /// Likewise where the store has no watch left to give.

@@ -15,7 +15,7 @@ use crate::gate::{Base, Gate, Streams, Tenants};
 use crate::objects::{Door, Objects};
 use crate::planner::{Planner, Policy};
 use crate::urls::Signer;
-use crate::{agents::AgentsDoor, auth::Auth, limits, meter};
+use crate::{agents::AgentsDoor, auth::Auth, limits, meter, rest};
 use controller::logs::LogRelay;
 use controller::shell::ControllerParts;
 use proto::v1::agents_server::AgentsServer;
@@ -327,6 +327,8 @@ fn server(gate: &Arc<Gate>) -> Server {
                 .max_decoding_message_size(limits::AGENT_FRAME_BYTES_MAX),
         )
         .door(Arc::new(Door(Arc::clone(&gate.objects))))
+        .http(rest::router(Arc::clone(gate)))
+        .nowhere(rest::nowhere)
         .reflection(proto::v1::DESCRIPTORS)
 }
 

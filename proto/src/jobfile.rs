@@ -22,6 +22,7 @@ use std::{collections::BTreeMap, fmt, path::Path};
 #[serde(deny_unknown_fields)]
 struct FileJob {
     name: Option<String>,
+    #[serde(default, deserialize_with = "whole")]
     priority: Option<i32>,
     expected_runtime: Option<Scalar>,
     #[serde(default)]
@@ -52,15 +53,19 @@ struct FileStep {
     #[serde(default)]
     after: Vec<String>,
     array: Option<Scalar>,
+    #[serde(default, deserialize_with = "whole")]
     nodes: Option<u32>,
+    #[serde(default, deserialize_with = "whole")]
     tasks_per_node: Option<u32>,
     cores: Option<Scalar>,
     memory: Option<Scalar>,
+    #[serde(default, deserialize_with = "whole")]
     gpus: Option<u32>,
     runtime: Option<String>,
     #[serde(default)]
     outputs: Vec<String>,
     checkpoint: Option<FileCheckpoint>,
+    #[serde(default, deserialize_with = "whole")]
     retries: Option<u32>,
     timeout: Option<Scalar>,
     #[serde(default)]
@@ -68,6 +73,30 @@ struct FileStep {
     pool: Option<String>,
     #[serde(default)]
     constraints: Vec<String>,
+}
+
+/// A whole number; `2.0` is one too, as JSON has but one kind of number.
+pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<i64>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Number {
+        Whole(i64),
+        Fraction(f64),
+    }
+    let Some(number) = Option::<Number>::deserialize(deserializer)? else { return Ok(None) };
+    let (number, shown) = match number {
+        Number::Whole(number) => (Some(number), number.to_string()),
+        Number::Fraction(number) => (whole_of(number), decimal(number)),
+    };
+    let fitting = number.and_then(|number| T::try_from(number).ok());
+    fitting.map(Some).ok_or_else(|| {
+        de::Error::custom(format!("invalid value: `{shown}`, expected a whole number in range"))
+    })
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "whole, and exact up to 2^53")]
+fn whole_of(number: f64) -> Option<i64> {
+    (number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0).then_some(number as i64)
 }
 
 /// `checkpoint = "dir"` or `checkpoint = { path = "dir", every = "10m" }`.
@@ -97,7 +126,7 @@ impl<'de> Deserialize<'de> for Scalar {
                 Ok(Scalar(value.to_string()))
             }
             fn visit_f64<E: de::Error>(self, value: f64) -> Result<Scalar, E> {
-                Ok(Scalar(value.to_string()))
+                Ok(Scalar(decimal(value)))
             }
             fn visit_str<E: de::Error>(self, value: &str) -> Result<Scalar, E> {
                 Ok(Scalar(value.to_owned()))
@@ -106,6 +135,21 @@ impl<'de> Deserialize<'de> for Scalar {
         deserializer.deserialize_any(ScalarVisitor)
     }
 }
+
+/// A number as people write it. One that missed a thousandth by its own rounding
+/// alone (`0.1 + 0.2`) is that thousandth; very long ones take an exponent.
+fn decimal(value: f64) -> String {
+    let rounded = (value * 1000.0).round() / 1000.0;
+    let text = if rounded != 0.0 && (rounded - value).abs() < 1e-9 {
+        rounded.to_string()
+    } else {
+        value.to_string()
+    };
+    if text.len() <= DECIMAL_CHARS_MAX { text } else { format!("{value:e}") }
+}
+
+/// The longest number written without an exponent.
+const DECIMAL_CHARS_MAX: usize = 24;
 
 impl<'de> Deserialize<'de> for FileCheckpoint {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -144,16 +188,52 @@ pub fn parse(text: &str, base: &Path) -> Result<JobSpec, Problem> {
 /// Reads the same shape in JSON.
 pub fn from_json(text: &str, base: &Path) -> Result<JobSpec, Problem> {
     check_size(text.len())?;
-    let job: FileJob = serde_json::from_str(text).map_err(|error| {
-        let mut message = error.to_string();
-        // serde_json ends its message with the place, which the reason begins with.
-        if let Some(at) = message.rfind(" at line ") {
-            message.truncate(at);
-        }
-        let place = (error.line(), error.column());
-        syntax_problem(&message, place, text.lines().nth(place.0.saturating_sub(1)), error.is_data())
+    finish(read_json(text)?, base)
+}
+
+/// Reads a JSON value of that shape.
+pub fn from_value(value: serde_json::Value, base: &Path) -> Result<JobSpec, Problem> {
+    finish(serde_path_to_error::deserialize(value).map_err(|error| json_problem(&error))?, base)
+}
+
+/// Reads any JSON text; what does not fit is refused by field.
+pub fn read_json<T: de::DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let read = serde_path_to_error::deserialize(&mut json).map_err(|error| json_problem(&error))?;
+    // Nothing may follow.
+    json.end().map_err(|error| {
+        syntax_problem(&json_message(&error), (error.line(), error.column()), None, error.is_data())
     })?;
-    finish(job, base)
+    Ok(read)
+}
+
+/// What is wrong with a JSON text or value; its path is the field.
+fn json_problem(error: &serde_path_to_error::Error<serde_json::Error>) -> Problem {
+    let inner = error.inner();
+    let message = json_message(inner);
+    let mut problem = syntax_problem(&message, (inner.line(), inner.column()), None, inner.is_data());
+    let path = error.path().to_string();
+    if inner.is_data() && path != "." {
+        problem.field = match problem.code.as_str() {
+            // The path ends before what is not there.
+            "spec.missing" => format!("{path}.{}", problem.field),
+            _ => path,
+        };
+        if problem.code == "spec.type" {
+            problem.value =
+                message.split('`').nth(1).or(message.split('"').nth(1)).unwrap_or_default().to_owned();
+        }
+    }
+    problem
+}
+
+/// serde_json ends its message with the place, which a reason begins with.
+fn json_message(error: &serde_json::Error) -> String {
+    let mut message = error.to_string();
+    if let Some(at) = message.rfind(" at line ") {
+        message.truncate(at);
+    }
+    message
 }
 
 /// A job of one step that runs `argv`: what `submit -- CMD …` makes. Named after
@@ -221,7 +301,7 @@ fn syntax_problem(
     is_data: bool,
 ) -> Problem {
     let message = message.lines().collect::<Vec<_>>().join(", ");
-    let reason = format!("line {line}, column {column}: {message}");
+    let reason = if line == 0 { message.clone() } else { format!("line {line}, column {column}: {message}") };
     let quoted = message.split('`').nth(1).unwrap_or_default();
     if message.starts_with("unknown field") {
         return Problem::new("spec.unknown_key", quoted, "", reason, "take it out, or correct its name");
@@ -410,12 +490,26 @@ tasks_per_node = 2
     }
 
     #[test]
+    fn numbers_read_as_people_write_them() {
+        for (value, text) in [
+            (0.5, "0.5"),
+            (5.0, "5"),
+            (0.1 + 0.2, "0.3"),
+            (0.0005, "0.0005"),
+            (1e300, "1e300"),
+            (5e-324, "5e-324"),
+        ] {
+            assert_eq!(decimal(value), text);
+        }
+    }
+
+    #[test]
     fn json_of_the_same_shape_is_the_same_job() {
         let value: toml::Value = toml::from_str(WORDS).unwrap();
         let json = serde_json::to_string(&value).unwrap();
         assert_eq!(from_json(&json, Path::new("/jobs")).unwrap(), parse_here(WORDS).unwrap());
         let problem = from_json("{\"step\": [{\"rnu\": 1}]}", Path::new(".")).unwrap_err();
-        assert_eq!((problem.code.as_str(), problem.field.as_str()), ("spec.unknown_key", "rnu"));
+        assert_eq!((problem.code.as_str(), problem.field.as_str()), ("spec.unknown_key", "step[0].rnu"));
         assert_eq!(from_json("{", Path::new(".")).unwrap_err().code, "spec.syntax");
     }
 
@@ -448,7 +542,7 @@ tasks_per_node = 2
         assert!(refusal("[[step]]\nrun = \"ls\"\nnodes = 0").starts_with("spec.size | step[0].nodes = 0"));
         assert!(
             refusal("[[step]]\nrun = \"ls\"\narray = \"5-1\"")
-                .starts_with("spec.array | step[0].array = 5-1: `5-1` runs")
+                .starts_with("spec.array_indexes | step[0].array = 5-1: `5-1` runs")
         );
         assert!(
             refusal("[[step]]\nrun = \"ls\"\nconstraints = [\"x\"]")

@@ -5,6 +5,7 @@
 //! and the validation that every door applies. No IO and no clock in here.
 
 pub mod array;
+pub mod envelope;
 pub mod estimate;
 pub mod ids;
 pub mod jobfile;

@@ -42,7 +42,7 @@ fn too_large(index: usize, field: &str, value: impl std::fmt::Display, reason: S
 }
 
 fn size_problem(field: &str, value: impl std::fmt::Display, reason: String) -> Problem {
-    Problem::new("spec.too_large", field, value, reason, "ask for no more than that, or add larger nodes")
+    Problem::new("spec.infeasible", field, value, reason, "ask for no more than that, or add larger nodes")
 }
 
 fn step_feasible(nodes: &[&NodeRow], step: &Step) -> Result<(), Problem> {

@@ -270,32 +270,32 @@ fn what_no_pool_could_hold_is_refused_with_the_largest_that_could() {
         (step(8000, 4 * GIB, 0), ""),
         (
             step(9000, 0, 0),
-            "spec.too_large step[1].cores = 9: 9 needed on one node; the largest, n2 of pool main, has 8 cores, 4GiB",
+            "spec.infeasible step[1].cores = 9: 9 needed on one node; the largest, n2 of pool main, has 8 cores, 4GiB",
         ),
         (
             step(1000, 9 * GIB, 0),
-            "spec.too_large step[1].memory = 9GiB: 9GiB needed on one node; the largest, n3 of pool gpu, has 4 cores, 8GiB, 2 GPUs",
+            "spec.infeasible step[1].memory = 9GiB: 9GiB needed on one node; the largest, n3 of pool gpu, has 4 cores, 8GiB, 2 GPUs",
         ),
         (
             main(step(1000, 0, 1)),
-            "spec.too_large step[1].gpus = 1: 1 needed on one node; the largest, n2 of pool main, has 8 cores, 4GiB",
+            "spec.infeasible step[1].gpus = 1: 1 needed on one node; the largest, n2 of pool main, has 8 cores, 4GiB",
         ),
         (
             step(8000, 8 * GIB, 0),
-            "spec.too_large step[1].cores = 8: no node has 8 cores, 8GiB together; the one with the most cores, n2 of pool main, has 8 cores, 4GiB",
+            "spec.infeasible step[1].cores = 8: no node has 8 cores, 8GiB together; the one with the most cores, n2 of pool main, has 8 cores, 4GiB",
         ),
         (Step { nodes: 3, ..step(4000, 4 * GIB, 0) }, ""),
         (
             Step { nodes: 4, ..step(4000, 4 * GIB, 0) },
-            "spec.too_large step[1].nodes = 4: only 3 nodes could hold 4 cores, 4GiB each",
+            "spec.infeasible step[1].nodes = 4: only 3 nodes could hold 4 cores, 4GiB each",
         ),
         (
             Step { tasks_per_node: 9, ..step(1000, 0, 0) },
-            "spec.too_large step[1].tasks_per_node = 9: 9 needed on one node; the largest, n2 of pool main, has 8 cores, 4GiB",
+            "spec.infeasible step[1].tasks_per_node = 9: 9 needed on one node; the largest, n2 of pool main, has 8 cores, 4GiB",
         ),
         (
             Step { nodes: 63, ..step(1, 0, 0) },
-            "spec.too_large step[1].nodes = 63: a gang has at most 62 nodes",
+            "spec.infeasible step[1].nodes = 63: a gang has at most 62 nodes",
         ),
         (
             Step { pool: "none".into(), ..step(1, 0, 0) },

@@ -21,6 +21,6 @@ pub use axum;
 pub use client::{ConnectError, connect};
 #[cfg(not(madsim))]
 pub(crate) use objects::{DIGEST_EXPECTED, DIGEST_FOUND};
-pub use server::{BindError, GrpcService, Listener, Messages, Network, ServeError, Server, bind};
+pub use server::{BindError, GrpcService, Listener, Messages, Network, Nowhere, ServeError, Server, bind};
 pub use tonic;
 pub use tonic::transport::Channel;

@@ -118,7 +118,6 @@ async fn one_port_speaks_both() {
         .unwrap_err();
     assert_eq!(unknown.code(), tonic::Code::Unimplemented);
     assert!(get(running.address, "/no/such/page").await.starts_with("HTTP/1.1 404 "));
-    assert!(get(running.address, "/healthz").await.ends_with("ok\n"));
     assert!(get(running.address, "/v1/hello").await.ends_with("hello"));
 
     let name = running.door.add(b"an object");

@@ -18,9 +18,9 @@ use world::real::{HttpTransfer, TransferLimits};
 use world::sync::mpsc;
 use world::{Transfer, time};
 
-struct Agent {
-    client: Client,
-    grpc: AgentsClient<Channel>,
+pub struct Agent {
+    pub client: Client,
+    pub grpc: AgentsClient<Channel>,
     session: u64,
     say: mpsc::Sender<AgentFrame>,
     hear: Streaming<ServerFrame>,
@@ -39,7 +39,7 @@ fn introduction() -> RegisterRequest {
 }
 
 impl Agent {
-    async fn join(admin: &Client) -> Self {
+    pub async fn join(admin: &Client) -> Self {
         let client = admin.with(&admin.token(Role::Agent, "").await);
         let mut grpc = AgentsClient::new(client.channel.clone());
         let session = grpc.register(client.request(introduction())).await.unwrap().into_inner().session;
@@ -55,7 +55,7 @@ impl Agent {
     }
 
     /// The next frame that `pick` wants.
-    async fn hear<T>(&mut self, pick: impl Fn(server_frame::Frame) -> Option<T>) -> T {
+    pub async fn hear<T>(&mut self, pick: impl Fn(server_frame::Frame) -> Option<T>) -> T {
         loop {
             let frame = time::timeout(time::ms(10_000), self.hear.message()).await.expect("a frame comes");
             if let Some(found) = pick(frame.unwrap().unwrap().frame.unwrap()) {
@@ -64,7 +64,7 @@ impl Agent {
         }
     }
 
-    async fn report(&mut self, sequence: u64, attempt: &AttemptRef, what: report::What) {
+    pub async fn report(&mut self, sequence: u64, attempt: &AttemptRef, what: report::What) {
         let report = Report { attempt: Some(attempt.clone()), rank: 0, what: Some(what) };
         let reports = Reports { sequence, reports: vec![report] };
         self.say.send(AgentFrame { frame: Some(agent_frame::Frame::Reports(reports)) }).await.unwrap();
@@ -75,7 +75,13 @@ impl Agent {
         .await;
     }
 
-    fn needs(&self, attempt: &AttemptRef, put: bool, digest: &str, size_bytes: u64) -> SignTransfersRequest {
+    pub fn needs(
+        &self,
+        attempt: &AttemptRef,
+        put: bool,
+        digest: &str,
+        size_bytes: u64,
+    ) -> SignTransfersRequest {
         SignTransfersRequest {
             node: NODE.into(),
             session: self.session,
@@ -84,7 +90,7 @@ impl Agent {
         }
     }
 
-    fn shipment(&self, attempt: &AttemptRef, data: &[u8]) -> LogShipment {
+    pub fn shipment(&self, attempt: &AttemptRef, data: &[u8]) -> LogShipment {
         LogShipment {
             node: NODE.into(),
             session: self.session,
@@ -98,7 +104,7 @@ impl Agent {
     }
 }
 
-fn attempt_of(assign: &Assign) -> AttemptRef {
+pub fn attempt_of(assign: &Assign) -> AttemptRef {
     AttemptRef {
         tenant: assign.tenant.clone(),
         job_number: assign.job_number,

@@ -1,7 +1,11 @@
-//! A whole server over real gRPC: its starts, and its front door.
+//! A whole server over real gRPC and HTTP: its starts, and its front door.
 
 mod agents;
+mod conforms;
 mod front;
+mod http;
+mod rest;
+mod rest_run;
 mod start;
 mod support;
 mod traffic;

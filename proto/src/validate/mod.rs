@@ -305,7 +305,8 @@ fn steps(spec: &JobSpec) -> Result<(), Problem> {
     graph::check(&spec.steps)?;
     let tasks = estimate::tasks(spec);
     if tasks > TASKS_MAX {
-        return Err(size_problem("step", tasks, format!("a job may have {TASKS_MAX} tasks in all")));
+        let reason = format!("a job may have {TASKS_MAX} tasks in all");
+        return Err(Problem::new("spec.tasks", "step", tasks, reason, "ask for less"));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! One step by itself: its command, sizes, paths and conditions.
 
-use super::{label_key, label_value, size_problem, span, too_many};
+use super::{label_key, label_value, span, too_many};
 use crate::{
     array, estimate,
     ids::{NameKind, check_name},
@@ -112,11 +112,8 @@ fn shape(step: &Step) -> Result<(), Problem> {
         }
     }
     if estimate::step_ranks(step) > GANG_RANKS_MAX {
-        return Err(size_problem(
-            "nodes",
-            estimate::step_ranks(step),
-            format!("a gang may have {GANG_RANKS_MAX} ranks"),
-        ));
+        let reason = format!("a gang may have {GANG_RANKS_MAX} ranks");
+        return Err(Problem::new("spec.ranks", "nodes", estimate::step_ranks(step), reason, "ask for less"));
     }
     let Some(array) = &step.array else { return Ok(()) };
     if estimate::is_gang(step) {

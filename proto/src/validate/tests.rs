@@ -111,7 +111,7 @@ fn sizes_are_neither_zero_nor_absurd() {
     );
     assert_eq!(
         refusal(|s| (s.nodes, s.tasks_per_node) = (4096, 1024)),
-        "spec.size | step[1].nodes = 4194304 | a gang may have 65536 ranks"
+        "spec.ranks | step[1].nodes = 4194304 | a gang may have 65536 ranks"
     );
     assert_eq!(
         refusal(|s| s.per_task.as_mut().unwrap().millicores = 0),
@@ -140,10 +140,13 @@ fn an_array_is_no_gang() {
         refusal(|s| (s.array, s.nodes) = (array(0, 3), 2)),
         "spec.array_and_gang | step[1].array = 0-3 | a step is an array or a gang, and this one has 2 ranks"
     );
-    assert_eq!(refusal(|s| s.array = array(3, 0)), "spec.array | step[1].array = 3-0 | `3-0` runs backwards");
+    assert_eq!(
+        refusal(|s| s.array = array(3, 0)),
+        "spec.array_indexes | step[1].array = 3-0 | `3-0` runs backwards"
+    );
     assert_eq!(
         refusal(|s| s.array = array(1, 10_000_000)),
-        "spec.size | step = 10000001 | a job may have 10000000 tasks in all"
+        "spec.tasks | step = 10000001 | a job may have 10000000 tasks in all"
     );
 }
 

@@ -7,7 +7,7 @@
 
 use super::{
     objects,
-    server::{BindError, ServeError, Server},
+    server::{BindError, Nowhere, ServeError, Server},
 };
 use crate::{limits, time};
 use axum::{Router, response::IntoResponse};
@@ -95,14 +95,19 @@ pub async fn bind(address: SocketAddr) -> Result<Listener, BindError> {
 }
 
 /// What has no route: gRPC clients are told in their own words.
-async fn nowhere(headers: http::HeaderMap) -> axum::response::Response {
-    let is_grpc = headers
+async fn nowhere(told: Nowhere, request: axum::extract::Request) -> axum::response::Response {
+    let is_grpc = request
+        .headers()
         .get(http::header::CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
     if is_grpc {
         return tonic::Status::unimplemented("no such service or method").into_http::<axum::body::Body>();
     }
-    (http::StatusCode::NOT_FOUND, "no such page\n").into_response()
+    let (head, mut body) = request.into_parts();
+    if !head.headers.contains_key(http::header::EXPECT) {
+        objects::drain(&mut body).await;
+    }
+    told(&head.method, head.uri.path())
 }
 
 /// All routes of one port, and the word about its health.
@@ -126,8 +131,8 @@ async fn routes(server: Server) -> Result<(Router, tonic_health::server::HealthR
     if let Some(door) = server.door {
         router = router.merge(objects::routes(door));
     }
-    let router =
-        router.route("/healthz", axum::routing::get(|| async { "ok\n" })).fallback(nowhere).with_state(());
+    let told = server.nowhere;
+    let router = router.fallback(move |request| nowhere(told, request)).with_state(());
     Ok((router, reporter))
 }
 

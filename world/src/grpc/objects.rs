@@ -117,7 +117,7 @@ async fn receive(
 
 /// Reads off the rest of a refused upload, within limits, so that the client
 /// is not cut off by a reset before it reads the answer.
-async fn drain(body: &mut Body) {
+pub(super) async fn drain(body: &mut Body) {
     let rest = async {
         let mut bytes = 0;
         while bytes < limits::REFUSED_DRAIN_BYTES_MAX {

@@ -118,11 +118,20 @@ impl Messages {
     }
 }
 
+/// What is told of a method and a path where no route is.
+pub type Nowhere = fn(&axum::http::Method, &str) -> axum::response::Response;
+
+fn no_such_page(_: &axum::http::Method, _: &str) -> axum::response::Response {
+    axum::response::IntoResponse::into_response((axum::http::StatusCode::NOT_FOUND, "no such page\n"))
+}
+
 /// Everything one port offers.
 pub struct Server {
     pub(super) services: side::Services,
     pub(super) door: Option<Arc<dyn ObjectDoor>>,
     pub(super) http: axum::Router,
+    #[cfg_attr(madsim, expect(dead_code, reason = "simulated networks carry no HTTP"))]
+    pub(super) nowhere: Nowhere,
     pub(super) descriptors: Vec<&'static [u8]>,
     pub(super) network: Network,
     pub(super) messages: Messages,
@@ -142,13 +151,14 @@ impl Default for Server {
 }
 
 impl Server {
-    /// Offers nothing but (natively) health and `/healthz`.
+    /// Offers nothing but (natively) health.
     #[must_use]
     pub fn new() -> Self {
         Self {
             services: side::Services::default(),
             door: None,
             http: axum::Router::new(),
+            nowhere: no_such_page,
             descriptors: Vec::new(),
             network: Network::default(),
             messages: Messages::default(),
@@ -174,6 +184,14 @@ impl Server {
     #[must_use]
     pub fn http(mut self, routes: axum::Router) -> Self {
         self.http = self.http.merge(routes);
+        self
+    }
+
+    /// How HTTP clients are told that there is no route; gRPC clients are told in
+    /// their own words.
+    #[must_use]
+    pub fn nowhere(mut self, nowhere: Nowhere) -> Self {
+        self.nowhere = nowhere;
         self
     }
 

@@ -1,0 +1,303 @@
+//! What is answered, as `proto::json` writes it.
+
+use super::{count, instant, list, nullable, object, reference, text, texts, truth};
+use serde_json::{Value, json};
+
+pub(super) fn all() -> Vec<(&'static str, Value)> {
+    vec![
+        ("Submitted", submitted()),
+        ("SubmissionNote", json!({ "anyOf": [reference("Submitted"), reference("DryRun")] })),
+        ("DryRun", dry_run()),
+        ("State", json!({ "enum": ["PENDING", "STAGING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"] })),
+        ("JobState", object(json!({ "id": text(), "state": reference("State") }))),
+        ("Retried", object(json!({ "id": text(), "tasks": count() }))),
+        (
+            "JobList",
+            object(json!({ "jobs": list(reference("JobSummary")), "next_cursor": nullable(count()) })),
+        ),
+        ("JobSummary", job_summary()),
+        ("Job", job()),
+        ("StepView", step()),
+        ("Cause", cause()),
+        ("Resources", resources()),
+        ("TaskList", object(json!({ "tasks": list(reference("Task")), "next_cursor": nullable(count()) }))),
+        ("Task", task()),
+        ("Why", why()),
+        ("OutputList", object(json!({ "outputs": list(reference("Output")) }))),
+        ("Output", output()),
+        ("UploadLink", object(json!({ "url": nullable(text()) }))),
+        ("NodeList", object(json!({ "nodes": list(reference("Node")) }))),
+        ("Node", node()),
+        ("PoolList", object(json!({ "pools": list(reference("Pool")) }))),
+        ("Pool", pool()),
+        ("Tenant", tenant()),
+        ("LogLine", log_line()),
+        ("LogChunk", log_chunk()),
+        ("Bytes", text()),
+        ("Health", json!({ "const": "ok\n" })),
+        ("Document", json!({ "type": "object", "required": ["openapi", "paths"] })),
+        ("Problem", problem()),
+    ]
+}
+
+fn submitted() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "id": text(),
+            "existing": { "const": true, "description": "The idempotency key was used before." },
+            "waiting_for": { "type": "string", "description": "The limit of its tenant that it waits for." },
+        },
+        "required": ["id"],
+        "additionalProperties": false,
+    })
+}
+
+fn dry_run() -> Value {
+    object(json!({
+        "id": { "type": "null" },
+        "dry_run": { "const": true },
+        "tasks": count(),
+        "price": text(),
+        "waiting_for": nullable(text()),
+    }))
+}
+
+fn job_summary() -> Value {
+    object(json!({
+        "id": text(),
+        "name": text(),
+        "state": reference("State"),
+        "priority": { "type": "integer" },
+        "labels": texts(),
+        "tasks": count(),
+        "completed": count(),
+        "failed": count(),
+        "submitted_ms": instant(),
+        "started_ms": instant(),
+        "ended_ms": instant(),
+        "exit_code": { "type": ["integer", "null"] },
+        "cause": reference("Cause"),
+    }))
+}
+
+fn job() -> Value {
+    object(json!({
+        "id": text(),
+        "name": text(),
+        "state": reference("State"),
+        "priority": { "type": "integer" },
+        "labels": texts(),
+        "submitted_ms": instant(),
+        "submitted_by": nullable(text()),
+        "idempotency_key": nullable(text()),
+        "started_ms": instant(),
+        "ended_ms": instant(),
+        "exit_code": { "type": ["integer", "null"] },
+        "cause": reference("Cause"),
+        "cancel_requested": truth(),
+        "reserved": text(),
+        "settled": text(),
+        "inputs": list(object(json!({
+            "name": text(), "url": nullable(text()), "digest": nullable(text()), "size_bytes": count(),
+        }))),
+        "steps": list(reference("StepView")),
+    }))
+}
+
+fn step() -> Value {
+    let mut schema = object(json!({
+        "name": text(),
+        "state": reference("State"),
+        "after": list(text()),
+        "tasks": count(),
+        "pending": count(),
+        "active": count(),
+        "completed": count(),
+        "failed": count(),
+        "cancelled": count(),
+        "retries_spent": count(),
+        "started_ms": instant(),
+        "ended_ms": instant(),
+        "exit_code": { "type": "integer" },
+        "cause": reference("Cause"),
+        "array": nullable(text()),
+        "nodes": count(),
+        "tasks_per_node": count(),
+        "per_task": reference("Resources"),
+        "outputs": list(text()),
+        "retries": nullable(count()),
+        "timeout": nullable(text()),
+        "pool": nullable(text()),
+        "env": texts(),
+    }));
+    schema["properties"]["run"] = text();
+    schema["properties"]["argv"] = list(text());
+    schema
+}
+
+fn cause() -> Value {
+    nullable(object(json!({
+        "kind": text(),
+        "text": text(),
+        "exit_code": { "type": "integer" },
+        "signal": { "type": "integer" },
+        "node": nullable(text()),
+    })))
+}
+
+fn resources() -> Value {
+    object(json!({
+        "cores": { "type": "number", "minimum": 0 },
+        "memory_bytes": count(),
+        "gpus": count(),
+    }))
+}
+
+fn task() -> Value {
+    object(json!({
+        "index": count(),
+        "state": reference("State"),
+        "attempts": count(),
+        "node": nullable(text()),
+        "last": reference("Cause"),
+        "not_before_ms": instant(),
+    }))
+}
+
+fn why() -> Value {
+    object(json!({
+        "id": text(),
+        "code": text(),
+        "headline": text(),
+        "details": list(text()),
+        "expected_start_ms": instant(),
+    }))
+}
+
+fn output() -> Value {
+    object(json!({
+        "step": text(),
+        "index": nullable(count()),
+        "path": text(),
+        "size_bytes": count(),
+        "digest": text(),
+        "url": text(),
+    }))
+}
+
+fn node() -> Value {
+    object(json!({
+        "name": text(),
+        "pool": text(),
+        "state": { "enum": ["READY", "SUSPECT", "LOST", "DRAINED", "UNSPECIFIED"] },
+        "labels": texts(),
+        "capacity": reference("Resources"),
+        "used": reference("Resources"),
+        "grants": count(),
+        "address": nullable(text()),
+        "version": nullable(text()),
+        "last_heard_ms": instant(),
+        "drained": truth(),
+        "drain_reason": nullable(text()),
+    }))
+}
+
+fn pool() -> Value {
+    object(json!({
+        "name": text(),
+        "nodes": count(),
+        "capacity": reference("Resources"),
+        "free": reference("Resources"),
+        "queued_slots": count(),
+        "largest_node": reference("Resources"),
+        "eta": nullable(object(json!({
+            "earliest_start_ms": instant(),
+            "assumption": text(),
+        }))),
+    }))
+}
+
+fn tenant() -> Value {
+    object(json!({
+        "name": text(),
+        "when_full": { "enum": ["reject", "queue"] },
+        "quota": {
+            "type": "object",
+            "properties": {
+                "cores": { "type": "number", "minimum": 0 },
+                "memory_bytes": count(),
+                "gpus": count(),
+                "storage_bytes": count(),
+                "ingress_bytes": count(),
+                "egress_bytes": count(),
+                "queued_tasks": count(),
+            },
+            "additionalProperties": false,
+            "description": "A limit that is not there is no limit.",
+        },
+        "budget": nullable(text()),
+        "core_hour": text(),
+        "gpu_hour": text(),
+        "held": reference("Resources"),
+        "queued_tasks": count(),
+        "live_jobs": count(),
+        "reserved": text(),
+        "settled": text(),
+        "storage_bytes": count(),
+    }))
+}
+
+fn log_line() -> Value {
+    let mut schema = object(json!({
+        "chunks": list(reference("LogChunk")),
+        "cursor": count(),
+        "end": truth(),
+        "missing_bytes": count(),
+    }));
+    schema["description"] = json!("One line. With `end` nothing more will ever come.");
+    schema
+}
+
+fn log_chunk() -> Value {
+    let mut schema = object(json!({
+        "step": text(),
+        "index": count(),
+        "rank": count(),
+        "attempt": count(),
+        "stream": { "enum": ["stdout", "stderr"] },
+        "offset": count(),
+        "at_ms": count(),
+    }));
+    schema["properties"]["text"] = text();
+    schema["properties"]["data"] = json!({
+        "type": "string", "contentEncoding": "base64", "description": "Instead of text that is not UTF-8.",
+    });
+    schema
+}
+
+fn problem() -> Value {
+    let amount = || json!({ "type": "number", "minimum": 0 });
+    let mut schema = object(json!({
+        "type": { "type": "string", "format": "uri" },
+        "title": text(),
+        "status": { "type": "integer", "minimum": 400, "maximum": 599 },
+        "detail": text(),
+        "code": { "type": "string", "pattern": "^[a-z_]+(\\.[a-z_]+)+$" },
+        "field": nullable(text()),
+        "value": nullable(text()),
+        "remedy": nullable(text()),
+    }));
+    for (name, schema_of) in [
+        ("dimension", text()),
+        ("used", amount()),
+        ("asked", amount()),
+        ("limit", amount()),
+        ("threshold", amount()),
+        ("eta", instant()),
+    ] {
+        schema["properties"][name] = schema_of;
+    }
+    schema["description"] = json!("RFC 9457. A refusal by quota or budget also tells how much was meant.");
+    schema
+}

@@ -1,0 +1,108 @@
+//! A job that runs, as REST shows it: nodes and pools, logs while they come,
+//! outputs, the end.
+
+use crate::agents::{Agent, attempt_of};
+use crate::http::Http;
+use crate::support::{Client, TestDir, serve};
+use futures_util::stream;
+use http_body_util::BodyExt;
+use proto::v1::{AttemptRef, Cause, CauseKind, Ended, LogShipment, Started, report, server_frame};
+use serde_json::{Value, json};
+use world::time;
+
+async fn ship(agent: &mut Agent, shipment: LogShipment) {
+    let request = agent.client.request(stream::iter([shipment]));
+    let mut receipts = agent.grpc.ship_logs(request).await.unwrap().into_inner();
+    receipts.message().await.unwrap().unwrap();
+}
+
+async fn end(agent: &mut Agent, attempt: &AttemptRef, stdout_bytes: u64) {
+    let cause = Some(Cause { kind: CauseKind::Succeeded.into(), ..Cause::default() });
+    let ended = Ended { cause, wall_ms: 5, stdout_bytes, ..Ended::default() };
+    agent.report(2, attempt, report::What::Ended(ended)).await;
+}
+
+/// What came of a body so far.
+async fn next_part(body: &mut hyper::body::Incoming) -> Option<String> {
+    let frame = time::timeout(time::ms(10_000), body.frame()).await.expect("something comes")?;
+    Some(String::from_utf8(frame.unwrap().into_data().unwrap().to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn a_run_is_followed_to_its_end() {
+    let dir = TestDir::new();
+    let server = serve(&dir).await.unwrap();
+    let admin = Client::new(&server, &server.token).await;
+    let http = Http::new(&server, &server.token).await;
+    let mut agent = Agent::join(&admin).await;
+    let eta = &http.get("/v1/nodepools?cores=2&memory=1GiB").await.json()["pools"][0]["eta"];
+    assert!(eta["earliest_start_ms"].as_u64().unwrap() > 0, "{eta}");
+    let eta = &http.get("/v1/nodepools?cores=64").await.json()["pools"][0]["eta"];
+    assert!(eta["earliest_start_ms"].is_null(), "{eta}");
+    assert!(http.get("/v1/nodepools").await.json()["pools"][0]["eta"].is_null());
+
+    let body = r#"{"step": [{"name": "main", "array": 7, "run": "echo hello", "cores": 2}]}"#;
+    http.post("/v1/jobs", body).await;
+    let assign = agent
+        .hear(|frame| match frame {
+            server_frame::Frame::Assign(assign) => Some(assign),
+            _ => None,
+        })
+        .await;
+    let attempt = attempt_of(&assign);
+    agent.report(1, &attempt, report::What::Started(Started { at_ms: 1, pid: 7 })).await;
+    let node = http.get("/v1/nodes").await.json()["nodes"][0].clone();
+    assert_eq!(
+        (&node["used"]["cores"], &node["grants"], &node["state"]),
+        (&json!(2.0), &json!(1), &json!("READY"))
+    );
+    assert_eq!(http.get("/v1/jobs/1/why").await.json()["code"], "running");
+
+    // A follower sees bytes as they come.
+    let mut text = http.open(http.request("GET", "/v1/jobs/1/logs?follow=true")).await.into_body();
+    let lines = http.request("GET", "/v1/jobs/1/logs?follow=true").header("accept", "application/x-ndjson");
+    let mut lines = http.open(lines).await.into_body();
+    let now_ms = http.get("/v1/jobs/1").await.json()["submitted_ms"].as_u64().unwrap();
+    let part = LogShipment { end: false, at_ms: now_ms, ..agent.shipment(&attempt, "grüße\n".as_bytes()) };
+    ship(&mut agent, part).await;
+    assert_eq!(next_part(&mut text).await.unwrap(), "grüße\n");
+    let line: Value = serde_json::from_str(&next_part(&mut lines).await.unwrap()).unwrap();
+    assert_eq!((&line["chunks"][0]["index"], &line["chunks"][0]["text"]), (&json!(7), &json!("grüße\n")));
+    // What is not text comes whole all the same.
+    let part = LogShipment { offset: 8, at_ms: now_ms, ..agent.shipment(&attempt, b"\xff\n") };
+    ship(&mut agent, part).await;
+    let line: Value = serde_json::from_str(&next_part(&mut lines).await.unwrap()).unwrap();
+    assert_eq!(line["chunks"][0]["data"], "/wo=");
+    let cursor = line["cursor"].as_u64().unwrap();
+    drop(text);
+
+    end(&mut agent, &attempt, 10).await;
+    http.delete("/v1/jobs/1").await;
+    let line: Value = serde_json::from_str(&next_part(&mut lines).await.unwrap()).unwrap();
+    assert_eq!(
+        (&line["end"], &line["cursor"], &line["missing_bytes"]),
+        (&json!(true), &json!(cursor), &json!(0))
+    );
+    assert!(next_part(&mut lines).await.is_none(), "nothing comes after the end");
+
+    // Afterwards: from a cursor, of one task, of a time.
+    let lines = http.request("GET", &format!("/v1/jobs/1/logs?cursor={cursor}"));
+    let rest = http.send(lines.header("accept", "text/plain, application/x-ndjson;q=0.5"), "").await;
+    assert_eq!(rest.json()["end"], true);
+    for (query, expected) in [
+        ("step=main&task=7&stream=stdout&attempt=1&rank=0&cursor=0", true),
+        ("step=main&rank=1", false),
+        ("stream=stderr", false),
+        ("tail=1h", true),
+        ("since=0", true),
+        ("since=4102444800000", false),
+    ] {
+        let lines = http.request("GET", &format!("/v1/jobs/1/logs?{query}"));
+        let answer = http.send(lines.header("accept", "application/x-ndjson"), "").await;
+        assert_eq!(answer.text.contains("grüße"), expected, "{query}: {}", answer.text);
+    }
+    let behind = http.get("/v1/jobs/1/logs?cursor=9999").await.refusal();
+    assert_eq!(behind, (422, "spec.cursor".into(), "cursor".into()));
+    drop(agent);
+    server.stop().await;
+}
