@@ -20,6 +20,11 @@ pub struct ServerConfig {
     pub store_verify: bool,
     /// How long open calls may go on once the server is to stop.
     pub stop_grace_ms: u64,
+    /// Between two signs of life on a stream of events over HTTP.
+    pub events_ping_ms: u64,
+    /// Who takes nothing of such a stream for so long is told what it missed and
+    /// let go. Below the 30 s after which a socket that takes nothing is cut off.
+    pub events_slow_ms: u64,
     /// Retries, leases, heartbeats.
     #[serde(deserialize_with = "controller_numbers")]
     pub controller: controller::core::Config,
@@ -43,6 +48,8 @@ impl Default for ServerConfig {
             store_cache_bytes: store::OpenOptions::default().cache_bytes,
             store_verify: store::OpenOptions::default().verify,
             stop_grace_ms: 2_000,
+            events_ping_ms: 15_000,
+            events_slow_ms: 10_000,
             controller: controller::core::Config::default(),
             scheduler: scheduler::core::Config::default(),
             seed: None,

@@ -22,6 +22,7 @@ use store::Store;
 use world::NodeClock;
 use world::grpc::tonic::metadata::MetadataMap;
 use world::grpc::tonic::{Request, Response, Status};
+use world::sync::watch;
 use world::time;
 
 /// A stream of replies.
@@ -40,6 +41,17 @@ pub(crate) struct Gate {
     pub tenants: Tenants,
     pub streams: Arc<Streams>,
     pub base: Base,
+    /// How event streams over HTTP are paced.
+    pub events: Pace,
+    /// Its sender gone, the server stops.
+    pub stopping: watch::Receiver<()>,
+}
+
+/// See [`crate::ServerConfig`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    pub ping_ms: u64,
+    pub slow_ms: u64,
 }
 
 /// Where clients reach the objects.
@@ -191,6 +203,11 @@ pub(crate) struct StreamPlace {
 }
 
 impl Streams {
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.open.lock().expect("no holder of this lock panics").values().sum()
+    }
+
     /// Takes a place for one more.
     pub fn open(self: &Arc<Self>, caller: &Caller) -> Result<StreamPlace, Problem> {
         let mut open = self.open.lock().expect("no holder of this lock panics");

@@ -50,6 +50,19 @@ pub const ARTIFACTS_MAX: usize = 200_000;
 /// that want it set this as their own limit.
 pub const REPLY_BYTES_MAX: usize = 64 << 20;
 
+/// Events of one page over REST; asked nothing, this is what comes.
+pub const EVENTS_PER_PAGE: usize = 100;
+/// Likewise at most.
+pub const EVENTS_PER_PAGE_MAX: usize = 1000;
+/// Bytes of one message that a subscriber may send: there is nothing to say.
+pub const SOCKET_MESSAGE_BYTES_MAX: usize = 4 << 10;
+/// Bytes between a subscription and its socket.
+pub const SOCKET_WRITE_BYTES_MAX: usize = 1 << 20;
+/// How long an answer of `/metrics` is good.
+pub const METRICS_MS: u64 = 1_000;
+/// How long `/metrics` waits for jobs to be counted for the first time; then it
+/// answers without them.
+pub const FIRST_COUNT_MS: u64 = 2_000;
 /// How long a REST body may take to arrive.
 pub const BODY_READ_MS: u64 = 30_000;
 /// Bytes of a REST body that is no job.

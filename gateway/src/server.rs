@@ -11,7 +11,7 @@ mod first;
 
 pub use crate::config::ServerConfig;
 use crate::drumline::Front;
-use crate::gate::{Base, Gate, Streams, Tenants};
+use crate::gate::{Base, Gate, Pace, Streams, Tenants};
 use crate::objects::{Door, Objects};
 use crate::planner::{Planner, Policy};
 use crate::urls::Signer;
@@ -26,7 +26,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use store::{OpenError, OpenOptions, RedbStore, Store};
 use world::grpc::{BindError, Listener, Messages, Server};
-use world::sync::oneshot;
+use world::sync::{oneshot, watch};
 use world::task::{JoinHandle, spawn};
 use world::{Disk, NodeClock, time};
 
@@ -270,6 +270,7 @@ async fn assemble(
     let (controller, demand) = started.map_err(|error| data.damaged(error.to_string()))?;
     let planner = scheduler::shell::start(Arc::clone(&store), Arc::clone(clock), numbers.1, demand);
     let planner = Planner::new(planner, Arc::clone(clock));
+    let (open, stopping) = watch::channel(());
     let gate = Arc::new(Gate {
         auth: Auth::new(Arc::clone(&store), Arc::clone(clock)),
         tenants: Tenants::new(Arc::clone(&store), Arc::clone(clock)),
@@ -282,11 +283,13 @@ async fn assemble(
         meter,
         streams: Arc::new(Streams::default()),
         base: Base { public_url: config.public_url, listening },
+        events: Pace { ping_ms: config.events_ping_ms, slow_ms: config.events_slow_ms },
+        stopping,
     });
     let server = server(&gate).network(config.network).grace(time::ms(config.stop_grace_ms));
     let (stop, stopped) = oneshot::channel();
     spawn(meter::keep_books(Arc::downgrade(&gate), dues));
-    let serving = spawn(serve(server, gate, listener, stopped));
+    let serving = spawn(serve(server, gate, listener, stopped, open));
     Ok(RunningServer { address, listening, token, stop, serving, store: Arc::clone(redb) })
 }
 
@@ -332,10 +335,18 @@ fn server(gate: &Arc<Gate>) -> Server {
         .reflection(proto::v1::DESCRIPTORS)
 }
 
-async fn serve(server: Server, gate: Arc<Gate>, listener: Listener, stopped: oneshot::Receiver<()>) {
-    let shutdown = async {
+async fn serve(
+    server: Server,
+    gate: Arc<Gate>,
+    listener: Listener,
+    stopped: oneshot::Receiver<()>,
+    open: watch::Sender<()>,
+) {
+    let shutdown = async move {
         // Dropped unsent it means the same.
         let _ = stopped.await;
+        // Streams that would go on for ever end by themselves.
+        drop(open);
     };
     if let Err(error) = server.serve(listener, shutdown).await {
         tracing::error!(%error, "the server stopped serving");

@@ -61,7 +61,7 @@ pub(super) fn step_index(spec: &JobSpec, name: &str) -> Result<u32, Refusal> {
 }
 
 pub(super) async fn submit(call: Call, body: Body) -> Result<Response, Refusal> {
-    let idempotency_key = key(&call)?;
+    let idempotency_key = call.query.text("idempotency-key").unwrap_or_default().to_owned();
     let text = json_text(&call.headers, body, proto::limits::JOB_FILE_BYTES_MAX).await?;
     let Submission { tenant, mut spec } = envelope::parse(&text)?;
     let tenant = call.tenant_of(&one_tenant(&call.tenant(), &tenant)?)?;
@@ -93,22 +93,6 @@ pub(super) async fn submit(call: Call, body: Body) -> Result<Response, Refusal> 
         response.headers_mut().insert(header::LOCATION, place);
     }
     Ok(response)
-}
-
-fn key(call: &Call) -> Result<String, Refusal> {
-    let Some(key) = call.headers.get("idempotency-key") else { return Ok(String::new()) };
-    let text = key.to_str().unwrap_or("not ASCII");
-    let checked = match text {
-        "" => Err(Problem::new(
-            "spec.idempotency_key",
-            "idempotency_key",
-            "",
-            "is empty",
-            "give a key, or leave the header out",
-        )),
-        text => proto::validate::idempotency_key(text),
-    };
-    checked.map(|()| text.to_owned()).map_err(Refusal::bad_request)
 }
 
 /// Query and envelope may both name it.

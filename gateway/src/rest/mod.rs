@@ -11,8 +11,10 @@
 
 mod body;
 mod cluster;
+mod events;
 mod jobs;
 mod logs;
+mod metrics;
 mod openapi;
 mod problem;
 mod query;
@@ -23,12 +25,13 @@ mod tenants;
 use crate::auth::Caller;
 use crate::drumline::Front;
 use crate::gate::Gate;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request};
 use axum::http::{Extensions, HeaderMap, Method, StatusCode, header, request::Parts};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use metrics::Metrics;
 use problem::Refusal;
 use proto::ids::JobId;
 use proto::problem::Problem;
@@ -46,13 +49,15 @@ use world::grpc::tonic::metadata::MetadataMap;
 struct Rest {
     front: Front,
     gate: Arc<Gate>,
+    metrics: Metrics,
     /// The OpenAPI document, made when first asked for.
     document: OnceLock<Bytes>,
 }
 
 /// All routes of the table.
 pub(crate) fn router(gate: Arc<Gate>) -> Router {
-    let rest = Arc::new(Rest { front: Front(Arc::clone(&gate)), gate, document: OnceLock::new() });
+    let front = Front(Arc::clone(&gate));
+    let rest = Arc::new(Rest { front, gate, metrics: Metrics::default(), document: OnceLock::new() });
     ROUTES.iter().fold(Router::new(), |router, route| {
         let rest = Arc::clone(&rest);
         let handler = move |path: Path, request: Request| dispatch(Arc::clone(&rest), route, path, request);
@@ -116,23 +121,38 @@ impl Call {
 /// The names of a path, unless they are no text.
 type Path = Result<RawPathParams, RawPathParamsRejection>;
 
-/// The answer to one request of a route.
+/// The answer to one request of a route, counted.
 async fn dispatch(rest: Arc<Rest>, route: &'static Route, path: Path, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let verb = Verb::of(&parts.method);
-    let Some(operation) = route.operations.iter().find(|operation| Some(operation.verb) == verb) else {
-        body::discard(&parts.headers, body).await;
-        return problem::no_such_method(route, &parts.method).into_response();
+    let response = match route.operations.iter().find(|operation| Some(operation.verb) == verb) {
+        Some(operation) => answer(&rest, operation, path, parts, body).await,
+        None => {
+            body::discard(&parts.headers, body).await;
+            Err(problem::no_such_method(route, &parts.method))
+        }
     };
-    match prepare(&rest, operation, path, &parts).await {
+    let response = response.unwrap_or_else(IntoResponse::into_response);
+    rest.metrics.count(route.path, verb.map_or("other", Verb::name), response.status());
+    response
+}
+
+async fn answer(
+    rest: &Arc<Rest>,
+    operation: &Operation,
+    path: Path,
+    parts: Parts,
+    body: Body,
+) -> Result<Response, Refusal> {
+    match prepare(rest, operation, path, &parts).await {
         Ok((caller, path, query)) => {
             let Parts { headers, extensions, .. } = parts;
-            let call = Call { rest, caller, path, query, headers, extensions };
-            (operation.handler)(call, body).await.unwrap_or_else(IntoResponse::into_response)
+            let call = Call { rest: Arc::clone(rest), caller, path, query, headers, extensions };
+            (operation.handler)(call, body).await
         }
         Err(refusal) => {
             body::discard(&parts.headers, body).await;
-            refusal.into_response()
+            Err(refusal)
         }
     }
 }
@@ -157,7 +177,8 @@ async fn prepare(rest: &Rest, operation: &Operation, path: Path, parts: &Parts) 
     };
     let path = path.map_err(|_| problem::nowhere(&parts.method, parts.uri.path()))?;
     let path = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let query = Query::read(operation.query, &parts.uri).map_err(Refusal::bad_request)?;
+    let mut query = Query::read(operation.query, &parts.uri).map_err(Refusal::bad_request)?;
+    query.read_headers(operation.headers, &parts.headers).map_err(Refusal::bad_request)?;
     Ok((caller, path, query))
 }
 

@@ -5,7 +5,7 @@
 //! line shares. Here a route without documentation cannot be.
 
 use super::problem::Refusal;
-use super::routes::{Answer, Operation, ROUTES, Route, Verb};
+use super::routes::{Answer, Operation, ROUTES, Route};
 use super::{Call, schemas};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -24,7 +24,7 @@ fn document() -> Value {
         let operations: Map<String, Value> = route
             .operations
             .iter()
-            .map(|operation| (method(operation.verb).to_owned(), one(route, operation)))
+            .map(|operation| (operation.verb.name().to_lowercase(), one(route, operation)))
             .collect();
         paths.insert(route.path.to_owned(), Value::Object(operations));
     }
@@ -48,15 +48,6 @@ fn document() -> Value {
             },
         },
     })
-}
-
-fn method(verb: Verb) -> &'static str {
-    match verb {
-        Verb::Get => "get",
-        Verb::Post => "post",
-        Verb::Put => "put",
-        Verb::Delete => "delete",
-    }
 }
 
 fn reference(schema: &str) -> Value {
@@ -104,18 +95,22 @@ fn parameters(route: &Route, operation: &Operation) -> Vec<Value> {
         let schema = if param.many { json!({ "type": "array", "items": schema }) } else { schema };
         json!({ "name": param.name, "in": "query", "description": param.about, "schema": schema })
     }));
-    if operation.idempotent {
-        parameters.push(json!({
-            "name": "Idempotency-Key", "in": "header",
-            "description": "The same key with the same job is the same submission.",
-            "schema": {
-                "type": "string",
-                "pattern": schemas::patterns::GRAPHIC,
-                "maxLength": proto::limits::IDEMPOTENCY_KEY_BYTES_MAX,
-            },
-        }));
-    }
+    parameters.extend(operation.headers.iter().map(|param| {
+        json!({
+            "name": header_name(param.name), "in": "header", "description": param.about,
+            "schema": param.kind.schema(),
+        })
+    }));
     parameters
+}
+
+/// `idempotency-key` as people write it.
+fn header_name(name: &str) -> String {
+    let words = name.split('-').map(|word| match word {
+        "id" => "ID".to_owned(),
+        word => word[..1].to_uppercase() + &word[1..],
+    });
+    words.collect::<Vec<_>>().join("-")
 }
 
 fn responses(route: &Route, operation: &Operation) -> Map<String, Value> {
@@ -154,7 +149,10 @@ fn success(answer: &Answer) -> Value {
         .iter()
         .map(|(media_type, schema)| ((*media_type).to_owned(), json!({ "schema": reference(schema) })))
         .collect();
-    let mut told = json!({ "description": answer.about, "content": content });
+    let mut told = json!({ "description": answer.about });
+    if !content.is_empty() {
+        told["content"] = Value::Object(content);
+    }
     if answer.location {
         let schema = json!({ "type": "string", "format": "uri-reference" });
         told["headers"] = json!({ "Location": { "required": true, "schema": schema } });

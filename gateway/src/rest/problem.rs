@@ -127,6 +127,12 @@ pub(super) fn document(problem: &Problem, status: StatusCode) -> Value {
     Value::Object(members)
 }
 
+/// The document of a problem that comes when the status is long sent.
+pub(super) fn document_of(problem: Problem) -> Value {
+    let status = status(&problem);
+    document(&problem, status)
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let Self { problem, status, allow } = self;

@@ -4,7 +4,7 @@
 //! twice where one is meant: a slip in a filter must not become a longer list.
 
 use axum::extract::Query as Pairs;
-use axum::http::Uri;
+use axum::http::{HeaderMap, Uri};
 use proto::ids::{JobId, NameKind, check_name};
 use proto::limits::{MEMORY_BYTES_MAX, MILLICORES_MAX};
 use proto::problem::Problem;
@@ -32,6 +32,9 @@ pub(super) enum Kind {
     Tenant,
     Pool,
     Step,
+    Job,
+    /// An idempotency key.
+    Key,
     /// `ok:ID`, `any:ID`, `notok:ID`.
     After,
     State,
@@ -60,6 +63,12 @@ impl Kind {
         match self {
             Self::Tenant | Self::Pool => json!({ "type": "string", "pattern": patterns::LOWER_NAME }),
             Self::Step => json!({ "type": "string", "pattern": patterns::NAME }),
+            Self::Job => json!({ "type": "string", "pattern": patterns::JOB_ID }),
+            Self::Key => json!({
+                "type": "string",
+                "pattern": patterns::GRAPHIC,
+                "maxLength": proto::limits::IDEMPOTENCY_KEY_BYTES_MAX,
+            }),
             Self::After => json!({ "type": "string", "pattern": patterns::AFTER }),
             Self::State => json!({ "type": "string", "enum": STATES }),
             Self::Label => json!({ "type": "string", "pattern": patterns::LABEL_PAIR }),
@@ -87,6 +96,11 @@ impl Kind {
             Self::Tenant => check_name(NameKind::Tenant, name, text).map(|()| Read::of(text)),
             Self::Pool => check_name(NameKind::Pool, name, text).map(|()| Read::of(text)),
             Self::Step => check_name(NameKind::Step, name, text).map(|()| Read::of(text)),
+            Self::Job => JobId::parse(text, "").map(|_| Read::of(text)),
+            Self::Key if text.is_empty() => {
+                Err(refuse(name, text, "is empty", "give a key, or leave it out"))
+            }
+            Self::Key => proto::validate::idempotency_key(text).map(|()| Read::of(text)),
             Self::After => after(text).map(|_| Read::of(text)),
             Self::State => state(text).map(|state| Read::Number(u64::from(state.unsigned_abs()))),
             Self::Label => label(text).map(|_| Read::of(text)),
@@ -210,6 +224,19 @@ impl Query {
             values.push(param.kind.read(param.name, &text)?);
         }
         Ok(query)
+    }
+
+    /// Takes in the headers that mean something here; they are asked for by name
+    /// as parameters are.
+    pub fn read_headers(&mut self, params: &'static [Param], headers: &HeaderMap) -> Result<(), Problem> {
+        for param in params {
+            let Some(value) = headers.get(param.name) else { continue };
+            let text = value
+                .to_str()
+                .map_err(|_| refuse(param.name, "", "is not ASCII", "use printable ASCII characters"))?;
+            self.values.entry(param.name).or_default().push(param.kind.read(param.name, text)?);
+        }
+        Ok(())
     }
 
     fn all(&self, name: &str) -> &[Read] {

@@ -3,7 +3,7 @@
 
 use super::problem::Refusal;
 use super::query::{Kind, Param};
-use super::{Call, cluster, jobs, logs, openapi, tenants};
+use super::{Call, cluster, events, jobs, logs, metrics, openapi, tenants};
 use crate::auth::Right;
 use crate::limits;
 use axum::body::Body;
@@ -36,8 +36,8 @@ pub(super) struct Operation {
     /// What the token must allow; `None`: asked without one.
     pub right: Option<Right>,
     pub query: &'static [Param],
-    /// Takes an `Idempotency-Key`.
-    pub idempotent: bool,
+    /// Headers that mean something, in lower case.
+    pub headers: &'static [Param],
     /// The JSON body's schema.
     pub body: Option<&'static str>,
     pub answers: &'static [Answer],
@@ -75,12 +75,20 @@ impl Verb {
         }
     }
 
-    fn names(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
-            Self::Get => "GET, HEAD",
+            Self::Get => "GET",
             Self::Post => "POST",
             Self::Put => "PUT",
             Self::Delete => "DELETE",
+        }
+    }
+
+    /// As `Allow` lists it.
+    fn names(self) -> &'static str {
+        match self {
+            Self::Get => "GET, HEAD",
+            other => other.name(),
         }
     }
 }
@@ -114,7 +122,7 @@ const PLAIN: Operation = Operation {
     summary: "",
     right: Some(Right::ReadJobs),
     query: &[],
-    idempotent: false,
+    headers: &[],
     body: None,
     answers: &[],
     refusals: &[],
@@ -137,7 +145,11 @@ pub(super) static ROUTES: &[Route] = &[
                     one("dry_run", Kind::Flag, "Check and price the job, but do not take it in."),
                     many("after", Kind::After, "Wait for another job: ok:ID, notok:ID or any:ID."),
                 ],
-                idempotent: true,
+                headers: &[one(
+                    "idempotency-key",
+                    Kind::Key,
+                    "The same key with the same job is the same submission.",
+                )],
                 body: Some("Submission"),
                 answers: &[
                     Answer {
@@ -310,6 +322,43 @@ pub(super) static ROUTES: &[Route] = &[
         }],
     },
     Route {
+        path: "/v1/events",
+        operations: &[Operation {
+            id: "listEvents",
+            summary: "The tenant's history: a page, server-sent events by `Accept`, or a WebSocket by `Upgrade`",
+            query: &[
+                TENANT,
+                one("job", Kind::Job, "Only events of this job; a stream then ends with it."),
+                one("from", Kind::Number { min: 0, max: CURSOR_MAX }, "The first event wanted."),
+                one(
+                    "limit",
+                    Kind::Number { min: 1, max: limits::EVENTS_PER_PAGE_MAX as u64 },
+                    "Events of one page, at most; 100 where it is left out. Streams have no limit.",
+                ),
+            ],
+            headers: &[one(
+                "last-event-id",
+                Kind::Number { min: 0, max: CURSOR_MAX },
+                "The last event that was seen: the one after it is the first wanted.",
+            )],
+            answers: &[
+                answer(
+                    &[(JSON, "EventPage"), ("text/event-stream", "EventStream")],
+                    "What there is, with the number to go on from; or a stream of it and all that follows.",
+                ),
+                Answer {
+                    status: 101,
+                    about: "A WebSocket: each text message is an Event, or one of missed, end, problem.",
+                    content: &[],
+                    location: false,
+                },
+            ],
+            refusals: &[404, 409, 429],
+            handler: |call, _| Box::pin(events::events(call)),
+            ..PLAIN
+        }],
+    },
+    Route {
         path: "/v1/uploads",
         operations: &[Operation {
             verb: Verb::Post,
@@ -407,6 +456,18 @@ pub(super) static ROUTES: &[Route] = &[
             right: None,
             answers: &[answer(&[("text/plain", "Health")], "It does.")],
             handler: |_, _| Box::pin(cluster::health()),
+            ..PLAIN
+        }],
+    },
+    Route {
+        path: "/metrics",
+        operations: &[Operation {
+            id: "metrics",
+            summary: "The cluster in numbers, for Prometheus",
+            right: None,
+            answers: &[answer(&[("text/plain", "Metrics")], "The text format, version 0.0.4.")],
+            refusals: &[500, 503],
+            handler: |call, _| Box::pin(metrics::serve(call)),
             ..PLAIN
         }],
     },

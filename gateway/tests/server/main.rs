@@ -5,6 +5,7 @@ mod conforms;
 mod front;
 mod http;
 mod rest;
+mod rest_events;
 mod rest_run;
 mod start;
 mod support;

@@ -383,3 +383,40 @@ async fn inputs_are_uploaded_where_the_answer_says() {
     is_ok(&again);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn metrics_count_what_there_is_without_a_token() {
+    let (_dir, server, http) = start().await;
+    http.post("/v1/jobs", JOB).await;
+    http.post("/v1/jobs", JOB).await;
+    http.delete("/v1/jobs/1").await;
+    http.get("/v1/jobs/7").await;
+    http.raw(http.request("PATCH", "/v1/jobs")).await;
+    let text = http.with("").get("/metrics").await.text;
+    for line in [
+        "drumline_http_requests_total{route=\"/v1/jobs\",method=\"POST\",status=\"201\"} 2",
+        "drumline_http_requests_total{route=\"/v1/jobs\",method=\"other\",status=\"405\"} 1",
+        "drumline_http_requests_total{route=\"/v1/jobs/{id}\",method=\"DELETE\",status=\"200\"} 1",
+        "drumline_http_requests_total{route=\"/v1/jobs/{id}\",method=\"GET\",status=\"404\"} 1",
+        "# TYPE drumline_jobs gauge",
+        "drumline_jobs{state=\"PENDING\"} 1",
+        "drumline_jobs{state=\"CANCELLED\"} 1",
+        "drumline_jobs_live 1",
+        "drumline_tasks_queued 1",
+        "drumline_tenants 1",
+        "drumline_nodes{state=\"READY\"} 0",
+        "drumline_streams_open 0",
+    ] {
+        assert!(text.lines().any(|told| told == line), "{line}\n{text}");
+    }
+    assert!(text.contains("\ndrumline_store_commits_total "), "{text}");
+    // A further job is followed, once the answer is not good any more.
+    http.post("/v1/jobs", JOB).await;
+    let followed = async {
+        while !http.get("/metrics").await.text.contains("drumline_jobs{state=\"PENDING\"} 2") {
+            world::time::sleep(world::time::ms(50)).await;
+        }
+    };
+    world::time::timeout(world::time::ms(20_000), followed).await.expect("it is counted");
+    server.stop().await;
+}

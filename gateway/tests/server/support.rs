@@ -39,7 +39,15 @@ pub async fn serve(dir: &TestDir) -> Result<RunningServer, StartError> {
 }
 
 pub async fn serve_at(dir: &TestDir, listen: &str) -> Result<RunningServer, StartError> {
-    let config = ServerConfig { stop_grace_ms: 100, ..ServerConfig::default() };
+    serve_with(dir, listen, ServerConfig::default()).await
+}
+
+pub async fn serve_with(
+    dir: &TestDir,
+    listen: &str,
+    config: ServerConfig,
+) -> Result<RunningServer, StartError> {
+    let config = ServerConfig { stop_grace_ms: 100, ..config };
     start(ServerParts {
         disk: dir.disk(),
         clock: Arc::new(SystemClock::new()),

@@ -184,8 +184,10 @@ pub(super) async fn serve(
         let local_addr = stream.local_addr().ok().or(Some(listener.address));
         let info = TcpConnectInfo { local_addr, remote_addr: Some(peer) };
         let asked = Arc::new(AtomicBool::new(false));
-        let ending = Ending { stopping: stopping.clone(), _place: place };
-        let task = connection(builder.clone(), stream, info, router.clone(), Arc::clone(&asked), ending);
+        // The place is the socket's, which outlives this task where it is upgraded.
+        let io = super::stall::Guarded::new(stream, limits::FIRST_BYTE, limits::STALL, place);
+        let task =
+            connection(builder.clone(), io, info, router.clone(), Arc::clone(&asked), stopping.clone());
         newest.add(connections.spawn(task), asked);
     }
     drop(listener);
@@ -231,34 +233,25 @@ impl Newest {
     }
 }
 
-/// How a connection is told to end, and what it gives back then.
-struct Ending {
-    stopping: watch::Receiver<()>,
-    _place: OwnedSemaphorePermit,
-}
-
 async fn connection(
     builder: Arc<Builder<TokioExecutor>>,
-    stream: TcpStream,
+    io: super::stall::Guarded,
     info: TcpConnectInfo,
     router: Router,
     asked: Arc<AtomicBool>,
-    mut ending: Ending,
+    mut stopping: watch::Receiver<()>,
 ) {
-    // Small answers must not wait for more; a socket that refuses is gone anyway.
-    let _refused = stream.set_nodelay(true);
-    let io = super::stall::Guarded::new(stream, limits::FIRST_BYTE, limits::STALL);
     let service = service_fn(move |mut request: Request<Incoming>| {
         asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(info.clone());
         router.clone().call(request)
     });
-    let mut serving = pin!(builder.serve_connection(io, service));
+    let mut serving = pin!(builder.serve_connection_with_upgrades(io, service));
     let result = tokio::select! {
         biased;
         result = serving.as_mut() => result,
         // The sender gone is the signal.
-        _gone = ending.stopping.changed() => {
+        _gone = stopping.changed() => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }

@@ -130,7 +130,6 @@ pub struct Server {
     pub(super) services: side::Services,
     pub(super) door: Option<Arc<dyn ObjectDoor>>,
     pub(super) http: axum::Router,
-    #[cfg_attr(madsim, expect(dead_code, reason = "simulated networks carry no HTTP"))]
     pub(super) nowhere: Nowhere,
     pub(super) descriptors: Vec<&'static [u8]>,
     pub(super) network: Network,

@@ -10,7 +10,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll},
 };
-use tokio::{net::TcpStream, time::Sleep};
+use tokio::{net::TcpStream, sync::OwnedSemaphorePermit, time::Sleep};
 
 #[derive(Debug)]
 pub(super) struct Guarded {
@@ -21,16 +21,26 @@ pub(super) struct Guarded {
     stalled: Pin<Box<Sleep>>,
     is_stalled: bool,
     stall: Duration,
+    /// Among the connections; given back with the socket.
+    _place: OwnedSemaphorePermit,
 }
 
 impl Guarded {
-    pub(super) fn new(stream: TcpStream, first: Duration, stall: Duration) -> Self {
+    pub(super) fn new(
+        stream: TcpStream,
+        first: Duration,
+        stall: Duration,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        // Small answers must not wait for more; a socket that refuses is gone anyway.
+        let _refused = stream.set_nodelay(true);
         Self {
             io: TokioIo::new(stream),
             first: Some(Box::pin(tokio::time::sleep(first))),
             stalled: Box::pin(tokio::time::sleep(stall)),
             is_stalled: false,
             stall,
+            _place: place,
         }
     }
 
@@ -109,14 +119,15 @@ mod tests {
     use super::*;
     use crate::time::{ms, timeout};
     use hyper::rt::ReadBuf;
-    use std::future::poll_fn;
-    use tokio::net::TcpListener;
+    use std::{future::poll_fn, sync::Arc};
+    use tokio::{net::TcpListener, sync::Semaphore};
 
     async fn pair(first: Duration, stall: Duration) -> (Guarded, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
-        (Guarded::new(server, first, stall), client)
+        let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        (Guarded::new(server, first, stall, place), client)
     }
 
     async fn read(guarded: &mut Guarded) -> io::Result<usize> {

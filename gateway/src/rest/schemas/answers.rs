@@ -25,6 +25,9 @@ pub(super) fn all() -> Vec<(&'static str, Value)> {
         ("Why", why()),
         ("OutputList", object(json!({ "outputs": list(reference("Output")) }))),
         ("Output", output()),
+        ("EventPage", event_page()),
+        ("Event", event()),
+        ("EventStream", event_stream()),
         ("UploadLink", object(json!({ "url": nullable(text()) }))),
         ("NodeList", object(json!({ "nodes": list(reference("Node")) }))),
         ("Node", node()),
@@ -35,6 +38,7 @@ pub(super) fn all() -> Vec<(&'static str, Value)> {
         ("LogChunk", log_chunk()),
         ("Bytes", text()),
         ("Health", json!({ "const": "ok\n" })),
+        ("Metrics", text()),
         ("Document", json!({ "type": "object", "required": ["openapi", "paths"] })),
         ("Problem", problem()),
     ]
@@ -245,7 +249,41 @@ fn tenant() -> Value {
         "reserved": text(),
         "settled": text(),
         "storage_bytes": count(),
+        "ingress_bytes": count(),
+        "egress_bytes": count(),
     }))
+}
+
+fn event_page() -> Value {
+    object(json!({
+        "events": list(reference("Event")),
+        "next_seq": { "type": "integer", "minimum": 0, "description": "Where to go on: ?from=." },
+    }))
+}
+
+fn event() -> Value {
+    object(json!({
+        "seq": count(),
+        "at_ms": count(),
+        "job": text(),
+        "step": { "type": ["integer", "null"], "minimum": 0, "description": "Null: the job itself." },
+        "tasks": list(json!({ "type": "array", "items": count() })),
+        "from": { "enum": ["UNSPECIFIED", "PENDING", "STAGING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED"] },
+        "to": reference("State"),
+        "cause": reference("Cause"),
+        "attempt": count(),
+        "epoch": count(),
+        "node": nullable(text()),
+    }))
+}
+
+fn event_stream() -> Value {
+    json!({
+        "type": "string",
+        "description": "Each event with its number as id and the Event as data. Named events: `missed` \
+            (from, to: what went by while nothing was taken; the stream ends, come again), `end` (the job \
+            is over), `problem` (a Problem; the stream ends). Comments are signs of life.",
+    })
 }
 
 fn log_line() -> Value {
