@@ -93,6 +93,7 @@ fn job() -> Value {
         "priority": { "type": "integer" },
         "labels": texts(),
         "submitted_ms": instant(),
+        "begin_ms": instant(),
         "submitted_by": nullable(text()),
         "idempotency_key": nullable(text()),
         "started_ms": instant(),
