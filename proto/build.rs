@@ -28,6 +28,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_build::configure()
         .file_descriptor_set_path(&out)
         .skip_protoc_run()
+        // It would name the files below the include path as if they lay below
+        // this directory, and what is not there is built again every time.
+        .emit_rerun_if_changed(false)
         .btree_map(["."])
         .bytes(["."])
         .compile_protos(FILES, &["proto"])?;
