@@ -208,15 +208,22 @@ impl Core {
             pass.heads_examined += 1;
             let key = Self::key_at(tenant, place);
             let is_head = after.is_none();
-            let skip = !is_head && (self.uses_closed(shape, &closed) || self.is_hopeless(key, shape));
+            let barred = !is_head && self.uses_closed(shape, &closed);
+            if barred {
+                // Its nodes are of more use to others until its tenant may start it.
+                self.drop_reservation(key);
+            }
+            let skip = barred || !is_head && self.is_hopeless(key, shape);
             match if skip { None } else { Some(self.choose(pass, key)) } {
                 Some(Ok(choice)) => {
                     self.draft(pass, key, shape, choice);
                     return true;
                 }
                 Some(Err(blocked)) => {
-                    if let Blocked::Capacity(failed) = &blocked {
-                        self.demands.shape_mut(shape).failed = Some(*failed);
+                    match &blocked {
+                        Blocked::Capacity(failed) => self.demands.shape_mut(shape).failed = Some(*failed),
+                        Blocked::Limit(_) => self.drop_reservation(key),
+                        Blocked::Joining => {}
                     }
                     if is_head {
                         closed = self.head_blocked(key, &blocked);
@@ -256,9 +263,7 @@ impl Core {
         let since_ms = *entry.blocked_since_ms.get_or_insert(now_ms);
         if since_ms.saturating_add(after_ms) > now_ms {
             self.hints.insert(since_ms + after_ms);
-        } else if matches!(blocked, Blocked::Limit(_)) {
-            self.drop_reservation(key);
-        } else {
+        } else if !matches!(blocked, Blocked::Limit(_)) {
             self.reserve(key);
         }
         self.limits_held_back(key, blocked)

@@ -4,8 +4,9 @@
 //! takes it. So when the first of a queue is wide (a gang, or a large part of a
 //! node) and has been blocked for a while, the nodes it will start on are
 //! chosen, and nothing else is placed there until it starts or goes away.
-//! What must hold: a node is held back for at most one demand, and each held
-//! back node has its demand in the queue.
+//! What must hold: a node is held back for at most one demand, and from one pass
+//! to the next that demand is one a pass looks at: the first of its shape in a
+//! queue. Held back for one behind it, the nodes would be kept from both.
 
 use super::nodes::NodeId;
 use super::{Core, StepKey};
@@ -91,22 +92,35 @@ impl Core {
     }
 
     /// Drops what no longer makes sense: the demand left the queue, or one of
-    /// its nodes can no longer hold it.
+    /// its nodes can no longer hold it. Where one of the same shape has come to
+    /// stand before it, the nodes are held back for that one.
     pub(super) fn review_reservations(&mut self) {
-        let stale: Vec<StepKey> = self
-            .reservations
-            .iter()
-            .filter(|(key, nodes)| {
-                let Some(entry) = self.demands.get(**key).filter(|entry| entry.place.is_some()) else {
-                    return true;
-                };
-                let shape = &self.demands.shape(entry.shape).shape;
-                let unit = shape.unit();
-                shape.nodes_wanted() != nodes.len()
-                    || !nodes.iter().all(|&id| self.nodes.could_hold(id, shape, unit))
-            })
-            .map(|(&key, _)| key)
-            .collect();
-        stale.into_iter().for_each(|key| self.drop_reservation(key));
+        let held_back: Vec<StepKey> = self.reservations.keys().copied().collect();
+        for key in held_back {
+            match self.rightful(key) {
+                Some(first) if first == key => {}
+                Some(first) if !self.reservations.contains_key(&first) => {
+                    let nodes = self.reservations.remove(&key).expect("it was there above");
+                    for &id in &nodes {
+                        self.nodes.set_reserved(id, Some(first));
+                    }
+                    self.reservations.insert(first, nodes);
+                }
+                _ => self.drop_reservation(key),
+            }
+        }
+    }
+
+    /// For whom the nodes that are held back for a demand should be held back.
+    fn rightful(&self, key: StepKey) -> Option<StepKey> {
+        let entry = self.demands.get(key).filter(|entry| entry.place.is_some())?;
+        let tenant = self.tenants.get(key.tenant);
+        tenant.row.as_ref()?;
+        let shape = &self.demands.shape(entry.shape).shape;
+        let (nodes, unit) = (&self.reservations[&key], shape.unit());
+        let fits = shape.nodes_wanted() == nodes.len()
+            && nodes.iter().all(|&id| self.nodes.could_hold(id, shape, unit));
+        let first = tenant.queue.first_of(entry.shape).filter(|_| fits)?;
+        Some(Self::key_at(key.tenant, first))
     }
 }

@@ -78,6 +78,12 @@ impl Queue {
         self.heads.range((after.map_or(Unbounded, Excluded), Unbounded)).next().copied()
     }
 
+    /// Who stands first of a shape.
+    #[must_use]
+    pub fn first_of(&self, shape: ShapeId) -> Option<Place> {
+        self.by_shape.get(&shape).and_then(|queue| queue.first().copied())
+    }
+
     /// Nobody waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
