@@ -51,10 +51,7 @@ pub fn parse(text: &str) -> Result<ArraySpec, Problem> {
         }
     }
     let mut spec = ArraySpec { items, max_running };
-    check(&spec).map_err(|mut problem| {
-        problem.value = text.to_owned();
-        problem
-    })?;
+    check(&spec).map_err(|problem| problem.of_value(text))?;
     normalize(&mut spec);
     Ok(spec)
 }

@@ -214,15 +214,15 @@ fn json_problem(error: &serde_path_to_error::Error<serde_json::Error>) -> Proble
     let mut problem = syntax_problem(&message, (inner.line(), inner.column()), None, inner.is_data());
     let path = error.path().to_string();
     if inner.is_data() && path != "." {
-        problem.field = match problem.code.as_str() {
+        problem = match problem.code.as_str() {
             // The path ends before what is not there.
-            "spec.missing" => format!("{path}.{}", problem.field),
-            _ => path,
+            "spec.missing" => problem.within(&path),
+            "spec.type" => {
+                let value = message.split('`').nth(1).or(message.split('"').nth(1)).unwrap_or_default();
+                problem.of_field(path).of_value(value)
+            }
+            _ => problem.of_field(path),
         };
-        if problem.code == "spec.type" {
-            problem.value =
-                message.split('`').nth(1).or(message.split('"').nth(1)).unwrap_or_default().to_owned();
-        }
     }
     problem
 }
@@ -511,6 +511,20 @@ tasks_per_node = 2
         let problem = from_json("{\"step\": [{\"rnu\": 1}]}", Path::new(".")).unwrap_err();
         assert_eq!((problem.code.as_str(), problem.field.as_str()), ("spec.unknown_key", "step[0].rnu"));
         assert_eq!(from_json("{", Path::new(".")).unwrap_err().code, "spec.syntax");
+    }
+
+    #[test]
+    fn a_refusal_fits_a_header_whatever_was_written() {
+        let long = "k".repeat(5000);
+        for text in [
+            format!("{{\"{long}\": 1}}"),
+            format!("{{\"step\": [{{\"run\": \"x\", \"env\": {{\"{long}\": 1}}}}]}}"),
+            format!("{{\"step\": \"{long}\"}}"),
+            format!("{{\"step\": [{{\"run\": \"x\", \"array\": \"1-2,{}1\"}}]}}", "0".repeat(2000)),
+        ] {
+            let problem = from_json(&text, Path::new(".")).unwrap_err();
+            assert!(problem.to_string().len() < 4096, "{} bytes: {problem}", problem.to_string().len());
+        }
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub const DEPENDENCIES_MAX: usize = 64;
 /// Bytes of an idempotency key.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
 
+/// Bytes of a problem's field, which may be a name that the caller made up.
+pub const PROBLEM_FIELD_BYTES_MAX: usize = 256;
 /// Bytes of a problem's value; it travels in a header.
 pub const PROBLEM_VALUE_BYTES_MAX: usize = 256;
 /// Bytes of a problem's reason, and of its remedy.

@@ -4,7 +4,7 @@
 //! reason and a remedy. It fits one line, and travels in the details of a gRPC
 //! status, whose own code follows from the first part of the problem's code.
 
-use crate::limits::{PROBLEM_TEXT_BYTES_MAX, PROBLEM_VALUE_BYTES_MAX};
+use crate::limits::{PROBLEM_FIELD_BYTES_MAX, PROBLEM_TEXT_BYTES_MAX, PROBLEM_VALUE_BYTES_MAX};
 pub use crate::v1::Problem;
 use prost::Message as _;
 use std::fmt;
@@ -23,7 +23,7 @@ impl Problem {
         debug_assert!(code.contains('.'), "a code is dotted: {code}");
         Self {
             code: code.to_owned(),
-            field: field.into(),
+            field: cut(field.into(), PROBLEM_FIELD_BYTES_MAX),
             value: cut(value.to_string(), PROBLEM_VALUE_BYTES_MAX),
             reason: cut(reason.into(), PROBLEM_TEXT_BYTES_MAX),
             remedy: cut(remedy.into(), PROBLEM_TEXT_BYTES_MAX),
@@ -33,12 +33,26 @@ impl Problem {
 
     /// The same problem seen from one level up: `cores` becomes `step[2].cores`.
     #[must_use]
-    pub fn within(mut self, parent: &str) -> Self {
-        self.field = match self.field.as_str() {
+    pub fn within(self, parent: &str) -> Self {
+        let field = match self.field.as_str() {
             "" => parent.to_owned(),
             field if field.starts_with('[') => format!("{parent}{field}"),
             field => format!("{parent}.{field}"),
         };
+        self.of_field(field)
+    }
+
+    /// The same problem told of another field.
+    #[must_use]
+    pub fn of_field(mut self, field: impl Into<String>) -> Self {
+        self.field = cut(field.into(), PROBLEM_FIELD_BYTES_MAX);
+        self
+    }
+
+    /// The same problem told of another value.
+    #[must_use]
+    pub fn of_value(mut self, value: impl Into<String>) -> Self {
+        self.value = cut(value.into(), PROBLEM_VALUE_BYTES_MAX);
         self
     }
 
@@ -249,6 +263,14 @@ mod tests {
     #[test]
     fn long_values_are_cut_between_characters() {
         let problem = Problem::new("spec.name", "name", "é".repeat(1000), "too long", "shorten it");
+        assert!(problem.value.len() <= PROBLEM_VALUE_BYTES_MAX + '…'.len_utf8());
+    }
+
+    #[test]
+    fn so_are_fields_which_may_be_the_callers_own_words() {
+        let problem = Problem::new("spec.unknown_key", "k".repeat(5000), "", "is unknown", "take it out");
+        let problem = problem.within("step[0]").of_value("v".repeat(5000));
+        assert!(problem.field.len() <= PROBLEM_FIELD_BYTES_MAX + '…'.len_utf8());
         assert!(problem.value.len() <= PROBLEM_VALUE_BYTES_MAX + '…'.len_utf8());
     }
 }

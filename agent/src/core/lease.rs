@@ -37,12 +37,12 @@ impl Lease {
 
     /// From here on nothing is launched and what runs is asked to end.
     pub(super) fn term_at_ms(&self) -> u64 {
-        self.anchor_ms + self.ttl_ms.saturating_sub(self.margins.term_before_ms)
+        self.anchor_ms.saturating_add(self.ttl_ms.saturating_sub(self.margins.term_before_ms))
     }
 
     /// From here on nothing runs.
     pub(super) fn kill_at_ms(&self) -> u64 {
-        self.anchor_ms + self.ttl_ms.saturating_sub(self.margins.kill_before_ms)
+        self.anchor_ms.saturating_add(self.ttl_ms.saturating_sub(self.margins.kill_before_ms))
     }
 
     pub(super) fn may_launch(&self, now_ms: u64) -> bool {
@@ -130,7 +130,7 @@ impl Core {
             return;
         };
         session.sequence += 1;
-        session.heartbeat_at_ms = now.mono_ms + session.heartbeat_ms;
+        session.heartbeat_at_ms = now.mono_ms.saturating_add(session.heartbeat_ms);
         session.sent_ms.insert(session.sequence, now.mono_ms);
         while session.sent_ms.len() > limits::HEARTBEATS_PENDING_MAX {
             session.sent_ms.pop_first();

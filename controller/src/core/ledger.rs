@@ -9,9 +9,12 @@
 
 use proto::v1::{JobStateRow, LedgerRow};
 
-/// A job is let in: `price` moves from free to reserved.
+/// A job is let in: `price` moves from free to reserved. Of a price beyond all
+/// numbers (an absurd estimate, where no budget refused it) as much as the
+/// account can hold, so that both sides stay equal.
 pub(super) fn reserve(ledger: &mut LedgerRow, job: &mut JobStateRow, price_micros: u64, tasks: u64) {
-    ledger.reserved_micros = ledger.reserved_micros.saturating_add(price_micros);
+    let price_micros = price_micros.min(u64::MAX - ledger.reserved_micros);
+    ledger.reserved_micros += price_micros;
     job.reserved_micros = job.reserved_micros.saturating_add(price_micros);
     ledger.queued_tasks = ledger.queued_tasks.saturating_add(tasks);
     job.queued_tasks_reserved = job.queued_tasks_reserved.saturating_add(tasks);
@@ -44,9 +47,11 @@ pub(super) fn release(ledger: &mut LedgerRow, job: &mut JobStateRow) {
     ledger.live_jobs = ledger.live_jobs.saturating_sub(1);
 }
 
-/// Outputs were committed.
+/// Outputs were committed. Of sizes beyond all numbers, which an agent may
+/// claim, as much as the account can hold.
 pub(super) fn store(ledger: &mut LedgerRow, job: &mut JobStateRow, bytes: u64) {
-    ledger.storage_bytes = ledger.storage_bytes.saturating_add(bytes);
+    let bytes = bytes.min(u64::MAX - ledger.storage_bytes);
+    ledger.storage_bytes += bytes;
     job.storage_bytes = job.storage_bytes.saturating_add(bytes);
 }
 
@@ -58,6 +63,7 @@ pub(super) fn moved(ledger: &mut LedgerRow, ingress_bytes: u64, egress_bytes: u6
 
 /// A job was let in whose inputs nodes fetch from elsewhere.
 pub(super) fn fetch(ledger: &mut LedgerRow, job: &mut JobStateRow, bytes: u64) {
+    let bytes = bytes.min(u64::MAX - ledger.ingress_bytes);
     moved(ledger, bytes, 0);
     job.ingress_bytes = job.ingress_bytes.saturating_add(bytes);
 }
@@ -74,6 +80,18 @@ mod tests {
         assert_eq!((ledger.ingress_bytes, ledger.egress_bytes, job.ingress_bytes), (15, 7, 10));
         moved(&mut ledger, u64::MAX, u64::MAX);
         assert_eq!((ledger.ingress_bytes, ledger.egress_bytes), (u64::MAX, u64::MAX));
+    }
+
+    #[test]
+    fn absurd_prices_leave_the_others_reservations_alone() {
+        let mut ledger = LedgerRow::default();
+        let mut jobs: [JobStateRow; 3] = Default::default();
+        for (job, price) in jobs.iter_mut().zip([100, u64::MAX, 7]) {
+            reserve(&mut ledger, job, price, 1);
+        }
+        assert_eq!(ledger.reserved_micros, jobs.iter().map(|job| job.reserved_micros).sum::<u64>());
+        release(&mut ledger, &mut jobs[1]);
+        assert_eq!((ledger.reserved_micros, jobs[0].reserved_micros), (100, 100));
     }
 
     #[test]

@@ -204,6 +204,9 @@ impl Core {
 /// in place or are too many to keep.
 pub(super) fn judge(node: &str, ended: Ended, missing: bool) -> (Cause, Vec<Artifact>) {
     let mut why = ended.cause.unwrap_or_default();
+    if !ends_attempts(why.kind()) {
+        why = cause(CauseKind::AgentRestarted, "its agent did not say how it ended");
+    }
     cut(&mut why.text, limits::CAUSE_TEXT_BYTES_MAX);
     node.clone_into(&mut why.node);
     let artifacts = ended.artifacts;
@@ -222,5 +225,37 @@ pub(super) fn judge(node: &str, ended: Ended, missing: bool) -> (Cause, Vec<Arti
     match refused {
         Some((kind, text)) => (Cause { node: node.to_owned(), ..cause(kind, text) }, Vec::new()),
         None => (why, artifacts),
+    }
+}
+
+/// Whether an attempt can have ended for this cause. Others are the
+/// controller's own words, or no words at all.
+fn ends_attempts(kind: CauseKind) -> bool {
+    !matches!(
+        kind,
+        CauseKind::Unspecified
+            | CauseKind::Submitted
+            | CauseKind::Granted
+            | CauseKind::Started
+            | CauseKind::RetriedByUser
+            | CauseKind::RetriesSpent
+            | CauseKind::Requeued
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_without_a_cause_is_given_one() {
+        let told = |kind: i32| Ended { cause: Some(Cause { kind, ..Cause::default() }), ..Ended::default() };
+        let strange = [CauseKind::Unspecified, CauseKind::Granted, CauseKind::RetriedByUser].map(i32::from);
+        for ended in strange.into_iter().chain([99, -1]).map(told).chain([Ended::default()]) {
+            let (why, artifacts) = judge("n1", ended, false);
+            assert_eq!((why.kind(), why.node.as_str()), (CauseKind::AgentRestarted, "n1"));
+            assert!(!why.text.is_empty() && artifacts.is_empty());
+        }
+        assert_eq!(judge("n1", told(CauseKind::Exit.into()), false).0.kind(), CauseKind::Exit);
     }
 }

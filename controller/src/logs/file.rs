@@ -1,7 +1,9 @@
 //! One job's log file.
 //!
 //! Frame: length (u32, little endian), CRC-32 of the payload, payload (a
-//! [`Frame`] in protobuf). A torn tail ends the file at the last whole frame.
+//! [`Frame`] in protobuf, never empty). A torn tail ends the file at the last
+//! whole frame before which none is missing: of several unsynced writes a power
+//! failure may leave a later one and zeros in place of an earlier.
 
 use super::{LogPage, limits};
 use prost::Message;
@@ -76,9 +78,9 @@ struct StreamState {
     done: bool,
 }
 
-/// See the module.
+/// One job's log; see the module. All calls block.
 #[derive(Debug)]
-pub(super) struct JobLog {
+pub struct JobLog {
     file: Arc<dyn DiskFile>,
     state: Mutex<State>,
     /// What is synced: all that readers may know of.
@@ -101,26 +103,32 @@ struct State {
 
 impl JobLog {
     /// Opens and recovers; `None` where there is no file and `make` is not set.
-    pub(super) fn open(disk: &dyn Disk, dir: &str, path: &str, make: bool) -> io::Result<Option<Self>> {
+    ///
+    /// An opening that failed half-way may have left a file of which a power
+    /// failure leaves nothing. So the directory's own name is made durable
+    /// before there is a file in it, and the file's name at every opening.
+    pub fn open(disk: &dyn Disk, dir: &str, path: &str, make: bool) -> io::Result<Option<Self>> {
         let file = match disk.open(path, OpenMode::Write) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound && !make => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                disk.create_dir_all(dir)?;
-                let file = disk.open(path, OpenMode::CreateOrWrite)?;
-                disk.sync_dir(dir)?;
-                if let Some((parent, _)) = dir.rsplit_once('/') {
-                    disk.sync_dir(parent)?;
-                }
-                file
+                make_dir(disk, dir)?;
+                disk.open(path, OpenMode::CreateOrWrite)?
             }
             Err(error) => return Err(error),
         };
+        disk.sync_dir(dir)?;
         let mut state = State::default();
-        let end = scan(&*file, 0, file.len()?, |_, frame| {
-            state.take(&frame);
-            true
+        let mut gap = None;
+        let end = scan(&*file, 0, file.len()?, |begun, frame| {
+            if state.follows(&frame) {
+                state.take(&frame);
+            } else {
+                gap = Some(begun);
+            }
+            gap.is_none()
         })?;
+        let end = gap.unwrap_or(end);
         // Behind the last whole frame lies what a crash tore.
         file.set_len(end)?;
         file.sync()?;
@@ -131,11 +139,11 @@ impl JobLog {
 
     /// Appends the part of the shipment that is new. Returns the first offset
     /// not yet held, and whether the stream is at its end.
-    pub(super) fn append(&self, shipment: &LogShipment) -> io::Result<(u64, bool)> {
+    pub fn append(&self, shipment: &LogShipment) -> io::Result<(u64, bool)> {
         let mut state = self.state.lock().expect("no holder of this lock panics");
         let Some(key) = StreamKey::of(shipment) else { return Ok((shipment.offset, false)) };
         let held = state.streams.get(&key).copied().unwrap_or_default();
-        let end = shipment.offset + shipment.data.len() as u64;
+        let end = shipment.offset.saturating_add(shipment.data.len() as u64);
         let news = end > held.offset || (shipment.end && !held.done);
         if held.done || shipment.offset > held.offset || !news || end < held.offset {
             return Ok((held.offset, held.done));
@@ -169,18 +177,28 @@ impl JobLog {
         }
     }
 
-    /// Makes what was appended durable and shows it to readers.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    /// Makes what was appended durable and shows it to readers. After an error
+    /// (of this or of [`JobLog::append`]) the log must be opened again.
+    pub fn sync(&self) -> io::Result<()> {
         let appended = self.state.lock().expect("no holder of this lock panics").durable();
         if appended == *self.durable.borrow() {
             return Ok(());
         }
-        self.file.sync()?;
+        if let Err(error) = self.file.sync() {
+            // What a failed sync dropped no later one writes, though reads show
+            // it: it is cut off, and comes again from whoever has no receipt.
+            self.file.set_len(self.durable.borrow().len)?;
+            return Err(error);
+        }
         self.durable.send_replace(appended);
         Ok(())
     }
 
-    pub(super) fn read(&self, filter: &LogFilter, cursor: u64, limit_bytes: usize) -> io::Result<LogPage> {
+    /// Reads on from a cursor: about `limit_bytes` of matching data at most.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a cursor at which no frame begins.
+    pub fn read(&self, filter: &LogFilter, cursor: u64, limit_bytes: usize) -> io::Result<LogPage> {
         let len = self.durable.borrow().len;
         if cursor > len {
             return Err(io::Error::new(
@@ -189,14 +207,21 @@ impl JobLog {
             ));
         }
         let (mut chunks, mut taken) = (Vec::new(), 0);
-        let cursor = scan(&*self.file, cursor, len, |_, frame| {
+        let next = scan(&*self.file, cursor, len, |_, frame| {
             if filter.wants(&frame) {
                 taken += frame.data.len() + 64;
                 chunks.push(frame.into());
             }
             taken < limit_bytes
         })?;
-        Ok(LogPage { chunks, cursor, at_end: cursor >= len })
+        // Whoever reads on from where he is would do so for ever.
+        if next == cursor && cursor < len {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("no frame of the log begins at cursor {cursor}"),
+            ));
+        }
+        Ok(LogPage { chunks, cursor: next, at_end: next >= len })
     }
 
     pub(super) async fn grown(&self, cursor: u64) {
@@ -206,7 +231,7 @@ impl JobLog {
 
     /// Never more than what a later `read` shows: who has seen that a log is
     /// whole must find all of it.
-    pub(super) fn ended_bytes(&self) -> u64 {
+    pub fn ended_bytes(&self) -> u64 {
         self.durable.borrow().ended_bytes
     }
 }
@@ -217,12 +242,18 @@ impl State {
         Durable { len: self.len, ended_bytes: self.ended_bytes }
     }
 
+    /// Whether the frame goes on where its stream stood.
+    fn follows(&self, frame: &Frame) -> bool {
+        let held = self.streams.get(&StreamKey::of_frame(frame)).copied().unwrap_or_default();
+        !held.done && held.offset == frame.offset
+    }
+
     fn take(&mut self, frame: &Frame) {
         let stream = self.streams.entry(StreamKey::of_frame(frame)).or_default();
-        stream.offset = frame.offset + frame.data.len() as u64;
+        stream.offset = frame.offset.saturating_add(frame.data.len() as u64);
         if frame.end && !stream.done {
             stream.done = true;
-            self.ended_bytes += stream.offset;
+            self.ended_bytes = self.ended_bytes.saturating_add(stream.offset);
         }
     }
 }
@@ -279,6 +310,13 @@ impl From<Frame> for LogChunk {
     }
 }
 
+/// Makes a directory in one that is there. Without its name all that is below
+/// it would be lost with the power.
+pub fn make_dir(disk: &dyn Disk, dir: &str) -> io::Result<()> {
+    disk.create_dir_all(dir)?;
+    disk.sync_dir(dir.rsplit_once('/').map_or("", |(parent, _)| parent))
+}
+
 fn encode(frame: &Frame) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; HEADER];
     frame.encode(&mut bytes).map_err(io::Error::other)?;
@@ -316,8 +354,9 @@ fn scan(
             }
             let header = &window[usize::try_from(at - start).map_err(io::Error::other)?..];
             let len = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
-            // A length that no frame can have is the torn tail.
-            if len > limits::FRAME_BYTES_MAX + 4096 {
+            // A length that no frame can have is the torn tail: zeros too, which
+            // would else be empty frames with the right sum.
+            if len == 0 || len > limits::FRAME_BYTES_MAX + 4096 {
                 return Ok(at);
             }
             need = HEADER + len;
@@ -351,32 +390,4 @@ fn read_exact(file: &dyn DiskFile, offset: u64, len: usize) -> io::Result<Vec<u8
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proto::v1::AttemptRef;
-    use world::sim::HostileDisk;
-
-    #[test]
-    fn an_end_counts_only_once_its_bytes_can_be_read() {
-        let disk = HostileDisk::new(1).handle();
-        let log = JobLog::open(&*disk, "logs/t", "logs/t/1.log", true).unwrap().unwrap();
-        let shipment = LogShipment {
-            attempt: Some(AttemptRef { tenant: "t".to_owned(), job_number: 1, ..AttemptRef::default() }),
-            stream: 1,
-            data: b"hello".to_vec().into(),
-            end: true,
-            ..LogShipment::default()
-        };
-        assert_eq!(log.append(&shipment).unwrap(), (5, true));
-        let seen = |log: &JobLog| {
-            let page = log.read(&LogFilter::default(), 0, 100).unwrap();
-            (log.ended_bytes(), page.chunks.len())
-        };
-        assert_eq!(seen(&log), (0, 0));
-        log.sync().unwrap();
-        assert_eq!(seen(&log), (5, 1));
-        drop(log);
-        let log = JobLog::open(&*disk, "logs/t", "logs/t/1.log", false).unwrap().unwrap();
-        assert_eq!(seen(&log), (5, 1));
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@
 //! file in order, without gap or repeat; a reader sees only synced frames. A
 //! cursor is a position in the job's file, so a reader resumes exactly.
 
-mod file;
+pub mod file;
 
 use file::JobLog;
 pub use file::LogFilter;
@@ -74,7 +74,7 @@ impl LogRelay {
     pub async fn open(disk: Arc<dyn Disk>, dir: &str) -> io::Result<Arc<Self>> {
         let shared = Arc::new(Shared { disk, dir: dir.to_owned(), open: Mutex::default() });
         let made = Arc::clone(&shared);
-        world::task::blocking(move || made.disk.create_dir_all(&made.dir)).await?;
+        world::task::blocking(move || file::make_dir(&*made.disk, &made.dir)).await?;
         let (batches, waiting) = mpsc::channel(limits::WAITING_BATCHES);
         world::task::spawn(write_batches(Arc::clone(&shared), waiting));
         Ok(Arc::new(Self { shared, batches }))

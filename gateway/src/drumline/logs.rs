@@ -192,7 +192,7 @@ fn unreadable(error: &io::Error, cursor: u64) -> Problem {
             "spec.cursor",
             "cursor",
             cursor,
-            "lies behind the end of this log",
+            "is no place at which a part of this log begins",
             "use a cursor that this log gave, or 0",
         ),
         _ => problem::unavailable("logs", format!("the log cannot be read: {error}")),

@@ -245,8 +245,7 @@ fn indexes(chosen: &Chosen, shape: &Shape) -> Result<Option<crate::v1::ArraySpec
         let reason = format!("an array whose tasks need {} nodes each is not covered", shape.nodes);
         return Err(refuse(&given.field(), &given.value, &reason, "submit a job for each index"));
     }
-    let spec =
-        array::parse(given.value.trim()).map_err(|problem| Problem { field: given.field(), ..problem })?;
+    let spec = array::parse(given.value.trim()).map_err(|problem| problem.of_field(given.field()))?;
     Ok(Some(spec))
 }
 

@@ -10,7 +10,7 @@
 use super::shape::Shape;
 use super::{ProposalId, StepKey};
 use crate::amount::Amount;
-use crate::limits::FREED_LOG_MAX;
+use crate::limits::{FREED_LOG_MAX, NODE_MEMORY_BYTES_MAX};
 use proto::v1::{NodeRow, NodeState};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
@@ -184,7 +184,9 @@ impl Nodes {
                 self.pools[pool as usize].changes += 1;
             }
         }
-        node.capacity = Amount::of(row.as_ref().and_then(|row| row.capacity.as_ref()));
+        let mut capacity = Amount::of(row.as_ref().and_then(|row| row.capacity.as_ref()));
+        capacity.memory_bytes = capacity.memory_bytes.min(NODE_MEMORY_BYTES_MAX);
+        node.capacity = capacity;
         node.row = row;
         node.pool = pool;
         if node.is_open() {

@@ -13,7 +13,7 @@ use super::shape::ShapeId;
 use super::tenants::{Place, TenantId};
 use super::{Core, Drafted, Held, InFlight, Proposal, StepKey};
 use crate::limits::{
-    PASS_GRANTS_MAX, PASS_HEADS_EXAMINED_MAX, PASS_NODES_EXAMINED_MAX, PASS_PROPOSALS_MAX,
+    GRANT_SLOTS_MAX, PASS_GRANTS_MAX, PASS_HEADS_EXAMINED_MAX, PASS_NODES_EXAMINED_MAX, PASS_PROPOSALS_MAX,
     PROPOSAL_OPERATIONS_MAX, PROPOSALS_IN_FLIGHT_MAX,
 };
 use bytes::Bytes;
@@ -302,7 +302,8 @@ impl Core {
             .grants
             .iter_mut()
             .rev()
-            .find(|d| !gang && d.held.key == key && d.shape == shape_id && d.held.nodes[0].0 == nodes[0]);
+            .find(|d| !gang && d.held.key == key && d.shape == shape_id && d.held.nodes[0].0 == nodes[0])
+            .filter(|d| d.held.slots() + slots <= GRANT_SLOTS_MAX);
         let entry = self.demands.get_mut(key).expect("what is drafted is a demand");
         entry.blocked_since_ms = None;
         if let Some(drafted) = same {

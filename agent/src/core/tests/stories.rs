@@ -150,6 +150,19 @@ fn a_lease_is_counted_from_when_the_heartbeat_was_sent() {
 }
 
 #[test]
+fn spans_beyond_all_numbers_only_last_long() {
+    let mut node = Node::new();
+    node.later(60_000);
+    let (heartbeat_ms, lease_ttl_ms) = (u64::MAX, u64::MAX);
+    node.step(Event::SessionOpened { session: 1, heartbeat_ms, lease_ttl_ms });
+    let ttl_ms = u64::MAX;
+    node.step(Event::Frame { session: 1, frame: Told::Lease(LeaseRenewal { sequence: 1, ttl_ms }) });
+    node.step(Event::Frame { session: 1, frame: assign(1, [4]) });
+    assert_eq!(node.staged([4]), ["launch 4"]);
+    assert_eq!(node.later(1 << 40), none());
+}
+
+#[test]
 fn an_answer_to_an_old_session_renews_nothing() {
     let mut node = Node::new();
     node.open();

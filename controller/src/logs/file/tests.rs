@@ -1,0 +1,132 @@
+//! What a disk may do to a log, and what must be read of it all the same.
+
+use super::*;
+use proto::v1::AttemptRef;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use world::sim::{DiskFaults, HostileDisk};
+
+const DIR: &str = "logs/t";
+const PATH: &str = "logs/t/1.log";
+
+fn hello() -> LogShipment {
+    LogShipment {
+        attempt: Some(AttemptRef { tenant: "t".to_owned(), job_number: 1, ..AttemptRef::default() }),
+        stream: 1,
+        data: b"hello".to_vec().into(),
+        end: true,
+        ..LogShipment::default()
+    }
+}
+
+/// What a reader finds after the power failed.
+fn found_after_power_failure(disk: &HostileDisk, seed: u64) -> usize {
+    disk.crash(&mut SmallRng::seed_from_u64(seed));
+    let log = JobLog::open(&*disk.handle(), DIR, PATH, false).unwrap();
+    log.map_or(0, |log| log.read(&LogFilter::default(), 0, 100).unwrap().chunks.len())
+}
+
+fn shipped(disk: &HostileDisk) {
+    let log = JobLog::open(&*disk.handle(), DIR, PATH, true).unwrap().unwrap();
+    assert_eq!(log.append(&hello()).unwrap(), (5, true));
+    log.sync().unwrap();
+}
+
+#[test]
+fn what_has_a_receipt_is_there_after_a_power_failure() {
+    for seed in 0..32 {
+        let disk = HostileDisk::new(seed);
+        make_dir(&*disk.handle(), "logs").unwrap();
+        shipped(&disk);
+        assert_eq!(found_after_power_failure(&disk, seed), 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn also_where_the_log_was_made_by_an_opening_that_failed() {
+    for seed in 0..32 {
+        let disk = HostileDisk::new(seed);
+        make_dir(&*disk.handle(), "logs").unwrap();
+        disk.set_faults(DiskFaults { sync_error_ppm: 500_000, ..DiskFaults::default() });
+        let mut openings = (0..4).map(|_| JobLog::open(&*disk.handle(), DIR, PATH, true));
+        let failed = openings.any(|opened| opened.is_err());
+        disk.set_faults(DiskFaults::default());
+        shipped(&disk);
+        assert_eq!(found_after_power_failure(&disk, seed), 1, "seed {seed}, failed: {failed}");
+    }
+}
+
+#[test]
+fn what_a_failed_sync_dropped_is_asked_for_again() {
+    for seed in 0..32 {
+        let disk = HostileDisk::new(seed);
+        make_dir(&*disk.handle(), "logs").unwrap();
+        let log = JobLog::open(&*disk.handle(), DIR, PATH, true).unwrap().unwrap();
+        let fails = DiskFaults { sync_error_ppm: 1_000_000, sync_error_forgets: true, ..Default::default() };
+        disk.set_faults(fails);
+        log.append(&hello()).unwrap();
+        log.sync().unwrap_err();
+        disk.set_faults(DiskFaults::default());
+        shipped(&disk);
+        assert_eq!(found_after_power_failure(&disk, seed), 1, "seed {seed}");
+    }
+}
+
+/// A file of these bytes, and what is read of it after its opening.
+fn read_of(bytes: &[u8]) -> (Vec<u64>, u64) {
+    let disk = HostileDisk::new(1).handle();
+    make_dir(&*disk, DIR).unwrap();
+    disk.open(PATH, OpenMode::CreateNew).unwrap().write_at(0, bytes).unwrap();
+    let log = JobLog::open(&*disk, DIR, PATH, false).unwrap().unwrap();
+    let page = log.read(&LogFilter::default(), 0, 1000).unwrap();
+    (page.chunks.iter().map(|chunk| chunk.offset).collect(), page.cursor)
+}
+
+#[test]
+fn a_frame_behind_a_missing_one_is_cut_off_with_the_tail() {
+    let frame = |task, offset, end| {
+        let data = if end { Vec::new() } else { b"hello".to_vec() };
+        encode(&Frame { task, attempt: 1, stream: 1, offset, data, end, ..Frame::default() }).unwrap()
+    };
+    let (first, second, end) = (frame(7, 0, false), frame(7, 5, false), frame(7, 10, true));
+    let whole = [&first[..], &second, &end].concat();
+    assert_eq!(read_of(&whole), (vec![0, 5], whole.len() as u64));
+    // The write of the second never reached the disk, that of the end did.
+    let zeros = vec![0; second.len()];
+    assert_eq!(read_of(&[&first[..], &zeros, &end].concat()), (vec![0], first.len() as u64));
+    let zeros = vec![0; 8 * second.len()];
+    assert_eq!(read_of(&[&first[..], &zeros, &end].concat()), (vec![0], first.len() as u64));
+    assert_eq!(read_of(&[&first[..], &end].concat()), (vec![0], first.len() as u64));
+    assert_eq!(read_of(&[&first[..], &first].concat()), (vec![0], first.len() as u64));
+}
+
+#[test]
+fn a_cursor_within_a_frame_is_refused_rather_than_stood_at() {
+    let disk = HostileDisk::new(1).handle();
+    let log = JobLog::open(&*disk, DIR, PATH, true).unwrap().unwrap();
+    log.append(&hello()).unwrap();
+    log.sync().unwrap();
+    let end = log.read(&LogFilter::default(), 0, 100).unwrap().cursor;
+    for cursor in 1..end {
+        let error = log.read(&LogFilter::default(), cursor, 100).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{cursor}: {error}");
+    }
+    assert!(log.read(&LogFilter::default(), end, 100).unwrap().at_end);
+}
+
+#[test]
+fn an_end_counts_only_once_its_bytes_can_be_read() {
+    let disk = HostileDisk::new(1).handle();
+    let log = JobLog::open(&*disk, DIR, PATH, true).unwrap().unwrap();
+    assert_eq!(log.append(&hello()).unwrap(), (5, true));
+    let seen = |log: &JobLog| {
+        let page = log.read(&LogFilter::default(), 0, 100).unwrap();
+        (log.ended_bytes(), page.chunks.len())
+    };
+    assert_eq!(seen(&log), (0, 0));
+    log.sync().unwrap();
+    assert_eq!(seen(&log), (5, 1));
+    drop(log);
+    let log = JobLog::open(&*disk, DIR, PATH, false).unwrap().unwrap();
+    assert_eq!(seen(&log), (5, 1));
+}

@@ -1,0 +1,59 @@
+//! Sizes at the edge of what anybody would say.
+
+use proto::v1::{Demand, DemandKey, DemandUpdate, NodeRow, NodeState, Resources, TenantRow};
+use scheduler::core::{Config, Core, Event, Snapshot};
+use scheduler::limits::GRANT_SLOTS_MAX;
+use world::clock::Now;
+
+const NOW: Now = Now { mono_ms: 1_000, wall_ms: 1_700_000_000_000 };
+
+fn node(name: &str, memory_bytes: u64) -> NodeRow {
+    NodeRow {
+        name: name.to_owned(),
+        capacity: Some(Resources { millicores: 4_000, memory_bytes, gpus: 0 }),
+        state: NodeState::Ready.into(),
+        ..NodeRow::default()
+    }
+}
+
+fn core_of(nodes: Vec<NodeRow>) -> Core {
+    let mut core = Core::new(Config::default());
+    let tenants = vec![TenantRow { name: "t".to_owned(), ..TenantRow::default() }];
+    core.step(NOW, Event::Reread(Box::new(Snapshot { nodes, tenants, ..Snapshot::default() })));
+    core.check();
+    core
+}
+
+#[test]
+fn nodes_that_claim_all_memory_there_is_leave_the_sums_right() {
+    let mut core = core_of(vec![node("n1", u64::MAX), node("n2", u64::MAX), node("n3", 8 << 30)]);
+    for name in ["n1", "n2"] {
+        core.step(NOW, Event::NodeGone(name.to_owned()));
+        core.check();
+    }
+    let pools = core.pools().pools;
+    assert_eq!(pools[0].capacity.unwrap().memory_bytes, 8 << 30);
+}
+
+#[test]
+fn a_long_array_that_needs_next_to_nothing_is_granted_in_parts() {
+    let mut core = core_of(vec![node("n1", 8 << 30)]);
+    let slots = 3 * GRANT_SLOTS_MAX + 7;
+    let key = DemandKey { tenant: "t".to_owned(), job_number: 1, step: 0 };
+    let demand = Demand { key: Some(key), slots, queued_ms: NOW.wall_ms, ..Demand::default() };
+    let controller = "c".to_owned();
+    core.step(
+        NOW,
+        Event::Demand(DemandUpdate { snapshot: false, controller, changed: vec![demand], gone: vec![] }),
+    );
+    let grants: Vec<u64> = core
+        .plan(NOW)
+        .into_iter()
+        .flat_map(|proposal| proposal.grants)
+        .flat_map(|grant| grant.nodes)
+        .map(|node| u64::from(node.slots))
+        .collect();
+    core.check();
+    assert!(grants.iter().all(|slots| *slots <= GRANT_SLOTS_MAX), "{grants:?}");
+    assert_eq!(grants.iter().sum::<u64>(), slots);
+}
