@@ -22,8 +22,14 @@ pub const LOG_END_DEADLINE: Duration = ms(15_000);
 pub const FOLLOW_QUEUE: usize = 256;
 /// Bytes of one message from the server.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
-/// Bytes of a line without an end before it is printed all the same.
-pub const LINE_BYTES_MAX: usize = 64 << 10;
+/// For the answer to a question of the console; a person waits.
+pub const CONSOLE_DEADLINE: Duration = ms(10_000);
+/// Messages between the server and the console; streams wait when it is full.
+pub const CONSOLE_QUEUE: usize = 256;
+/// Between two frames of the console that no key asked for.
+pub const CONSOLE_FRAME: Duration = ms(33);
+/// How long the console sleeps at most.
+pub const CONSOLE_REST_MS_MAX: u64 = 3_600_000;
 /// Failed tasks told one by one.
 pub const FAILURES_SHOWN_MAX: usize = 20;
 /// Tasks asked for at once.

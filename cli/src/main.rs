@@ -5,12 +5,12 @@ mod client;
 mod cluster;
 mod commands;
 mod config;
+mod console;
 mod failure;
 mod fetch;
 mod files;
 mod follow;
 mod limits;
-mod lines;
 mod output;
 mod upload;
 

@@ -55,6 +55,7 @@ fn main() -> ExitCode {
 }
 
 fn test(seeds: &str) -> Result<(), String> {
+    tmux()?;
     cargo("formatting", &["fmt", "--all", "--check"])?;
     cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     cargo("tests", &["test", "--workspace"])?;
@@ -71,7 +72,37 @@ fn test(seeds: &str) -> Result<(), String> {
     cargo("the rehearsal", &["chaos", "sweep", "--seeds", seeds])
 }
 
+/// The tests drive the console with tmux. Where it is not there, root gets it
+/// installed and others are told how.
+fn tmux() -> Result<(), String> {
+    if succeeds("tmux", &["-V"]) {
+        return Ok(());
+    }
+    println!("== tmux is not here: installing it");
+    let installed = output("id", &["-u"]).as_deref() == Some("0")
+        && succeeds("apt-get", &["update", "-q"])
+        && succeeds("apt-get", &["install", "-q", "-y", "--no-install-recommends", "tmux"]);
+    match installed {
+        true => Ok(()),
+        false => Err("the tests need tmux; install it with `sudo apt-get install tmux`".to_owned()),
+    }
+}
+
+fn succeeds(program: &str, arguments: &[&str]) -> bool {
+    output(program, arguments).is_some()
+}
+
+/// What a program says, where it is there and ends well.
+#[allow(clippy::disallowed_methods, reason = "a build tool runs on the builder's machine, outside the world")]
+fn output(program: &str, arguments: &[&str]) -> Option<String> {
+    let mut command = Command::new(program);
+    command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+    let done = command.output().ok().filter(|done| done.status.success())?;
+    Some(String::from_utf8_lossy(&done.stdout).trim().to_owned())
+}
+
 fn figures() -> Result<(), String> {
+    cargo("the console's frames", &["run", "--release", "--package", "tui", "--example", "frames"])?;
     cargo("the binary", &["build", "--release", "--package", "drumline"])?;
     cargo("figures", &["run", "--release", "--package", "drumline", "--example", "figures"])?;
     for scenario in ["chaos", "large"] {

@@ -10,7 +10,7 @@ mod submit;
 pub use cluster::{AgentArgs, RunArgs, ServerArgs, UpArgs};
 pub use operate::{
     CompletionsArgs, ManArgs, NodeAction, NodeArgs, NodesArgs, PoolsArgs, SupervisorArgs, TenantAction,
-    TenantCreate, TenantsArgs, TokenAction, TokenRole, TokensArgs, WhenFullArg,
+    TenantCreate, TenantsArgs, TokenAction, TokenRole, TokensArgs, TopArgs, WhenFullArg,
 };
 pub use query::{
     CancelArgs, EventsArgs, LogsArgs, LsArgs, OutputsAction, OutputsArgs, RetryArgs, ShowArgs, StreamArg,
@@ -134,6 +134,8 @@ pub enum Command {
     Tenants(TenantsArgs),
     /// Make API tokens
     Tokens(TokensArgs),
+    /// Watch the cluster in a terminal: jobs, nodes, logs; cancel jobs
+    Top(TopArgs),
     /// Write shell completions
     Completions(CompletionsArgs),
     /// Write the man page
@@ -216,6 +218,8 @@ mod tests {
             "tenants ls -o json",
             "tenants create lab --cores 8 --budget 100",
             "tokens create ci --role tenant --for lab",
+            "top",
+            "top --tenant lab",
             "completions bash",
             "man",
         ] {

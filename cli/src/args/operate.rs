@@ -163,6 +163,19 @@ pub enum TokenRole {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
+Needs a terminal. All tenants that the token sees are shown, or the one that --tenant names.
+Keys: 1 2 3 or Tab for overview, jobs and nodes; arrows or j k to move; Enter opens a job;
+/ filters; l log, w why, c cancel (asks before); ? tells them all; q quits.
+NO_COLOR is honoured. Ended by a signal n, the exit code is 128 + n.
+
+Examples:
+  drumline top
+  drumline top --tenant lab
+  NO_COLOR=1 drumline top")]
+pub struct TopArgs {}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
 Examples:
   drumline completions bash > /etc/bash_completion.d/drumline
   drumline completions zsh > ~/.zfunc/_drumline")]

@@ -9,7 +9,6 @@ use crate::{
     client::Client,
     failure::Failure,
     follow::{self, LogNews},
-    lines::{Lines, Prefixer},
     output,
 };
 use proto::{
@@ -17,6 +16,7 @@ use proto::{
     v1::{JobRequest, JobSpec, LogsRequest, Stream},
 };
 use std::io::Write as _;
+use tui::lines::{Lines, Prefixer};
 use world::sync::mpsc;
 
 pub(super) async fn run(client: Client, args: LogsArgs) -> Outcome {

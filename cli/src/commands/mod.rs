@@ -19,6 +19,7 @@ pub(crate) use submit::labels;
 mod agent;
 mod tenants;
 mod tokens;
+mod top;
 mod up;
 mod wait;
 mod why;
@@ -62,6 +63,7 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Pools(args) => as_client(connection, |client| pools::run(client, args)),
         Command::Tenants(args) => as_client(connection, |client| tenants::run(client, args)),
         Command::Tokens(args) => as_client(connection, |client| tokens::run(client, args)),
+        Command::Top(args) => on_one_core(top::run(connection, args)),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
         Command::Supervisor(args) => crate::cluster::supervise(args),

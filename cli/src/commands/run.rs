@@ -13,7 +13,6 @@ use crate::{
     files::LocalFile,
     follow::{self, EventNews, LogNews},
     limits,
-    lines::Prefixer,
     output::{self, words},
     upload,
 };
@@ -24,7 +23,10 @@ use proto::{
     },
 };
 use std::io::Stderr;
-use tui::progress::{JobProgress, Look, ProgressLine, render, terminal_width};
+use tui::{
+    lines::Prefixer,
+    progress::{JobProgress, Look, ProgressLine, render, terminal_width},
+};
 use world::{
     select,
     sync::mpsc,

@@ -7,7 +7,6 @@ use crate::{
     commands::show,
     failure::{EXIT_OK, Failure},
     files, follow,
-    lines::Prefixer,
     output::{self, json, words},
     upload,
 };
@@ -23,6 +22,7 @@ use proto::{
     validate,
 };
 use std::{collections::BTreeMap, path::Path};
+use tui::lines::Prefixer;
 
 pub(super) async fn run(connection: Connection, args: SubmitArgs) -> Outcome {
     // All that can be known without the server is refused without it.

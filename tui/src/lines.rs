@@ -3,7 +3,7 @@
 //! A chunk may end anywhere in a line; each stream's beginning of a line is held
 //! until its end comes, so that lines of many tasks never mix.
 
-use crate::limits::LINE_BYTES_MAX;
+use crate::limits::{LINE_BYTES_MAX, LINES_HELD_MAX};
 use proto::{
     array, estimate,
     v1::{JobSpec, LogChunk, Stream},
@@ -23,7 +23,7 @@ pub struct Lines {
 }
 
 /// Puts `step[index] |` before each line.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Prefixer {
     /// Name, and whether its tasks have indexes, of each step.
     steps: Vec<Named>,
@@ -32,7 +32,7 @@ pub struct Prefixer {
     held: BTreeMap<Source, Vec<u8>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Named {
     name: String,
     array: Option<proto::v1::ArraySpec>,
@@ -78,6 +78,10 @@ impl Prefixer {
         }
         if held.is_empty() {
             self.held.remove(&source);
+        } else if self.held.len() > LINES_HELD_MAX {
+            // Tasks by the thousand whose last line never ends.
+            let rest = self.held.remove(&source).unwrap_or_default();
+            push_line(&mut bytes, &prefix, &rest);
         }
         (!bytes.is_empty()).then_some(Lines { error, bytes })
     }
@@ -169,6 +173,15 @@ mod tests {
         let mut prefixer = Prefixer::new(&spec(), false);
         let long = "x".repeat(LINE_BYTES_MAX);
         assert_eq!(text(prefixer.push(&chunk(0, 0, 0, &long))).len(), LINE_BYTES_MAX + "split | \n".len());
+    }
+
+    #[test]
+    fn beginnings_of_many_tasks_are_not_all_held() {
+        let mut prefixer = Prefixer::new(&spec(), false);
+        let printed = (0..2 * LINES_HELD_MAX as u64)
+            .filter(|task| prefixer.push(&chunk(1, *task, 0, "no end")).is_some())
+            .count();
+        assert_eq!((printed, prefixer.held.len()), (LINES_HELD_MAX, LINES_HELD_MAX));
     }
 
     #[test]
