@@ -328,6 +328,9 @@ async fn who_may_not_subscribe_is_told_with_a_status() {
     // No upgrade of RFC 6455.
     let request = http.request("GET", "/v1/events").header("upgrade", "websocket");
     assert_eq!(http.send(request, "").await.refusal(), (400, "http.upgrade".into(), "upgrade".into()));
+    // Whoever takes a page too gets that.
+    let request = http.request("GET", "/v1/events").header("accept", "application/json, text/event-stream");
+    assert_eq!(http.send(request, "").await.header("content-type"), "application/json");
     // One token has so many streams.
     let mut open = Vec::new();
     for _ in 0..gateway::limits::STREAMS_PER_CALLER {

@@ -33,7 +33,8 @@ pub(super) async fn events(call: Call) -> Result<Response, Refusal> {
     if wants_socket {
         return ws::open(call).await;
     }
-    if call.accepts("text/event-stream") {
+    // Whoever takes either gets the one that has an end.
+    if call.accepts("text/event-stream") && !call.accepts("application/json") {
         return Ok(sse::answer(Feed::open(&call).await?));
     }
     page(call).await
