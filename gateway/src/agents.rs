@@ -16,6 +16,7 @@ use proto::v1::{
     AgentFrame, AttemptRef, Hello, LogReceipt, LogShipment, RegisterReply, RegisterRequest, ServerFrame,
     SignTransfersReply, SignTransfersRequest, TransferNeed, agent_frame,
 };
+use std::pin::pin;
 use std::sync::Arc;
 use world::grpc::tonic::{self, Request, Response, Status, Streaming};
 use world::sync::mpsc;
@@ -44,8 +45,8 @@ impl Agents for AgentsDoor {
         request: Request<Streaming<AgentFrame>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         answer(async {
-            self.0.caller(request.metadata(), Right::RunTasks).await?;
-            session(&self.0, request.into_inner()).await
+            let caller = self.0.caller(request.metadata(), Right::RunTasks).await?;
+            session(&self.0, caller.token, request.into_inner()).await
         })
         .await
     }
@@ -57,8 +58,8 @@ impl Agents for AgentsDoor {
         request: Request<Streaming<LogShipment>>,
     ) -> Result<Response<Self::ShipLogsStream>, Status> {
         answer(async {
-            self.0.caller(request.metadata(), Right::RunTasks).await?;
-            Ok(ship_logs(&self.0, request.into_inner()))
+            let caller = self.0.caller(request.metadata(), Right::RunTasks).await?;
+            Ok(ship_logs(&self.0, caller.token, request.into_inner()))
         })
         .await
     }
@@ -164,16 +165,23 @@ async fn leave(
     Ok((!there).then_some(Method::Put))
 }
 
-async fn session(gate: &Gate, mut frames: Streaming<AgentFrame>) -> Result<Replies<ServerFrame>, Problem> {
+async fn session(
+    gate: &Arc<Gate>,
+    token: Arc<str>,
+    mut frames: Streaming<AgentFrame>,
+) -> Result<Replies<ServerFrame>, Problem> {
     let hello = first_hello(&mut frames).await?;
     NodeName::parse(&hello.node)?;
     let (inbound, outbound) = gate.controller.session(hello).await?;
     // Reading must go on while nothing is to be said; it ends, and with it the
-    // session, when either side does.
+    // session, when either side does or the token is revoked.
+    let gate = Arc::clone(gate);
     spawn(async move {
+        let mut revoked = pin!(gate.auth.revoked(&token));
         loop {
             let frame = world::select! { biased;
                 () = inbound.closed() => return,
+                _gone = &mut revoked => return,
                 frame = frames.message() => frame,
             };
             let Ok(Some(frame)) = frame else { return };
@@ -202,9 +210,9 @@ async fn first_hello(frames: &mut Streaming<AgentFrame>) -> Result<Hello, Proble
 
 type Receipts = Result<Vec<LogReceipt>, Status>;
 
-fn ship_logs(gate: &Arc<Gate>, shipments: Streaming<LogShipment>) -> Replies<LogReceipt> {
+fn ship_logs(gate: &Arc<Gate>, token: Arc<str>, shipments: Streaming<LogShipment>) -> Replies<LogReceipt> {
     let (batches, receipts) = mpsc::channel(limits::APPENDS_IN_FLIGHT);
-    spawn(take_logs(Arc::clone(gate), shipments, batches));
+    spawn(take_logs(Arc::clone(gate), token, shipments, batches));
     let batches = unfold(receipts, |mut receipts| async move {
         receipts.recv().await.map(|batch: Receipts| (batch, receipts))
     });
@@ -218,11 +226,18 @@ fn ship_logs(gate: &Arc<Gate>, shipments: Streaming<LogShipment>) -> Replies<Log
 }
 
 /// Gathers what has arrived, appends it in one go, hands the receipts on.
-async fn take_logs(gate: Arc<Gate>, shipments: Streaming<LogShipment>, receipts: mpsc::Sender<Receipts>) {
+async fn take_logs(
+    gate: Arc<Gate>,
+    token: Arc<str>,
+    shipments: Streaming<LogShipment>,
+    receipts: mpsc::Sender<Receipts>,
+) {
+    let mut revoked = pin!(gate.auth.revoked(&token));
     let mut shipments = shipments.ready_chunks(limits::SHIPMENTS_PER_APPEND);
     loop {
         let batch = world::select! { biased;
             () = receipts.closed() => return,
+            _gone = &mut revoked => return,
             batch = shipments.next() => batch,
         };
         let Some(batch) = batch else { return };

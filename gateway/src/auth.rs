@@ -12,10 +12,11 @@ use proto::problem::{self, Problem};
 use proto::v1::{JobRequest, Role, TokenRow};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use store::Store;
 use world::NodeClock;
 use world::grpc::tonic::metadata::MetadataMap;
+use world::time;
 
 /// Who stands behind a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,24 +173,45 @@ impl Auth {
     }
 
     async fn known(&self, token: &str) -> Result<Caller, Problem> {
-        let hash = hash(token);
-        let now_ms = self.clock.monotonic_ms();
-        {
-            let seen = self.seen.lock().expect("no holder of this lock panics");
-            if let Some((until_ms, caller)) = seen.get(&hash)
-                && now_ms < *until_ms
-            {
-                return Ok(caller.clone());
+        self.bearer_of(hash(token)).await
+    }
+
+    fn seen(&self) -> MutexGuard<'_, BTreeMap<String, (u64, Caller)>> {
+        self.seen.lock().expect("no holder of this lock panics")
+    }
+
+    /// A token was revoked: here it is no longer taken as unchanged.
+    pub(crate) fn forget(&self, hash: &str) {
+        self.seen().remove(hash);
+    }
+
+    /// Returns once this token is revoked, within [`limits::SEEN_MS`] of it, what
+    /// is to be told then. A store that cannot be read for a while revokes nothing.
+    pub(crate) async fn revoked(&self, hash: &str) -> Problem {
+        loop {
+            time::sleep(time::ms(limits::SEEN_MS / 2)).await;
+            match self.bearer_of(hash.to_owned()).await {
+                Err(problem) if problem.family() == "auth" => return problem,
+                _ => {}
             }
+        }
+    }
+
+    async fn bearer_of(&self, hash: String) -> Result<Caller, Problem> {
+        let now_ms = self.clock.monotonic_ms();
+        if let Some((until_ms, caller)) = self.seen().get(&hash)
+            && now_ms < *until_ms
+        {
+            return Ok(caller.clone());
         }
         let Some(row) = rows::get::<TokenRow>(&*self.store, proto::keys::token(&hash)).await? else {
             return Err(problem::auth("this token is not known here"));
         };
         let token = Arc::from(hash.as_str());
         let caller = Caller { role: row.role(), name: row.name, tenant: row.tenant, token };
-        let mut seen = self.seen.lock().expect("no holder of this lock panics");
-        // Only tokens that exist get in, so guesses cannot fill it.
-        crate::remember(&mut seen, hash, (now_ms + limits::SEEN_MS, caller.clone()));
+        // Only tokens that exist get in, so guesses cannot fill it. Half the time:
+        // a stream looks every other half.
+        crate::remember(&mut self.seen(), hash, (now_ms + limits::SEEN_MS / 2, caller.clone()));
         Ok(caller)
     }
 }

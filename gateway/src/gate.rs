@@ -10,6 +10,7 @@ use crate::{limits, rows};
 use controller::logs::LogRelay;
 use controller::shell::Handle;
 use futures_util::Stream;
+use futures_util::future::FutureExt;
 use futures_util::stream::{BoxStream, StreamExt, unfold};
 use proto::ids::JobId;
 use proto::problem::{self, Problem};
@@ -127,6 +128,24 @@ pub(crate) fn boxed<T>(stream: impl Stream<Item = Result<T, Status>> + Send + 's
 }
 
 impl Gate {
+    /// A stream that fails once its caller's token is revoked, so that it does
+    /// not look finished.
+    pub fn while_known<T: Send + 'static>(
+        self: &Arc<Self>,
+        caller: &Caller,
+        replies: Replies<T>,
+    ) -> Replies<T> {
+        let (gate, token) = (Arc::clone(self), Arc::clone(&caller.token));
+        let revoked = async move { gate.auth.revoked(&token).await }.boxed();
+        boxed(unfold(Some((replies, revoked)), |open| async move {
+            let (mut replies, mut revoked) = open?;
+            world::select! { biased;
+                problem = &mut revoked => Some((Err(problem.into()), None)),
+                reply = replies.next() => Some((reply?, Some((replies, revoked)))),
+            }
+        }))
+    }
+
     /// Takes the metadata alone: a simulated stream of requests cannot be shared
     /// between threads, so no reference to it may live across an await.
     pub async fn caller(&self, metadata: &MetadataMap, right: Right) -> Result<Caller, Problem> {

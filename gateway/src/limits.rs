@@ -10,6 +10,10 @@ pub const TOKEN_BYTES_MAX: usize = 128;
 pub const SEEN_MS: u64 = 5_000;
 /// Tokens, and tenants, remembered so.
 pub const SEEN_MAX: usize = 4096;
+/// Digits of a token's hash that name it.
+pub const TOKEN_ID_DIGITS: usize = 12;
+/// Ids listed where a name means several tokens.
+pub const TOKENS_NAMED_MAX: usize = 8;
 /// Bytes of a token's name.
 pub const TOKEN_NAME_BYTES_MAX: usize = 128;
 /// How long a shape of job that some pool could hold is taken as such.

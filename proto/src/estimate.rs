@@ -5,7 +5,7 @@
 use crate::{
     array,
     limits::ASSUMED_RUNTIME_MS,
-    v1::{Budget, JobSpec, Resources, Step},
+    v1::{Budget, JobSpec, JobStateRow, Metered, Resources, Step},
 };
 
 /// Resources of many tasks at once, wider than one node's.
@@ -120,9 +120,24 @@ pub fn cost_micros(each: &Resources, times: u64, span_ms: u64, budget: &Budget) 
     u64::try_from(total).unwrap_or(u64::MAX)
 }
 
+/// What a job ran for so far, by what its processes held.
+#[must_use]
+pub fn metered(spec: &JobSpec, state: &JobStateRow) -> Metered {
+    let mut sum = Metered::default();
+    for (step, now) in spec.steps.iter().zip(&state.steps) {
+        let each = step.per_task.unwrap_or_default();
+        let core_ms = u128::from(now.busy_ms) * u128::from(each.millicores) / 1000;
+        sum.busy_ms = sum.busy_ms.saturating_add(now.busy_ms);
+        sum.core_ms = sum.core_ms.saturating_add(u64::try_from(core_ms).unwrap_or(u64::MAX));
+        sum.gpu_ms = sum.gpu_ms.saturating_add(now.busy_ms.saturating_mul(u64::from(each.gpus)));
+    }
+    sum
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::v1::StepState;
 
     fn step(millicores: u32, gpus: u32) -> Step {
         Step {
@@ -144,6 +159,16 @@ mod tests {
             (false, true, true, false)
         );
         assert_eq!(minimum_need(&spec), Need { millicores: 6000, memory_bytes: 6 << 20, gpus: 6 });
+    }
+
+    #[test]
+    fn meters_what_ran_by_what_it_held() {
+        let spec = JobSpec { steps: vec![step(500, 0), step(2000, 3)], ..JobSpec::default() };
+        let ran = |busy_ms| StepState { busy_ms, ..StepState::default() };
+        let state = JobStateRow { steps: vec![ran(10), ran(100)], ..JobStateRow::default() };
+        assert_eq!(metered(&spec, &state), Metered { busy_ms: 110, core_ms: 205, gpu_ms: 300 });
+        let state = JobStateRow { steps: vec![ran(1), ran(u64::MAX)], ..JobStateRow::default() };
+        assert_eq!(metered(&spec, &state).gpu_ms, u64::MAX);
     }
 
     #[test]

@@ -20,6 +20,13 @@ fn text(text: &str) -> Value {
     if text.is_empty() { Value::Null } else { json!(text) }
 }
 
+/// Seconds from thousandths.
+#[expect(clippy::cast_precision_loss, reason = "exact to 2^53 milliseconds")]
+#[must_use]
+pub fn seconds(ms: u64) -> Value {
+    json!(ms as f64 / 1000.0)
+}
+
 fn cause(cause: Option<&Cause>) -> Value {
     let Some(cause) = cause.filter(|cause| cause.kind != 0) else { return Value::Null };
     json!({
@@ -66,6 +73,7 @@ pub fn submitted(reply: &SubmitReply, dry_run: bool) -> Value {
 #[must_use]
 pub fn job_summary(job: &JobSummary) -> Value {
     let state = job.state.clone().unwrap_or_default();
+    let metered = job.metered.unwrap_or_default();
     json!({
         "id": words::job_id(&job.tenant, job.number),
         "name": job.name,
@@ -75,6 +83,10 @@ pub fn job_summary(job: &JobSummary) -> Value {
         "tasks": job.tasks,
         "completed": state.steps.iter().map(|step| step.completed).sum::<u64>(),
         "failed": state.steps.iter().map(|step| step.failed).sum::<u64>(),
+        "busy_ms": metered.busy_ms,
+        "core_seconds": seconds(metered.core_ms),
+        "gpu_seconds": seconds(metered.gpu_ms),
+        "cost": words::money(state.settled_micros),
         "submitted_ms": time(job.submitted_ms),
         "started_ms": time(state.started_ms),
         "ended_ms": time(state.ended_ms),

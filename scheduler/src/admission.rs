@@ -132,6 +132,13 @@ impl Measure {
                 format!("the job needs {asked} {dimension}{at_once} and tenant {tenant} may have {limit}"),
                 "ask for less, or have the tenant's quota raised",
             )
+        } else if (Self { used: 0, ..*self }).is_guarded() {
+            (
+                format!(
+                    "the job needs {asked} of the {limit} {dimension}{at_once} that tenant {tenant} may have, and jobs are refused from {GUARD_PERCENT} % on"
+                ),
+                "ask for less, or have the tenant's quota raised",
+            )
         } else {
             (
                 format!(

@@ -76,6 +76,11 @@ fn what_runs_at_once_counts_the_least_a_job_needs() {
         (1, &gang, "quota.exceeded: tenant lab uses 1 of 10 cores and new jobs are refused from 90 % on"),
         (
             0,
+            &job(vec![step(9000, 0, 0)]),
+            "quota.exceeded: the job needs 9 of the 10 cores at once that tenant lab may have, and jobs are refused from 90 % on",
+        ),
+        (
+            0,
             &job(vec![step(11_000, 0, 0)]),
             "quota.exceeded: the job needs 11 cores at once and tenant lab may have 10",
         ),

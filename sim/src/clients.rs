@@ -50,7 +50,7 @@ pub async fn make_tenants(door: Door) {
     };
     let outcome = door
         .call(|mut client, door| {
-            let request = PutTenantRequest { tenant: Some(tenant.clone()) };
+            let request = PutTenantRequest { tenant: Some(tenant.clone()), was: None };
             async move { client.put_tenant(door.request(request)).await.map(|_| ()) }
         })
         .await;

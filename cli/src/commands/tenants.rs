@@ -18,7 +18,7 @@ pub(super) async fn run(client: Client, args: TenantsArgs) -> Outcome {
         Some(TenantAction::Ls { format }) => list(client, format.format).await,
         Some(TenantAction::Create(create)) => {
             let row = row(&create)?;
-            client.put_tenant(PutTenantRequest { tenant: Some(row) }).await?;
+            client.put_tenant(PutTenantRequest { tenant: Some(row), was: None }).await?;
             output::line(&create.name)?;
             done()
         }

@@ -138,6 +138,7 @@ fn summary(job: JobRow, state: JobStateRow) -> JobSummary {
         tenant: job.tenant,
         number: job.number,
         tasks: estimate::tasks(&spec),
+        metered: Some(estimate::metered(&spec, &state)),
         name: spec.name,
         state: Some(state),
         submitted_ms: job.submitted_ms,

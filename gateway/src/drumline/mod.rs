@@ -9,6 +9,7 @@ mod nodes;
 mod outputs;
 mod submit;
 mod tenants;
+mod tokens;
 mod why;
 
 use crate::auth::Right;
@@ -18,10 +19,10 @@ use proto::v1::drumline_server::Drumline;
 use proto::v1::{
     CancelReply, CancelRequest, CreateTokenReply, CreateTokenRequest, CreateUploadReply, CreateUploadRequest,
     DrainNodeReply, DrainNodeRequest, EventsReply, EventsRequest, JobRequest, JobView, ListJobsReply,
-    ListJobsRequest, ListTasksReply, ListTasksRequest, ListTenantsReply, ListTenantsRequest, LogsReply,
-    LogsRequest, NodesReply, NodesRequest, OutputsReply, PoolsReply, PoolsRequest, PutTenantReply,
-    PutTenantRequest, ReadJobFileReply, ReadJobFileRequest, RetryReply, RetryRequest, SubmitOutcome,
-    SubmitReply, SubmitRequest, WhyReply,
+    ListJobsRequest, ListTasksReply, ListTasksRequest, ListTenantsReply, ListTenantsRequest, ListTokensReply,
+    ListTokensRequest, LogsReply, LogsRequest, NodesReply, NodesRequest, OutputsReply, PoolsReply,
+    PoolsRequest, PutTenantReply, PutTenantRequest, ReadJobFileReply, ReadJobFileRequest, RetryReply,
+    RetryRequest, RevokeTokenReply, RevokeTokenRequest, SubmitOutcome, SubmitReply, SubmitRequest, WhyReply,
 };
 use std::sync::Arc;
 use world::grpc::tonic::{self, Request, Response, Status, Streaming};
@@ -124,7 +125,9 @@ impl Drumline for Front {
         answer(async {
             let caller = self.0.caller(request.metadata(), Right::ReadJobs).await?;
             let request = request.into_inner();
-            logs::follow(&self.0, &caller, &caller.job(request.job.as_ref())?, &request).await
+            let replies =
+                logs::follow(&self.0, &caller, &caller.job(request.job.as_ref())?, &request).await?;
+            Ok(self.0.while_known(&caller, replies))
         })
         .await
     }
@@ -134,7 +137,8 @@ impl Drumline for Front {
     async fn events(&self, request: Request<EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
         answer(async {
             let caller = self.0.caller(request.metadata(), Right::ReadJobs).await?;
-            events::follow(&self.0, &caller, &request.into_inner()).await
+            let replies = events::follow(&self.0, &caller, &request.into_inner()).await?;
+            Ok(self.0.while_known(&caller, replies))
         })
         .await
     }
@@ -215,7 +219,29 @@ impl Drumline for Front {
     ) -> Result<Response<CreateTokenReply>, Status> {
         answer(async {
             self.0.caller(request.metadata(), Right::MakeTokens).await?;
-            tenants::create_token(&self.0, &request.into_inner()).await
+            tokens::create_token(&self.0, &request.into_inner()).await
+        })
+        .await
+    }
+
+    async fn list_tokens(
+        &self,
+        request: Request<ListTokensRequest>,
+    ) -> Result<Response<ListTokensReply>, Status> {
+        answer(async {
+            let caller = self.0.caller(request.metadata(), Right::MakeTokens).await?;
+            tokens::list(&self.0, &caller).await
+        })
+        .await
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<RevokeTokenRequest>,
+    ) -> Result<Response<RevokeTokenReply>, Status> {
+        answer(async {
+            let caller = self.0.caller(request.metadata(), Right::MakeTokens).await?;
+            tokens::revoke(&self.0, &caller, &request.into_inner().token).await
         })
         .await
     }

@@ -57,12 +57,7 @@ pub(super) fn many(
 ) -> Result<Replies<SubmitOutcome>, Problem> {
     let place = gate.streams.open(&caller)?;
     let (pending, waiting) = mpsc::channel(limits::SUBMISSIONS_IN_FLIGHT);
-    let gate = Arc::clone(gate);
-    spawn(async move {
-        let _place = place;
-        take(&gate, &caller, requests, pending).await;
-    });
-    Ok(boxed(unfold(waiting, |mut waiting| async move {
+    let outcomes = boxed(unfold(waiting, |mut waiting| async move {
         let outcome = match waiting.recv().await? {
             Pending::Refused(problem) => Err(problem),
             Pending::Submitted(answer) => answer.await,
@@ -72,7 +67,14 @@ pub(super) fn many(
             Err(problem) => Outcome::Refused(problem),
         };
         Some((Ok(SubmitOutcome { outcome: Some(outcome) }), waiting))
-    })))
+    }));
+    let outcomes = gate.while_known(&caller, outcomes);
+    let gate = Arc::clone(gate);
+    spawn(async move {
+        let _place = place;
+        take(&gate, &caller, requests, pending).await;
+    });
+    Ok(outcomes)
 }
 
 /// Reads until the caller is done or gone.
@@ -85,7 +87,12 @@ async fn take(
     loop {
         // First a place, so that nothing is read that could not be kept.
         let Ok(place) = pending.reserve().await else { return };
-        let request = match requests.message().await {
+        let message = world::select! { biased;
+            // Nobody is answered any more: the caller is gone, or its token is.
+            () = pending.closed() => return,
+            message = requests.message() => message,
+        };
+        let request = match message {
             Ok(Some(request)) => request,
             // A broken stream: what was handed over still happens, and the
             // caller can ask again with its idempotency keys.

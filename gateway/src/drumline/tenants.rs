@@ -1,16 +1,15 @@
-//! Tenants and their tokens.
+//! Tenants, their limits, and what they use.
 
 use super::nodes::{narrow, plus};
-use crate::auth::{self, Caller};
+use crate::auth::Caller;
 use crate::gate::Gate;
-use crate::{limits, rows};
+use crate::rows;
 use prost::Message;
 use proto::estimate::Need;
 use proto::ids::TenantName;
-use proto::problem::Problem;
+use proto::problem::{self, Problem};
 use proto::v1::{
-    CreateTokenReply, CreateTokenRequest, GrantRow, LedgerRow, ListTenantsReply, PutTenantReply,
-    PutTenantRequest, Role, TenantRow, TenantView, TokenRow, WhenFull,
+    GrantRow, LedgerRow, ListTenantsReply, PutTenantReply, PutTenantRequest, TenantRow, TenantView, WhenFull,
 };
 use proto::{keys, month};
 use store::Commit;
@@ -27,10 +26,17 @@ pub(super) async fn put(gate: &Gate, request: PutTenantRequest) -> Result<PutTen
         row.when_full = WhenFull::Reject.into();
     }
     let key = keys::tenant(&row.name);
+    let was = request.was;
     let mut tries = 0;
     loop {
         tries += 1;
         let known: Option<(TenantRow, u64)> = rows::get_with_version(&*gate.store, key.clone()).await?;
+        if let Some(was) = &was {
+            let Some((known, _)) = &known else { return Err(problem::missing("tenant", &row.name)) };
+            if known != was {
+                return Err(changed_meanwhile(&row.name));
+            }
+        }
         let commit = match &known {
             Some((known, version)) => {
                 row.created_ms = known.created_ms;
@@ -50,6 +56,12 @@ pub(super) async fn put(gate: &Gate, request: PutTenantRequest) -> Result<PutTen
             }
         }
     }
+}
+
+/// Who changes a part of it must not undo what another changed.
+fn changed_meanwhile(name: &str) -> Problem {
+    let reason = "was changed by another at the same time";
+    problem::conflict("tenant", "tenant", name, reason, "look at it again, then change it again")
 }
 
 pub(super) async fn list(gate: &Gate, caller: &Caller) -> Result<ListTenantsReply, Problem> {
@@ -73,49 +85,5 @@ pub(super) async fn list(gate: &Gate, caller: &Caller) -> Result<ListTenantsRepl
             held: Some(narrow(held)),
         });
     }
-    Ok(ListTenantsReply { tenants })
-}
-
-pub(super) async fn create_token(
-    gate: &Gate,
-    request: &CreateTokenRequest,
-) -> Result<CreateTokenReply, Problem> {
-    let CreateTokenRequest { name, tenant, .. } = request;
-    let printable = !name.is_empty() && !name.chars().any(char::is_control);
-    if !printable || name.len() > limits::TOKEN_NAME_BYTES_MAX {
-        return Err(Problem::new(
-            "spec.token_name",
-            "name",
-            name,
-            "is not a token's name",
-            format!("say whose it is in at most {} bytes", limits::TOKEN_NAME_BYTES_MAX),
-        ));
-    }
-    let role = request.role();
-    match role {
-        Role::Unspecified => {
-            let remedy = "use tenant, operator, admin or agent";
-            return Err(Problem::new("spec.role", "role", request.role, "is no role", remedy));
-        }
-        Role::Tenant if tenant.is_empty() => {
-            let reason = "a token of role tenant belongs to one";
-            return Err(Problem::new("spec.tenant", "tenant", "", reason, "name the tenant"));
-        }
-        _ => {}
-    }
-    if !tenant.is_empty() {
-        TenantName::parse(tenant)?;
-        gate.tenants.must_exist(tenant).await?;
-    }
-    let token = world::rand::token();
-    let row = TokenRow {
-        name: name.clone(),
-        role: role.into(),
-        tenant: tenant.clone(),
-        created_ms: gate.clock.wall_ms(),
-    };
-    let key = keys::token(&auth::hash(&token));
-    let commit = Commit::new().guard_absent(key.clone()).put(key, row.encode_to_vec());
-    rows::commit(&*gate.store, commit).await?;
-    Ok(CreateTokenReply { token })
+    Ok(ListTenantsReply { tenants, own: caller.tenant.clone() })
 }

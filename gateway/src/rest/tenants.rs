@@ -66,7 +66,8 @@ pub(super) async fn put_quota(call: Call, body: Body) -> Result<Response, Refusa
     // It must be there: a slip in a name makes no tenant.
     let known = view(&call).await?.tenant.unwrap_or_default();
     let row = limits.row(known)?;
-    call.rest.front.put_tenant(call.ask(PutTenantRequest { tenant: Some(row) })).await?;
+    let request = PutTenantRequest { tenant: Some(row), was: None };
+    call.rest.front.put_tenant(call.ask(request)).await?;
     quota(call).await
 }
 

@@ -9,4 +9,6 @@ mod rest_events;
 mod rest_run;
 mod start;
 mod support;
+mod tenants;
+mod tokens;
 mod traffic;

@@ -92,7 +92,7 @@ impl Client {
 
     pub async fn tenant(&self, name: &str) {
         let tenant = Some(TenantRow { name: name.into(), ..TenantRow::default() });
-        self.grpc.clone().put_tenant(self.request(PutTenantRequest { tenant })).await.unwrap();
+        self.grpc.clone().put_tenant(self.request(PutTenantRequest { tenant, was: None })).await.unwrap();
     }
 }
 

@@ -38,7 +38,7 @@ impl Door {
 
     async fn limit(&mut self, quota: Quota) {
         let tenant = TenantRow { name: "lab".into(), quota: Some(quota), ..TenantRow::default() };
-        let request = self.client.request(PutTenantRequest { tenant: Some(tenant) });
+        let request = self.client.request(PutTenantRequest { tenant: Some(tenant), was: None });
         self.client.grpc.put_tenant(request).await.unwrap();
     }
 
