@@ -118,6 +118,10 @@ impl Client {
         list_tenants(ListTenantsRequest) -> ListTenantsReply;
         /// Makes a token.
         create_token(CreateTokenRequest) -> CreateTokenReply;
+        /// All tokens.
+        list_tokens(ListTokensRequest) -> ListTokensReply;
+        /// Ends a token.
+        revoke_token(RevokeTokenRequest) -> RevokeTokenReply;
     }
 
     /// Opens a log.

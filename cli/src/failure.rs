@@ -54,10 +54,16 @@ impl Failure {
         }
     }
 
-    /// The one line.
+    /// The one line. A refusal has its code at the end, by which it is the same
+    /// at every door.
     pub fn print(&self) {
-        if let Some(problem) = self.problem() {
-            eprintln!("error: {problem}");
+        match self {
+            Self::Refused(problem) => eprintln!("error: {problem} [{}]", problem.code),
+            _ => {
+                if let Some(problem) = self.problem() {
+                    eprintln!("error: {problem}");
+                }
+            }
         }
     }
 

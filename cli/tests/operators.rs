@@ -9,7 +9,8 @@ mod support;
 
 use serde_json::{Value, json};
 use std::fs;
-use support::{Cluster, Running, drumline, processes, run, until_true};
+use std::time::Duration;
+use support::{Cluster, Running, drumline, processes, run, until, until_true};
 
 /// A tenant as `tenants` lists it.
 fn tenant(cluster: &Cluster, name: &str) -> Value {
@@ -84,4 +85,192 @@ fn what_users_move_is_counted_and_ends_at_the_limit() {
     as_lab(&["outputs", &id, "get", &fetched("second")]).ok();
     submit(&other).ok();
     until_true("all is booked", || counted() == (json!(120_000), json!(120_000)));
+}
+
+#[test]
+fn tokens_are_listed_and_revoked() {
+    let mut cluster = Cluster::new("tokens", 1, "2");
+    let make = |name: &str, role: &str| {
+        let done = cluster.call(&["tokens", "create", name, "--role", role, "--for", "default"]).ok();
+        done.stdout.trim().to_owned()
+    };
+    let (ci, rack) = (make("ci", "tenant"), make("rack", "agent"));
+    let listed = cluster.call(&["tokens", "-o", "json"]).ok().json();
+    let names: Vec<(&str, &str)> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|token| (token["name"].as_str().unwrap(), token["role"].as_str().unwrap()))
+        .collect();
+    assert_eq!(names, [("admin", "admin"), ("ci", "tenant"), ("rack", "agent")]);
+    let shown = cluster.call(&["tokens", "ls"]).ok().stdout;
+    assert!(!shown.contains("dl_") && shown.contains("this one"), "{shown}");
+    let as_ci = |args: &[&str]| run(cluster.command(args).env("DRUMLINE_TOKEN", &ci));
+    as_ci(&["tokens", "ls"]).exit(3);
+    as_ci(&["submit", "--wait", "--", "true"]).ok();
+    let long = as_ci(&["submit", "-o", "json", "--", "sleep", "60"]).ok().json();
+    let long = long["id"].as_str().unwrap();
+    let mut follows = Running::start(cluster.command(&["logs", "-f", long]).env("DRUMLINE_TOKEN", &ci));
+    let open = || {
+        let metrics = cluster.server.get("/metrics");
+        metrics.lines().any(|line| line == "drumline_streams_open 1")
+    };
+    until_true("it follows", open);
+    let id = listed[1]["id"].as_str().unwrap();
+    assert_eq!(cluster.call(&["tokens", "revoke", "ci"]).ok().stdout, format!("{id} ci\n"));
+    as_ci(&["ls"]).says(3, &["token", "not known"]);
+    until(Duration::from_secs(5), "whoever follows is cut off", || follows.is_over().then_some(()));
+    follows.wait().says(3, &["not known", "[auth.token]"]);
+    cluster.call(&["cancel", long]).ok();
+    cluster.call(&["tokens", "revoke", "ci"]).says(3, &["token = ci", "there is no such token"]);
+    cluster.call(&["tokens", "revoke", "admin"]).says(3, &["admin", "last", "drumline tokens create"]);
+
+    // An agent whose token is revoked is soon out of the cluster.
+    let mut other = drumline();
+    other.args(["agent", "--node", "n2", "--cores", "1"]).arg("--data").arg(cluster.dir.join("n2"));
+    other.args(["--server", &cluster.server.address, "--token", &rack]);
+    let other = Running::start(&mut other);
+    cluster.until_ready(2);
+    cluster.call(&["tokens", "revoke", "rack"]).ok();
+    let state = || {
+        let nodes = cluster.call(&["nodes", "-o", "json"]).ok().json();
+        nodes.as_array().unwrap().iter().find(|node| node["name"] == "n2").unwrap()["state"].clone()
+    };
+    until_true("n2 is heard no more", || state() != json!("READY"));
+    assert!(other.stderr().contains("token"), "{}", other.stderr());
+    let doomed = [other.pid(), processes::supervisor_of(&cluster.dir.join("n2")).unwrap()];
+    processes::signal("KILL", &doomed);
+
+    // Locked out: the server's next start keeps a new admin's token.
+    let spare = make("spare", "admin");
+    cluster.call(&["tokens", "revoke", "admin"]).ok();
+    cluster.call(&["ls"]).exit(3);
+    run(cluster.command(&["ls"]).env("DRUMLINE_TOKEN", &spare)).ok();
+    cluster.server.stop();
+    cluster.server.restart();
+    cluster.call(&["ls"]).ok();
+}
+
+#[test]
+fn quota_is_changed_in_part_and_usage_is_what_ran() {
+    let cluster = Cluster::new("usage", 1, "2");
+    cluster
+        .call(&["tenants", "create", "lab", "--cores", "4", "--budget", "100", "--core-hour", "3600"])
+        .ok();
+    let as_lab = |args: &[&str]| cluster.call(&[&["--tenant", "lab"], args].concat());
+    // A second of a core costs one; the estimate of both fits, and not of a third.
+    let sleep =
+        |name: &str| as_lab(&["submit", "--name", name, "--time", "40s", "--wait", "--", "sleep", "0.5"]);
+    sleep("one").ok();
+    cluster.call(&["quota", "set", "lab", "--budget", "30", "--cores", "none"]).ok();
+    sleep("two").says(3, &["budget", "estimated at 40.00", "lab", "[budget.exceeded]"]);
+    let lab = cluster.call(&["tenants", "show", "lab", "-o", "json"]).ok().json();
+    assert_eq!(
+        (&lab["quota"], &lab["budget"], &lab["core_hour"]),
+        (&json!({}), &json!("30.00"), &json!("3600.00"))
+    );
+    cluster.call(&["tenants", "set", "lab", "--budget", "none"]).ok();
+    sleep("two").ok();
+    // Three tasks of half a core, each tried twice; then one that is cancelled.
+    let fails = ["--cores", "0.5", "--array", "0-2", "--retries", "1", "--", "sh", "-c", "sleep 0.3; exit 7"];
+    as_lab(&[&["submit", "--name", "three", "--wait"], &fails[..]].concat()).exit(7);
+    let sleeps = ["submit", "--name", "four, the last", "-o", "json", "--", "sleep", "60"];
+    let four = as_lab(&sleeps).ok().json()["id"].as_str().unwrap().to_owned();
+    until_true("it runs", || cluster.state(&four) == "RUNNING");
+    cluster.call(&["cancel", &four]).ok();
+    cluster.until_state(&four, "CANCELLED");
+
+    let usage = as_lab(&["usage", "-o", "json"]).ok().json();
+    let jobs = usage["jobs"].as_array().unwrap();
+    let money = |value: &Value| value.as_str().unwrap().parse::<f64>().unwrap();
+    let seconds = |value: &Value| value["core_seconds"].as_f64().unwrap();
+    let names: Vec<&str> = jobs.iter().map(|job| job["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["four, the last", "three", "two", "one"]);
+    // What ran is what is paid, and not the forty seconds it might have taken.
+    for (job, (cores, ran_s)) in
+        jobs.iter().zip([(1.0, 0.0..20.0), (0.5, 1.8..40.0), (1.0, 0.5..20.0), (1.0, 0.5..20.0)])
+    {
+        let busy_s = job["busy_ms"].as_f64().unwrap() / 1000.0;
+        assert!(ran_s.contains(&busy_s), "{job}");
+        assert!((busy_s * cores - seconds(job)).abs() < 0.01, "{job}");
+        assert!((money(&job["cost"]) - seconds(job)).abs() < 0.01, "{job}");
+    }
+    let sum: f64 = jobs.iter().map(&seconds).sum();
+    assert!((seconds(&usage) - sum).abs() < 0.01, "{usage}");
+    let lab = tenant(&cluster, "lab");
+    assert!((money(&lab["settled"]) - sum).abs() < 0.05, "{lab}");
+    assert_eq!(money(&lab["reserved"]), 0.0);
+    // The same in every form.
+    let csv = as_lab(&["usage", "-o", "csv"]).ok().stdout;
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines[0], "id,name,state,tasks,busy_ms,core_seconds,gpu_seconds,cost");
+    let three = &jobs[1];
+    let told = format!(
+        "lab-3,three,FAILED,3,{},{},0.0,{}",
+        three["busy_ms"],
+        three["core_seconds"],
+        three["cost"].as_str().unwrap()
+    );
+    assert_eq!(lines[2], told);
+    assert!(lines[1].starts_with("lab-4,\"four, the last\",CANCELLED,1,") && lines.len() == 5, "{csv}");
+    let table = as_lab(&["usage"]).ok().stdout;
+    assert!(table.contains(&three["core_seconds"].to_string()) && table.contains("CORE-SECONDS"), "{table}");
+    // An operator sees what all tenants used; a tenant only its own.
+    cluster.submit(&["--name", "ours", "--", "true"]);
+    let all = cluster.call(&["usage", "--all-tenants", "-o", "name"]).ok().stdout;
+    assert_eq!(all, "default-1\nlab-4\nlab-3\nlab-2\nlab-1\n");
+
+    assert_eq!(as_lab(&["usage", "--month", "2001-01", "-o", "json"]).ok().json()["jobs"], json!([]));
+    cluster.call(&["usage", "--month", "June"]).says(2, &["month = June", "2026-02"]);
+    let quota = as_lab(&["quota"]).ok().stdout;
+    assert!(quota.contains("egress") && quota.contains("this month"), "{quota}");
+    // Without a name it is the token's own tenant.
+    assert_eq!(cluster.call(&["quota", "-o", "name"]).ok().stdout, "default\n");
+    cluster.call(&["quota", "set", "lab"]).says(2, &["limits", "--cores 64"]);
+    cluster
+        .call(&["quota", "set", "lab", "--gpus", "few"])
+        .says(3, &["gpus = few", "is no count", "or none"]);
+    cluster
+        .call(&["quota", "set", "nobody", "--gpus", "1"])
+        .says(3, &["tenant = nobody", "[missing.tenant]"]);
+}
+
+#[test]
+fn roles_may_what_they_are_for() {
+    let cluster = Cluster::bare("roles");
+    cluster.call(&["tenants", "create", "lab", "--cores", "2"]).ok();
+    let token = |name: &str, role: &str| {
+        let done = cluster.call(&["tokens", "create", name, "--role", role, "--for", "lab"]).ok();
+        done.stdout.trim().to_owned()
+    };
+    let (tenant, operator, agent) = (token("t", "tenant"), token("o", "operator"), token("a", "agent"));
+    let call = |token: &str, args: &[&str]| run(cluster.command(args).env("DRUMLINE_TOKEN", token));
+    let denied = |token: &str, args: &[&str]| {
+        call(token, args).says(3, &["role", "use a token whose role allows it", "[denied.role]"]);
+    };
+    for args in [
+        &["tenants", "create", "mine"][..],
+        &["tenants", "set", "lab", "--cores", "64"],
+        &["quota", "set", "lab", "--budget", "none"],
+        &["tokens"],
+        &["tokens", "create", "more", "--role", "admin"],
+        &["tokens", "revoke", "o"],
+    ] {
+        denied(&tenant, args);
+        denied(&operator, args);
+        denied(&agent, args);
+    }
+    for args in [&["tenants"][..], &["quota"], &["usage"]] {
+        call(&tenant, args).ok();
+        call(&operator, args).ok();
+        denied(&agent, args);
+    }
+    // A tenant sees its own alone, an operator all.
+    assert_eq!(call(&tenant, &["tenants", "-o", "name"]).ok().stdout, "lab\n");
+    assert_eq!(call(&operator, &["tenants", "-o", "name"]).ok().stdout, "default\nlab\n");
+    call(&operator, &["quota", "show", "default"]).ok();
+    call(&tenant, &["quota", "show", "default"]).says(3, &["tenant = default", "[missing.tenant]"]);
+    call(&tenant, &["--tenant", "default", "usage"]).says(3, &["default", "[missing.tenant]"]);
+    let own = call(&tenant, &["quota", "-o", "json"]).ok().json();
+    assert_eq!((&own["name"], &own["quota"]), (&json!("lab"), &json!({ "cores": 2.0 })));
 }

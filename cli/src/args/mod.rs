@@ -1,16 +1,20 @@
 //! The command line: one definition, from which help, completions and man
 //! pages follow too.
 
+mod accounts;
 mod cluster;
 mod operate;
 mod query;
 mod slurm;
 mod submit;
 
+pub use accounts::{
+    QuotaAction, QuotaArgs, TenantAction, TenantLimits, TenantsArgs, TokenAction, TokenRole, TokensArgs,
+    UsageArgs, UsageFormat, WhenFullArg,
+};
 pub use cluster::{AgentArgs, RunArgs, ServerArgs, UpArgs};
 pub use operate::{
-    CompletionsArgs, ManArgs, NodeAction, NodeArgs, NodesArgs, PoolsArgs, SupervisorArgs, TenantAction,
-    TenantCreate, TenantsArgs, TokenAction, TokenRole, TokensArgs, TopArgs, WhenFullArg,
+    CompletionsArgs, ManArgs, NodeAction, NodeArgs, NodesArgs, PoolsArgs, SupervisorArgs, TopArgs,
 };
 pub use query::{
     CancelArgs, EventsArgs, LogsArgs, LsArgs, OutputsAction, OutputsArgs, RetryArgs, ShowArgs, StreamArg,
@@ -28,7 +32,7 @@ Exit codes:
   0  done; where a job is waited for (run, wait, --wait, --follow): it completed
   1  this machine or Drumline failed
   2  wrong use: flags, arguments, files that are not there
-  3  refused: the reason and what to do are in the one line on stderr
+  3  refused: the reason, what to do, and a stable [code] are in the one line on stderr
   4  the server is out of reach
   N  where a job is waited for: its own exit code, the highest of its tasks;
      128 + n where signal n ended one; 127 where its program was not found,
@@ -130,9 +134,13 @@ pub enum Command {
     Node(NodeArgs),
     /// List pools: capacity, what is free, what queues
     Pools(PoolsArgs),
-    /// List or make tenants
+    /// List, make or change tenants
     Tenants(TenantsArgs),
-    /// Make API tokens
+    /// Show or change what a tenant may use
+    Quota(QuotaArgs),
+    /// Show what jobs ran for and cost
+    Usage(UsageArgs),
+    /// List, make or revoke API tokens
     Tokens(TokensArgs),
     /// Watch the cluster in a terminal: jobs, nodes, logs; cancel jobs
     Top(TopArgs),
@@ -217,7 +225,18 @@ mod tests {
             "tenants",
             "tenants ls -o json",
             "tenants create lab --cores 8 --budget 100",
+            "tenants show lab -o json",
+            "tenants set lab --cores 8 --budget none",
+            "quota",
+            "quota show lab -o json",
+            "quota set lab --egress 1GiB",
+            "usage",
+            "usage --month 2026-02",
+            "usage --all-tenants -o csv",
+            "tokens",
             "tokens create ci --role tenant --for lab",
+            "tokens ls -o name",
+            "tokens revoke ci 00ff00ff00ff",
             "top",
             "top --tenant lab",
             "completions bash",

@@ -1,7 +1,7 @@
 //! Commands for operators, and those about the program itself.
 
 use super::FormatArg;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
 #[derive(Args, Debug)]
@@ -43,122 +43,6 @@ pub enum NodeAction {
         #[arg(value_name = "NODE")]
         node: String,
     },
-}
-
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  drumline tenants\n  drumline tenants create lab --cores 64")]
-pub struct TenantsArgs {
-    #[command(subcommand)]
-    pub action: Option<TenantAction>,
-    #[command(flatten)]
-    pub format: FormatArg,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum TenantAction {
-    /// List tenants with what they use
-    #[command(after_help = "Examples:\n  drumline tenants ls -o json")]
-    Ls {
-        #[command(flatten)]
-        format: FormatArg,
-    },
-    /// Make a tenant, or set its limits anew
-    #[command(after_help = "\
-A limit that is not given is no limit. Money is in the operator's currency.
-
-Examples:
-  drumline tenants create lab
-  drumline tenants create lab --cores 64 --memory 256GiB --gpus 4 --when-full queue
-  drumline tenants create lab --budget 500 --core-hour 0.04 --gpu-hour 1.2")]
-    Create(Box<TenantCreate>),
-}
-
-#[derive(Args, Debug)]
-pub struct TenantCreate {
-    /// Its name
-    #[arg(value_name = "TENANT")]
-    pub name: String,
-    /// Cores at once
-    #[arg(long, value_name = "CORES")]
-    pub cores: Option<String>,
-    /// Memory at once
-    #[arg(long, value_name = "SIZE")]
-    pub memory: Option<String>,
-    /// GPUs at once
-    #[arg(long, value_name = "N")]
-    pub gpus: Option<u64>,
-    /// Bytes of outputs and inputs kept
-    #[arg(long, value_name = "SIZE")]
-    pub storage: Option<String>,
-    /// Bytes a month of inputs uploaded, or fetched from URLs
-    #[arg(long, value_name = "SIZE")]
-    pub ingress: Option<String>,
-    /// Bytes a month of outputs downloaded
-    #[arg(long, value_name = "SIZE")]
-    pub egress: Option<String>,
-    /// Tasks that wait or run
-    #[arg(long, value_name = "N")]
-    pub queued_tasks: Option<u64>,
-    /// Money a month
-    #[arg(long, value_name = "MONEY")]
-    pub budget: Option<String>,
-    /// Price of a core for an hour
-    #[arg(long, value_name = "MONEY")]
-    pub core_hour: Option<String>,
-    /// Price of a GPU for an hour
-    #[arg(long, value_name = "MONEY")]
-    pub gpu_hour: Option<String>,
-    /// What happens to a job past a limit
-    #[arg(long, value_enum, default_value_t = WhenFullArg::Reject)]
-    pub when_full: WhenFullArg,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum WhenFullArg {
-    /// It is refused
-    Reject,
-    /// It waits
-    Queue,
-}
-
-#[derive(Args, Debug)]
-pub struct TokensArgs {
-    #[command(subcommand)]
-    pub action: TokenAction,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum TokenAction {
-    /// Make a token; it is shown once
-    #[command(after_help = "\
-Examples:
-  drumline tokens create ci --role tenant --for lab
-  drumline tokens create rack2 --role agent")]
-    Create {
-        /// A name for people
-        #[arg(value_name = "NAME")]
-        name: String,
-        /// What its bearer may do
-        #[arg(long, value_enum, default_value_t = TokenRole::Tenant)]
-        role: TokenRole,
-        /// The tenant a tenant's token is for [default: --tenant]
-        #[arg(long = "for", value_name = "TENANT")]
-        for_tenant: Option<String>,
-        #[command(flatten)]
-        format: FormatArg,
-    },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum TokenRole {
-    /// Jobs of one tenant
-    Tenant,
-    /// All jobs, and nodes
-    Operator,
-    /// Everything
-    Admin,
-    /// Only what an agent does
-    Agent,
 }
 
 #[derive(Args, Debug)]

@@ -9,6 +9,7 @@ mod man;
 mod nodes;
 mod outputs;
 mod pools;
+mod quota;
 mod retry;
 mod run;
 mod server;
@@ -21,6 +22,7 @@ mod tenants;
 mod tokens;
 mod top;
 mod up;
+mod usage;
 mod wait;
 mod why;
 
@@ -62,6 +64,8 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Node(args) => as_client(connection, |client| nodes::change(client, args)),
         Command::Pools(args) => as_client(connection, |client| pools::run(client, args)),
         Command::Tenants(args) => as_client(connection, |client| tenants::run(client, args)),
+        Command::Quota(args) => as_client(connection, |client| quota::run(client, args)),
+        Command::Usage(args) => as_client(connection, |client| usage::run(client, args)),
         Command::Tokens(args) => as_client(connection, |client| tokens::run(client, args)),
         Command::Top(args) => on_one_core(top::run(connection, args)),
         Command::Completions(args) => completions::run(&args),

@@ -1,68 +1,129 @@
-//! `drumline tenants`: listed with what they use, made with their limits.
+//! `drumline tenants`: listed with what they use, made and changed.
 
 use super::{Outcome, done};
 use crate::{
-    args::{Format, TenantAction, TenantCreate, TenantsArgs, WhenFullArg},
+    args::{Format, TenantAction, TenantLimits, TenantsArgs, WhenFullArg},
     client::Client,
+    failure::Failure,
     output::{self, Table, json, words},
 };
 use proto::{
-    problem::Problem,
+    problem::{self, Problem},
     units,
-    v1::{Budget, ListTenantsRequest, PutTenantRequest, Quota, TenantRow, TenantView, WhenFull},
+    v1::{ListTenantsRequest, PutTenantRequest, TenantRow, TenantView, WhenFull},
 };
+
+/// Tries of a change that others change at the same time.
+const TRIES: usize = 4;
 
 pub(super) async fn run(client: Client, args: TenantsArgs) -> Outcome {
     match args.action {
         None => list(client, args.format.format).await,
         Some(TenantAction::Ls { format }) => list(client, format.format).await,
-        Some(TenantAction::Create(create)) => {
-            let row = row(&create)?;
+        Some(TenantAction::Show { name, format }) => {
+            super::quota::show(&find(&client, &name).await?, format.format)
+        }
+        Some(TenantAction::Create(limits)) => {
+            let mut row = TenantRow::default();
+            apply(&mut row, &limits)?;
             client.put_tenant(PutTenantRequest { tenant: Some(row), was: None }).await?;
-            output::line(&create.name)?;
+            output::line(&limits.name)?;
             done()
+        }
+        Some(TenantAction::Set(limits)) => set(&client, &limits).await,
+    }
+}
+
+/// Changes what is named and leaves the rest, also what others change at the
+/// same time.
+pub(super) async fn set(client: &Client, limits: &TenantLimits) -> Outcome {
+    if limits.is_empty() {
+        let remedy = "name one, like --cores 64; `drumline tenants set --help` lists them";
+        return Err(Failure::wrong_use("limits", "", "none is told", remedy));
+    }
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let was = find(client, &limits.name).await?.tenant.unwrap_or_default();
+        let mut row = was.clone();
+        apply(&mut row, limits)?;
+        match client.put_tenant(PutTenantRequest { tenant: Some(row), was: Some(was) }).await {
+            Err(Failure::Refused(problem)) if problem.code == "conflict.tenant" && tries < TRIES => {}
+            Err(failure) => return Err(failure),
+            Ok(_) => {
+                output::line(&limits.name)?;
+                return done();
+            }
         }
     }
 }
 
-fn row(create: &TenantCreate) -> Result<TenantRow, Problem> {
-    proto::ids::TenantName::parse(&create.name)?;
-    let bytes = |field: &str, text: &Option<String>| {
-        text.as_deref()
-            .map(|text| units::parse_memory_bytes(text).map_err(|error| error.at(field)))
-            .transpose()
-    };
-    let money = |field: &str, text: &Option<String>| {
-        text.as_deref().map(|text| words::parse_money(field, text)).transpose()
-    };
-    let millicores = create
-        .cores
-        .as_deref()
-        .map(|text| units::parse_millicores(text).map_err(|error| error.at("cores")))
-        .transpose()?;
-    Ok(TenantRow {
-        name: create.name.clone(),
-        quota: Some(Quota {
-            millicores: millicores.map(u64::from),
-            memory_bytes: bytes("memory", &create.memory)?,
-            gpus: create.gpus,
-            storage_bytes: bytes("storage", &create.storage)?,
-            ingress_bytes: bytes("ingress", &create.ingress)?,
-            egress_bytes: bytes("egress", &create.egress)?,
-            queued_tasks: create.queued_tasks,
-        }),
-        budget: Some(Budget {
-            month_micros: money("budget", &create.budget)?,
-            core_hour_micros: money("core_hour", &create.core_hour)?.unwrap_or(0),
-            gpu_hour_micros: money("gpu_hour", &create.gpu_hour)?.unwrap_or(0),
-        }),
-        when_full: match create.when_full {
-            WhenFullArg::Reject => WhenFull::Reject,
-            WhenFullArg::Queue => WhenFull::Queue,
+/// The tenant of this name; without one the caller's own.
+pub(super) async fn find(client: &Client, name: &str) -> Result<TenantView, Failure> {
+    let reply = client.list_tenants(ListTenantsRequest {}).await?;
+    let name = if name.is_empty() { &reply.own } else { name };
+    if name.is_empty() {
+        let reason = "is not told, and this token is for none";
+        return Err(Failure::wrong_use("tenant", "", reason, "name it, or give --tenant"));
+    }
+    let is = |view: &&TenantView| view.tenant.as_ref().is_some_and(|row| row.name == name);
+    match reply.tenants.iter().find(is) {
+        Some(view) => Ok(view.clone()),
+        None => Err(problem::missing("tenant", name).into()),
+    }
+}
+
+/// Sets a limit where one is told; `none` lifts it.
+fn limit<T>(
+    field: &str,
+    told: Option<&String>,
+    kept: &mut Option<T>,
+    parse: impl Fn(&str) -> Result<T, Problem>,
+) -> Result<(), Problem> {
+    match told.map(String::as_str) {
+        None => {}
+        Some("none") => *kept = None,
+        Some(text) => {
+            *kept = Some(parse(text).map_err(|problem| Problem { field: field.to_owned(), ..problem })?);
         }
-        .into(),
-        ..TenantRow::default()
-    })
+    }
+    Ok(())
+}
+
+fn apply(row: &mut TenantRow, limits: &TenantLimits) -> Result<(), Problem> {
+    proto::ids::TenantName::parse(&limits.name)?;
+    row.name.clone_from(&limits.name);
+    let bytes = |text: &str| units::parse_memory_bytes(text).map_err(|error| error.at(""));
+    let millicores = |text: &str| units::parse_millicores(text).map(u64::from).map_err(|error| error.at(""));
+    let count = |text: &str| {
+        text.parse()
+            .map_err(|_| Problem::new("spec.unit", "", text, "is no count", "write it like 8, or none"))
+    };
+    let money = |text: &str| words::parse_money("", text);
+    let quota = row.quota.get_or_insert_default();
+    limit("cores", limits.cores.as_ref(), &mut quota.millicores, millicores)?;
+    limit("memory", limits.memory.as_ref(), &mut quota.memory_bytes, bytes)?;
+    limit("gpus", limits.gpus.as_ref(), &mut quota.gpus, count)?;
+    limit("storage", limits.storage.as_ref(), &mut quota.storage_bytes, bytes)?;
+    limit("ingress", limits.ingress.as_ref(), &mut quota.ingress_bytes, bytes)?;
+    limit("egress", limits.egress.as_ref(), &mut quota.egress_bytes, bytes)?;
+    limit("queued-tasks", limits.queued_tasks.as_ref(), &mut quota.queued_tasks, count)?;
+    let budget = row.budget.get_or_insert_default();
+    limit("budget", limits.budget.as_ref(), &mut budget.month_micros, money)?;
+    for (field, told, kept) in [
+        ("core-hour", &limits.core_hour, &mut budget.core_hour_micros),
+        ("gpu-hour", &limits.gpu_hour, &mut budget.gpu_hour_micros),
+    ] {
+        let mut price = Some(*kept);
+        limit(field, told.as_ref(), &mut price, money)?;
+        *kept = price.unwrap_or(0);
+    }
+    match limits.when_full {
+        Some(WhenFullArg::Reject) => row.set_when_full(WhenFull::Reject),
+        Some(WhenFullArg::Queue) => row.set_when_full(WhenFull::Queue),
+        None => {}
+    }
+    Ok(())
 }
 
 async fn list(client: Client, format: Format) -> Outcome {
@@ -124,4 +185,41 @@ fn cells(view: &TenantView, wide: bool) -> Vec<String> {
         ]);
     }
     cells
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Command};
+    use clap::Parser as _;
+    use proto::v1::Quota;
+
+    fn limits(line: &str) -> TenantLimits {
+        let line = format!("drumline tenants set lab {line}");
+        let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
+        let Command::Tenants(TenantsArgs { action: Some(TenantAction::Set(limits)), .. }) = cli.command
+        else {
+            panic!("it is tenants set");
+        };
+        *limits
+    }
+
+    #[test]
+    fn what_is_not_named_stays_and_none_lifts() {
+        let mut row = TenantRow::default();
+        let all = "--cores 1.5 --gpus 2 --egress 1KiB --budget 5 --core-hour 0.5 --when-full queue";
+        apply(&mut row, &limits(all)).unwrap();
+        let quota =
+            Quota { millicores: Some(1500), gpus: Some(2), egress_bytes: Some(1024), ..Quota::default() };
+        assert_eq!((row.name.as_str(), row.quota, row.when_full()), ("lab", Some(quota), WhenFull::Queue));
+        apply(&mut row, &limits("--gpus none --budget none --core-hour none --memory 1GiB")).unwrap();
+        let quota = Quota { gpus: None, memory_bytes: Some(1 << 30), ..quota };
+        let budget = row.budget.unwrap();
+        assert_eq!((row.quota, row.when_full()), (Some(quota), WhenFull::Queue));
+        assert_eq!((budget.month_micros, budget.core_hour_micros), (None, 0));
+        let wrong = |line: &str| apply(&mut TenantRow::default(), &limits(line)).unwrap_err().to_string();
+        assert!(wrong("--gpus many").starts_with("gpus = many: is no count"));
+        assert!(wrong("--budget x").starts_with("budget = x: is no amount"));
+        assert!(wrong("--ingress x").starts_with("ingress = x"));
+    }
 }
