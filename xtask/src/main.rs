@@ -1,8 +1,8 @@
 //! What one would otherwise have to remember.
 //!
 //! `cargo xtask test` passes every test: formatting, lints, the tests of all
-//! crates and of the real binaries, the Python client, the REST contract, and the
-//! rehearsals. It is what the README names and what CI runs.
+//! crates and of the real binaries, the Python client, the REST contract, what the
+//! README shows, and the rehearsals. It is what the README names and what CI runs.
 
 use std::{
     ffi::OsStr,
@@ -61,6 +61,7 @@ fn test(seeds: &str) -> Result<(), String> {
     cargo("tests", &["test", "--workspace"])?;
     script("the Python client", "clients/python/test.sh")?;
     script("the REST contract", "scripts/rest/check.sh")?;
+    script("a newcomer's path", "scripts/newcomer.sh")?;
     let build = [&["build", "--release", "--package", "sim"], SIMULATED].concat();
     cargo("the simulator", &build)?;
     cargo("what can be rehearsed", &["chaos", "list"])?;

@@ -12,7 +12,6 @@ import pytest
 from conftest import Server
 
 README = Path(__file__).parent.parent / "README.md"
-FRONT_PAGE = README.parent.parent.parent / "README.md"
 MODULES = ["drumline", "drumline.client", "drumline.errors", "drumline.follow", "drumline.job"]
 
 
@@ -32,14 +31,6 @@ def run_blocks(page: Path) -> int:
     for number, block in enumerate(blocks):
         exec(compile(block, f"{page}, block {number}", "exec"), names)
     return len(blocks)
-
-
-def test_the_front_page_s_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "book.txt").write_text("one two three\n")
-    assert run_blocks(FRONT_PAGE) == 1
-    assert capsys.readouterr().out.startswith("COMPLETED [")
-    words = [(tmp_path / "outputs/main" / str(task) / "words").read_text() for task in range(4)]
-    assert [int(told) for told in words] == [3] * 4
 
 
 def test_the_readme_s_blocks_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
