@@ -73,6 +73,10 @@ macro_rules! numbers {
                 Self { $($field: target.$field,)* }
             }
         }
+        #[cfg(test)]
+        impl $table {
+            const FIELDS: &'static [&'static str] = &[$(stringify!($field),)*];
+        }
         fn $read<'de, D: Deserializer<'de>>(from: D) -> Result<$target, D::Error> {
             let table = $table::deserialize(from)?;
             Ok($target { $($field: table.$field,)* ..$target::default() })
@@ -124,6 +128,25 @@ numbers!(scheduler_numbers, SchedulerNumbers for SchedulerConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_documented_file_names_every_number_and_its_default() {
+        let page = include_str!("../../docs/cluster.md");
+        let block = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        // Whoever starts the server reads these two.
+        let lines = block.lines().filter(|line| !line.starts_with("data =") && !line.starts_with("listen ="));
+        let text = lines.collect::<Vec<_>>().join("\n");
+        let told: ServerConfig = toml::from_str(&text).unwrap();
+        assert_eq!(format!("{told:?}"), format!("{:?}", ServerConfig::default()));
+        let tables: toml::Table = toml::from_str(&text).unwrap();
+        for (table, fields) in
+            [("controller", ControllerNumbers::FIELDS), ("scheduler", SchedulerNumbers::FIELDS)]
+        {
+            for field in fields {
+                assert!(tables[table].get(field).is_some(), "{table}.{field} is not documented");
+            }
+        }
+    }
 
     #[test]
     fn every_number_has_a_default_and_unknown_ones_are_refused() {

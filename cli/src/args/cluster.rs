@@ -74,7 +74,7 @@ pub struct CapacityArgs {
 #[command(after_help = "\
 A flag wins over the environment, and that over the file. Keys of the file: data, listen,
 public_url, url_ttl_ms, store_cache_bytes, store_verify, stop_grace_ms, and the tables controller
-and scheduler (see the README).
+and scheduler (docs/cluster.md has them all).
 
 Examples:
   drumline server --data /var/lib/drumline --listen 0.0.0.0:7420
