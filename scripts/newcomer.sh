@@ -148,6 +148,7 @@ as_written drumline run words.toml --outputs counted
 # A server, which goes on while the rest is done.
 block "Your own job" sh 1
 begin "Your own job" "1 (sh)"
+: >"$place/up"
 setsid bash -euo pipefail "$place/block" >"$place/up" 2>&1 </dev/null &
 up=$!
 listens() {

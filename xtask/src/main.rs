@@ -55,7 +55,7 @@ fn main() -> ExitCode {
 }
 
 fn test(seeds: &str) -> Result<(), String> {
-    tmux()?;
+    tools()?;
     cargo("formatting", &["fmt", "--all", "--check"])?;
     cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     cargo("tests", &["test", "--workspace"])?;
@@ -74,20 +74,23 @@ fn test(seeds: &str) -> Result<(), String> {
     cargo("the rehearsal", &["chaos", "sweep", "--seeds", seeds])
 }
 
-/// The tests drive the console with tmux. Where it is not there, root gets it
-/// installed and others are told how.
-fn tmux() -> Result<(), String> {
-    if succeeds("tmux", &["-V"]) {
-        return Ok(());
+/// The tests drive the console with tmux, and REST with curl. What is not there, root
+/// gets installed; others are told how.
+fn tools() -> Result<(), String> {
+    for (tool, version) in [("tmux", "-V"), ("curl", "--version")] {
+        if succeeds(tool, &[version]) {
+            continue;
+        }
+        println!("== {tool} is not here: installing it");
+        let installed = output("id", &["-u"]).as_deref() == Some("0")
+            && succeeds("apt-get", &["update", "-q"])
+            && succeeds("apt-get", &["install", "-q", "-y", "--no-install-recommends", tool])
+            && succeeds(tool, &[version]);
+        if !installed {
+            return Err(format!("the tests need {tool}; install it with `sudo apt-get install {tool}`"));
+        }
     }
-    println!("== tmux is not here: installing it");
-    let installed = output("id", &["-u"]).as_deref() == Some("0")
-        && succeeds("apt-get", &["update", "-q"])
-        && succeeds("apt-get", &["install", "-q", "-y", "--no-install-recommends", "tmux"]);
-    match installed {
-        true => Ok(()),
-        false => Err("the tests need tmux; install it with `sudo apt-get install tmux`".to_owned()),
-    }
+    Ok(())
 }
 
 fn succeeds(program: &str, arguments: &[&str]) -> bool {
