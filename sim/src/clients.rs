@@ -4,17 +4,18 @@
 use crate::history::{Ack, History};
 use crate::rows::JobName;
 use crate::trace::Trace;
-use crate::workload::Deed;
+use crate::workload::{self, Change, Deed};
 use prost::Message;
 use proto::v1::drumline_client::DrumlineClient;
 use proto::v1::{
-    CancelRequest, JobRequest, Problem, PutTenantRequest, Quota, RetryRequest, State, SubmitRequest,
-    TenantRow, WhenFull,
+    CancelRequest, JobRequest, ListTenantsRequest, Problem, PutTenantRequest, RetryRequest, State,
+    SubmitRequest, TenantRow,
 };
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use world::grpc::Channel;
 use world::grpc::tonic::{Request, Status};
+use world::sim::universe;
 use world::time;
 
 /// One call's deadline.
@@ -41,22 +42,59 @@ enum Refusal {
 
 /// Makes the tenants: `lab` has limits that its work runs into.
 pub async fn make_tenants(door: Door) {
-    let quota = Quota { millicores: Some(9_000), queued_tasks: Some(5_000), ..Quota::default() };
-    let tenant = TenantRow {
-        name: "lab".into(),
-        quota: Some(quota),
-        when_full: WhenFull::Queue.into(),
-        ..TenantRow::default()
-    };
     let outcome = door
         .call(|mut client, door| {
-            let request = PutTenantRequest { tenant: Some(tenant.clone()), was: None };
+            let request = PutTenantRequest { tenant: Some(workload::lab()), was: None };
             async move { client.put_tenant(door.request(request)).await.map(|_| ()) }
         })
         .await;
     if let Err(Refusal::Problem(problem)) = outcome {
         door.trace.tell(&format!("the tenant was refused: {problem}"));
     }
+}
+
+/// Changes limits one after another, each until it is done.
+pub async fn change_limits(door: Door, changes: Vec<Change>) {
+    for change in changes {
+        let now = u64::try_from(universe::elapsed().as_millis()).expect("a run is shorter");
+        time::sleep(time::ms(change.at_ms.saturating_sub(now))).await;
+        for _ in 0..TRIES {
+            match set_limits(&door, &change.row).await {
+                Ok(()) => {
+                    door.trace.line(&format!("limits {:?}", change.row));
+                    door.history.lock().expect("no holder panics").limits_changed += 1;
+                    break;
+                }
+                // An earlier try of ours came through after all, or did just now.
+                Err(Refusal::Problem(problem)) if problem.code == "conflict.tenant" => {}
+                Err(Refusal::Problem(problem)) => {
+                    door.trace.tell(&format!("new limits were refused: {problem}"));
+                    break;
+                }
+                Err(Refusal::GaveUp) => break,
+            }
+        }
+    }
+}
+
+/// As an operator's command does it: what is changed is what was seen, so that a
+/// try that is late undoes nothing.
+async fn set_limits(door: &Door, row: &TenantRow) -> Result<(), Refusal> {
+    let set = |mut client: DrumlineClient<Channel>, door: Door| {
+        let row = row.clone();
+        async move {
+            let listed = client.list_tenants(door.request(ListTenantsRequest {})).await?.into_inner();
+            let mut tenants = listed.tenants.into_iter().filter_map(|view| view.tenant);
+            let was = tenants.find(|known| known.name == row.name).unwrap_or_default();
+            let row = TenantRow { created_ms: was.created_ms, ..row };
+            if row == was {
+                return Ok(());
+            }
+            let request = PutTenantRequest { tenant: Some(row), was: Some(was) };
+            client.put_tenant(door.request(request)).await.map(|_| ())
+        }
+    };
+    door.call(set).await
 }
 
 /// Does one deed to its end.

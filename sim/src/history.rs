@@ -15,4 +15,6 @@ pub struct History {
     pub acks: Vec<Ack>,
     /// Submissions refused at the door, by code.
     pub refused: std::collections::BTreeMap<String, u64>,
+    /// How often a tenant's limits were changed.
+    pub limits_changed: u64,
 }

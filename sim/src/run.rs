@@ -55,6 +55,7 @@ struct Ended {
     jobs: usize,
     states: String,
     refused: String,
+    limits_changed: u64,
 }
 
 pub fn command(arguments: &RunArguments) -> ExitCode {
@@ -90,7 +91,9 @@ pub fn command(arguments: &RunArguments) -> ExitCode {
             println!("refused: {}", ended.refused);
         }
     }
-    let fired: Vec<String> = ended.fired.0.iter().map(|(kind, count)| format!("{kind}={count}")).collect();
+    let mut fired: Vec<String> =
+        ended.fired.0.iter().map(|(kind, count)| format!("{kind}={count}")).collect();
+    fired.push(format!("limits_changed={}", ended.limits_changed));
     println!("fired {}", fired.join(" "));
     if let Some((invariant, what)) = &ended.broken {
         println!("BROKEN invariant {invariant}: {what}");
@@ -148,6 +151,8 @@ async fn one(seed: u64, scenario: Scenario, trace: Trace) -> Ended {
             clients::act(door, deed).await;
         }));
     }
+    let changes = workload::draw_changes(seed, scenario.load());
+    acting.push(universe::spawn_on(cluster.clients, clients::change_limits(door.clone(), changes)));
     let until_ms = scenario.load().over_ms;
     let plan = if scenario.faults { faults::draw(seed, scenario.agents, until_ms) } else { Vec::new() };
     let mut injector = Injector::new(&cluster, &trace, seed);
@@ -170,6 +175,7 @@ async fn one(seed: u64, scenario: Scenario, trace: Trace) -> Ended {
         fired,
         jobs,
         states: summary(witness.mirror.states.values().map(|state| format!("{:?}", state.state()))),
+        limits_changed: history.limits_changed,
         refused: history.refused.iter().map(|(code, count)| format!("{code}={count} ")).collect(),
     }
 }

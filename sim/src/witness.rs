@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use store::{Notice, Store};
+use world::sim::universe;
 
 /// See the module.
 pub struct Witness {
@@ -24,6 +25,8 @@ pub struct Witness {
     /// The first thing that broke: invariant number and words.
     pub broken: Option<(u8, String)>,
     pub commits: u64,
+    /// When it last saw all there was.
+    seen_ms: u64,
 }
 
 /// Shared between the server's incarnations and the run.
@@ -39,6 +42,7 @@ impl Witness {
             trace,
             broken: None,
             commits: 0,
+            seen_ms: 0,
         }
     }
 
@@ -50,7 +54,8 @@ impl Witness {
         }
     }
 
-    fn commit(&mut self, revision: u64, changes: Vec<(Bytes, Option<Bytes>)>) {
+    /// A commit, or several at once, made since an instant.
+    fn commit(&mut self, revision: u64, since_ms: u64, changes: Vec<(Bytes, Option<Bytes>)>) {
         self.commits += 1;
         self.trace.line(&format!("commit {revision} {}", digest(&changes)));
         let mut decoded = Vec::with_capacity(changes.len());
@@ -67,7 +72,8 @@ impl Witness {
                 }
             }
         }
-        let commit = Committed { rows: decoded };
+        let commit = Committed { rows: decoded, at_ms: now_ms(), since_ms };
+        self.seen_ms = commit.at_ms;
         let mut broken = None;
         for checker in &mut self.checkers {
             if let Err(what) = checker.commit(&self.mirror, &commit) {
@@ -107,7 +113,7 @@ impl Witness {
         let changed = changes.into_iter().map(|(key, _, value)| (key, Some(value)));
         let changes: Vec<_> = changed.chain(gone.into_iter().map(|key| (key, None))).collect();
         if !changes.is_empty() {
-            self.commit(revision, changes);
+            self.commit(revision, self.seen_ms, changes);
         }
         self.versions.extend(versions);
     }
@@ -119,6 +125,11 @@ impl Witness {
             self.fail(invariant, what);
         }
     }
+}
+
+/// Virtual time.
+fn now_ms() -> u64 {
+    u64::try_from(universe::elapsed().as_millis()).expect("a run is shorter")
 }
 
 fn digest(changes: &[(Bytes, Option<Bytes>)]) -> String {
@@ -149,7 +160,7 @@ pub async fn watch(witness: SharedWitness, store: Arc<dyn Store>) {
     while let Some(notice) = watching.notices.recv().await {
         match notice {
             Notice::Changed { revision, changes } => {
-                witness.lock().expect("no holder of this lock panics").commit(revision, changes);
+                witness.lock().expect("no holder of this lock panics").commit(revision, now_ms(), changes);
             }
             Notice::Lagged => {
                 let mut witness = witness.lock().expect("no holder of this lock panics");

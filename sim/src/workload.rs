@@ -1,7 +1,7 @@
 //! The work of a run, drawn from its seed: what is submitted, cancelled,
 //! retried, and when.
 
-use proto::v1::{ArrayItem, ArraySpec, JobSpec, Resources, Step};
+use proto::v1::{ArrayItem, ArraySpec, Budget, JobSpec, Quota, Resources, Step, TenantRow, WhenFull};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -53,6 +53,71 @@ pub fn draw(seed: u64, load: Load, tenants: &[&str]) -> Vec<Deed> {
         .collect();
     deeds.sort_by(|a, b| (a.at_ms, &a.key).cmp(&(b.at_ms, &b.key)));
     deeds
+}
+
+/// A tenant's limits as an operator sets them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// Virtual milliseconds after the start.
+    pub at_ms: u64,
+    pub row: TenantRow,
+}
+
+/// The limits of tenant `lab` at the start: its work runs into them.
+#[must_use]
+pub fn lab() -> TenantRow {
+    let quota = Quota { millicores: Some(9_000), queued_tasks: Some(5_000), ..Quota::default() };
+    let budget = Budget { core_hour_micros: 1_000_000, ..Budget::default() };
+    TenantRow {
+        name: "lab".into(),
+        quota: Some(quota),
+        budget: Some(budget),
+        when_full: WhenFull::Queue.into(),
+        ..TenantRow::default()
+    }
+}
+
+/// Draws how limits change in the midst of load: not at all, or several times, to
+/// anything from nearly nothing to no limit. At last all that was let in can end.
+#[must_use]
+pub fn draw_changes(seed: u64, load: Load) -> Vec<Change> {
+    let mut rng = SmallRng::seed_from_u64(seed ^ 0x6c69_6d69_7473);
+    let count = if rng.random_bool(0.25) { 0 } else { rng.random_range(1..12) };
+    let mut changes: Vec<Change> = (0..count)
+        .map(|_| Change { at_ms: rng.random_range(0..load.over_ms), row: limits(&mut rng) })
+        .collect();
+    changes.sort_by_key(|change| change.at_ms);
+    let mut roomy = lab();
+    // Not as any before it: no late try of a change can take it for another row.
+    if let Some(quota) = &mut roomy.quota {
+        quota.queued_tasks = Some(5_001);
+    }
+    changes.push(Change { at_ms: load.over_ms, row: roomy });
+    changes
+}
+
+fn limits(rng: &mut SmallRng) -> TenantRow {
+    // Now and then they are as at the start, so that not only little is let in.
+    if rng.random_bool(0.4) {
+        return lab();
+    }
+    let mut one_of = |choices: &[Option<u64>]| *choices.choose(rng).expect("not empty");
+    let quota = Quota {
+        millicores: one_of(&[Some(1_000), Some(2_000), Some(4_000), Some(9_000), Some(16_000), None]),
+        memory_bytes: one_of(&[Some(1 << 30), Some(4 << 30), None, None]),
+        gpus: one_of(&[Some(0), Some(1), None, None]),
+        queued_tasks: one_of(&[Some(10), Some(60), Some(300), Some(5_000), None]),
+        ..Quota::default()
+    };
+    let month_micros = one_of(&[Some(0), Some(1_000_000), Some(10_000_000), None, None]);
+    let core_hour_micros = one_of(&[Some(1_000_000), Some(10_000)]).unwrap_or_default();
+    let when_full = if rng.random_bool(0.6) { WhenFull::Queue } else { WhenFull::Reject };
+    TenantRow {
+        quota: Some(quota),
+        budget: Some(Budget { month_micros, core_hour_micros, gpu_hour_micros: 0 }),
+        when_full: when_full.into(),
+        ..lab()
+    }
 }
 
 fn job(rng: &mut SmallRng, number: u32, nodes: u32) -> JobSpec {

@@ -8,7 +8,9 @@ mod acknowledged;
 mod artifacts;
 mod epochs;
 mod gangs;
+mod in_force;
 mod ledger;
+mod limits;
 mod liveness;
 mod manifests;
 mod nodes;
@@ -24,6 +26,11 @@ use world::sim::ProcessSpan;
 #[derive(Clone, Debug)]
 pub struct Committed {
     pub rows: Vec<Row>,
+    /// When it was seen, virtual milliseconds.
+    pub at_ms: u64,
+    /// It was made since then: earlier than `at_ms` where it was found after a
+    /// restart.
+    pub since_ms: u64,
 }
 
 /// All there is to see at the end of a run.
@@ -69,6 +76,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(manifests::OneManifest::default()),
         Box::new(nodes::NodesNotOverCommitted::default()),
         Box::new(ledger::LedgerConserved::default()),
+        Box::new(limits::AdmittedWithinLimits::default()),
         Box::new(gangs::GangsWhole),
         Box::new(epochs::EpochsApart),
         Box::new(artifacts::ArtifactsTrue),

@@ -1,33 +1,36 @@
 //! Invariant 3, first half: no node is over-committed, no tenant is granted
-//! past its limit.
+//! past its limit. A limit that falls takes nothing away: what a tenant holds
+//! must keep to it where it grows.
 //!
 //! What each node and tenant holds is kept along with the grants that commits
 //! show, and made anew from all grants at the end of the run.
 
+use super::in_force::InForce;
 use super::{Checker, Committed, Outcome};
 use crate::mirror::Mirror;
 use crate::rows::Row;
-use proto::v1::{GrantRow, NodeRow, Resources};
+use proto::v1::{GrantRow, NodeRow, Quota, Resources, TenantRow};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
 pub struct NodesNotOverCommitted {
     held: Held,
+    in_force: InForce,
 }
 
 /// The grants and what they add up to.
 #[derive(Debug, Default, PartialEq)]
-struct Held {
+pub(super) struct Held {
     grants: BTreeMap<(String, u64), GrantRow>,
     nodes: BTreeMap<String, Sum>,
     tenants: BTreeMap<String, Sum>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sum {
-    millicores: u64,
-    memory_bytes: u64,
-    gpus: u64,
+pub(super) struct Sum {
+    pub millicores: u64,
+    pub memory_bytes: u64,
+    pub gpus: u64,
 }
 
 impl Sum {
@@ -51,11 +54,29 @@ impl Sum {
         self.memory_bytes -= other.memory_bytes;
         self.gpus -= other.gpus;
     }
+
+    /// The smaller in each dimension.
+    pub fn least(self, other: Self) -> Self {
+        Self {
+            millicores: self.millicores.min(other.millicores),
+            memory_bytes: self.memory_bytes.min(other.memory_bytes),
+            gpus: self.gpus.min(other.gpus),
+        }
+    }
+
+    /// Keeps to a limit wherever it is more than it was.
+    fn grew_within(&self, was: Self, quota: &Quota) -> bool {
+        let within =
+            |was: u64, now: u64, limit: Option<u64>| now <= was || limit.is_none_or(|limit| now <= limit);
+        within(was.millicores, self.millicores, quota.millicores)
+            && within(was.memory_bytes, self.memory_bytes, quota.memory_bytes)
+            && within(was.gpus, self.gpus, quota.gpus)
+    }
 }
 
 impl Held {
     /// Takes a grant as it is now; it may have been there before.
-    fn take(&mut self, tenant: &str, epoch: u64, grant: Option<&GrantRow>) {
+    pub fn take(&mut self, tenant: &str, epoch: u64, grant: Option<&GrantRow>) {
         let name = (tenant.to_owned(), epoch);
         if let Some(was) = self.grants.remove(&name) {
             for part in &was.nodes {
@@ -85,17 +106,8 @@ impl Held {
         Ok(())
     }
 
-    fn check_tenant(&self, now: &Mirror, tenant: &str) -> Result<(), String> {
-        let held = self.tenants.get(tenant).copied().unwrap_or_default();
-        let quota = now.tenants.get(tenant).and_then(|row| row.quota).unwrap_or_default();
-        let over = |limit: Option<u64>, used: u64| limit.is_some_and(|limit| used > limit);
-        if over(quota.millicores, held.millicores)
-            || over(quota.memory_bytes, held.memory_bytes)
-            || over(quota.gpus, held.gpus)
-        {
-            return Err(format!("tenant {tenant} holds {held:?} past its quota {quota:?}"));
-        }
-        Ok(())
+    pub fn of_tenant(&self, tenant: &str) -> Sum {
+        self.tenants.get(tenant).copied().unwrap_or_default()
     }
 }
 
@@ -108,14 +120,15 @@ impl Checker for NodesNotOverCommitted {
     }
 
     fn after(&mut self, now: &Mirror, commit: &Committed) -> Result<(), String> {
-        let (mut nodes, mut tenants) = (BTreeSet::new(), BTreeSet::new());
+        self.in_force.note(commit);
+        let (mut nodes, mut tenants) = (BTreeSet::new(), BTreeMap::new());
         for row in &commit.rows {
             match row {
                 Row::Grant { tenant, epoch, row } => {
+                    tenants.entry(tenant.as_str()).or_insert_with(|| self.held.of_tenant(tenant));
                     self.held.take(tenant, *epoch, row.as_ref());
                     if let Some(grant) = row {
                         nodes.extend(grant.nodes.iter().map(|part| part.node.as_str()));
-                        tenants.insert(tenant.as_str());
                     }
                 }
                 Row::Node(name, _) => _ = nodes.insert(name),
@@ -125,7 +138,17 @@ impl Checker for NodesNotOverCommitted {
         for node in nodes {
             self.held.check_node(node, now.nodes.get(node))?;
         }
-        tenants.into_iter().try_for_each(|tenant| self.held.check_tenant(now, tenant))
+        for (tenant, was) in tenants {
+            let held = self.held.of_tenant(tenant);
+            let keeps = |row: &TenantRow| held.grew_within(was, &row.quota.unwrap_or_default());
+            if !self.in_force.allows(tenant, commit, keeps) {
+                let limits = self.in_force.newest(tenant);
+                return Err(format!(
+                    "tenant {tenant} held {was:?}, then {held:?}, past its limits: {limits:?}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn end(&mut self, outcome: &Outcome<'_>) -> Result<(), String> {

@@ -1,0 +1,130 @@
+//! Invariant 3 at the door: what is let in keeps to the limits and the budget
+//! that were in force when it was, however they change meanwhile.
+//!
+//! A commit may hold several submissions, and ends of other jobs beside. So what
+//! a ledger sums up is judged where it grew: what it says then is at most what it
+//! said when the last of them was let in.
+
+use super::in_force::{COUNTS_WITHIN_MS, InForce};
+use super::nodes::{Held, Sum};
+use super::{Checker, Committed};
+use crate::mirror::Mirror;
+use crate::rows::{JobName, Row};
+use proto::estimate::{self, Need};
+use proto::v1::{JobRow, LedgerRow, TenantRow, WhenFull};
+use std::collections::{BTreeMap, VecDeque};
+
+#[derive(Default)]
+pub struct AdmittedWithinLimits {
+    in_force: InForce,
+    held: Held,
+    /// What each tenant held lately, from when on.
+    lately: BTreeMap<String, VecDeque<(u64, Sum)>>,
+}
+
+/// The guard's part of a limit, as the design has it.
+const GUARD_PERCENT: u128 = 90;
+
+fn is_guarded(limit: Option<u64>, sum: u64) -> bool {
+    limit.is_some_and(|limit| u128::from(sum) * 100 >= u128::from(limit) * GUARD_PERCENT)
+}
+
+/// A job needs no more at once than its tenant may ever have, and where that is
+/// asked for, no more than the others leave below the guard.
+fn fits(row: &TenantRow, need: Need, held: Sum) -> bool {
+    let quota = row.quota.unwrap_or_default();
+    let patient = row.when_full() == WhenFull::Queue;
+    [
+        (quota.millicores, need.millicores, held.millicores),
+        (quota.memory_bytes, need.memory_bytes, held.memory_bytes),
+        (quota.gpus, need.gpus, held.gpus),
+    ]
+    .into_iter()
+    .all(|(limit, need, held)| {
+        let never = limit.is_some_and(|limit| need > limit);
+        !never && (patient || need == 0 || !is_guarded(limit, held + need))
+    })
+}
+
+impl AdmittedWithinLimits {
+    /// The least that a tenant held while this commit was on its way.
+    fn least_held(&self, tenant: &str, commit: &Committed) -> Sum {
+        let Some(lately) = self.lately.get(tenant) else { return Sum::default() };
+        let from_ms = commit.since_ms.saturating_sub(COUNTS_WITHIN_MS);
+        let began_before = lately.iter().rposition(|(at_ms, _)| *at_ms <= from_ms).unwrap_or(0);
+        let sums = lately.iter().skip(began_before).map(|(_, sum)| *sum);
+        sums.reduce(Sum::least).unwrap_or_default()
+    }
+
+    fn note_held(&mut self, commit: &Committed) {
+        for row in &commit.rows {
+            let Row::Grant { tenant, epoch, row } = row else { continue };
+            self.held.take(tenant, *epoch, row.as_ref());
+            let lately = self.lately.entry(tenant.clone()).or_default();
+            lately.push_back((commit.at_ms, self.held.of_tenant(tenant)));
+            let from_ms = commit.since_ms.saturating_sub(COUNTS_WITHIN_MS);
+            while lately.get(1).is_some_and(|(at_ms, _)| *at_ms <= from_ms) {
+                lately.pop_front();
+            }
+        }
+    }
+
+    fn check_job(&self, job: &JobName, row: &JobRow, commit: &Committed) -> Result<(), String> {
+        let need = row.spec.as_ref().map(estimate::minimum_need).unwrap_or_default();
+        let held = self.least_held(&job.tenant, commit);
+        if self.in_force.allows(&job.tenant, commit, |row| fits(row, need, held)) {
+            return Ok(());
+        }
+        let limits = self.in_force.newest(&job.tenant);
+        Err(format!("job {job} was let in with {need:?} beside {held:?}; its tenant: {limits:?}"))
+    }
+
+    fn check_ledger(
+        &self,
+        tenant: &str,
+        (last, now): (LedgerRow, &LedgerRow),
+        commit: &Committed,
+    ) -> Result<(), String> {
+        let more_tasks = now.queued_tasks > last.queued_tasks;
+        let more_money = now.reserved_micros > last.reserved_micros
+            && (now.month, now.settled_micros) == (last.month, last.settled_micros);
+        let keeps = |row: &TenantRow| {
+            let month_micros = row.budget.and_then(|budget| budget.month_micros);
+            let spent = now.reserved_micros.saturating_add(now.settled_micros);
+            !(more_tasks && is_guarded(row.quota.unwrap_or_default().queued_tasks, now.queued_tasks)
+                || more_money && month_micros.is_some_and(|budget| spent > budget))
+        };
+        if !(more_tasks || more_money) || self.in_force.allows(tenant, commit, keeps) {
+            return Ok(());
+        }
+        let limits = self.in_force.newest(tenant);
+        Err(format!("more was let in: {last:?}, then {now:?}; the tenant: {limits:?}"))
+    }
+}
+
+impl Checker for AdmittedWithinLimits {
+    fn name(&self) -> &'static str {
+        "limits"
+    }
+    fn invariant(&self) -> u8 {
+        3
+    }
+
+    fn commit(&mut self, before: &Mirror, commit: &Committed) -> Result<(), String> {
+        self.in_force.note(commit);
+        self.note_held(commit);
+        for row in &commit.rows {
+            match row {
+                Row::Job(job, Some(row)) if !before.jobs.contains_key(job) => {
+                    self.check_job(job, row, commit)?;
+                }
+                Row::Ledger(tenant, Some(now)) => {
+                    let last = before.ledgers.get(tenant).copied().unwrap_or_default();
+                    self.check_ledger(tenant, (last, now), commit)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
