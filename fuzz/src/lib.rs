@@ -16,6 +16,7 @@ mod jobs;
 mod log_frames;
 mod rows;
 mod scheduler_core;
+mod store_rows;
 
 pub use agent_core::agent_core;
 pub use controller_core::controller_core;
@@ -24,6 +25,7 @@ pub use jobs::{job_file, job_spec, rest_body, sbatch};
 pub use log_frames::log_frames;
 pub use rows::rows;
 pub use scheduler_core::scheduler_core;
+pub use store_rows::store_rows;
 
 /// The body of a target.
 pub type Target = fn(&[u8]);
@@ -37,6 +39,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("grammars", grammars),
     ("rows", rows),
     ("log_frames", log_frames),
+    ("store_rows", store_rows),
     ("agent_core", agent_core),
     ("scheduler_core", scheduler_core),
     ("controller_core", controller_core),

@@ -2,6 +2,8 @@
 
 mod support;
 
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
 use std::sync::Arc;
 use store::{
     Commit, CommitError, Key, Notice, OpenError, OpenOptions, RangeRequest, ReadError, RedbStore, Store,
@@ -160,6 +162,56 @@ async fn a_failing_disk_never_makes_it_lie() {
         assert!((sure..=possible).contains(&found), "seed {seed}: {sure} <= {found} <= {possible}");
         let rows = store.range(RangeRequest::below(b"n/", 1000)).await.unwrap().rows;
         assert_eq!(rows.len(), found as usize);
+    }
+}
+
+/// Whoever made the store died before its name was durable.
+#[tokio::test]
+async fn what_is_acknowledged_is_there_though_its_maker_left_no_durable_name() {
+    let made = HostileDisk::new(12);
+    open(&made).await.unwrap().close().await;
+    let whole = world::disk::read_all(made.handle().as_ref(), PATH, 1 << 30).unwrap();
+    for seed in 0..8 {
+        let disk = HostileDisk::new(seed);
+        let file = disk.handle().open(PATH, OpenMode::CreateNew).unwrap();
+        file.write_at(0, &whole).unwrap();
+        file.sync().unwrap();
+        drop(file);
+        let store = open(&disk).await.unwrap();
+        store.commit(Commit::new().put("a", "1")).await.unwrap();
+        store.close().await;
+        disk.crash(&mut SmallRng::seed_from_u64(seed));
+        assert_eq!(value(&open(&disk).await.unwrap(), "a").await.as_deref(), Some("1"), "seed {seed}");
+    }
+}
+
+/// A sync fails and what it was to save will never be on the disk, though it is
+/// read back and later syncs succeed, as on Linux.
+#[tokio::test]
+async fn what_is_acknowledged_after_a_failed_sync_is_there_when_the_power_fails() {
+    for seed in 0..20 {
+        let disk = HostileDisk::new(seed);
+        let store = open(&disk).await.unwrap();
+        store.commit(Commit::new().put("a", "1")).await.unwrap();
+        let (sync_error_ppm, sync_error_forgets) = (1_000_000, true);
+        disk.set_faults(DiskFaults { sync_error_ppm, sync_error_forgets, ..DiskFaults::default() });
+        let unsure = store.commit(Commit::new().put("a", "2").put("b", vec![7; 50_000])).await;
+        assert!(matches!(unsure, Err(CommitError::Indeterminate(_))));
+        disk.set_faults(DiskFaults::default());
+        store.close().await;
+        disk.fence();
+        let store = open(&disk).await.unwrap();
+        store.commit(Commit::new().put("c", "3")).await.unwrap();
+        let before = value(&store, "a").await;
+        store.close().await;
+        disk.crash(&mut SmallRng::seed_from_u64(seed));
+        let store = open(&disk).await.unwrap();
+        assert_eq!(value(&store, "c").await.as_deref(), Some("3"), "seed {seed}");
+        assert_eq!(value(&store, "a").await, before, "seed {seed}: what was read once is read again");
+        store.close().await;
+        let names: Vec<String> =
+            disk.handle().list("").unwrap().into_iter().map(|entry| entry.name).collect();
+        assert_eq!(names, [PATH], "nothing is left beside it");
     }
 }
 

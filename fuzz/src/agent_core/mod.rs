@@ -73,7 +73,9 @@ struct World {
     launching: BTreeMap<String, Launch>,
     /// Running, or ended with this exit; until forgotten.
     processes: BTreeMap<String, (Launch, Option<Exit>)>,
-    /// Processes of which the agent was told that they could not be launched.
+    /// Processes of which the agent was told that they could not be launched. The
+    /// shell owes the supervisor their end, and hands that over before any
+    /// further launch.
     strays: BTreeSet<String>,
     launched: BTreeSet<String>,
     stages: Vec<StageOrder>,
@@ -125,15 +127,9 @@ impl World {
         for action in actions {
             self.perform(action);
         }
-        let mut by_grant: BTreeMap<_, u32> = BTreeMap::new();
-        let live = self.processes.iter().filter(|(_, (_, exit))| exit.is_none()).map(|(key, _)| key);
-        for key in live.chain(self.launching.keys()).filter(|key| !self.strays.contains(*key)) {
-            *by_grant.entry(named(key).grant()).or_default() += 1;
-        }
-        for grant in GRANTS.iter().filter(|grant| grant.ranks == 0) {
-            let count = by_grant.get(&(grant.tenant.into(), grant.epoch)).copied().unwrap_or(0);
-            assert!(count <= grant.slots, "{count} run on {} slots", grant.slots);
-        }
+        let live = || self.processes.iter().filter(|(_, (_, exit))| exit.is_none()).map(|(key, _)| key);
+        check_slots(live());
+        check_slots(live().filter(|key| !self.strays.contains(*key)).chain(self.launching.keys()));
         assert!(self.core.next_wakeup_ms().is_none_or(|at| at > 0));
     }
 
@@ -222,9 +218,17 @@ impl World {
 
     fn start(&mut self) {
         if let Some((key, launch)) = self.launching.pop_first() {
-            self.processes.insert(key.clone(), (launch, None));
+            self.arrived(key.clone(), launch);
             self.step(Event::Processes(vec![Report::Started { key, pid: 1 }]));
         }
+    }
+
+    /// A launch is at the supervisor.
+    fn arrived(&mut self, key: String, launch: Launch) {
+        for stray in std::mem::take(&mut self.strays) {
+            self.processes.remove(&stray);
+        }
+        self.processes.insert(key, (launch, None));
     }
 
     fn exit(&mut self, draw: &mut Draw<'_>) {
@@ -271,8 +275,10 @@ impl World {
         self.close();
         // What was on its way to the supervisor arrives.
         for (key, launch) in std::mem::take(&mut self.launching) {
-            self.processes.insert(key, (launch, None));
+            self.arrived(key, launch);
         }
+        // What the shell still owed is forgotten with it.
+        self.strays.clear();
         // What it refused and could not tell any more is assigned elsewhere.
         let open = self.assigned.iter().filter(|key| !self.ends.contains_key(*key));
         self.forgotten.extend(open.cloned());
@@ -328,6 +334,18 @@ impl World {
     fn untold(&self) -> Option<&Key> {
         let known = |key: &Key| self.ends.contains_key(key) || self.forgotten.contains(key);
         self.assigned.iter().find(|key| !known(key))
+    }
+}
+
+/// Of each grant no more processes than it has slots.
+fn check_slots<'a>(processes: impl Iterator<Item = &'a String>) {
+    let mut by_grant: BTreeMap<_, u32> = BTreeMap::new();
+    for key in processes {
+        *by_grant.entry(named(key).grant()).or_default() += 1;
+    }
+    for grant in GRANTS.iter().filter(|grant| grant.ranks == 0) {
+        let count = by_grant.get(&(grant.tenant.into(), grant.epoch)).copied().unwrap_or(0);
+        assert!(count <= grant.slots, "{count} run on {} slots", grant.slots);
     }
 }
 

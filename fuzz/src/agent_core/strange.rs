@@ -41,8 +41,8 @@ impl World {
             2 => self.step(Event::Unreachable { launches: vec![key], reason: "no answer".to_owned() }),
             3 => {
                 // It happened nevertheless.
+                self.arrived(key.clone(), launch);
                 self.strays.insert(key.clone());
-                self.processes.insert(key.clone(), (launch, None));
                 self.step(Event::Unreachable { launches: vec![key.clone()], reason: "no answer".to_owned() });
                 self.step(Event::Processes(vec![Report::Started { key, pid: 2 }]));
             }

@@ -2,11 +2,13 @@
 //!
 //! redb itself refuses everything after the first error. What it cannot tell is
 //! whether the disk was merely full or a sync failed; that decides whether the
-//! store may open its file again and go on, so it is written down here.
+//! store may open its file again and go on, so it is written down here. A failed
+//! sync is also written down beside the file, for the next opening.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use world::DiskFile;
+use world::disk::OpenMode;
+use world::{Disk, DiskFile};
 
 /// What the disk refused since the file was opened.
 #[derive(Debug, Default)]
@@ -50,6 +52,25 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 pub(crate) struct Backend {
     pub file: Arc<dyn DiskFile>,
     pub faults: Arc<Faults>,
+    pub mark: Mark,
+}
+
+/// The file beside the store's that says: a sync of it failed. What the system
+/// reads back since then may never come to the disk, though later syncs
+/// succeed. The mark itself needs no sync: once the power failed, what is read
+/// is what the disk has.
+#[derive(Clone, Debug)]
+pub(crate) struct Mark {
+    pub disk: Arc<dyn Disk>,
+    pub path: String,
+}
+
+impl Mark {
+    fn make(&self) {
+        if let Err(error) = self.disk.open(&self.path, OpenMode::CreateOrWrite) {
+            tracing::warn!(%error, path = self.path, "a failed sync cannot be written down");
+        }
+    }
 }
 
 impl redb::StorageBackend for Backend {
@@ -66,7 +87,11 @@ impl redb::StorageBackend for Backend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.faults.note("sync", self.file.sync())
+        let synced = self.file.sync();
+        if synced.is_err() {
+            self.mark.make();
+        }
+        self.faults.note("sync", synced)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {

@@ -349,7 +349,7 @@ impl Engine {
     /// before the next try to write.
     fn reopen(&mut self, now_ms: u64) -> bool {
         self.full_until_ms = now_ms + REOPEN_PAUSE_MS;
-        let opened = file::open(self.disk.as_ref(), &self.path, &self.options)
+        let opened = file::open(&self.disk, &self.path, &self.options)
             .and_then(|opened| file::contents(&opened.database).map(|contents| (opened, contents)));
         let (opened, contents) = match opened {
             Ok(opened) => opened,

@@ -2,17 +2,20 @@
 //!
 //! A file of this name is always a whole store: it is made under another name,
 //! filled, synced, renamed, and the directory synced. What a crash leaves under
-//! the other name is thrown away. Everything here blocks.
+//! the other name is thrown away. Whoever made it may have died before its name
+//! was durable, so every opening syncs the names. After a failed sync (see
+//! [`Mark`]) the file is copied whole before it is believed. Everything here
+//! blocks.
 
-use super::backend::{Backend, Faults};
+use super::backend::{Backend, Faults, Mark};
 use super::{OpenError, OpenOptions};
 use crate::{LeaseId, Revision};
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::{io, sync::Arc};
-use world::Disk;
 use world::disk::OpenMode;
+use world::{Disk, DiskFile};
 
 /// key → version, lease, value.
 pub(crate) const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
@@ -48,7 +51,13 @@ pub(crate) fn hung_key(lease: LeaseId, key: &[u8]) -> Vec<u8> {
 pub(crate) struct Opened {
     pub database: Database,
     pub faults: Arc<Faults>,
+    /// The file that a copy replaced. Its lock is held on, for whoever opened it
+    /// by its name before and asks for the lock later.
+    _replaced: Option<Arc<dyn DiskFile>>,
 }
+
+/// Bytes copied at a time.
+const COPY_BYTES: usize = 1 << 20;
 
 /// What the writer keeps in memory beside the tables.
 #[derive(Debug, Default)]
@@ -59,26 +68,66 @@ pub(crate) struct Contents {
 }
 
 /// Opens the store at `path`, made first where there is none.
-pub(crate) fn open(disk: &dyn Disk, path: &str, options: &OpenOptions) -> Result<Opened, OpenError> {
+pub(crate) fn open(disk: &Arc<dyn Disk>, path: &str, options: &OpenOptions) -> Result<Opened, OpenError> {
     let fresh = format!("{path}.new");
-    if exists(disk, path)? {
-        match disk.remove(&fresh) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(OpenError::Io(error)),
-            Ok(()) | Err(_) => {}
-        }
-    } else {
-        create(disk, path, &fresh, options)?;
+    let mark = Mark { disk: Arc::clone(disk), path: format!("{path}.unsynced") };
+    let disk = disk.as_ref();
+    if !exists(disk, path)? {
+        create(disk, path, &fresh, options, &mark)?;
     }
-    let file = disk.open(path, OpenMode::Write)?;
-    if !file.try_lock()? {
-        return Err(OpenError::Locked);
+    let mut file = locked(disk, path)?;
+    remove(disk, &fresh)?;
+    let mut replaced = None;
+    if exists(disk, &mark.path)? {
+        copy(disk, file.as_ref(), &fresh)?;
+        disk.rename(&fresh, path)?;
+        replaced = Some(std::mem::replace(&mut file, locked(disk, path)?));
     }
+    sync_names(disk, path)?;
+    remove(disk, &mark.path)?;
     if file.is_empty()? {
         return Err(OpenError::Damaged("the file is empty".to_owned()));
     }
     let faults = Arc::new(Faults::default());
-    let database = database(Backend { file, faults: Arc::clone(&faults) }, options, options.verify)?;
-    Ok(Opened { database, faults })
+    let database = database(Backend { file, faults: Arc::clone(&faults), mark }, options, options.verify)?;
+    Ok(Opened { database, faults, _replaced: replaced })
+}
+
+fn locked(disk: &dyn Disk, path: &str) -> Result<Arc<dyn DiskFile>, OpenError> {
+    let file = disk.open(path, OpenMode::Write)?;
+    if file.try_lock()? { Ok(file) } else { Err(OpenError::Locked) }
+}
+
+fn remove(disk: &dyn Disk, path: &str) -> io::Result<()> {
+    match disk.remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// All that is read of the file, written anew and synced.
+fn copy(disk: &dyn Disk, file: &dyn DiskFile, to: &str) -> io::Result<()> {
+    let copy = disk.open(to, OpenMode::CreateNew)?;
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut at = 0;
+    loop {
+        let read = file.read_at(at, &mut buffer)?;
+        if read == 0 {
+            return copy.sync();
+        }
+        copy.write_at(at, &buffer[..read])?;
+        at += read as u64;
+    }
+}
+
+/// Makes the name durable, then the names of the directories it lies in.
+fn sync_names(disk: &dyn Disk, path: &str) -> io::Result<()> {
+    let mut path = path;
+    while let Some((directory, _)) = path.rsplit_once('/') {
+        disk.sync_dir(directory)?;
+        path = directory;
+    }
+    disk.sync_dir("")
 }
 
 fn exists(disk: &dyn Disk, path: &str) -> io::Result<bool> {
@@ -89,7 +138,13 @@ fn exists(disk: &dyn Disk, path: &str) -> io::Result<bool> {
     }
 }
 
-fn create(disk: &dyn Disk, path: &str, fresh: &str, options: &OpenOptions) -> Result<(), OpenError> {
+fn create(
+    disk: &dyn Disk,
+    path: &str,
+    fresh: &str,
+    options: &OpenOptions,
+    mark: &Mark,
+) -> Result<(), OpenError> {
     let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
     if !directory.is_empty() {
         disk.create_dir_all(directory)?;
@@ -101,20 +156,13 @@ fn create(disk: &dyn Disk, path: &str, fresh: &str, options: &OpenOptions) -> Re
         return Err(OpenError::Locked);
     }
     file.set_len(0)?;
-    let made = database(Backend { file: Arc::clone(&file), faults: Arc::default() }, options, false)?;
+    let backend = Backend { file: Arc::clone(&file), faults: Arc::default(), mark: mark.clone() };
+    let made = database(backend, options, false)?;
     make_tables(&made).map_err(damage)?;
     made.close().map_err(opening)?;
     file.sync()?;
     disk.rename(fresh, path)?;
-    // The name, then the names of the directories it lies in.
-    let mut directory = directory;
-    loop {
-        disk.sync_dir(directory)?;
-        if directory.is_empty() {
-            return Ok(());
-        }
-        directory = directory.rsplit_once('/').map_or("", |(parent, _)| parent);
-    }
+    Ok(())
 }
 
 fn database(backend: Backend, options: &OpenOptions, verify: bool) -> Result<Database, OpenError> {

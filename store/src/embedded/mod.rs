@@ -120,7 +120,7 @@ impl RedbStore {
     ) -> Result<Arc<Self>, OpenError> {
         let path = path.to_owned();
         let engine = blocking(move || -> Result<Engine, OpenError> {
-            let opened = file::open(disk.as_ref(), &path, &options)?;
+            let opened = file::open(&disk, &path, &options)?;
             let contents = file::contents(&opened.database)?;
             let mut engine = Engine {
                 shared: Arc::new(Shared::new(opened, contents.revision, clock)),
