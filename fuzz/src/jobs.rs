@@ -66,7 +66,7 @@ pub fn sbatch(data: &[u8]) {
     }
 }
 
-fn submitted(spec: &JobSpec) {
+pub(crate) fn submitted(spec: &JobSpec) {
     match validate::spec(spec) {
         Ok(()) => let_in(spec),
         Err(problem) => refused(&problem),

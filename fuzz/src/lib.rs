@@ -8,21 +8,25 @@
 //! same bytes do the same everywhere; its work is bounded by their number.
 
 mod agent_core;
+mod agent_lease;
 mod controller_core;
 mod door;
 mod draw;
 mod grammars;
 mod jobs;
 mod log_frames;
+mod rest_request;
 mod rows;
 mod scheduler_core;
 mod store_rows;
 
 pub use agent_core::agent_core;
+pub use agent_lease::agent_lease;
 pub use controller_core::controller_core;
 pub use grammars::grammars;
 pub use jobs::{job_file, job_spec, rest_body, sbatch};
 pub use log_frames::log_frames;
+pub use rest_request::rest_request;
 pub use rows::rows;
 pub use scheduler_core::scheduler_core;
 pub use store_rows::store_rows;
@@ -35,12 +39,14 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("job_file", job_file),
     ("job_spec", job_spec),
     ("rest_body", rest_body),
+    ("rest_request", rest_request),
     ("sbatch", sbatch),
     ("grammars", grammars),
     ("rows", rows),
     ("log_frames", log_frames),
     ("store_rows", store_rows),
     ("agent_core", agent_core),
+    ("agent_lease", agent_lease),
     ("scheduler_core", scheduler_core),
     ("controller_core", controller_core),
 ];

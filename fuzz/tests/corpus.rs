@@ -34,7 +34,7 @@ macro_rules! replayed {
         const REPLAYED: &[&str] = &[$(stringify!($target)),*];
     };
 }
-replayed!(job_file job_spec rest_body sbatch grammars rows log_frames store_rows scheduler_core controller_core agent_core);
+replayed!(job_file job_spec rest_body rest_request sbatch grammars rows log_frames store_rows scheduler_core controller_core agent_core agent_lease);
 
 /// A target is listed, has a binary and a corpus, and is replayed.
 #[test]

@@ -20,6 +20,7 @@ pub mod server;
 pub mod urls;
 
 pub use config::ServerConfig;
+pub use rest::reading;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -6,6 +6,7 @@
 //! - [`queue`]: what was assigned, in which order it is staged and launched.
 //! - [`course`]: one attempt from its launch to its end.
 //! - [`reports`]: what the server has been told and has confirmed.
+//! - [`handover`]: orders on their way to the supervisor.
 //! - [`takeover`]: what a restarted agent takes over, what a server lets go.
 //! - [`check`]: what must hold after every step.
 //!
@@ -16,6 +17,7 @@
 pub mod cause;
 mod check;
 mod course;
+pub mod handover;
 pub mod key;
 mod lease;
 mod queue;

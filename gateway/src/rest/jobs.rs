@@ -96,7 +96,7 @@ pub(super) async fn submit(call: Call, body: Body) -> Result<Response, Refusal> 
 }
 
 /// Query and envelope may both name it.
-fn one_tenant(query: &str, envelope: &str) -> Result<String, Problem> {
+pub(super) fn one_tenant(query: &str, envelope: &str) -> Result<String, Problem> {
     if !query.is_empty() && !envelope.is_empty() && query != envelope {
         let reason = format!("the query names tenant {query}");
         return Err(problem::conflict("tenant", "tenantId", envelope, reason, "name the tenant once"));
@@ -180,12 +180,18 @@ struct Upload {
     size_bytes: Option<u64>,
 }
 
-pub(super) async fn upload(call: Call, body: Body) -> Result<Response, Refusal> {
-    let text = json_text(&call.headers, body, limits::SMALL_BODY_BYTES_MAX).await?;
-    let Upload { digest, size_bytes } = read_json(&text)?;
+/// Digest and size.
+pub(super) fn read_upload(text: &str) -> Result<(String, u64), Problem> {
+    let Upload { digest, size_bytes } = read_json(text)?;
     let size_bytes = size_bytes.ok_or_else(|| {
         Problem::new("spec.missing", "size_bytes", "", "is null", "tell how many bytes there are")
     })?;
+    Ok((digest, size_bytes))
+}
+
+pub(super) async fn upload(call: Call, body: Body) -> Result<Response, Refusal> {
+    let text = json_text(&call.headers, body, limits::SMALL_BODY_BYTES_MAX).await?;
+    let (digest, size_bytes) = read_upload(&text)?;
     let request = CreateUploadRequest { tenant: call.tenant(), digest, size_bytes };
     let url = call.rest.front.create_upload(call.ask(request)).await?.into_inner().url;
     if url.is_empty() {

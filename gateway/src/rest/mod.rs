@@ -18,6 +18,7 @@ mod metrics;
 mod openapi;
 mod problem;
 mod query;
+pub mod reading;
 mod routes;
 mod schemas;
 mod tenants;

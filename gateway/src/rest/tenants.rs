@@ -71,6 +71,11 @@ pub(super) async fn put_quota(call: Call, body: Body) -> Result<Response, Refusa
     quota(call).await
 }
 
+/// What a `PUT` says of a tenant of whom nothing is known.
+pub(super) fn read_limits(text: &str) -> Result<TenantRow, Problem> {
+    read_json::<Limits>(text)?.row(TenantRow::default())
+}
+
 impl Limits {
     fn row(self, known: TenantRow) -> Result<TenantRow, Problem> {
         let Self { quota, budget, core_hour, gpu_hour, when_full } = self;
