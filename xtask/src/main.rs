@@ -64,6 +64,10 @@ fn test(seeds: &str) -> Result<(), String> {
     script("a newcomer's path", "scripts/newcomer.sh")?;
     let build = [&["build", "--release", "--package", "sim"], SIMULATED].concat();
     cargo("the simulator", &build)?;
+    // What of the world's tests there is under madsim alone, and the others once
+    // more; built by what the simulator is built of.
+    let world = [&["test", "--release", "--package", "world"], SIMULATED].concat();
+    cargo("the simulated world", &world)?;
     cargo("what can be rehearsed", &["chaos", "list"])?;
     cargo("a canary must be found", &["chaos", "sweep", "--scenario", "canary", "--seeds", "2"])?;
     cargo(
