@@ -70,6 +70,14 @@ fn a_job_file_with_a_slip_is_refused_at_the_door() {
         (format!("priority = 100000\n{}", step("")), &["priority = 100000", "1000"]),
         (format!("name = '{}'\n{}", "x".repeat(500), step("")), &["name", "128"]),
         (format!("[[input]]\nname = 'i'\n{}", step("")), &["input[0]", "path"]),
+        (
+            format!("[[input]]\nname = 'i'\nurl = 'https://host/x'\n{}", step("")),
+            &["input[0].url = https://host/x", "TLS", "http:// URL", "[spec.url]"],
+        ),
+        (
+            format!("[[input]]\nname = 'i'\nurl = 'http://host/x'\n{}", step("")),
+            &["input[0].digest", "sha256sum", "[spec.input]"],
+        ),
         (format!("[[input]]\nname = '../i'\npath = 'job.toml'\n{}", step("")), &["input[0].name = ../i"]),
         (step(&format!("env = {{ A = '{}' }}", "x".repeat(40_000))), &["step[0].env.A = xxx", "too long"]),
         (many_steps(300), &["step", "256"]),

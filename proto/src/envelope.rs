@@ -92,12 +92,14 @@ mod tests {
     fn both_forms_are_the_same_job() {
         let plain = r#"{
             "priority": 7, "expected_runtime": "2m",
-            "input": [{"name": "book", "url": "http://books/1"}],
+            "input": [{"name": "book", "url": "http://books/1",
+                "digest": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}],
             "step": [{"name": "a", "run": "true", "cores": 2}, {"name": "b", "argv": ["x"], "cores": 0.5}]
         }"#;
         let wrapped = r#"{
             "tenantId": "lab", "priority": 7, "expectedRuntime": 120, "estimateCores": 2,
-            "inputRefs": [{"name": "book", "url": "http://books/1"}],
+            "inputRefs": [{"name": "book", "url": "http://books/1",
+                "digest": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}],
             "spec": {"steps": [{"name": "a", "run": "true"}, {"name": "b", "argv": ["x"], "cores": "0.5"}]}
         }"#;
         let (plain, wrapped) = (parse(plain).unwrap(), parse(wrapped).unwrap());

@@ -31,7 +31,7 @@ pub struct SubmitArgs {
     /// How long a task is expected to run: 2m, 1h30m
     #[arg(long, value_name = "TIME", help_heading = "Job")]
     pub expected_runtime: Option<String>,
-    /// A file or URL, given to every task as inputs/N (repeatable)
+    /// A file, or a URL that ends in #sha256=DIGEST, given to every task as inputs/N (repeatable)
     #[arg(long = "input", value_name = "N=PATH", help_heading = "Job")]
     pub inputs: Vec<String>,
     /// Start only after another job ended: ok:ID, notok:ID or any:ID (repeatable)

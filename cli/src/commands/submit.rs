@@ -120,13 +120,14 @@ fn job_flags(spec: &mut JobSpec, args: &SubmitArgs, tenant: &str) -> Result<(), 
     }
     for text in &args.inputs {
         let (name, source) = pair("--input", text, "NAME=PATH")?;
-        let is_url = source.contains("://");
-        spec.inputs.push(Input {
-            name: name.to_owned(),
-            path: if is_url { String::new() } else { source.to_owned() },
-            url: if is_url { source.to_owned() } else { String::new() },
-            ..Input::default()
-        });
+        let mut input = Input { name: name.to_owned(), ..Input::default() };
+        if source.contains("://") {
+            let (url, digest) = source.split_once("#sha256=").unwrap_or((source, ""));
+            (input.url, input.digest) = (url.to_owned(), digest.to_owned());
+        } else {
+            source.clone_into(&mut input.path);
+        }
+        spec.inputs.push(input);
     }
     for text in &args.after {
         spec.after.push(dependency(text, tenant)?);
@@ -284,11 +285,13 @@ mod tests {
 
     #[test]
     fn flags_make_a_job_of_one_step() {
-        let spec = read_line(
+        let digest = "a".repeat(64);
+        let spec = read_line(&format!(
             "--array 1-100%5 --cores 0.5 --memory 1GiB --gpus 1 --time 1h --retries 0 --priority -5 \
              --label k=v --after ok:lab-3 --after any:4 --output out/* --env A=b=c --constraint disk!=hdd \
-             --input book=./book.txt --input web=https://host/x --expected-runtime 90s -- sh -c ls",
-        )
+             --input book=./book.txt --input web=http://host/x#sha256={} --expected-runtime 90s -- sh -c ls",
+            digest
+        ))
         .unwrap();
         let step = &spec.steps[0];
         assert_eq!((spec.name.as_str(), spec.priority, spec.expected_runtime_ms), ("sh", -5, 90_000));
@@ -297,8 +300,8 @@ mod tests {
         assert_eq!((each.millicores, each.memory_bytes, each.gpus), (500, 1 << 30, 1));
         assert_eq!((step.timeout_ms, step.retries, step.env["A"].as_str()), (3_600_000, Some(0), "b=c"));
         assert_eq!(
-            (spec.inputs[0].path.as_str(), spec.inputs[1].url.as_str()),
-            ("./book.txt", "https://host/x")
+            (spec.inputs[0].path.as_str(), spec.inputs[1].url.as_str(), &spec.inputs[1].digest),
+            ("./book.txt", "http://host/x", &digest)
         );
         let after: Vec<_> = spec.after.iter().map(|after| (after.job_number, after.kind())).collect();
         assert_eq!(after, [(3, DependencyKind::Ok), (4, DependencyKind::Any)]);
@@ -328,6 +331,10 @@ mod tests {
         );
         assert!(refusal("--after ok:x -- x").starts_with("2 --after = ok:x: is not a job id"));
         assert!(refusal("--input book -- x").starts_with("2 --input = book: is no pair"));
+        assert!(
+            refusal("--input book=https://h/x -- x").starts_with("3 input[0].url = https://h/x: needs TLS")
+        );
+        assert!(refusal("--input book=http://h/x -- x").starts_with("3 input[0].digest: is not told"));
         assert!(refusal("--env A -- x").starts_with("2 --env = A: is no pair"));
         assert!(
             refusal("--output /etc/passwd -- x")

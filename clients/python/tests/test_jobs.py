@@ -218,6 +218,13 @@ def test_a_refusal_has_its_fields(client: drumline.Client, tmp_path: Path) -> No
     with pytest.raises(drumline.NotFound) as missing:
         client.job("99999")
     assert missing.value.code == "missing.job"
+    for url, field in (
+        ("http://host/book", "input[0].digest"),
+        ("https://host/book#sha256=" + "a" * 64, "input[0].url"),
+    ):
+        with pytest.raises(drumline.Refused) as elsewhere:
+            client.submit(run="true", inputs={"book": url})
+        assert elsewhere.value.field == field
     with pytest.raises(drumline.WrongUse) as no_file:
         client.submit(run="true", inputs={"book": str(tmp_path / "none")})
     assert (no_file.value.field, no_file.value.code) == ("input[0].path", "use.wrong")

@@ -54,15 +54,26 @@ async fn a_job_is_submitted_shown_listed_and_cancelled() {
 #[tokio::test]
 async fn an_envelope_is_understood_too() {
     let (_dir, server, http) = start().await;
+    // SHA-256 of "foo\n".
     let body = r#"{
         "tenantId": "default", "priority": 7, "estimateCores": 0.5, "expectedRuntime": "2m",
-        "inputRefs": [{"name": "book", "url": "http://books.example/1"}],
+        "inputRefs": [{
+            "name": "book", "url": "http://books.example/1",
+            "digest": "b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c"
+        }],
         "spec": {"step": [{"run": "wc -w inputs/book"}]}
     }"#;
     let id = id(&http.post("/v1/jobs", body).await);
     let shown = http.get(&format!("/v1/jobs/{id}")).await.json();
     assert_eq!((&shown["priority"], &shown["inputs"][0]["name"]), (&json!(7), &json!("book")));
     assert_eq!(shown["steps"][0]["per_task"]["cores"], 0.5);
+    let by_tls = body.replace("http:", "https:");
+    let told = http.post("/v1/jobs", &by_tls).await.refusal();
+    assert_eq!(told, (422, "spec.url".into(), "input[0].url".into()));
+    let undigested =
+        r#"{"input": [{"name": "book", "url": "http://books.example/1"}], "step": [{"run": "true"}]}"#;
+    let told = http.post("/v1/jobs", undigested).await.refusal();
+    assert_eq!(told, (422, "spec.input".into(), "input[0].digest".into()));
     let elsewhere = body.replace("\"default\"", "\"nobody\"");
     assert_eq!(http.post("/v1/jobs", &elsewhere).await.refusal().1, "missing.tenant");
     let twice = http.post("/v1/jobs?tenant=lab", body).await.refusal();

@@ -232,6 +232,11 @@ fn one_input(input: &Input) -> Result<(), Problem> {
     if !input.url.is_empty() {
         url(&input.url)?;
     }
+    if !input.url.is_empty() && input.digest.is_empty() {
+        let reason = "is not told, and what comes from a URL is verified and shared by it";
+        let remedy = "give the SHA-256 of what the URL holds (`sha256sum FILE`), or the file by path";
+        return Err(input_problem("digest", "", reason, remedy));
+    }
     let is_digest = input.digest.len() == 64
         && input.digest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     if !input.digest.is_empty() && !is_digest {
@@ -253,8 +258,10 @@ fn one_input(input: &Input) -> Result<(), Problem> {
 }
 
 fn url(url: &str) -> Result<(), Problem> {
-    let refuse =
-        |reason: &str| Problem::new("spec.url", "url", url, reason, "use an http:// or https:// URL");
+    let refuse = |reason: &str| {
+        let remedy = "use an http:// URL, or give the file by path: it is uploaded then";
+        Problem::new("spec.url", "url", url, reason, remedy)
+    };
     if url.len() > URL_BYTES_MAX {
         return Err(refuse("is too long"));
     }
@@ -262,8 +269,11 @@ fn url(url: &str) -> Result<(), Problem> {
         return Err(refuse("holds blanks or characters that a URL must escape"));
     }
     let Some((scheme, rest)) = url.split_once("://") else { return Err(refuse("has no scheme")) };
-    if !matches!(scheme, "http" | "https") {
-        return Err(refuse("has a scheme that is not known"));
+    match scheme {
+        "http" => {}
+        // Accepted, it would fail on the node: transfers speak no TLS.
+        "https" => return Err(refuse("needs TLS, which nodes do not speak")),
+        _ => return Err(refuse("has a scheme that is not known")),
     }
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     if host.is_empty() {

@@ -192,7 +192,8 @@ fn names_of_the_environment_and_labels_are_held_to_their_alphabets() {
 #[test]
 fn inputs_come_from_one_place() {
     let input = |change: fn(&mut Input)| {
-        let mut input = Input { name: "book".into(), url: "https://host/x".into(), ..Input::default() };
+        let (url, digest) = ("http://host/x".into(), "a".repeat(64));
+        let mut input = Input { name: "book".into(), url, digest, ..Input::default() };
         change(&mut input);
         job_refusal(|j| j.inputs = vec![input])
     };
@@ -200,12 +201,18 @@ fn inputs_come_from_one_place() {
         input(|i| i.url = "ftp://h/x".into()),
         "spec.url | input[0].url = ftp://h/x | has a scheme that is not known"
     );
+    assert_eq!(input(|i| i.url = "http:///x".into()), "spec.url | input[0].url = http:///x | names no host");
+    assert!(input(|i| i.url = "http://me:pw@h/".into()).contains("holds a password"));
     assert_eq!(
-        input(|i| i.url = "https:///x".into()),
-        "spec.url | input[0].url = https:///x | names no host"
+        input(|i| i.url = "https://host/x".into()),
+        "spec.url | input[0].url = https://host/x | needs TLS, which nodes do not speak"
     );
-    assert!(input(|i| i.url = "https://me:pw@h/".into()).contains("holds a password"));
-    assert_eq!(input(|i| i.url.clear()), "spec.input | input[0].name = book | has neither a path nor a URL");
+    assert_eq!(
+        input(|i| i.digest.clear()),
+        "spec.input | input[0].digest =  | is not told, and what comes from a URL is verified and shared by it"
+    );
+    let neither = |i: &mut Input| (i.url, i.digest) = Default::default();
+    assert_eq!(input(neither), "spec.input | input[0].name = book | has neither a path nor a URL");
     assert_eq!(
         input(|i| i.path = "x".into()),
         "spec.input | input[0].name = book | has both a path and a URL"

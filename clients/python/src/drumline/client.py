@@ -95,8 +95,8 @@ class Client:
         """Submits a job of one step: `argv`, or `run` for a shell.
 
         `array` makes many tasks of it (`"0-15%4"`, `range(16)`), `nodes` and
-        `tasks_per_node` a gang. `inputs` are files or URLs by name, uploaded unless
-        the server has them; `outputs` are globs; `time` ends a task that runs longer;
+        `tasks_per_node` a gang. `inputs` are files by name, uploaded unless the
+        server has them, or URLs `http://…#sha256=DIGEST`; `outputs` are globs; `time` ends a task that runs longer;
         the rest is as in a job file. The same `idempotency_key` never makes a second
         job, so with it an Unreachable can simply be tried again.
 

@@ -49,8 +49,11 @@ def one_step(
 
 
 def one_input(name: str, source: str) -> dict[str, str]:
-    """A file, or a URL that the nodes fetch."""
-    return {"name": name, ("url" if "://" in source else "path"): source}
+    """A file, or a URL that the nodes fetch; it ends in `#sha256=DIGEST`."""
+    if "://" not in source:
+        return {"name": name, "path": source}
+    url, _, digest = source.partition("#sha256=")
+    return {"name": name, "url": url, "digest": digest}
 
 
 def text_of(file: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ pub(in crate::rest) const INPUT_SIZE: &str =
 pub(in crate::rest) const MONEY: &str = "^[0-9]{1,12}(\\.[0-9]{1,6})?$";
 pub(in crate::rest) const DIGEST: &str = "^[0-9a-f]{64}$";
 /// Without a user or password.
-pub(in crate::rest) const URL: &str = "^https?://[!-\"$-.0->A-~]+([/?#][!-~]*)?$";
+pub(in crate::rest) const URL: &str = "^http://[!-\"$-.0->A-~]+([/?#][!-~]*)?$";
 pub(in crate::rest) const ARRAY: &str = "^[0-9]{1,12}(-[0-9]{1,12}(:[1-9][0-9]{0,11})?)?(,[0-9]{1,12}(-[0-9]{1,12}(:[1-9][0-9]{0,11})?)?){0,999}(%[1-9][0-9]{0,8})?$";
 /// Not `DRUMLINE_…`, which are set by Drumline.
 pub(in crate::rest) const VARIABLE: &str = "^(?!DRUMLINE_)[A-Za-z_][A-Za-z0-9_]{0,254}$";

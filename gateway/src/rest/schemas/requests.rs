@@ -93,7 +93,7 @@ fn input() -> Value {
         json!({
             "name": matching(patterns::NAME),
             "url": matching_or_empty(patterns::URL, URL_BYTES_MAX),
-            "digest": matching_or_empty(patterns::DIGEST, 64),
+            "digest": matching(patterns::DIGEST),
             "size": nullable(json!({
                 "anyOf": [
                     { "type": "integer", "minimum": 0, "maximum": INPUT_BYTES_MAX },
@@ -101,13 +101,9 @@ fn input() -> Value {
                 ],
             })),
         }),
-        &["name"],
+        &["name", "digest"],
     );
-    schema["description"] = json!("A URL that nodes can fetch, or the digest of bytes uploaded before.");
-    schema["anyOf"] = json!([
-        { "required": ["url"], "properties": { "url": { "type": "string", "minLength": 1 } } },
-        { "required": ["digest"], "properties": { "digest": { "type": "string", "minLength": 1 } } },
-    ]);
+    schema["description"] = json!("Bytes uploaded before, or those that a URL holds, by their digest.");
     schema
 }
 
