@@ -67,7 +67,7 @@ pub async fn outputs(client: &Client, job: &JobRequest, dir: &Path) -> Result<Fe
         // A link may have expired meanwhile: fresh ones are made for each try.
         let refused = matches!(error, TransferError::Refused { .. }) && !is_past_quota(error);
         if tries >= limits::TRANSFER_TRIES || !(refused || is_worth_a_try(error)) {
-            return Err(transfer_failure("egress", "output", &want.path, error));
+            return Err(transfer_failure("output", &want.path, error));
         }
         time::sleep(limits::RECONNECT_PAUSE * tries).await;
         let missing: BTreeSet<&str> = failed.iter().map(|(want, _)| want.path.as_str()).collect();

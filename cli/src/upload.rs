@@ -83,7 +83,7 @@ pub async fn send_inputs(
                 }
                 Err(error) => {
                     let field = format!("input {}", input.name);
-                    return Err(transfer_failure("ingress", &field, &file.path, &error));
+                    return Err(transfer_failure(&field, &file.path, &error));
                 }
             }
         }
@@ -101,8 +101,8 @@ pub fn is_past_quota(error: &TransferError) -> bool {
     matches!(error, TransferError::Refused { status: QUOTA_STATUS, .. })
 }
 
-/// What a transfer's end means to the shell; `dimension` is the quota it spends.
-pub fn transfer_failure(dimension: &str, field: &str, value: &str, error: &TransferError) -> Failure {
+/// What a transfer's end means to the shell.
+pub fn transfer_failure(field: &str, value: &str, error: &TransferError) -> Failure {
     let problem = |code: &str, remedy: &str| Problem::new(code, field, value, error.to_string(), remedy);
     match error {
         TransferError::Network(_) => {
@@ -112,7 +112,9 @@ pub fn transfer_failure(dimension: &str, field: &str, value: &str, error: &Trans
             Failure::Unreachable(problem("unavailable.objects", "look at the server's disk"))
         }
         TransferError::Refused { reason, .. } if is_past_quota(error) => {
-            let (reason, remedy) = reason.split_once("; ").unwrap_or((reason, "look at `drumline tenants`"));
+            // The server tells the dimension first.
+            let (dimension, reason) = reason.split_once(": ").unwrap_or(("exceeded", reason));
+            let (reason, remedy) = reason.split_once("; ").unwrap_or((reason, "look at `drumline quota`"));
             Failure::Refused(Problem::new(&format!("quota.{dimension}"), field, value, reason, remedy))
         }
         TransferError::Refused { .. } => {

@@ -266,7 +266,10 @@ impl Story {
             }
             Action::Moved { tenant, ingress_bytes, egress_bytes } => {
                 let ticket = cluster.ticket();
-                let moved = Moved { tenant: TENANTS[tenant].to_owned(), ingress_bytes, egress_bytes };
+                // Half of what came in was there already.
+                let stored_bytes = ingress_bytes / 2;
+                let tenant_name = TENANTS[tenant].to_owned();
+                let moved = Moved { tenant: tenant_name, ingress_bytes, egress_bytes, stored_bytes };
                 cluster.step(Event::Moved { ticket, moved: vec![moved] });
                 // Unanswered it was lost with the controller, and is not told again.
                 if cluster.replies.get(&ticket) == Some(&Reply::Done) {

@@ -103,6 +103,7 @@ impl Teller {
                     tenant: (*tenant).to_owned(),
                     ingress_bytes: words.number("in", 0),
                     egress_bytes: words.number("out", 0),
+                    stored_bytes: words.number("kept", 0),
                 });
                 let moved = moved.collect();
                 self.cluster.step(Event::Moved { ticket, moved });

@@ -5,6 +5,9 @@
 //! bytes move: a transfer that breaks counts as far as it came. What nodes move
 //! is staging and counts for nobody; so do logs, events and answers.
 //!
+//! What clients upload and was not there before is kept, and counts as storage,
+//! beside the outputs that the controller books.
+//!
 //! What must hold: no transfer begins, or goes on, past the tenant's limit,
 //! however many run at once (each reserves its size when it begins); nothing is
 //! booked twice. What moved since the last booking, [`limits::BOOKING_MS`] at
@@ -26,14 +29,15 @@ use world::{NodeClock, time};
 /// At so many percent of the limit no new upload is given leave.
 const GUARD_PERCENT: u64 = scheduler::admission::GUARD_PERCENT;
 
-/// Which way bytes go, seen from the cluster.
+/// Which way bytes go, seen from the cluster, and whether they stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     In,
     Out,
+    Kept,
 }
 
-/// Bytes of one tenant and one way, this month.
+/// Bytes of one tenant and one way; of what moves, this month.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Tally {
     limit: Option<u64>,
@@ -52,6 +56,7 @@ struct Tally {
 struct Account {
     ingress: Tally,
     egress: Tally,
+    storage: Tally,
     /// Monotonic milliseconds until which its rows need not be read again.
     good_until_ms: Option<u64>,
     month: u32,
@@ -85,6 +90,7 @@ impl Way {
         match self {
             Self::In => "ingress",
             Self::Out => "egress",
+            Self::Kept => "storage",
         }
     }
 }
@@ -121,11 +127,13 @@ impl Account {
         match way {
             Way::In => &mut self.ingress,
             Way::Out => &mut self.egress,
+            Way::Kept => &mut self.storage,
         }
     }
 
     fn is_busy(&self) -> bool {
-        [self.ingress, self.egress].iter().any(|tally| tally.booking + tally.unbooked + tally.open > 0)
+        let all = [self.ingress, self.egress, self.storage];
+        all.iter().any(|tally| tally.booking + tally.unbooked + tally.open > 0)
     }
 
     /// Takes the rows as read. A booking that was under way meanwhile may or may
@@ -134,10 +142,14 @@ impl Account {
     fn take(&mut self, row: &TenantRow, ledger: &LedgerRow, bookings_before: u64) {
         let quota = row.quota.unwrap_or_default();
         (self.ingress.limit, self.egress.limit) = (quota.ingress_bytes, quota.egress_bytes);
+        self.storage.limit = quota.storage_bytes;
         let sure = bookings_before.is_multiple_of(2) && self.bookings == bookings_before;
         if sure || self.month != ledger.month {
             (self.ingress.used, self.egress.used) = (ledger.ingress_bytes, ledger.egress_bytes);
             self.month = ledger.month;
+        }
+        if sure {
+            self.storage.used = ledger.storage_bytes;
         }
     }
 }
@@ -224,13 +236,18 @@ impl Meter {
         let (used, limit, dimension) = (tally.all(), tally.limit.unwrap_or(0), way.dimension());
         let show = units::brief_memory_bytes;
         let door = if percent < 100 { format!(", refused from {percent} % on") } else { String::new() };
+        let (has, span, remedy) = match way {
+            Way::In | Way::Out => {
+                ("has used", " this month", "wait for the next month, or have the tenant's quota raised")
+            }
+            Way::Kept => ("keeps", "", "have the tenant's quota raised"),
+        };
         let reason = format!(
-            "tenant {tenant} has used {} of its {} of {dimension} this month, {} more are asked for{door}",
+            "tenant {tenant} {has} {} of its {} of {dimension}{span}, {} more are asked for{door}",
             show(used),
             show(limit),
             show(asked),
         );
-        let remedy = "wait for the next month, or have the tenant's quota raised";
         let mut problem = Problem::new(&format!("quota.{dimension}"), dimension, show(asked), reason, remedy);
         let threshold = u128::from(limit) * u128::from(percent) / 100;
         let alone = u128::from(asked) > threshold;
@@ -241,7 +258,7 @@ impl Meter {
             asked: asked as f64,
             limit: limit as f64,
             threshold: threshold as f64,
-            fits_at_ms: if alone { 0 } else { month::next_ms(self.clock.wall_ms()) },
+            fits_at_ms: if alone || way == Way::Kept { 0 } else { month::next_ms(self.clock.wall_ms()) },
         };
         problem.quota = Some(detail);
         problem
@@ -255,9 +272,10 @@ impl Meter {
             let tenant = tenant.clone();
             let (ingress_bytes, egress_bytes) =
                 (account.ingress.begin_booking(), account.egress.begin_booking());
-            if ingress_bytes + egress_bytes > 0 {
+            let stored_bytes = account.storage.begin_booking();
+            if ingress_bytes + egress_bytes + stored_bytes > 0 {
                 account.bookings += 1;
-                moved.push(Moved { tenant, ingress_bytes, egress_bytes });
+                moved.push(Moved { tenant, ingress_bytes, egress_bytes, stored_bytes });
             }
         }
         if moved.is_empty() {
@@ -271,6 +289,7 @@ impl Meter {
                 let booked = !left.contains(told);
                 account.ingress.end_booking(booked);
                 account.egress.end_booking(booked);
+                account.storage.end_booking(booked);
                 account.bookings += 1;
             }
         }
@@ -315,6 +334,18 @@ impl Passage {
         }
         self.meter.say_due();
         Ok(())
+    }
+
+    /// All that was reserved is there to stay, whatever the limit is by now.
+    pub(crate) fn keep(mut self) {
+        let bytes = std::mem::take(&mut self.reserved);
+        {
+            let mut accounts = self.meter.accounts();
+            let tally = accounts.entry(self.tenant.clone()).or_default().tally(self.way);
+            tally.open = tally.open.saturating_sub(bytes);
+            tally.unbooked = tally.unbooked.saturating_add(bytes);
+        }
+        self.meter.say_due();
     }
 }
 

@@ -215,15 +215,14 @@ fn at_once(ask: &Ask<'_>) -> [Measure; 3] {
     ]
 }
 
-/// What a job will store is known by its inputs. Of these only what nodes fetch
-/// from elsewhere is still to come in: uploads were counted when they were made.
-/// What will be taken out is not known before, so egress refuses what has outputs
-/// once its limit is near.
+/// Uploads were counted, as ingress and as storage, when they were made; of a
+/// job's inputs only what nodes fetch from elsewhere is still to come in, and that
+/// is not kept. What it will give, and what of that will be taken out, is not known
+/// before, so storage and egress refuse what has outputs once their limit is near.
 fn adding_up(ask: &Ask<'_>) -> [Measure; 4] {
     let quota = ask.tenant.quota.unwrap_or_default();
     let ledger = month::turned(ask.ledger, ask.now_ms);
-    let inputs_bytes = ask.spec.inputs.iter().fold(0, |sum: u64, input| sum.saturating_add(input.size_bytes));
-    let has_outputs = ask.spec.steps.iter().any(|step| !step.outputs.is_empty());
+    let outputs = u64::from(ask.spec.steps.iter().any(|step| !step.outputs.is_empty()));
     let kept = |dimension, unit, used, asked, limit| Measure {
         dimension,
         unit,
@@ -238,9 +237,9 @@ fn adding_up(ask: &Ask<'_>) -> [Measure; 4] {
     };
     [
         kept("queued_tasks", Unit::Count, ledger.queued_tasks, estimate::tasks(ask.spec), quota.queued_tasks),
-        kept("storage", Unit::Bytes, ledger.storage_bytes, inputs_bytes, quota.storage_bytes),
+        kept("storage", Unit::Bytes, ledger.storage_bytes, outputs, quota.storage_bytes),
         traffic("ingress", ledger.ingress_bytes, estimate::fetched_bytes(ask.spec), quota.ingress_bytes),
-        traffic("egress", ledger.egress_bytes, u64::from(has_outputs), quota.egress_bytes),
+        traffic("egress", ledger.egress_bytes, outputs, quota.egress_bytes),
     ]
 }
 

@@ -183,6 +183,7 @@ fn what_adds_up_counts_the_whole_job_and_waiting_does_not_help() {
     assert_eq!((when(130), when(180)), (MARCH_MS, 0));
     let giving = job(vec![Step { outputs: vec!["*".into()], ..step(1000, 0, 0) }]);
     let past_egress = LedgerRow { egress_bytes: 90 * GIB, ..ledger };
+    let past_storage = LedgerRow { storage_bytes: 90 * GIB, ..ledger };
     for (ledger, spec, expected) in [
         (&ledger, tasks(799), "admitted"),
         (
@@ -190,11 +191,12 @@ fn what_adds_up_counts_the_whole_job_and_waiting_does_not_help() {
             tasks(800),
             "quota.exceeded: tenant lab uses 100 of 1000 queued_tasks and new jobs are refused from 90 % on",
         ),
-        (&ledger, bringing(39), "admitted"),
+        // What it brings is kept already; what it gives is to be kept.
+        (&past_storage, bringing(500), "admitted"),
         (
-            &ledger,
-            bringing(40),
-            "quota.exceeded: tenant lab uses 50GiB of 100GiB storage and new jobs are refused from 90 % on",
+            &past_storage,
+            giving.clone(),
+            "quota.exceeded: tenant lab uses 90GiB of 100GiB storage and new jobs are refused from 90 % on",
         ),
         (&ledger, giving.clone(), "admitted"),
         (

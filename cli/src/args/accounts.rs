@@ -62,7 +62,7 @@ pub struct TenantLimits {
     /// GPUs at once
     #[arg(long, value_name = "N")]
     pub gpus: Option<String>,
-    /// Bytes of outputs and inputs kept
+    /// Bytes kept: inputs uploaded, and outputs
     #[arg(long, value_name = "SIZE")]
     pub storage: Option<String>,
     /// Bytes a month of inputs uploaded, or fetched from URLs

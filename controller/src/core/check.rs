@@ -224,8 +224,8 @@ impl JobSums {
         assert_eq!(ledger.queued_tasks, self.queued_tasks, "{name}: tasks queued are not the jobs' sum");
         assert_eq!(ledger.live_jobs, tenant.jobs.len() as u64, "{name}: live jobs");
         // Ended jobs, and what clients moved, are in the ledger alone.
-        let stored = self.stored_bytes;
-        assert!(stored <= ledger.storage_bytes, "{name}: jobs store {stored}, the ledger says less");
+        let stored = self.stored_bytes.saturating_add(ledger.uploaded_bytes);
+        assert!(stored <= ledger.storage_bytes, "{name}: {stored} bytes are stored, the ledger says less");
         let fetched = self.fetched_bytes.get(&ledger.month).copied().unwrap_or_default();
         assert!(fetched <= ledger.ingress_bytes, "{name}: jobs fetched {fetched}, the ledger says less");
     }

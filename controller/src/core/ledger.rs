@@ -4,7 +4,8 @@
 //! tenant's live jobs (`check` proves it).
 //!
 //! Reserved at admission, settled by attempt, the rest released at the end.
-//! Traffic is booked as it moved: what clients sent and fetched as the gateway
+//! Storage is what clients uploaded, once for the same bytes, and what each job
+//! gave. Traffic is booked as it moved: what clients sent and fetched as the gateway
 //! tells, what nodes fetch for a job when it is let in.
 
 use proto::v1::{JobStateRow, LedgerRow};
@@ -55,6 +56,13 @@ pub(super) fn store(ledger: &mut LedgerRow, job: &mut JobStateRow, bytes: u64) {
     job.storage_bytes = job.storage_bytes.saturating_add(bytes);
 }
 
+/// Clients uploaded what was not there before.
+pub(super) fn keep(ledger: &mut LedgerRow, bytes: u64) {
+    let bytes = bytes.min(u64::MAX - ledger.storage_bytes);
+    ledger.storage_bytes += bytes;
+    ledger.uploaded_bytes += bytes;
+}
+
 /// Bytes that came in from the tenant's side (`ingress`) or went out to it.
 pub(super) fn moved(ledger: &mut LedgerRow, ingress_bytes: u64, egress_bytes: u64) {
     ledger.ingress_bytes = ledger.ingress_bytes.saturating_add(ingress_bytes);
@@ -92,6 +100,16 @@ mod tests {
         assert_eq!(ledger.reserved_micros, jobs.iter().map(|job| job.reserved_micros).sum::<u64>());
         release(&mut ledger, &mut jobs[1]);
         assert_eq!((ledger.reserved_micros, jobs[0].reserved_micros), (100, 100));
+    }
+
+    #[test]
+    fn what_is_kept_was_uploaded_or_given() {
+        let (mut ledger, mut job) = (LedgerRow::default(), JobStateRow::default());
+        keep(&mut ledger, 10);
+        store(&mut ledger, &mut job, 5);
+        assert_eq!((ledger.storage_bytes, ledger.uploaded_bytes, job.storage_bytes), (15, 10, 5));
+        keep(&mut ledger, u64::MAX);
+        assert_eq!((ledger.storage_bytes, ledger.uploaded_bytes), (u64::MAX, u64::MAX - 5));
     }
 
     #[test]

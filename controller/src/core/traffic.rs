@@ -14,11 +14,12 @@ impl Core {
     pub(super) fn moved(&mut self, ticket: u64, moved: Vec<Moved>) {
         debug_assert!(moved.len() <= limits::MOVED_TENANTS_MAX, "the shell cuts it");
         let now_ms = self.now.wall_ms;
-        for Moved { tenant, ingress_bytes, egress_bytes } in moved {
+        for Moved { tenant, ingress_bytes, egress_bytes, stored_bytes } in moved {
             // A URL is signed for tenants that there are, and none is removed.
             let Some(owner) = self.tenants.get_mut(&tenant).filter(|owner| owner.known) else { continue };
             month::turn(&mut owner.ledger, now_ms);
             ledger::moved(&mut owner.ledger, ingress_bytes, egress_bytes);
+            ledger::keep(&mut owner.ledger, stored_bytes);
             self.out.ledger(&tenant);
         }
         self.reply(ticket, Reply::Done);

@@ -195,6 +195,8 @@ pub struct Moved {
     pub ingress_bytes: u64,
     /// Bytes they fetched.
     pub egress_bytes: u64,
+    /// Bytes they sent that are kept: those that were not there before.
+    pub stored_bytes: u64,
 }
 
 /// A submission, with what the shell looked up for it.

@@ -90,7 +90,8 @@ impl Story {
             4 => {
                 let tenant = ["acme", "lab", "nobody"][draw.below(3)].to_owned();
                 let (ingress_bytes, egress_bytes) = (draw.number(), draw.number());
-                let moved = vec![Moved { tenant, ingress_bytes, egress_bytes }];
+                let stored_bytes = ingress_bytes / 2;
+                let moved = vec![Moved { tenant, ingress_bytes, egress_bytes, stored_bytes }];
                 self.ask(|ticket| Event::Moved { ticket, moved });
             }
             0 => {

@@ -49,6 +49,7 @@ pub(super) async fn create_upload(
         return Ok(CreateUploadReply::default());
     }
     gate.meter.guard(&tenant, Way::In, *size_bytes).await?;
+    gate.meter.guard(&tenant, Way::Kept, *size_bytes).await?;
     let url = links.signed(Method::Put, &tenant, digest, *size_bytes);
     Ok(CreateUploadReply { url })
 }

@@ -153,22 +153,23 @@ impl Objects {
     }
 
     /// Gives a finished upload its name. Blocks. After an error the name may be
-    /// there; it stays doubtful until another upload of it succeeds.
-    fn publish(&self, temporary: &str, leave: &Leave) -> io::Result<()> {
+    /// there; it stays doubtful until another upload of it succeeds. True for one
+    /// upload of those bytes: the one before which they were surely not there.
+    fn publish(&self, temporary: &str, leave: &Leave) -> io::Result<bool> {
         let path = path(&leave.tenant, &leave.digest);
         let dir = dir(&leave.tenant, &leave.digest);
-        let known = {
+        let (known, was_there) = {
             let mut names = self.names();
             let known = names.durable.contains(&dir);
-            let settled = known && !names.doubtful.contains(&path);
             // Another upload of the same bytes came first and may have been
             // told so: its name must not become doubtful again.
             let there = |entry: DirEntry| !entry.is_dir && entry.len == leave.size_bytes;
-            if settled && self.disk.entry(&path).is_ok_and(there) {
-                return Ok(());
+            let was_there = !names.doubtful.contains(&path) && self.disk.entry(&path).is_ok_and(there);
+            if known && was_there {
+                return Ok(false);
             }
             names.doubtful.insert(path.clone());
-            known
+            (known, was_there)
         };
         if !known {
             self.disk.create_dir_all(&dir)?;
@@ -181,8 +182,8 @@ impl Objects {
             // whoever does not know for sure syncs all the way up.
             self.settle(&leave.tenant, dir)?;
         }
-        self.names().doubtful.remove(&path);
-        Ok(())
+        // Of several uploads at once one takes the doubt away.
+        Ok(self.names().doubtful.remove(&path) && !was_there)
     }
 }
 
@@ -210,7 +211,9 @@ fn refused(problem: Problem) -> TransferError {
     let (reason, remedy) = (problem.reason, problem.remedy);
     match problem.code.split_once('.') {
         Some(("quota", _)) => {
-            TransferError::Refused { status: QUOTA_STATUS, reason: format!("{reason}; {remedy}") }
+            // Clients tell the dimension by the first word.
+            let reason = format!("{}: {reason}; {remedy}", problem.field);
+            TransferError::Refused { status: QUOTA_STATUS, reason }
         }
         Some(("unavailable", _)) => TransferError::Server { status: 503, reason },
         _ => TransferError::Refused { status: 403, reason },
@@ -246,7 +249,8 @@ impl ObjectDoor for Door {
         let leave = self.0.leave(Method::Put, target)?;
         let Ok(place) = Arc::clone(&self.0.uploads).try_acquire_owned() else { return Err(busy("uploads")) };
         let passage = self.0.passage(&leave, Way::In, leave.size_bytes).await?;
-        Ok(Box::new(upload::begin(Arc::clone(&self.0), leave, passage, place).await?))
+        let room = self.0.passage(&leave, Way::Kept, leave.size_bytes).await?;
+        Ok(Box::new(upload::begin(Arc::clone(&self.0), leave, (passage, room), place).await?))
     }
 
     async fn open(&self, target: &str) -> Result<Box<dyn ObjectSource>, TransferError> {

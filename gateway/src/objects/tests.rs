@@ -225,7 +225,7 @@ async fn a_limit_lowered_under_way_ends_the_transfer_and_what_it_held_is_free_ag
     meter.forget("lab");
     let refused = sink.write(Bytes::copy_from_slice(&data[3_000..])).await.unwrap_err();
     let TransferError::Refused { status: 429, reason } = refused else { panic!("{refused:?}") };
-    assert!(reason.starts_with("tenant lab has used"), "{reason}");
+    assert!(reason.starts_with("ingress: tenant lab has used"), "{reason}");
     drop(sink);
     assert!(!objects.has("lab", &digest(&data), 8_000).await);
     // What came as far as it came is counted; the rest is free.
@@ -235,4 +235,34 @@ async fn a_limit_lowered_under_way_ends_the_transfer_and_what_it_held_is_free_ag
     // Nodes are not asked.
     let node = objects.signed(Method::Put, Mover::Node, "lab", &digest(&data), 8_000);
     put(&objects, &node, &data).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_same_bytes_uploaded_at_once_are_kept_once() {
+    let disk = HostileDisk::new(11);
+    let (clock, _) = SkewedClock::pair(NOW_MS);
+    let clock = clock as Arc<dyn NodeClock>;
+    let store = RedbStore::open(disk.handle(), "store", Arc::clone(&clock)).await.unwrap();
+    let quota = Quota { storage_bytes: Some(10_000), ..Quota::default() };
+    let row = TenantRow { name: "lab".into(), quota: Some(quota), ..TenantRow::default() };
+    store.commit(Commit::new().put(proto::keys::tenant("lab"), row.encode_to_vec())).await.unwrap();
+    let (meter, _due) = Meter::new(store as Arc<dyn Store>, Arc::clone(&clock));
+    let open = async || {
+        let (clock, meter) = (Arc::clone(&clock), Arc::clone(&meter));
+        Objects::open(disk.handle(), clock, Signer::new(b"key"), meter, 60_000).await.unwrap()
+    };
+    let objects = open().await;
+    let data = vec![3_u8; 4_000];
+    let url = objects.signed(Method::Put, Mover::Client, "lab", &digest(&data), 4_000);
+    let (one, other) = tokio::join!(put(&objects, &url, &data), put(&objects, &url, &data));
+    one.unwrap();
+    other.unwrap();
+    // Once more, and to the next process, which finds it there.
+    put(&objects, &url, &data).await.unwrap();
+    put(&open().await, &url, &data).await.unwrap();
+    let fits = async |bytes| {
+        let url = objects.signed(Method::Put, Mover::Client, "lab", &digest(b"x"), bytes);
+        Door(Arc::clone(&objects)).begin_put(&url).await.is_ok()
+    };
+    assert!(fits(6_000).await && !fits(6_001).await);
 }

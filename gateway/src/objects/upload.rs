@@ -42,6 +42,8 @@ impl Drop for Temporary {
 pub(super) struct Upload {
     leave: Leave,
     passage: Option<Passage>,
+    /// To be kept in, where a client uploads.
+    room: Option<Passage>,
     received: u64,
     block: Vec<Bytes>,
     block_bytes: usize,
@@ -54,7 +56,7 @@ pub(super) struct Upload {
 pub(super) async fn begin(
     objects: Arc<Objects>,
     leave: Leave,
-    passage: Option<Passage>,
+    (passage, room): (Option<Passage>, Option<Passage>),
     place: OwnedSemaphorePermit,
 ) -> Result<Upload, TransferError> {
     let path = format!("{INCOMING}/{}", crate::hex(&world::rand::bytes::<16>()));
@@ -67,6 +69,7 @@ pub(super) async fn begin(
     Ok(Upload {
         leave,
         passage,
+        room,
         received: 0,
         block: Vec::new(),
         block_bytes: 0,
@@ -134,13 +137,16 @@ impl ObjectSink for Upload {
             return Err(TransferError::Digest { expected: self.leave.digest.clone(), found });
         }
         let file = part.file;
-        let Self { leave, temporary, .. } = *self;
-        blocking(move || {
+        let Self { leave, temporary, room, .. } = *self;
+        let published = blocking(move || {
             file.sync()?;
             drop(file);
             temporary.objects.publish(&temporary.path, &leave)
-        })
-        .await
-        .map_err(|error| disk_failed(&error))
+        });
+        let is_new = published.await.map_err(|error| disk_failed(&error))?;
+        if let (true, Some(room)) = (is_new, room) {
+            room.keep();
+        }
+        Ok(())
     }
 }

@@ -5,8 +5,8 @@ use gateway::server::RunningServer;
 use prost::Message;
 use proto::problem::Problem;
 use proto::v1::{
-    Artifact, CreateUploadRequest, JobRequest, LedgerRow, ListTenantsRequest, ManifestRow, PutTenantRequest,
-    Quota, SubmitRequest, TenantRow,
+    Artifact, CreateUploadRequest, Input, JobRequest, JobSpec, LedgerRow, ListTenantsRequest, ManifestRow,
+    PutTenantRequest, Quota, SubmitRequest, TenantRow,
 };
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -125,6 +125,56 @@ async fn uploads_are_counted_and_end_at_the_limit() {
     let went = [&one, &other].iter().filter(|moved| moved.is_ok()).count();
     assert_eq!(went, 1, "{one:?} {other:?}");
     door.until_booked(3 * SIZE, 0).await;
+    door.server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_uploaded_is_kept_once_and_counts_as_storage() {
+    let dir = TestDir::new();
+    let mut door = Door::open(&dir).await;
+    let quota = |bytes| Quota { storage_bytes: Some(bytes), ..Quota::default() };
+    door.limit(quota(100_000)).await;
+    let (first, second) = (door.file(1), door.file(2));
+    let problem = door.leave(&first, 90_000).await.unwrap_err();
+    assert_eq!((problem.code.as_str(), problem.field.as_str()), ("quota.storage", "storage"));
+    assert_eq!(problem.quota.unwrap().fits_at_ms, 0, "no time clears it");
+    // Leave for the same bytes twice, and for others.
+    let urls = [door.leave(&first, SIZE).await.unwrap(), door.leave(&first, SIZE).await.unwrap()];
+    let other = door.leave(&second, SIZE).await.unwrap();
+    door.put(&urls[0], 1).await.unwrap();
+    past_quota(
+        door.put(&other, 2).await,
+        "storage: tenant lab keeps 58.5KiB of its 97.6KiB of storage, 58.5KiB",
+    );
+    // They move twice and are kept once.
+    door.limit(quota(1_000_000)).await;
+    let (again, more) = tokio::join!(door.put(&urls[1], 1), door.put(&other, 2));
+    again.unwrap();
+    more.unwrap();
+    door.until_booked(3 * SIZE, 0).await;
+    let ledger = door.ledger().await;
+    assert_eq!((ledger.storage_bytes, ledger.uploaded_bytes), (2 * SIZE, 2 * SIZE));
+    // A job that reads them keeps no more; one that gives something is refused near the limit.
+    door.limit(quota(2 * SIZE + 10)).await;
+    let mut spec = job("reader");
+    spec.inputs = vec![Input { name: "in".into(), digest: first, size_bytes: SIZE, ..Input::default() }];
+    let submit = async |spec: JobSpec| {
+        let request = SubmitRequest { tenant: "lab".into(), spec: Some(spec), ..SubmitRequest::default() };
+        door.client.grpc.clone().submit(door.client.request(request)).await
+    };
+    submit(spec.clone()).await.unwrap();
+    spec.steps[0].outputs = vec!["out".into()];
+    let problem = Problem::from(submit(spec).await.unwrap_err());
+    assert_eq!((problem.code.as_str(), problem.field.as_str()), ("quota.exceeded", "storage"));
+    // The next server knows what was there, also where leave for it was given before.
+    let Door { server, local, .. } = door;
+    server.stop().await;
+    let mut door = Door::open(&dir).await;
+    let disk_file = door.file(1);
+    door.limit(quota(10 * SIZE)).await;
+    assert_eq!(door.leave(&disk_file, SIZE).await.unwrap(), "", "it is there");
+    assert_eq!(door.ledger().await.storage_bytes, 2 * SIZE);
+    drop(local);
     door.server.stop().await;
 }
 

@@ -86,7 +86,9 @@ impl Sums {
             ));
         }
         let (stored, fetched) = (self.stored_bytes, self.fetched_bytes.get(&ledger.month).copied());
-        if stored != ledger.storage_bytes || fetched.unwrap_or_default() > ledger.ingress_bytes {
+        if stored.checked_add(ledger.uploaded_bytes) != Some(ledger.storage_bytes)
+            || fetched.unwrap_or_default() > ledger.ingress_bytes
+        {
             return Err(format!(
                 "the ledger of {tenant} says stored {} and in {}; its jobs stored {stored} and brought in {fetched:?}",
                 ledger.storage_bytes, ledger.ingress_bytes
