@@ -17,6 +17,10 @@ pub enum Fault {
     AgentKilled { agent: usize, down_ms: u64 },
     /// The agent's machine loses power, with tasks and unsynced writes.
     MachinePowerLoss { agent: usize, down_ms: u64 },
+    /// The agent's process stands still, then goes on as if nothing had been.
+    AgentPaused { agent: usize, for_ms: u64 },
+    /// Whatever one machine asks of its disk takes long; machine 0 is the server.
+    SlowDisk { machine: usize, lag_ms: u64, for_ms: u64 },
     /// Nothing passes between an agent and the server, and nobody is told.
     Partition { agent: usize, for_ms: u64 },
     /// What the agent says arrives; what the server answers does not.
@@ -41,6 +45,8 @@ pub const KINDS: &[(&str, &str)] = &[
     ("server_power_loss", "the server's machine loses power; unsynced writes are lost or torn"),
     ("agent_killed", "an agent's process dies; its tasks go on under their supervisor"),
     ("machine_power_loss", "an agent's machine loses power, tasks and unsynced writes included"),
+    ("agent_paused", "an agent's process stands still while its tasks run, then goes on"),
+    ("slow_disk", "a machine's disk answers late, often before it is killed or loses power"),
     ("partition", "silence both ways between an agent and the server"),
     ("replies_lost", "an agent is heard but hears nothing"),
     ("requests_lost", "an agent hears but is not heard"),
@@ -60,6 +66,8 @@ impl Fault {
             Self::ServerPowerLoss { .. } => "server_power_loss",
             Self::AgentKilled { .. } => "agent_killed",
             Self::MachinePowerLoss { .. } => "machine_power_loss",
+            Self::AgentPaused { .. } => "agent_paused",
+            Self::SlowDisk { .. } => "slow_disk",
             Self::Partition { .. } => "partition",
             Self::RepliesLost { .. } => "replies_lost",
             Self::RequestsLost { .. } => "requests_lost",
@@ -94,8 +102,25 @@ pub fn draw(seed: u64, agents: usize, until_ms: u64) -> Vec<Planned> {
             Planned { at_ms: rng.random_range(2_000..until_ms), fault: one(&mut rng, kind, agents) }
         })
         .collect();
+    let fading: Vec<Planned> = plan.iter().filter_map(|planned| fading(&mut rng, planned)).collect();
+    plan.extend(fading);
     plan.sort_by_key(|planned| planned.at_ms);
     plan
+}
+
+/// A disk that is slow while its machine goes down: what was asked of it is
+/// then neither done nor answered. Without that a commit is in the air for a
+/// millisecond, and no death ever meets one.
+fn fading(rng: &mut SmallRng, planned: &Planned) -> Option<Planned> {
+    let machine = match planned.fault {
+        Fault::ServerKilled { .. } | Fault::ServerPowerLoss { .. } => 0,
+        Fault::AgentKilled { agent, .. } | Fault::MachinePowerLoss { agent, .. } => agent + 1,
+        _ => return None,
+    };
+    rng.random_bool(0.5).then(|| Planned {
+        at_ms: planned.at_ms.saturating_sub(rng.random_range(500..2_000)),
+        fault: Fault::SlowDisk { machine, lag_ms: rng.random_range(20..500), for_ms: 2_000 },
+    })
 }
 
 fn one(rng: &mut SmallRng, kind: usize, agents: usize) -> Fault {
@@ -107,6 +132,12 @@ fn one(rng: &mut SmallRng, kind: usize, agents: usize) -> Fault {
         "server_power_loss" => Fault::ServerPowerLoss { down_ms: down_ms.min(14_000) },
         "agent_killed" => Fault::AgentKilled { agent, down_ms },
         "machine_power_loss" => Fault::MachinePowerLoss { agent, down_ms },
+        "agent_paused" => Fault::AgentPaused { agent, for_ms },
+        "slow_disk" => Fault::SlowDisk {
+            machine: rng.random_range(0..=agents),
+            lag_ms: rng.random_range(5..200),
+            for_ms: for_ms.min(22_000),
+        },
         "partition" => Fault::Partition { agent, for_ms },
         "replies_lost" => Fault::RepliesLost { agent, for_ms },
         "requests_lost" => Fault::RequestsLost { agent, for_ms },

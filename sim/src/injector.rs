@@ -74,6 +74,8 @@ impl<'a> Injector<'a> {
             Fault::ServerPowerLoss { .. } => self.take_down(0, true),
             Fault::AgentKilled { agent, .. } => self.take_down(agent + 1, false),
             Fault::MachinePowerLoss { agent, .. } => self.take_down(agent + 1, true),
+            Fault::AgentPaused { agent, .. } => universe::pause(self.cluster.agents[agent].node),
+            Fault::SlowDisk { machine, lag_ms, .. } => self.slow_disk(machine, lag_ms),
             Fault::Partition { agent, .. } => {
                 let (agent, server) = (&self.cluster.agents[agent], &self.cluster.server);
                 self.cut(agent, server);
@@ -110,6 +112,9 @@ impl<'a> Injector<'a> {
             Fault::AgentKilled { agent, .. } | Fault::MachinePowerLoss { agent, .. } => {
                 self.bring_up(agent + 1)
             }
+            // One that was killed meanwhile and runs again does not mind.
+            Fault::AgentPaused { agent, .. } => universe::resume(self.cluster.agents[agent].node),
+            Fault::SlowDisk { machine, .. } => self.slow_disk(machine, 0),
             Fault::Partition { agent, .. } => {
                 let (agent, server) = (&self.cluster.agents[agent], &self.cluster.server);
                 self.uncut(agent, server);
@@ -165,6 +170,10 @@ impl<'a> Injector<'a> {
         }
     }
 
+    fn slow_disk(&self, index: usize, lag_ms: u64) {
+        universe::set_disk_lag(self.cluster.machine(index).node, time::ms(lag_ms));
+    }
+
     fn cut(&mut self, from: &Machine, to: &Machine) {
         self.cluster.cuts.cut(&from.host, &to.host);
         self.hold(from.node, to.node);
@@ -201,6 +210,8 @@ fn span_ms(fault: &Fault) -> u64 {
         Fault::Partition { for_ms, .. }
         | Fault::RepliesLost { for_ms, .. }
         | Fault::RequestsLost { for_ms, .. }
+        | Fault::AgentPaused { for_ms, .. }
+        | Fault::SlowDisk { for_ms, .. }
         | Fault::ClientRepliesLost { for_ms }
         | Fault::MessageLoss { for_ms, .. }
         | Fault::SlowLinks { for_ms, .. }

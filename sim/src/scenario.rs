@@ -46,6 +46,17 @@ pub const ALL: &[Scenario] = &[
         store_only: false,
     },
     Scenario {
+        name: "narrow",
+        about: "2 agents, 60 jobs: what is tried again comes back to the node it was on; faults drawn by the seed",
+        agents: 2,
+        jobs: 60,
+        trouble: Duration::from_secs(120),
+        drain: Duration::from_secs(1800),
+        faults: true,
+        canary: false,
+        store_only: false,
+    },
+    Scenario {
         name: "large",
         about: "64 agents, 600 jobs, faults drawn by the seed",
         agents: 64,

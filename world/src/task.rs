@@ -45,10 +45,12 @@ where
     value
 }
 
-/// What a disk's answer takes: mostly little, now and then a sync's time.
+/// What a disk's answer takes: mostly little, now and then a sync's time, and
+/// much longer on a disk that was made slow.
 #[cfg(madsim)]
 async fn drawn_delay() {
     let draw = crate::rand::u64();
     let most_us = if draw % 8 == 0 { 4_000 } else { 200 };
-    crate::time::sleep(crate::time::Duration::from_micros(draw / 8 % most_us)).await;
+    let lag_us = crate::sim::universe::disk_lag_us();
+    crate::time::sleep(crate::time::Duration::from_micros(draw / 8 % (most_us + lag_us))).await;
 }

@@ -6,6 +6,7 @@
 
 mod acknowledged;
 mod artifacts;
+mod ends;
 mod epochs;
 mod gangs;
 mod in_force;
@@ -74,6 +75,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
     vec![
         Box::new(acknowledged::Acknowledged),
         Box::new(manifests::OneManifest::default()),
+        Box::new(ends::EndsTrue::default()),
         Box::new(nodes::NodesNotOverCommitted::default()),
         Box::new(ledger::LedgerConserved::default()),
         Box::new(limits::AdmittedWithinLimits::default()),

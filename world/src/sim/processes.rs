@@ -18,10 +18,12 @@ use crate::clock::NodeClock;
 use crate::disk::{DiskFile, OpenMode};
 use crate::processes::{Command, Exit, Launch, ProcessKey, Processes, Record, Report, Signal, Unreachable};
 use crate::time::{self, Instant};
+use crate::transfer::hex_digest;
 use async_trait::async_trait;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use script::Script;
+use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::Path;
@@ -112,6 +114,12 @@ pub struct ProcessSpan {
     pub started_ms: u64,
     /// Its end; `None`: it still runs.
     pub ended_ms: Option<u64>,
+    /// It ended by itself, with exit code 0.
+    pub succeeded: bool,
+    /// What lay in its working directory when it started.
+    pub found: Vec<String>,
+    /// Its outputs that reached the disk, with their digests.
+    pub wrote: Vec<(String, String)>,
 }
 
 /// See the module.
@@ -295,7 +303,14 @@ impl SimProcesses {
             }
             if process.span.is_none() && process.starts_ms <= now {
                 process.span = Some(spans.len());
-                spans.push(ProcessSpan { key: key.clone(), started_ms: now, ended_ms: None });
+                spans.push(ProcessSpan {
+                    key: key.clone(),
+                    started_ms: now,
+                    ended_ms: None,
+                    succeeded: false,
+                    found: self.names(&process.launch.cwd),
+                    wrote: Vec::new(),
+                });
                 reports.push_back(Report::Started { key: key.clone(), pid: process.pid });
             }
             let Some(span) = process.span else { continue };
@@ -303,8 +318,9 @@ impl SimProcesses {
             let Some(end) = process.ends_ms.filter(|end| *end <= now) else { continue };
             let success = process.ends_how.code == 0 && process.ends_how.signal == 0;
             if success && process.writes_outputs {
-                self.write_outputs(process, counts);
+                spans[span].wrote = self.write_outputs(process, counts);
             }
+            spans[span].succeeded = success;
             let wall_ms = end.saturating_sub(process.starts_ms);
             let exit = Exit {
                 stdout_bytes: self.len(&process.launch.stdout),
@@ -335,14 +351,24 @@ impl SimProcesses {
         }
     }
 
-    fn write_outputs(&self, process: &Process, counts: &mut ProcessCounts) {
+    fn write_outputs(&self, process: &Process, counts: &mut ProcessCounts) -> Vec<(String, String)> {
+        let mut wrote = Vec::new();
         for (name, bytes) in &process.script.outputs {
             let data: Vec<u8> = (0..*bytes).map(|at| (at % 251) as u8 ^ process.pid as u8).collect();
             // What could not be written is an output that is missing, or cut.
-            if self.open(&process.launch.cwd.join(name)).and_then(|file| file.write_at(0, &data)).is_err() {
-                counts.write_errors += 1;
+            match self.open(&process.launch.cwd.join(name)).and_then(|file| file.write_at(0, &data)) {
+                Ok(()) => wrote.push((name.clone(), hex_digest(&Sha256::digest(&data)))),
+                Err(_) => counts.write_errors += 1,
             }
         }
+        wrote
+    }
+
+    fn names(&self, path: &Path) -> Vec<String> {
+        let disk = self.disk.handle();
+        let below = path.strip_prefix(disk.absolute("")).ok().and_then(Path::to_str);
+        let entries = below.and_then(|below| disk.list(below).ok()).unwrap_or_default();
+        entries.into_iter().map(|entry| entry.name).collect()
     }
 
     /// By a handle of the moment: processes outlive agents, and with them the

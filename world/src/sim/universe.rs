@@ -41,13 +41,17 @@ impl Default for Net {
 pub struct NodeId(pub u64);
 
 #[cfg(madsim)]
+pub(crate) use simulated::disk_lag_us;
+#[cfg(madsim)]
 pub use simulated::{
-    clog, create_node, elapsed, kill, messages, pause, restart, resume, run, set_net, spawn_on, unclog,
+    clog, create_node, elapsed, kill, messages, pause, restart, resume, run, set_disk_lag, set_net, spawn_on,
+    unclog,
 };
 
 #[cfg(not(madsim))]
 pub use absent::{
-    clog, create_node, elapsed, kill, messages, pause, restart, resume, run, set_net, spawn_on, unclog,
+    clog, create_node, elapsed, kill, messages, pause, restart, resume, run, set_disk_lag, set_net, spawn_on,
+    unclog,
 };
 
 #[cfg(madsim)]
@@ -64,6 +68,8 @@ mod simulated {
     thread_local! {
         /// madsim's own ids, which have no public constructor.
         static NODES: RefCell<BTreeMap<u64, madsim::task::NodeId>> = const { RefCell::new(BTreeMap::new()) };
+        /// Disks that are slow, with the most that each request waits twice.
+        static LAGS: RefCell<BTreeMap<madsim::task::NodeId, u64>> = const { RefCell::new(BTreeMap::new()) };
     }
 
     fn id_of(node: NodeId) -> madsim::task::NodeId {
@@ -87,6 +93,7 @@ mod simulated {
     {
         let simulate = || {
             NODES.with_borrow_mut(BTreeMap::clear);
+            LAGS.with_borrow_mut(BTreeMap::clear);
             let mut runtime = Runtime::with_seed_and_config(seed, madsim::Config::default());
             runtime.set_time_limit(limit);
             runtime.block_on(main())
@@ -138,6 +145,20 @@ mod simulated {
     /// The node's tasks go on.
     pub fn resume(node: NodeId) {
         Handle::current().resume(id_of(node));
+    }
+
+    /// Each request to the node's disk waits up to so long before it is done,
+    /// and once more before it is answered; zero ends that.
+    pub fn set_disk_lag(node: NodeId, lag: Duration) {
+        let lag_us = u64::try_from(lag.as_micros()).expect("a lag is shorter than that");
+        LAGS.with_borrow_mut(|lags| lags.insert(id_of(node), lag_us));
+    }
+
+    /// Of the node whose task runs.
+    pub(crate) fn disk_lag_us() -> u64 {
+        LAGS.with_borrow(|lags| {
+            if lags.is_empty() { 0 } else { lags.get(&madsim::plugin::node()).copied().unwrap_or(0) }
+        })
     }
 
     /// Messages from one node to another are held back.
@@ -207,6 +228,9 @@ mod absent {
         unreachable!("{NotSimulated}")
     }
     pub fn resume(_: NodeId) {
+        unreachable!("{NotSimulated}")
+    }
+    pub fn set_disk_lag(_: NodeId, _: Duration) {
         unreachable!("{NotSimulated}")
     }
     pub fn clog(_: NodeId, _: NodeId) {

@@ -1,0 +1,75 @@
+//! Invariant 2, the other way round: what is committed as completed was run to
+//! its good end by that very attempt, under that epoch. A word from an earlier
+//! attempt must not end a later one.
+
+use super::{Checker, Committed, Outcome};
+use crate::mirror::Mirror;
+use crate::rows::{JobName, Row};
+use proto::v1::State;
+use std::collections::{BTreeMap, BTreeSet};
+use world::sim::ProcessSpan;
+
+/// Job, step, task, attempt, epoch.
+pub type AttemptName = (JobName, u32, u64, u32, u64);
+
+#[derive(Default)]
+pub struct EndsTrue {
+    completed: BTreeSet<AttemptName>,
+}
+
+/// Processes that ended well, by rank, of each attempt.
+pub fn ended_well(spans: &[ProcessSpan]) -> BTreeMap<AttemptName, BTreeMap<u32, &ProcessSpan>> {
+    let mut ends: BTreeMap<AttemptName, BTreeMap<u32, &ProcessSpan>> = BTreeMap::new();
+    for span in spans.iter().filter(|span| span.succeeded) {
+        if let Some((attempt, rank)) = attempt_of(&span.key) {
+            ends.entry(attempt).or_default().insert(rank, span);
+        }
+    }
+    ends
+}
+
+/// `tenant/job/step/task/rank/attempt/epoch`, as the agent names processes.
+pub fn attempt_of(key: &str) -> Option<(AttemptName, u32)> {
+    let parts: Vec<&str> = key.split('/').collect();
+    let [tenant, number, step, task, rank, attempt, epoch] = parts[..] else { return None };
+    let job = JobName { tenant: tenant.to_owned(), number: number.parse().ok()? };
+    let attempt = (job, step.parse().ok()?, task.parse().ok()?, attempt.parse().ok()?, epoch.parse().ok()?);
+    Some((attempt, rank.parse().ok()?))
+}
+
+impl Checker for EndsTrue {
+    fn name(&self) -> &'static str {
+        "ends-true"
+    }
+    fn invariant(&self) -> u8 {
+        2
+    }
+
+    fn after(&mut self, _now: &Mirror, commit: &Committed) -> Result<(), String> {
+        for row in &commit.rows {
+            let Row::Events { tenant, row: Some(batch), .. } = row else { continue };
+            for event in batch.events.iter().filter(|event| event.to() == State::Completed) {
+                let Some(step) = event.step else { continue };
+                let job = JobName { tenant: tenant.clone(), number: event.job_number };
+                for task in event.tasks.iter().flat_map(|span| span.first..=span.last) {
+                    self.completed.insert((job.clone(), step, task, event.attempt, event.epoch));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, outcome: &Outcome<'_>) -> Result<(), String> {
+        let ends = ended_well(outcome.spans);
+        for attempt in &self.completed {
+            if !ends.contains_key(attempt) {
+                let (job, step, task, number, epoch) = attempt;
+                return Err(format!(
+                    "task {task} of step {step} of {job} completed with attempt {number} of epoch {epoch}, \
+                     no process of which ended well"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
