@@ -13,7 +13,9 @@
 use crate::amount::Amount;
 use crate::core::{Alloc, AllocOf, Config, Core, Event, Outcome, Proposal, ProposalId, Snapshot};
 use crate::feasible::feasible_among;
-use crate::limits::{COMMIT_DEADLINE_MS, EVENTS_PER_PASS_MAX, READ_DEADLINE_MS, RETRY_PAUSE_MS};
+use crate::limits::{
+    CHECKED_PER_PASS, COMMIT_DEADLINE_MS, EVENTS_PER_PASS_MAX, READ_DEADLINE_MS, RETRY_PAUSE_MS,
+};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -115,6 +117,7 @@ pub fn start(
         demand,
         stopped,
         commits: FuturesUnordered::new(),
+        passes_unchecked: 0,
     };
     task::spawn(async move {
         // Dropped at the end or in a panic: either way `ended` is told.
@@ -150,6 +153,7 @@ struct Shell {
     demand: mpsc::Receiver<DemandUpdate>,
     stopped: watch::Receiver<bool>,
     commits: FuturesUnordered<Committing>,
+    passes_unchecked: usize,
 }
 
 impl Shell {
@@ -268,6 +272,14 @@ impl Shell {
         let mut core = lock(&self.core);
         let proposals = core.plan(now);
         let wakeup_ms = core.next_wakeup_ms();
+        if world::CHECKED {
+            // A check looks at all there is: the more that is, the rarer.
+            self.passes_unchecked += 1;
+            if self.passes_unchecked * CHECKED_PER_PASS >= core.size() {
+                core.check();
+                self.passes_unchecked = 0;
+            }
+        }
         drop(core);
         for proposal in proposals {
             self.commits.push(commit(Arc::clone(&self.store), proposal).boxed());

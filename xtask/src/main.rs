@@ -26,7 +26,7 @@ const SIMULATED: &[&str] = &[
     "--config",
     "profile.release.overflow-checks=true",
     "--config",
-    "profile.release.lto='thin'",
+    "profile.release.lto='fat'",
     "--config",
     "profile.release.codegen-units=1",
 ];
@@ -75,6 +75,7 @@ fn test(seeds: &str) -> Result<(), String> {
         &["chaos", "sweep", "--scenario", "store", "--seeds", "4", "--twice-every", "2"],
     )?;
     cargo("a calm cluster", &["chaos", "sweep", "--scenario", "calm", "--seeds", "4"])?;
+    cargo("a narrow cluster", &["chaos", "sweep", "--scenario", "narrow", "--seeds", narrow(seeds)])?;
     cargo("the rehearsal", &["chaos", "sweep", "--seeds", seeds])
 }
 

@@ -141,7 +141,7 @@ impl Demands {
     }
 
     /// All, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (StepKey, &Entry)> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (StepKey, &Entry)> {
         self.entries.iter().map(|(&key, entry)| (key, entry))
     }
 

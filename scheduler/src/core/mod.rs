@@ -301,6 +301,12 @@ impl Core {
         }
     }
 
+    /// Nodes, demands and grants in the view: what a check of it costs.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.nodes.iter().len() + self.demands.iter().len() + self.grants.len()
+    }
+
     /// When the next plan may differ without any event (monotonic).
     #[must_use]
     pub fn next_wakeup_ms(&self) -> Option<u64> {

@@ -144,7 +144,7 @@ impl Nodes {
     }
 
     /// All nodes by name.
-    pub fn iter(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (NodeId, &Node)> {
         self.by_name.values().map(|&id| (id, self.get(id)))
     }
 

@@ -6,7 +6,7 @@
 //! changed" is only given where that is certain. All of it blocks.
 
 use super::OpenOptions;
-use super::file::{self, HUNG, LEASES, META, REVISION, ROW_HEAD_BYTES, ROWS, hung_key, split_row};
+use super::file::{self, HUNG, LEASES, REVISION, ROW_HEAD_BYTES, ROWS, hung_key, revision_row, split_row};
 use super::line::{Answer, Operation};
 use super::shared::{Shared, Slot};
 use crate::limits::{LEASE_ROWS_MAX, LEASES_MAX, REOPEN_PAUSE_MS};
@@ -154,9 +154,8 @@ impl Engine {
                 };
                 outcome.answers.push(answer);
             }
-            drop(tables);
             if self.revision > before {
-                txn.open_table(META)?.insert(REVISION, self.revision)?;
+                tables.rows.insert(REVISION, revision_row(self.revision).as_slice())?;
             }
         }
         if self.revision == before {

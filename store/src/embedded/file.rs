@@ -10,23 +10,29 @@
 use super::backend::{Backend, Faults, Mark};
 use super::{OpenError, OpenOptions};
 use crate::{LeaseId, Revision};
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError,
+};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::{io, sync::Arc};
 use world::disk::OpenMode;
 use world::{Disk, DiskFile};
 
-/// key → version, lease, value.
+/// key → version, lease, value; and under [`REVISION`] the last revision.
 pub(crate) const ROWS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("rows");
 /// lease → time to live in ms, owner.
 pub(crate) const LEASES: TableDefinition<u64, &[u8]> = TableDefinition::new("leases");
 /// lease, key → nothing: which rows hang on which lease.
 pub(crate) const HUNG: TableDefinition<&[u8], ()> = TableDefinition::new("hung");
-/// name → number.
-pub(crate) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-/// The revision of the last durable commit, in [`META`].
-pub(crate) const REVISION: &str = "revision";
+/// No row has an empty key, so this is free for the revision of the last durable
+/// commit, as the version of a row without a value. In a table of its own every
+/// commit would have one more tree to write.
+pub(crate) const REVISION: &[u8] = &[];
+/// Where the revision was before.
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+/// Its name there.
+const META_REVISION: &str = "revision";
 /// Bytes before the value in a row: its version, its lease.
 pub(crate) const ROW_HEAD_BYTES: usize = 16;
 
@@ -36,6 +42,20 @@ pub(crate) fn split_row(stored: &[u8]) -> Option<(Revision, LeaseId, &[u8])> {
     let (version, rest) = stored.split_first_chunk::<8>()?;
     let (lease, value) = rest.split_first_chunk::<8>()?;
     Some((u64::from_be_bytes(*version), u64::from_be_bytes(*lease), value))
+}
+
+/// What [`REVISION`] holds.
+pub(crate) fn revision_row(revision: Revision) -> [u8; ROW_HEAD_BYTES] {
+    let mut stored = [0; ROW_HEAD_BYTES];
+    stored[..8].copy_from_slice(&revision.to_be_bytes());
+    stored
+}
+
+/// The last durable revision, `None` where this is no store.
+pub(crate) fn revision(
+    rows: &impl ReadableTable<&'static [u8], &'static [u8]>,
+) -> Result<Option<Revision>, redb::Error> {
+    Ok(rows.get(REVISION)?.and_then(|stored| split_row(stored.value()).map(|(revision, ..)| revision)))
 }
 
 /// The key of [`HUNG`].
@@ -90,6 +110,7 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, path: &str, options: &OpenOptions) -> R
     }
     let faults = Arc::new(Faults::default());
     let database = database(Backend { file, faults: Arc::clone(&faults), mark }, options, options.verify)?;
+    take_over(&database).map_err(damage)?;
     Ok(Opened { database, faults, _replaced: replaced })
 }
 
@@ -182,10 +203,26 @@ fn database(backend: Backend, options: &OpenOptions, verify: bool) -> Result<Dat
 
 fn make_tables(database: &Database) -> Result<(), redb::Error> {
     let txn = database.begin_write()?;
-    txn.open_table(ROWS)?;
+    txn.open_table(ROWS)?.insert(REVISION, revision_row(0).as_slice())?;
     txn.open_table(LEASES)?;
     txn.open_table(HUNG)?;
-    txn.open_table(META)?.insert(REVISION, 0)?;
+    txn.commit()?;
+    Ok(())
+}
+
+/// Moves the revision of a file that an earlier version wrote to where it is
+/// now. That version then finds no store here, rather than an old revision.
+fn take_over(database: &Database) -> Result<(), redb::Error> {
+    let earlier = match database.begin_read()?.open_table(META) {
+        Ok(meta) => meta.get(META_REVISION)?.map(|revision| revision.value()),
+        Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let txn = database.begin_write()?;
+    if let Some(revision) = earlier {
+        txn.open_table(ROWS)?.insert(REVISION, revision_row(revision).as_slice())?;
+    }
+    txn.delete_table(META)?;
     txn.commit()?;
     Ok(())
 }
@@ -194,9 +231,7 @@ fn make_tables(database: &Database) -> Result<(), redb::Error> {
 pub(crate) fn contents(database: &Database) -> Result<Contents, OpenError> {
     let read = || -> Result<Option<Contents>, redb::Error> {
         let txn = database.begin_read()?;
-        let Some(revision) = txn.open_table(META)?.get(REVISION)?.map(|revision| revision.value()) else {
-            return Ok(None);
-        };
+        let Some(revision) = revision(&txn.open_table(ROWS)?)? else { return Ok(None) };
         let mut contents = Contents { revision, leases: BTreeMap::new() };
         for lease in txn.open_table(LEASES)?.iter()? {
             let (lease, stored) = lease?;
@@ -235,5 +270,37 @@ fn io_or_damage(error: io::Error) -> OpenError {
     match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => OpenError::Damaged(error.to_string()),
         _ => OpenError::Io(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use world::sim::HostileDisk;
+
+    #[test]
+    fn a_file_of_the_time_with_a_table_for_the_revision_is_taken_over() {
+        let disk = HostileDisk::new(1).handle();
+        let options = OpenOptions::default();
+        let file = disk.open("store.redb", OpenMode::CreateNew).unwrap();
+        let mark = Mark { disk: Arc::clone(&disk), path: "store.redb.unsynced".to_owned() };
+        let earlier = database(Backend { file, faults: Arc::default(), mark }, &options, false).unwrap();
+        let txn = earlier.begin_write().unwrap();
+        txn.open_table(ROWS)
+            .unwrap()
+            .insert(b"a".as_slice(), [revision_row(41).as_slice(), b"1"].concat().as_slice())
+            .unwrap();
+        txn.open_table(LEASES).unwrap();
+        txn.open_table(HUNG).unwrap();
+        txn.open_table(META).unwrap().insert(META_REVISION, 42).unwrap();
+        txn.commit().unwrap();
+        earlier.close().unwrap();
+        for _ in 0..2 {
+            let opened = open(&disk, "store.redb", &options).unwrap();
+            assert_eq!(contents(&opened.database).unwrap().revision, 42);
+            let read = opened.database.begin_read().unwrap();
+            assert!(read.open_table(META).is_err(), "an earlier version must not find an old revision");
+            opened.database.close().unwrap();
+        }
     }
 }

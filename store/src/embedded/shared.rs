@@ -1,13 +1,14 @@
 //! What the handle, the readers and the writer share.
 
 use super::deadlines::Deadlines;
-use super::file::{META, Opened, REVISION, ROWS, split_row};
+use super::file::{Opened, REVISION, ROWS, revision, split_row};
 use super::line::Line;
 use crate::limits::RANGE_BYTES_MAX;
 use crate::watching::Watchers;
 use crate::{Key, Page, RangeRequest, ReadError, Revision, Row};
 use bytes::Bytes;
 use redb::{ReadTransaction, ReadableDatabase};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use world::NodeClock;
 use world::sync::watch;
@@ -102,13 +103,16 @@ impl Shared {
     /// Blocks.
     pub fn range(&self, request: &RangeRequest) -> Result<Page, ReadError> {
         self.read(|txn| {
-            let revision = txn.open_table(META)?.get(REVISION)?.map_or(0, |revision| revision.value());
+            let rows = txn.open_table(ROWS)?;
+            let revision = revision(&rows)?.unwrap_or(0);
             let mut page = Page { rows: Vec::new(), more: false, revision };
             if request.from >= request.to {
                 return Ok(page);
             }
-            let rows = txn.open_table(ROWS)?;
-            let mut found = rows.range::<&[u8]>(request.from.as_ref()..request.to.as_ref())?;
+            let (from, to) = (request.from.as_ref(), request.to.as_ref());
+            // The first key lies above the empty one, which is no row's.
+            let from = if from == REVISION { Bound::Excluded(from) } else { Bound::Included(from) };
+            let mut found = rows.range::<&[u8]>((from, Bound::Excluded(to)))?;
             let mut bytes = 0;
             loop {
                 let next = if request.backwards { found.next_back() } else { found.next() };
