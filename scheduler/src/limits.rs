@@ -35,7 +35,7 @@ pub const EVENTS_PER_PASS_MAX: usize = 1024;
 pub const DEMANDS_PER_UPDATE_MAX: usize = 4096;
 /// Nodes, demands and grants that each pass pays for in checks, where cores are
 /// checked.
-pub const CHECKED_PER_PASS: usize = 256;
+pub const CHECKED_PER_PASS: usize = 64;
 /// Updates of a remote link waiting to be sent.
 pub const LINK_QUEUE: usize = 256;
 /// A commit not answered by then counts as indeterminate.

@@ -5,6 +5,7 @@ use proto::v1::{
     BlockRow, GrantRow, IdempotencyRow, JobRow, JobStateRow, LedgerRow, ManifestRow, NodeRow, TenantRow,
 };
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Names a manifest: job, step, task, rank.
 pub type ManifestName = (JobName, u32, u64, u32);
@@ -13,13 +14,13 @@ pub type ManifestName = (JobName, u32, u64, u32);
 #[derive(Debug, Default)]
 pub struct Mirror {
     pub tenants: BTreeMap<String, TenantRow>,
-    pub jobs: BTreeMap<JobName, JobRow>,
-    pub states: BTreeMap<JobName, JobStateRow>,
-    pub blocks: BTreeMap<(JobName, u32, u64), BlockRow>,
-    pub grants: BTreeMap<(String, u64), GrantRow>,
+    pub jobs: BTreeMap<JobName, Arc<JobRow>>,
+    pub states: BTreeMap<JobName, Arc<JobStateRow>>,
+    pub blocks: BTreeMap<(JobName, u32, u64), Arc<BlockRow>>,
+    pub grants: BTreeMap<(String, u64), Arc<GrantRow>>,
     pub ledgers: BTreeMap<String, LedgerRow>,
-    pub idempotency: BTreeMap<(String, String), IdempotencyRow>,
-    pub manifests: BTreeMap<ManifestName, ManifestRow>,
+    pub idempotency: BTreeMap<(String, String), Arc<IdempotencyRow>>,
+    pub manifests: BTreeMap<ManifestName, Arc<ManifestRow>>,
     pub nodes: BTreeMap<String, NodeRow>,
     /// The next event number due, by tenant.
     pub next_event: BTreeMap<String, u64>,

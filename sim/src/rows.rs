@@ -9,6 +9,7 @@ use proto::v1::{
     BlockRow, EventBatchRow, GrantRow, IdempotencyRow, JobRow, JobStateRow, LedgerRow, ManifestRow, NodeRow,
     TenantRow,
 };
+use std::sync::Arc;
 
 /// Names a job.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,48 +24,49 @@ impl std::fmt::Display for JobName {
     }
 }
 
-/// One row, decoded; `None` where it was deleted.
+/// One row, decoded; `None` where it was deleted. The larger ones are shared
+/// with the mirror, which keeps them.
 #[derive(Clone, Debug)]
 pub enum Row {
     Tenant(String, Option<TenantRow>),
-    Job(JobName, Option<JobRow>),
-    State(JobName, Option<JobStateRow>),
+    Job(JobName, Option<Arc<JobRow>>),
+    State(JobName, Option<Arc<JobStateRow>>),
     Block {
         job: JobName,
         step: u32,
         block: u64,
-        row: Option<BlockRow>,
+        row: Option<Arc<BlockRow>>,
     },
     Grant {
         tenant: String,
         epoch: u64,
-        row: Option<GrantRow>,
+        row: Option<Arc<GrantRow>>,
     },
     Events {
         tenant: String,
         first_seq: u64,
-        row: Option<EventBatchRow>,
+        row: Option<Arc<EventBatchRow>>,
     },
     Ledger(String, Option<LedgerRow>),
     Idempotency {
         tenant: String,
         key: String,
-        row: Option<IdempotencyRow>,
+        row: Option<Arc<IdempotencyRow>>,
     },
     Manifest {
         job: JobName,
         step: u32,
         task: u64,
         rank: u32,
-        row: Option<ManifestRow>,
+        row: Option<Arc<ManifestRow>>,
     },
     Node(String, Option<NodeRow>),
     /// Rows no invariant speaks of.
     Other,
 }
 
-fn message<T: Message + Default>(value: Option<&Bytes>) -> Result<Option<T>, String> {
-    value.map(|value| T::decode(value.clone()).map_err(|error| error.to_string())).transpose()
+fn message<M: Message + Default, T: From<M>>(value: Option<&Bytes>) -> Result<Option<T>, String> {
+    value.map(|value| M::decode(value.clone()).map(T::from).map_err(|error| error.to_string())).transpose()
 }
 
 fn hex(text: &str) -> Result<u64, String> {
@@ -82,33 +84,37 @@ pub fn decode(key: &[u8], value: Option<&Bytes>) -> Result<Row, String> {
         Ok(JobName { tenant: tenant.to_owned(), number: hex(number)? })
     };
     Ok(match parts[..] {
-        ["tenant", name] => Row::Tenant(name.into(), message(value)?),
-        ["job", tenant, number] => Row::Job(job(tenant, number)?, message(value)?),
-        ["state", tenant, number] => Row::State(job(tenant, number)?, message(value)?),
+        ["tenant", name] => Row::Tenant(name.into(), message::<TenantRow, _>(value)?),
+        ["job", tenant, number] => Row::Job(job(tenant, number)?, message::<JobRow, _>(value)?),
+        ["state", tenant, number] => Row::State(job(tenant, number)?, message::<JobStateRow, _>(value)?),
         ["block", tenant, number, step, block] => Row::Block {
             job: job(tenant, number)?,
             step: small(step)?,
             block: hex(block)?,
-            row: message(value)?,
+            row: message::<BlockRow, _>(value)?,
         },
         ["grant", tenant, epoch] => {
-            Row::Grant { tenant: tenant.into(), epoch: hex(epoch)?, row: message(value)? }
+            Row::Grant { tenant: tenant.into(), epoch: hex(epoch)?, row: message::<GrantRow, _>(value)? }
         }
-        ["event", tenant, seq] => {
-            Row::Events { tenant: tenant.into(), first_seq: hex(seq)?, row: message(value)? }
-        }
-        ["ledger", tenant] => Row::Ledger(tenant.into(), message(value)?),
-        ["idem", tenant, ..] => {
-            Row::Idempotency { tenant: tenant.into(), key: parts[2..].join("/"), row: message(value)? }
-        }
+        ["event", tenant, seq] => Row::Events {
+            tenant: tenant.into(),
+            first_seq: hex(seq)?,
+            row: message::<EventBatchRow, _>(value)?,
+        },
+        ["ledger", tenant] => Row::Ledger(tenant.into(), message::<LedgerRow, _>(value)?),
+        ["idem", tenant, ..] => Row::Idempotency {
+            tenant: tenant.into(),
+            key: parts[2..].join("/"),
+            row: message::<IdempotencyRow, _>(value)?,
+        },
         ["manifest", tenant, number, step, task, rank] => Row::Manifest {
             job: job(tenant, number)?,
             step: small(step)?,
             task: hex(task)?,
             rank: small(rank)?,
-            row: message(value)?,
+            row: message::<ManifestRow, _>(value)?,
         },
-        ["node", name] => Row::Node(name.into(), message(value)?),
+        ["node", name] => Row::Node(name.into(), message::<NodeRow, _>(value)?),
         _ => Row::Other,
     })
 }

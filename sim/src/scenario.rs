@@ -57,6 +57,17 @@ pub const ALL: &[Scenario] = &[
         store_only: false,
     },
     Scenario {
+        name: "wide",
+        about: "64 agents and the work of `chaos`: 200 jobs, faults drawn by the seed",
+        agents: 64,
+        jobs: 200,
+        trouble: Duration::from_secs(120),
+        drain: Duration::from_secs(1800),
+        faults: true,
+        canary: false,
+        store_only: false,
+    },
+    Scenario {
         name: "large",
         about: "64 agents, 600 jobs, faults drawn by the seed",
         agents: 64,

@@ -30,7 +30,7 @@ impl Checker for Acknowledged {
                     }
                 }
                 Ack::Cancelled { job } => {
-                    let state = outcome.mirror.states.get(job).map(proto::v1::JobStateRow::state);
+                    let state = outcome.mirror.states.get(job).map(|row| row.state());
                     // It may have ended before the cancel; it may not live.
                     let ended = matches!(state, Some(State::Cancelled | State::Completed | State::Failed));
                     if !ended && outcome.drained.is_ok() {

@@ -59,7 +59,7 @@ impl AdmittedWithinLimits {
     fn note_held(&mut self, commit: &Committed) {
         for row in &commit.rows {
             let Row::Grant { tenant, epoch, row } = row else { continue };
-            self.held.take(tenant, *epoch, row.as_ref());
+            self.held.take(tenant, *epoch, row.as_deref());
             let lately = self.lately.entry(tenant.clone()).or_default();
             lately.push_back((commit.at_ms, self.held.of_tenant(tenant)));
             let from_ms = commit.since_ms.saturating_sub(COUNTS_WITHIN_MS);

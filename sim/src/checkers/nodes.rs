@@ -126,7 +126,7 @@ impl Checker for NodesNotOverCommitted {
             match row {
                 Row::Grant { tenant, epoch, row } => {
                     tenants.entry(tenant.as_str()).or_insert_with(|| self.held.of_tenant(tenant));
-                    self.held.take(tenant, *epoch, row.as_ref());
+                    self.held.take(tenant, *epoch, row.as_deref());
                     if let Some(grant) = row {
                         nodes.extend(grant.nodes.iter().map(|part| part.node.as_str()));
                     }
