@@ -6,6 +6,7 @@ use prost::Message as _;
 use proto::sbatch::{CommandLine, Names, Surroundings};
 use proto::v1::JobSpec;
 use proto::{envelope, jobfile, sbatch as script, validate};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// No job file makes the readers, or anything behind the door, panic.
@@ -43,18 +44,31 @@ pub fn rest_body(data: &[u8]) {
 }
 
 /// Nor does any batch script: what is read is a job that every door takes. The
-/// first line is the command line, the others are the script.
+/// first line is the command line as a shell takes it, variables in front; the
+/// others are the script.
 pub fn sbatch(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (words, text) = text.split_once('\n').unwrap_or(("", text));
-    let words: Vec<String> = words.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    let mut words: Vec<String> =
+        words.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect();
+    let is_word = |word: &String| word.starts_with('-') || !word.contains('=');
+    let first = words.iter().position(is_word).unwrap_or(words.len());
+    let variables = words.drain(..first).filter_map(|word| {
+        let (name, value) = word.split_once('=')?;
+        Some((name.to_owned(), value.to_owned()))
+    });
+    let environment: BTreeMap<String, String> = variables.collect();
     let pattern = words.first().map_or("", String::as_str);
     let filled = script::fill(pattern, &Names::default());
     assert!(filled.len() <= 16 * pattern.len(), "{pattern} becomes {} bytes", filled.len());
-    if let Err(problem) = script::srun(&words, &Default::default()) {
+    // As the node does it, for whom the variables are the task's own.
+    let (names, _) = script::on_node(&environment);
+    let longest = 16 + names.job.len() + names.name.len() + names.user.len() + names.node.len();
+    assert!(script::fill(pattern, &names).len() <= longest * pattern.len(), "{pattern} for {names:?}");
+    if let Err(problem) = script::srun(&words, &environment) {
         refused(&problem);
     }
-    let around = Surroundings { directory: "/work".to_owned(), ..Surroundings::default() };
+    let around = Surroundings { environment, directory: "/work".to_owned(), ..Surroundings::default() };
     let read = CommandLine::read(&words).and_then(|line| script::submission(&line, text, &around));
     match read {
         Ok(submission) => {

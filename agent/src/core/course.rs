@@ -113,12 +113,17 @@ impl Core {
         }
     }
 
-    /// All processes of this node are gone and nobody saw how.
+    /// All processes of this node are gone and nobody saw how. A launch that was
+    /// on its way may have come to the supervisor that took the lost one's place:
+    /// it is forgotten there before its slot is given to another.
     fn supervisor_lost(&mut self) {
         let live = self.attempts.iter().filter(|(_, held)| is_live(&held.phase));
         let keys: Vec<Key> = live.map(|(key, _)| key.clone()).collect();
         let text = format!("the supervisor of node {} was lost with all its processes", self.config.node);
         for key in keys {
+            if self.phase(&key) == Some(&Phase::Launching) {
+                self.order(Order::Forget { key: key.process_key() });
+            }
             self.lose(&key, &text);
         }
     }

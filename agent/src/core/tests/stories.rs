@@ -483,6 +483,20 @@ fn the_logs_of_an_end_heard_before_are_shipped_on() {
 }
 
 #[test]
+fn a_launch_on_its_way_to_a_lost_supervisor_is_forgotten_by_the_next() {
+    let mut node = Node::ready();
+    node.hear(assign(1, [0, 1]));
+    assert_eq!(node.staged([0]), ["launch 0"]);
+    node.staged([1]);
+    let lines = node.process(Report::SupervisorLost);
+    assert_eq!(
+        lines,
+        ["forget 0", "log opened 0", "measure 0", "launch 1"],
+        "forgotten before its slot is given"
+    );
+}
+
+#[test]
 fn a_lost_supervisor_takes_its_processes_along() {
     let mut node = Node::ready();
     node.hear(assign(1, [0, 1]));
