@@ -375,6 +375,54 @@ fn jobs_wait_for_other_jobs() {
 }
 
 #[test]
+fn tasks_wait_for_single_tasks_of_other_jobs() {
+    let mut cluster = Cluster::new("each", 1, "4");
+    let flag = cluster.dir.join("flag");
+    let script = format!(
+        "case $DRUMLINE_TASK in 2) exit 4;; 3) while [ ! -e {} ]; do sleep 0.05; done;; esac",
+        flag.display()
+    );
+    let first = cluster.submit(&["--array", "1-3", "--retries", "0", "--", "sh", "-c", &script]);
+    let each = format!("each:{first}");
+    let like = cluster.submit(&["--array", "1-3", "--after", &each, "--", "true"]);
+    let one = cluster.submit(&["--after", &format!("ok:{first}/main[3]"), "--", "true"]);
+    let completed = |cluster: &Cluster, id: &str| cluster.show(id)["steps"][0]["completed"].clone();
+    until_true("its like has completed", || completed(&cluster, &like) == 1);
+    let shown = cluster.call(&["show", &one]).ok().stdout;
+    assert!(shown.contains(&format!("\nafter      ok:{first}/main[3]\n")), "{shown}");
+    let why = cluster.call(&["why", &one]).ok().stdout;
+    assert!(why.contains(&format!("waits for task 3 of job {first} to complete; it is RUNNING")), "{why}");
+
+    // A server that was killed knows it from its rows.
+    cluster.server.kill();
+    cluster.server.restart();
+    assert_eq!((completed(&cluster, &like), cluster.state(&one)), (1.into(), "PENDING".to_owned()));
+    fs::write(&flag, "").unwrap();
+    cluster.until_state(&one, "COMPLETED");
+    cluster.until_state(&like, "CANCELLED");
+    let job = cluster.show(&like);
+    assert_eq!((&job["steps"][0]["completed"], &job["steps"][0]["cancelled"]), (&2.into(), &1.into()));
+    assert_eq!(
+        job["cause"]["text"],
+        json!(format!(
+            "step main: task 2: the task of job {first} step main with its index did not complete"
+        ))
+    );
+
+    // One that has ended is looked at in its rows: what completed, and what did not.
+    let late = cluster.submit(&["--array", "2-4", "--after", &each, "--", "true"]);
+    cluster.until_state(&late, "CANCELLED");
+    assert_eq!(completed(&cluster, &late), 1);
+    for (after, word) in [
+        (format!("ok:{first}[9]"), "has no task 9; its tasks are 1-3"),
+        (format!("each:{one}"), "has no array"),
+        (format!("each:{first}/x"), "its arrays are: main"),
+    ] {
+        cluster.call(&["submit", "--array", "1-3", "--after", &after, "--", "true"]).says(3, &[&after, word]);
+    }
+}
+
+#[test]
 fn a_task_past_its_time_is_ended() {
     let cluster = Cluster::new("time", 1, "2");
     let done = cluster.call(&[

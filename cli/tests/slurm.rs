@@ -156,6 +156,60 @@ fn jobs_chain_by_their_ends_and_wait_tells_their_code() {
     assert_eq!(site.cluster.job_ids().len(), jobs);
 }
 
+/// A pipeline in two arrays: each sample is scored once it is aligned.
+#[test]
+fn tasks_of_an_array_follow_their_like_in_another() {
+    let site = Site::new("slurm-corr", 2);
+    fs::write(site.work.join("samples.txt"), "ash\nbirch\ncedar\n").unwrap();
+    let align = site.sbatch(
+        &[],
+        "#!/bin/bash\n#SBATCH --job-name=align\n#SBATCH --array=1-3\n#SBATCH --output=align_%a.log\n\n\
+         set -euo pipefail\n\
+         sample=$(sed -n \"${SLURM_ARRAY_TASK_ID}p\" samples.txt)\n\
+         if [ \"$sample\" = birch ]; then echo 'no reads' >&2; exit 9; fi\n\
+         while [ \"$sample\" = cedar ] && [ ! -e go ]; do sleep 0.05; done\n\
+         echo \"$sample aligned\" > \"$sample.bam\"\n",
+    );
+    let dependency = format!("--dependency=aftercorr:{align}");
+    let score = site.sbatch(
+        &[&dependency],
+        "#!/bin/bash\n#SBATCH --job-name=score\n#SBATCH --array=1-4%2\n#SBATCH --output=score_%a.log\n\n\
+         set -euo pipefail\n\
+         sample=$(sed -n \"${SLURM_ARRAY_TASK_ID}p\" samples.txt)\n\
+         sed s/aligned/scored/ \"$sample.bam\" > \"$sample.tsv\"\n",
+    );
+    let first = site.sbatch(&["-d", &format!("afterok:{align}_1")], "#!/bin/sh\ncat ash.bam > first\n");
+    let second =
+        site.sbatch(&["-d", &format!("afternotok:{align}_2")], "#!/bin/sh\necho birch is lost > second\n");
+    let third = site.sbatch(&["-d", &format!("afterok:{align}_2")], "#!/bin/sh\necho never > third\n");
+    // While the third sample is still at it, all that does not look at it goes on.
+    site.until_state(&first, "COMPLETED");
+    site.until_state(&second, "COMPLETED");
+    site.until_state(&third, "CANCELLED");
+    until_true("the first sample is scored", || site.work.join("ash.tsv").exists());
+    assert_eq!(site.read("first") + &site.read("second"), "ash aligned\nbirch is lost\n");
+    assert!(!site.work.join("cedar.tsv").exists());
+    let id = format!("default-{score}");
+    let shown = site.cluster.show(&id);
+    assert_eq!(shown["after"], serde_json::json!([format!("each:default-{align}")]));
+    assert_eq!((&shown["steps"][0]["pending"], &shown["steps"][0]["cancelled"]), (&1.into(), &2.into()));
+    let why = site.cluster.call(&["why", &id]).ok().stdout;
+    let said = format!(
+        "step batch: each task waits for the task of default-{align} step batch with its index to complete; \
+         1 of 3 have, task 3 is RUNNING there"
+    );
+    assert!(why.contains(&said), "{why}");
+    fs::write(site.work.join("go"), "").unwrap();
+    site.until_state(&score, "CANCELLED");
+    assert_eq!(site.read("ash.tsv") + &site.read("cedar.tsv"), "ash scored\ncedar scored\n");
+    let (done, events) = (site.cluster.show(&id), site.cluster.call(&["events", &id]).ok().stdout);
+    assert_eq!((&done["steps"][0]["completed"], &done["exit_code"]), (&2.into(), &1.into()));
+    assert_eq!(done["cause"]["kind"], "DEPENDENCY_FAILED", "{done:#}");
+    for why in ["step batch has no task with its index", "step batch with its index did not complete"] {
+        assert!(events.contains(why), "{why}: {events}");
+    }
+}
+
 #[test]
 fn one_of_a_name_runs_at_a_time() {
     let site = Site::new("slurm-singleton", 1);
@@ -288,7 +342,9 @@ fn what_cannot_run_says_why() {
     let site = Site::new("slurm-slips", 1);
     for (args, script, words) in [
         (&["job.sh"][..], "#!/bin/sh\n#SBATCH -t 2h\n", &["line 2: --time = 2h", "is not a time"][..]),
-        (&["--dependency=aftercorr:1", "job.sh"], "#!/bin/sh\n", &["aftercorr", "not covered"]),
+        (&["--dependency=aftercorr:1", "job.sh"], "#!/bin/sh\n", &["aftercorr", "--array"]),
+        (&["-a", "1-3", "--dependency=aftercorr:99", "job.sh"], "#!/bin/sh\n", &["99"]),
+        (&["-d", "afterok:99_4", "job.sh"], "#!/bin/sh\n", &["99"]),
         (&["--nosuch", "job.sh"], "#!/bin/sh\n", &["--nosuch", "no such option"]),
         (&["job.sh"], "echo hi\n", &["does not begin with #!"]),
         (&["job.sh"], "#!/bin/sh\r\n", &["line ends of DOS"]),

@@ -34,6 +34,14 @@ pub const ARTIFACTS_PER_TASK_MAX: usize = 2048;
 pub const ARTIFACTS_PER_GANG_MAX: usize = 4096;
 /// Bytes of artifacts (paths and digests) of one task.
 pub const ARTIFACT_BYTES_MAX: usize = 256 << 10;
+/// Jobs that may follow the tasks of one job's array, each task its like; a
+/// further one is refused with `limit.followers`.
+pub const FOLLOWERS_MAX: usize = 64;
+/// Runs of ordinals in which the tasks of two arrays have the same index, and
+/// pieces these may come to; what needs more is refused with `limit.pairs`.
+pub const PAIR_RUNS_MAX: usize = 4096;
+/// See [`PAIR_RUNS_MAX`].
+pub const PAIR_PIECES_MAX: u64 = 65_536;
 /// Bytes of a cause's text in an event or a state.
 pub const CAUSE_TEXT_BYTES_MAX: usize = 512;
 /// Bytes of a cause's text in a task's note.

@@ -165,6 +165,7 @@ impl Story {
         let known =
             self.cluster.rows.get::<proto::v1::IdempotencyRow>(&proto::keys::idem(&tenant, &key.to_string()));
         NewJob {
+            followed: self.cluster.rows.followed(&tenant, &spec),
             dependencies: on
                 .map(|on| {
                     let state = self.cluster.state(&tenant, on);
@@ -409,6 +410,8 @@ fn the_stories_reach_the_rare_places() {
         "RUNNING>FAILED CAUSE_KIND_EXIT",
         "RUNNING>FAILED CAUSE_KIND_STEP_FAILED",
         "RUNNING>CANCELLED CAUSE_KIND_CANCELLED_BY_USER",
+        // Of its array's tasks some began, and others lost their like.
+        "RUNNING>CANCELLED CAUSE_KIND_DEPENDENCY_FAILED",
         "COMPLETED>PENDING CAUSE_KIND_RETRIED_BY_USER",
         "FAILED>PENDING CAUSE_KIND_RETRIED_BY_USER",
         "CANCELLED>PENDING CAUSE_KIND_RETRIED_BY_USER",

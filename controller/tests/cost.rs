@@ -124,3 +124,50 @@ fn a_cancel_of_a_shattered_array_comes_in_parts_that_fit() {
     let state = cluster.rows.state("lab", number).unwrap();
     assert_eq!((state.state(), state.steps[0].cancelled), (State::Cancelled, 20_000));
 }
+
+/// A million tasks that wait for a million others, each for its like.
+#[test]
+fn a_million_tasks_that_follow_a_million_cost_their_ranges() {
+    let mut cluster = cluster();
+    let first = submit(&mut cluster, specs::job(vec![specs::array("first", "1-1000000")]));
+    let mut spec = specs::job(vec![specs::array("second", "1-1000000")]);
+    spec.after = vec![proto::after::parse(&format!("each:{first}"), "lab").unwrap().1];
+    let (rows, bytes) = (cluster.rows.rows.len(), cluster.rows.bytes);
+    let second = submit(&mut cluster, spec);
+    assert_eq!(cluster.rows.rows.len() - rows, 3, "job, state, event");
+    assert!(cluster.rows.bytes - bytes < 1_000, "{} bytes", cluster.rows.bytes - bytes);
+    assert!(!cluster.wanted.contains_key(&("lab".to_owned(), second, 0)), "nothing may begin yet");
+
+    // Some complete; as many may begin, also for a controller that starts anew.
+    cluster.schedule(1);
+    cluster.tell_grants();
+    for _ in 0..3 {
+        cluster.work("n1");
+        let agent = cluster.agents.get_mut("n1").unwrap();
+        let running: Vec<_> = agent.running().cloned().collect();
+        for held in running {
+            agent.end(
+                &held,
+                proto::v1::Cause { kind: proto::v1::CauseKind::Succeeded.into(), ..Default::default() },
+            );
+        }
+        cluster.report("n1", Vec::new());
+    }
+    let done = cluster.rows.state("lab", first).unwrap().steps[0].completed;
+    let wanted = |cluster: &Cluster| cluster.wanted[&("lab".to_owned(), second, 0)].slots;
+    assert!(done > 0 && wanted(&cluster) == done, "{done} are done, {} wanted", wanted(&cluster));
+    cluster.crash();
+    assert_eq!(wanted(&cluster), done);
+
+    // A cancel over there is one over here, of all whose like will never be.
+    let bytes = cluster.rows.bytes;
+    let ticket = cluster.ticket();
+    let (tenant, reason) = ("lab".to_owned(), "enough".to_owned());
+    cluster.step(Event::Cancel { ticket, tenant, number: first, reason, ended: None });
+    let state = cluster.rows.state("lab", second).unwrap();
+    let running = cluster.rows.state("lab", first).unwrap().steps[0].active;
+    assert_eq!(state.steps[0].cancelled, 1_000_000 - done - running);
+    assert_eq!(wanted(&cluster), done);
+    // By block, since some of them may still begin.
+    assert!(cluster.rows.bytes - bytes < 100_000, "{} bytes", cluster.rows.bytes - bytes);
+}

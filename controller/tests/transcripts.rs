@@ -9,9 +9,8 @@ mod show;
 use controller::{Config, Event, Moved, NewJob};
 use model::{Cluster, specs};
 use proto::v1::{
-    Artifact, AttemptRef, Budget, Cause, CauseKind, Dependency, DependencyKind, Ended, GrantNode, Heartbeat,
-    HeldAttempt, IdempotencyRow, Input, Refused, RegisterRequest, Report, Reports, Resources, Started, State,
-    Step, TenantRow, report,
+    Artifact, AttemptRef, Budget, Cause, CauseKind, Ended, GrantNode, Heartbeat, HeldAttempt, IdempotencyRow,
+    Input, Refused, RegisterRequest, Report, Reports, Resources, Started, State, Step, TenantRow, report,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -171,13 +170,8 @@ impl Teller {
                 }),
                 Some(("begin-in", ms)) => begin_ms = self.cluster.now.wall_ms + ms.parse::<u64>().unwrap(),
                 Some(("digest", digest)) => new.spec_digest = digest.to_owned(),
-                Some((kind @ ("ok" | "notok" | "any"), number)) => {
-                    let kind = match kind {
-                        "ok" => DependencyKind::Ok,
-                        "notok" => DependencyKind::NotOk,
-                        _ => DependencyKind::Any,
-                    };
-                    after.push(Dependency { job_number: number.parse().unwrap(), kind: kind.into() });
+                Some(("ok" | "notok" | "any" | "each", _)) => {
+                    after.push(proto::after::parse(word, "").unwrap().1);
                 }
                 Some((name, options)) => steps.push(step(name, options)),
                 None => steps.push(step(word, "")),
@@ -188,6 +182,7 @@ impl Teller {
         new.spec.inputs = inputs;
         new.spec.begin_ms = begin_ms;
         let ended = |number| Some(self.cluster.state(&new.tenant, number)).filter(|state| over(*state));
+        new.followed = self.cluster.rows.followed(&new.tenant, &new.spec);
         new.dependencies = new.spec.after.iter().map(|on| (on.job_number, ended(on.job_number))).collect();
         let key = proto::keys::idem(&new.tenant, &new.key);
         let known = self.cluster.rows.get::<IdempotencyRow>(&key);

@@ -156,16 +156,19 @@ pub fn ordinal_of(spec: &ArraySpec, index: u64) -> Option<u64> {
     None
 }
 
-fn item_count(item: &ArrayItem) -> u64 {
+/// Tasks of one item.
+#[must_use]
+pub fn item_count(item: &ArrayItem) -> u64 {
     if item.last < item.first {
         return 0;
     }
     ((item.last - item.first) / item.stride.max(1)).saturating_add(1)
 }
 
-/// The smallest index that both have: two congruences, solved by the Chinese
-/// remainder theorem, then moved into both ranges.
-fn common_index(a: &ArrayItem, b: &ArrayItem) -> Option<u64> {
+/// The smallest index that both items have: two congruences, solved by the Chinese
+/// remainder theorem, then moved into both ranges. No stride may be 0.
+#[must_use]
+pub fn common_index(a: &ArrayItem, b: &ArrayItem) -> Option<u64> {
     let (stride_a, stride_b) = (i128::from(a.stride), i128::from(b.stride));
     let (first_a, first_b) = (i128::from(a.first), i128::from(b.first));
     let (divisor, inverse) = extended_gcd(stride_a, stride_b);

@@ -3,7 +3,7 @@
 //! not there.
 
 use crate::{
-    array, estimate, units,
+    after, array, estimate, units,
     v1::{
         Cause, Event, JobSpec, JobStateRow, JobSummary, JobView, NodeView, OutputsReply, PoolView, Quota,
         Resources, SubmitReply, TaskView, TenantView, WhenFull, WhyReply,
@@ -120,6 +120,7 @@ pub fn job_view(view: &JobView) -> Value {
         "exit_code": exit_code(&state),
         "cause": cause(state.cause.as_ref()),
         "cancel_requested": state.cancel_requested,
+        "after": spec.after.iter().map(|on| after::format(on, &job.tenant)).collect::<Vec<_>>(),
         "reserved": words::money(state.reserved_micros),
         "settled": words::money(state.settled_micros),
         "inputs": spec.inputs.iter().map(|input| json!({

@@ -4,6 +4,7 @@
 //! those messages mean to people: ids, the job file, units, array grammar, JSON,
 //! and the validation that every door applies. No IO and no clock in here.
 
+pub mod after;
 pub mod array;
 pub mod envelope;
 pub mod estimate;

@@ -68,7 +68,7 @@ pub const LABELS_MAX: usize = 64;
 pub const LABEL_VALUE_BYTES_MAX: usize = 255;
 /// Constraints of one step.
 pub const CONSTRAINTS_MAX: usize = 32;
-/// Jobs that one job waits for.
+/// Jobs, or single tasks, that one job waits for.
 pub const DEPENDENCIES_MAX: usize = 64;
 /// Bytes of an idempotency key.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;

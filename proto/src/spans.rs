@@ -150,14 +150,20 @@ impl Spans {
     #[must_use]
     pub fn within(&self, first: u64, last: u64) -> Spans {
         let mut part = Spans::new();
-        if last < first {
-            return part;
-        }
-        let start = self.runs.range(..=first).next_back().map_or(first, |(run_first, _)| *run_first);
-        for (&run_first, &run_last) in self.runs.range(start..=last) {
-            part.insert_range(run_first.max(first), run_last.min(last));
+        for (run_first, run_last) in self.ranges_within(first, last) {
+            part.insert_range(run_first, run_last);
         }
         part
+    }
+
+    /// Every run in order, as far as it lies in `first ..= last`.
+    pub fn ranges_within(&self, first: u64, last: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let start = self.runs.range(..=first).next_back().map_or(first, |(run_first, _)| *run_first);
+        // A run before the first may end before it, too.
+        let runs = self.runs.range(start.min(last)..=last).filter(move |(_, run_last)| **run_last >= first);
+        let wanted = first <= last;
+        runs.filter(move |_| wanted)
+            .map(move |(run_first, run_last)| ((*run_first).max(first), (*run_last).min(last)))
     }
 
     /// How many numbers lie in `first ..= last`.

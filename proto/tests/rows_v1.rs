@@ -57,7 +57,7 @@ fn spec() -> JobSpec {
             ..Step::default()
         }],
         labels: BTreeMap::from([("team".into(), "blue".into())]),
-        after: vec![Dependency { job_number: 16, kind: DependencyKind::Ok.into() }],
+        after: vec![Dependency { job_number: 16, kind: DependencyKind::Ok.into(), ..Dependency::default() }],
         ..JobSpec::default()
     }
 }

@@ -117,8 +117,10 @@ fn job(spec: &JobSpec, script: &str) -> String {
             DependencyKind::Ok => "ok",
             DependencyKind::NotOk => "not ok",
             DependencyKind::Any | DependencyKind::Unspecified => "any",
+            DependencyKind::Each => "each",
         };
-        writeln!(out, "after {} {how}", after.job_number).unwrap();
+        let task = after.index.map_or_else(String::new, |index| format!(" task {index}"));
+        writeln!(out, "after {}{task} {how}", after.job_number).unwrap();
     }
     for (key, value) in &spec.labels {
         writeln!(out, "label {key}={value}").unwrap();
@@ -183,7 +185,7 @@ fn the_documentation_names_every_option() {
 }
 
 /// Values that some option takes, and some that none does.
-const VALUES: [&str; 24] = [
+const VALUES: [&str; 25] = [
     "",
     "0",
     "1",
@@ -202,6 +204,7 @@ const VALUES: [&str; 24] = [
     "now",
     "now+1hour",
     "afterok:3",
+    "afterok:3_1,aftercorr:4",
     "singleton",
     "B:USR1@5",
     "NONE",

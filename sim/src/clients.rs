@@ -4,12 +4,12 @@
 use crate::history::{Ack, History};
 use crate::rows::JobName;
 use crate::trace::Trace;
-use crate::workload::{self, Change, Deed};
+use crate::workload::{self, Change, Deed, Follows};
 use prost::Message;
 use proto::v1::drumline_client::DrumlineClient;
 use proto::v1::{
-    CancelRequest, JobRequest, ListTenantsRequest, Problem, PutTenantRequest, RetryRequest, State,
-    SubmitRequest, TenantRow,
+    CancelRequest, CauseKind, Dependency, JobRequest, ListTenantsRequest, Problem, PutTenantRequest,
+    RetryRequest, State, SubmitRequest, TenantRow,
 };
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -98,7 +98,10 @@ async fn set_limits(door: &Door, row: &TenantRow) -> Result<(), Refusal> {
 }
 
 /// Does one deed to its end.
-pub async fn act(door: Door, deed: Deed) {
+pub async fn act(door: Door, mut deed: Deed) {
+    if let Some(on) = deed.follows.take().and_then(|follows| known(&door, &deed.tenant, follows)) {
+        deed.spec.after.push(on);
+    }
     let spoken = format!("{} {}", deed.tenant, deed.key);
     let Some(job) = submit(&door, &deed).await else { return };
     if deed.again && submit(&door, &deed).await.as_ref() != Some(&job) {
@@ -110,6 +113,17 @@ pub async fn act(door: Door, deed: Deed) {
     } else if deed.retry {
         retry_once_failed(&door, &job).await;
     }
+}
+
+/// What is waited for, once the job is acknowledged that it is of.
+fn known(door: &Door, tenant: &str, follows: Follows) -> Option<Dependency> {
+    let history = door.history.lock().expect("no holder panics");
+    history.acks.iter().find_map(|ack| match ack {
+        Ack::Submitted { job, key } if job.tenant == tenant && *key == follows.key => {
+            Some(Dependency { job_number: job.number, ..follows.on.clone() })
+        }
+        _ => None,
+    })
 }
 
 async fn submit(door: &Door, deed: &Deed) -> Option<JobName> {
@@ -155,7 +169,8 @@ async fn cancel(door: &Door, job: &JobName) {
     }
 }
 
-/// Looks at the job now and then until it ends; where it failed, retries once.
+/// Looks at the job now and then until it ends; where it failed, or another's
+/// failure cost it tasks, retries once.
 async fn retry_once_failed(door: &Door, job: &JobName) {
     for _ in 0..60 {
         time::sleep(time::ms(3_000)).await;
@@ -164,7 +179,10 @@ async fn retry_once_failed(door: &Door, job: &JobName) {
                 let request = door.request(name(job));
                 async move {
                     let view = client.get_job(request).await?.into_inner();
-                    Ok(view.state.map_or(State::Unspecified, |state| state.state()))
+                    let state = view.state.unwrap_or_default();
+                    let by_others =
+                        state.cause.as_ref().is_some_and(|why| why.kind() == CauseKind::DependencyFailed);
+                    Ok(if by_others { State::Failed } else { state.state() })
                 }
             })
             .await;

@@ -1,7 +1,10 @@
 //! The work of a run, drawn from its seed: what is submitted, cancelled,
 //! retried, and when.
 
-use proto::v1::{ArrayItem, ArraySpec, Budget, JobSpec, Quota, Resources, Step, TenantRow, WhenFull};
+use proto::v1::{
+    ArrayItem, ArraySpec, Budget, Dependency, DependencyKind, JobSpec, Quota, Resources, Step, TenantRow,
+    WhenFull,
+};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -20,6 +23,17 @@ pub struct Deed {
     pub retry: bool,
     /// Says the submission twice, as a client does that got no answer.
     pub again: bool,
+    /// Comes after another deed's array, by tasks, where that job is known by then.
+    pub follows: Option<Follows>,
+}
+
+/// What of another deed's job one waits for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Follows {
+    /// That deed's.
+    pub key: String,
+    /// Without the number of the job, which it has only once it is let in.
+    pub on: Dependency,
 }
 
 /// What the tasks of an array with a cap take one after another.
@@ -48,11 +62,59 @@ pub fn draw(seed: u64, load: Load, tenants: &[&str]) -> Vec<Deed> {
                 cancel_after_ms: rng.random_bool(0.08).then(|| rng.random_range(0..20_000)),
                 retry: rng.random_bool(0.3),
                 again: rng.random_bool(0.1),
+                follows: None,
             }
         })
         .collect();
     deeds.sort_by(|a, b| (a.at_ms, &a.key).cmp(&(b.at_ms, &b.key)));
+    follow(seed, &mut deeds);
     deeds
+}
+
+/// Has some deeds follow an earlier one's array: each task its like, or the whole
+/// job one of its tasks.
+fn follow(seed: u64, deeds: &mut [Deed]) {
+    let mut rng = SmallRng::seed_from_u64(seed ^ 0x666f_6c6c_6f77);
+    let share = *[0.0, 0.1, 0.3].choose(&mut rng).expect("not empty");
+    for at in 1..deeds.len() {
+        if !rng.random_bool(share) {
+            continue;
+        }
+        let (earlier, later) = deeds.split_at_mut(at);
+        let deed = &mut later[0];
+        let arrays = earlier.iter().filter(|other| other.tenant == deed.tenant).filter_map(|other| {
+            let step = other.spec.steps.iter().find(|step| step.array.is_some())?;
+            Some((other.key.clone(), step.name.clone(), step.array.clone()?))
+        });
+        let arrays: Vec<_> = arrays.collect();
+        let Some((key, step, array)) = arrays.choose(&mut rng) else { continue };
+        let (last, named) = (array.items[0].last, rng.random_bool(0.5));
+        let mut on =
+            Dependency { step: if named { step.clone() } else { String::new() }, ..Dependency::default() };
+        if rng.random_bool(0.7) {
+            on.set_kind(DependencyKind::Each);
+            deed.spec.steps = vec![like_step(&mut rng, last)];
+        } else {
+            let kinds = [DependencyKind::Ok, DependencyKind::Ok, DependencyKind::Any, DependencyKind::NotOk];
+            on.set_kind(*kinds.choose(&mut rng).expect("not empty"));
+            on.index = Some(rng.random_range(1..=last));
+        }
+        deed.follows = Some(Follows { key: key.clone(), on });
+    }
+}
+
+/// An array like another of `1..=last`, or nearly.
+fn like_step(rng: &mut SmallRng, last: u64) -> Step {
+    let mut step = step(rng, "like", &[]);
+    let item = match rng.random_range(0..6) {
+        0 => ArrayItem { first: 2, last: last + 2, stride: 1 },
+        1 => ArrayItem { first: 1, last: last.div_ceil(2), stride: 1 },
+        2 => ArrayItem { first: 1, last, stride: 2 },
+        _ => ArrayItem { first: 1, last, stride: 1 },
+    };
+    step.array = Some(ArraySpec { items: vec![item], max_running: u32::from(rng.random_bool(0.2)) * 4 });
+    shorten(&mut step, CAPPED_ARRAY_MS * 4 / last.max(40));
+    step
 }
 
 /// A tenant's limits as an operator sets them.

@@ -34,7 +34,8 @@ pub struct SubmitArgs {
     /// A file, or a URL that ends in #sha256=DIGEST, given to every task as inputs/N (repeatable)
     #[arg(long = "input", value_name = "N=PATH", help_heading = "Job")]
     pub inputs: Vec<String>,
-    /// Start only after another job ended: ok:ID, notok:ID or any:ID (repeatable)
+    /// Start only after another job ended: ok:ID, notok:ID or any:ID; after one task of its array:
+    /// ok:ID[4], ok:ID/STEP[4]; each task after its like: each:ID, each:ID/STEP (repeatable)
     #[arg(long = "after", value_name = "HOW:ID", help_heading = "Job")]
     pub after: Vec<String>,
     /// A label (repeatable)

@@ -9,7 +9,7 @@ use crate::{
     output::{self, Table, json, words},
 };
 use proto::{
-    array, estimate, problem,
+    after, array, estimate, problem,
     v1::{JobRequest, JobSpec, JobView, ListTasksRequest, State, TaskView},
 };
 use world::{NodeClock as _, real::SystemClock};
@@ -82,6 +82,9 @@ fn print_job(view: &JobView, format: Format) -> Result<(), Failure> {
     text.push_str(&format!("\nran        {}\n", words::ran(state.started_ms, state.ended_ms, now_ms)));
     if crate::follow::is_ended(state.state()) {
         text.push_str(&format!("exit code  {}\n", crate::follow::exit_code(view)));
+    }
+    for on in &spec.after {
+        text.push_str(&format!("after      {}\n", after::format(on, &job.tenant)));
     }
     for (key, value) in &spec.labels {
         text.push_str(&format!("label      {key}={value}\n"));

@@ -11,14 +11,10 @@ use crate::{
     upload,
 };
 use proto::{
-    array,
-    ids::JobId,
-    jobfile,
+    after, array, jobfile,
     problem::Problem,
     units,
-    v1::{
-        Dependency, DependencyKind, Input, JobRequest, JobSpec, LogsRequest, Step, SubmitReply, SubmitRequest,
-    },
+    v1::{Dependency, Input, JobRequest, JobSpec, LogsRequest, Step, SubmitReply, SubmitRequest},
     validate,
 };
 use std::{collections::BTreeMap, path::Path};
@@ -248,22 +244,14 @@ pub(crate) fn labels(texts: &[String]) -> Result<BTreeMap<String, String>, Failu
         .collect()
 }
 
-/// Reads `ok:ID`, `notok:ID`, `any:ID`.
+/// Reads what `--after` says.
 fn dependency(text: &str, tenant: &str) -> Result<Dependency, Failure> {
-    let wrong = |reason: &str| Failure::wrong_use("--after", text, reason, "write ok:ID, notok:ID or any:ID");
-    let (how, id) =
-        text.split_once(':').ok_or_else(|| wrong("does not say how the other job must have ended"))?;
-    let kind = match how {
-        "ok" => DependencyKind::Ok,
-        "notok" => DependencyKind::NotOk,
-        "any" => DependencyKind::Any,
-        _ => return Err(wrong("has a word that is none of ok, notok, any")),
-    };
-    let id = JobId::parse(id, tenant).map_err(|problem| wrong(&problem.reason))?;
-    if !tenant.is_empty() && !id.tenant.is_empty() && id.tenant != tenant {
+    let wrong = |reason: &str| Failure::wrong_use("--after", text, reason, after::REMEDY);
+    let (of, read) = after::parse(text, tenant).map_err(|reason| wrong(&reason))?;
+    if !tenant.is_empty() && !of.is_empty() && of != tenant {
         return Err(wrong("is another tenant's job"));
     }
-    Ok(Dependency { job_number: id.number, kind: kind.into() })
+    Ok(read)
 }
 
 #[cfg(test)]
@@ -288,8 +276,9 @@ mod tests {
         let digest = "a".repeat(64);
         let spec = read_line(&format!(
             "--array 1-100%5 --cores 0.5 --memory 1GiB --gpus 1 --time 1h --retries 0 --priority -5 \
-             --label k=v --after ok:lab-3 --after any:4 --output out/* --env A=b=c --constraint disk!=hdd \
-             --input book=./book.txt --input web=http://host/x#sha256={} --expected-runtime 90s -- sh -c ls",
+             --label k=v --after ok:lab-3 --after any:4[7] --after each:lab-5/fit --output out/* \
+             --env A=b=c --constraint disk!=hdd --input book=./book.txt \
+             --input web=http://host/x#sha256={} --expected-runtime 90s -- sh -c ls",
             digest
         ))
         .unwrap();
@@ -303,8 +292,8 @@ mod tests {
             (spec.inputs[0].path.as_str(), spec.inputs[1].url.as_str(), &spec.inputs[1].digest),
             ("./book.txt", "http://host/x", &digest)
         );
-        let after: Vec<_> = spec.after.iter().map(|after| (after.job_number, after.kind())).collect();
-        assert_eq!(after, [(3, DependencyKind::Ok), (4, DependencyKind::Any)]);
+        let after: Vec<_> = spec.after.iter().map(|on| after::format(on, "lab")).collect();
+        assert_eq!(after, ["ok:lab-3", "any:lab-4[7]", "each:lab-5/fit"]);
         assert!(step.constraints[0].negated);
     }
 
@@ -330,6 +319,8 @@ mod tests {
             refusal("--after ok:other-3 -- x").starts_with("2 --after = ok:other-3: is another tenant's job")
         );
         assert!(refusal("--after ok:x -- x").starts_with("2 --after = ok:x: is not a job id"));
+        assert!(refusal("--after ok:3/a -- x").starts_with("2 --after = ok:3/a: names a step, but no task"));
+        assert!(refusal("--after each:3 -- x").starts_with("3 after[0] = each:3: this job has no array"));
         assert!(refusal("--input book -- x").starts_with("2 --input = book: is no pair"));
         assert!(
             refusal("--input book=https://h/x -- x").starts_with("3 input[0].url = https://h/x: needs TLS")

@@ -160,6 +160,19 @@ def test_a_job_is_cancelled(client: drumline.Client) -> None:
     assert client.submit(argv=["true"], after=f"any:{job.id}").wait(timeout=DEADLINE).ok
 
 
+def test_tasks_follow_tasks_of_another_job(client: drumline.Client) -> None:
+    first = client.submit(run="test $DRUMLINE_TASK != 2", array="1-3", retries=0)
+    like = client.submit(run="true", array="1-3", after=f"each:{first.id}/main")
+    one = client.submit(run="true", after=[f"ok:{first.id}[1]", f"notok:{first.id}/main[2]"])
+    assert one.wait(timeout=DEADLINE).ok
+    ended = like.wait(timeout=DEADLINE)
+    assert (ended.state, ended.exit_code) == (State.CANCELLED, 1)
+    (step,) = like.status().steps
+    assert (step.completed, step.cancelled) == (2, 1)
+    with pytest.raises(drumline.Conflict, match="has no task 7"):
+        client.submit(run="true", after=f"ok:{first.id}[7]")
+
+
 def test_a_job_file_is_read_by_the_server(client: drumline.Client, tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "book.txt").write_text("one two three\n")

@@ -6,7 +6,7 @@
 //! transaction that answers, and stays until a user's retry.
 
 use super::model::{StepRun, cause, over};
-use super::submit::met_by;
+use super::submit::{met_by, not_as_it_should};
 use super::types::Reply;
 use super::{Core, Timer, Work, blocks, ledger};
 use crate::limits;
@@ -42,9 +42,8 @@ impl Core {
     }
 
     /// A job that waits for something that will never be.
-    pub(super) fn doom(&mut self, tenant: &str, number: u64, on: u64) {
-        let why = cause(CauseKind::DependencyFailed, format!("job {tenant}-{on} did not end as it should"));
-        self.request_cancel(tenant, number, &why);
+    pub(super) fn doom(&mut self, tenant: &str, number: u64, text: String) {
+        self.request_cancel(tenant, number, &cause(CauseKind::DependencyFailed, text));
     }
 
     fn request_cancel(&mut self, tenant: &str, number: u64, why: &Cause) {
@@ -63,9 +62,10 @@ impl Core {
                 }
             }
         }
-        let Some(job) = owner.jobs.get(&number) else { return };
-        for step in 0..job.steps.len() {
-            self.out.wants(tenant, number, step as u32);
+        let steps = job.steps.len() as u32;
+        self.unfollow(tenant, number);
+        for step in 0..steps {
+            self.out.wants(tenant, number, step);
         }
         self.out.state(tenant, number);
         self.send_stops(tenant, number);
@@ -104,6 +104,7 @@ impl Core {
         if state.pending == 0 {
             return true;
         }
+        run.ungate();
         let whole = run.fresh.runs() + run.retries.len() <= limits::SPANS_PER_EVENT_MAX;
         let (taken, touched) = if whole {
             let mut taken = std::mem::take(&mut run.fresh);
@@ -125,6 +126,7 @@ impl Core {
         ledger::tasks_over(&mut owner.ledger, &mut job.state, count);
         self.out.state(tenant, number);
         self.out.wants(tenant, number, step);
+        self.tasks_ended(tenant, number, step, &taken, false);
         let edge = (State::Pending, State::Cancelled);
         let weight = self.out.events(tenant).whole(now_ms, (number, Some(step)), edge, why, taken);
         self.out.weigh(weight);
@@ -143,7 +145,7 @@ impl Core {
             let Some(job) = owner.jobs.get_mut(&waiter) else { continue };
             let Some(kind) = job.waits.remove(&number) else { continue };
             if !met_by(kind, state) {
-                self.doom(&tenant, waiter, number);
+                self.doom(&tenant, waiter, not_as_it_should(&tenant, number));
             } else if job.waits.is_empty() {
                 for step in 0..job.steps.len() {
                     self.out.wants(&tenant, waiter, step as u32);

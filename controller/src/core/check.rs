@@ -1,7 +1,7 @@
 //! The core's invariants, checked after every simulated step. Panics where one
 //! is broken: then memory or rows are wrong, and going on would make it worse.
 
-use super::model::{Block, Grant, Job, Rank, StepRun, Tenant, over};
+use super::model::{Block, Grant, Job, Rank, StepRun, TaskWait, Tenant, over};
 use super::types::Resources64;
 use super::{Core, StepKey};
 use proto::month;
@@ -52,6 +52,21 @@ impl Core {
             for waiter in waiters {
                 let waits = tenant.jobs.get(waiter).is_some_and(|job| job.waits.contains_key(on));
                 assert!(waits || self.backlogged(), "{name}-{waiter} does not wait for {on}");
+            }
+        }
+        for (on, followers) in &tenant.followers {
+            for follower in followers {
+                let gates = tenant.jobs.get(follower).into_iter().flat_map(|job| &job.steps);
+                let follows = gates.flat_map(|run| &run.gates).any(|gate| gate.on == *on);
+                assert!(follows, "{name}-{follower} does not follow {on}");
+            }
+        }
+        for ((on, step, task), waiters) in &tenant.task_waiters {
+            for waiter in waiters {
+                let waits = tenant.jobs.get(waiter).map(|job| &job.task_waits);
+                let this = |wait: &TaskWait| (wait.on, wait.step, wait.task) == (*on, *step, *task);
+                let waits = waits.is_some_and(|waits| waits.iter().any(this));
+                assert!(waits, "{name}-{waiter} does not wait for task {task} of {on}");
             }
         }
     }
@@ -239,14 +254,18 @@ fn check_counters(at: &str, run: &StepRun, state: &StepState) {
     let failed: u64 = blocks().map(|block| block.failed.count()).sum();
     let cancelled: u64 = blocks().map(|block| block.cancelled.count()).sum();
     let active: u64 = blocks().map(|block| block.active.len() as u64).sum();
-    let waiting = run.fresh.count() + run.retries.len() as u64;
+    let held = run.gated.count() + run.doomed.values().map(Spans::count).sum::<u64>();
+    let waiting = run.fresh.count() + held + run.retries.len() as u64;
     assert_eq!(state.completed, completed, "{at}: completed");
     assert_eq!(state.failed, failed, "{at}: failed");
     assert_eq!(state.active, active, "{at}: active");
     assert_eq!(state.pending, waiting, "{at}: pending");
     let sum = state.completed + state.failed + state.cancelled + state.active + state.pending;
     assert_eq!(sum, run.tasks, "{at}: tasks");
-    let mut named = run.fresh.clone();
+    let mut named = run.unbegun();
+    for gate in &run.gates {
+        assert!(gate.shut.intersection(&run.fresh).is_empty(), "{at}: an open task waits for {}", gate.on);
+    }
     named.extend_with(run.retries.iter().map(|(_, task)| *task));
     for block in blocks() {
         for set in [&block.completed, &block.failed, &block.cancelled] {

@@ -303,6 +303,15 @@ mod tests {
             let told = core.demand.steps[&("t".into(), 2, 0)].clone();
             core.demand.steps.insert(("t".into(), 9, 0), told);
         });
+        both_notice("a follower that follows nothing", |core| {
+            core.tenants.get_mut("t").unwrap().followers.entry(1).or_default().insert(2);
+        });
+        both_notice("a job that waits for no task", |core| {
+            core.tenants.get_mut("t").unwrap().task_waiters.entry((1, 0, 3)).or_default().insert(2);
+        });
+        both_notice("a task both open and waiting for another's", |core| {
+            job(core, 2).steps[0].gated.insert(0);
+        });
         both_notice("a waiter that waits for nothing", |core| {
             core.tenants.get_mut("t").unwrap().waiters.entry(1).or_default().insert(2);
         });

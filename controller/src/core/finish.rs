@@ -54,6 +54,7 @@ impl Core {
         state.active -= 1;
         let mut place = Place { spot, out: &mut self.out, run, state, active, node, now_ms: now.wall_ms };
         let (mut ended, mut stored) = (1, 0);
+        let well = cancelled.is_none() && matches!(end, End::Done(_));
         match end {
             _ if cancelled.is_some() => place.cancelled(&cancelled.unwrap_or_default()),
             End::Done(outputs) => stored = place.completed(outputs),
@@ -84,6 +85,10 @@ impl Core {
         self.out.state(&spot.tenant, spot.number);
         self.out.wants(&spot.tenant, spot.number, spot.step);
         self.arm_retry(spot);
+        if ended > 0 && self.followed(&spot.tenant, spot.number, spot.step) {
+            let task = Spans::from_range(spot.task, spot.task);
+            self.tasks_ended(&spot.tenant, spot.number, spot.step, &task, well);
+        }
         if idle {
             self.review(&spot.tenant, spot.number);
         }
@@ -167,6 +172,8 @@ impl Core {
             State::Completed => cause(CauseKind::Succeeded, ""),
             State::Failed => state.cause.clone().unwrap_or_default(),
             _ if cancel => job_cause.unwrap_or_default(),
+            // What tasks of another job did to it.
+            _ if state.cause.is_some() => state.cause.clone().unwrap_or_default(),
             _ => cause(CauseKind::DependencyFailed, "a step before it did not complete"),
         };
         let from = state.state();
@@ -190,13 +197,18 @@ impl Core {
             return;
         }
         let failed = job.state.steps.iter().position(|step| step.state() == State::Failed);
+        let of_step = |step: usize, kind: CauseKind| {
+            let name = job.row.spec.as_ref().and_then(|spec| spec.steps.get(step));
+            let inner = job.state.steps[step].cause.clone().unwrap_or_default();
+            let text = format!("step {}: {}", name.map_or("", |step| step.name.as_str()), inner.text);
+            Cause { kind: kind.into(), text, ..inner }
+        };
         let (to, why) = if job.state.cancel_requested {
             (State::Cancelled, job.state.cause.clone().unwrap_or_default())
         } else if let Some(failed) = failed {
-            let name = job.row.spec.as_ref().and_then(|spec| spec.steps.get(failed));
-            let inner = job.state.steps[failed].cause.clone().unwrap_or_default();
-            let text = format!("step {}: {}", name.map_or("", |step| step.name.as_str()), inner.text);
-            (State::Failed, Cause { kind: CauseKind::StepFailed.into(), text, ..inner })
+            (State::Failed, of_step(failed, CauseKind::StepFailed))
+        } else if let Some(unmet) = unmet(job) {
+            (State::Cancelled, of_step(unmet, CauseKind::DependencyFailed))
         } else {
             (State::Completed, cause(CauseKind::Succeeded, ""))
         };
@@ -218,6 +230,7 @@ impl Core {
         self.out.ledger(tenant);
         self.walk(tenant, (number, None), from, to, &why);
         self.recent.remember_end(tenant, number, (to, generation));
+        self.unfollow(tenant, number);
         if !waiters.is_empty() {
             let waiters = waiters.into_iter().rev().collect();
             self.backlog.push_front(Work::Waiters { tenant: tenant.to_owned(), number, state: to, waiters });
@@ -413,6 +426,16 @@ fn due(job: &Job, step: u32) -> Option<(u32, Option<Cause>)> {
     let name = job.row.spec.as_ref().and_then(|spec| spec.steps.get(*broken as usize));
     let text = format!("step {} did not complete", name.map_or("", |step| step.name.as_str()));
     Some((step, Some(cause(CauseKind::DependencyFailed, text))))
+}
+
+/// The step, if any, that lost tasks because of another job's.
+fn unmet(job: &Job) -> Option<usize> {
+    let by_others = |run: &StepRun, state: &StepState| {
+        state.state() == State::Cancelled
+            && state.cause.as_ref().is_some_and(|why| why.kind() == CauseKind::DependencyFailed)
+            && run.after.iter().all(|before| job.step_state(*before) == State::Completed)
+    };
+    job.steps.iter().zip(&job.state.steps).position(|(run, state)| by_others(run, state))
 }
 
 /// Returns the bytes of the artifacts.

@@ -12,8 +12,9 @@
 //!
 //! One room each: `submit`, `cancel`, `retry` (tenants); `nodes` (sessions,
 //! verdicts, leases); `grants`, `frames` (capacity to tasks to agents);
-//! `reports`, `gangs`, `finish` (attempts to their ends); `traffic` (bytes that
-//! clients moved); `blocks`, `ledger`, `events`, `outbox` (rows); `demand`;
+//! `reports`, `gangs`, `finish` (attempts to their ends); `follow`, `gates`,
+//! `pairs`, `unmet` (tasks that wait for another job's tasks); `traffic` (bytes
+//! that clients moved); `blocks`, `ledger`, `events`, `outbox` (rows); `demand`;
 //! `check`, `check_step`, `watched`.
 
 mod blocks;
@@ -24,13 +25,16 @@ mod config;
 mod demand;
 mod events;
 mod finish;
+mod follow;
 mod frames;
 mod gangs;
+mod gates;
 mod grants;
 mod ledger;
 mod model;
 mod nodes;
 mod outbox;
+mod pairs;
 mod reports;
 mod retry;
 mod retry_user;
@@ -38,9 +42,11 @@ mod start;
 mod submit;
 mod traffic;
 mod types;
+mod unmet;
 mod watched;
 
 pub use config::Config;
+pub(crate) use follow::JOB_ENDING;
 pub use types::{
     Admission, AdmissionAsk, AdmissionVerdict, DemandChange, Effect, Event, Loaded, LoadedJob, Moved, NewJob,
     Now, Reply, Resources64, Txn,
@@ -50,6 +56,7 @@ use crate::limits;
 use model::{Node, Tenant};
 use outbox::Outbox;
 use proto::problem::Problem;
+use proto::spans::Spans;
 use proto::v1::{AttemptRef, Cause, HeldAttempt, State};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -70,6 +77,9 @@ pub struct Core {
     timers: BTreeSet<(u64, Timer)>,
     /// Work that did not fit, then events that came after it.
     backlog: VecDeque<Work>,
+    /// Tasks that ended for good and that others look at: completed, and not.
+    /// Told before any further work.
+    progress: BTreeMap<StepKey, (Spans, Spans)>,
     /// Grants to feed or to release.
     feeding: BTreeSet<(String, u64)>,
     bind_order: u64,
@@ -81,6 +91,8 @@ pub struct Core {
     /// Grants told at loading, linked and judged at the start.
     orphans: Vec<proto::v1::GrantRow>,
     ends: BTreeMap<(String, u64), State>,
+    /// Ended jobs whose tasks are looked at, told at loading.
+    followed: BTreeMap<String, Vec<LoadedJob>>,
     stats: Stats,
     out: Outbox,
     seen: check_step::Seen,
@@ -149,11 +161,25 @@ enum Work {
     Grant(proto::v1::GrantRow),
     /// After loading: an attempt without a grant.
     Unheld(model::Spot),
-    /// After loading: a job that waits for what can never be.
+    /// After loading: a job that waits for what can never be, and why.
     Doom {
         tenant: String,
         number: u64,
-        on: u64,
+        text: String,
+    },
+    /// A task ended: those that wait for it look again.
+    TaskEnded {
+        tenant: String,
+        /// Job, step, task.
+        on: (u64, u32, u64),
+        well: bool,
+        waiters: Vec<u64>,
+    },
+    /// Tasks of a step that can never begin are cancelled.
+    Unmet {
+        tenant: String,
+        number: u64,
+        step: u32,
     },
 }
 
@@ -171,6 +197,7 @@ impl Core {
             live_jobs: 0,
             timers: BTreeSet::new(),
             backlog: VecDeque::new(),
+            progress: BTreeMap::new(),
             feeding: BTreeSet::new(),
             bind_order: 1 << 40,
             cluster_retries,
@@ -180,6 +207,7 @@ impl Core {
             recent: submit::Recent::default(),
             orphans: Vec::new(),
             ends: BTreeMap::new(),
+            followed: BTreeMap::new(),
             stats: Stats::default(),
             out: Outbox::default(),
             seen: check_step::Seen::default(),
@@ -190,7 +218,7 @@ impl Core {
     /// to do, and may leave some of this event's to the next step.
     pub fn step(&mut self, now: Now, event: Event) -> Txn {
         self.pass(now);
-        if self.backlog.is_empty() {
+        if self.backlog.is_empty() && self.progress.is_empty() {
             self.take(event);
         } else {
             self.queue(event);
@@ -205,6 +233,8 @@ impl Core {
         while !self.out.full() {
             if let Some((tenant, epoch)) = self.feeding.pop_first() {
                 self.feed(&tenant, epoch);
+            } else if let Some(((tenant, number, step), (completed, ill))) = self.progress.pop_first() {
+                self.tell_progress(&tenant, (number, step), &completed, &ill);
             } else if let Some(work) = self.backlog.pop_front() {
                 self.work(work);
             } else if !self.fire_timer() && !self.judge_nodes() {
@@ -245,7 +275,9 @@ impl Core {
             Work::GangOver { spot, epoch } => self.gang_over(&spot, epoch),
             Work::Grant(row) => self.take_grant(row),
             Work::Unheld(spot) => self.unheld(&spot),
-            Work::Doom { tenant, number, on } => self.doom(&tenant, number, on),
+            Work::Doom { tenant, number, text } => self.doom(&tenant, number, text),
+            Work::TaskEnded { tenant, on, well, waiters } => self.task_ended(tenant, on, well, waiters),
+            Work::Unmet { tenant, number, step } => self.cancel_unmet(tenant, number, step),
         }
     }
 
@@ -289,7 +321,7 @@ impl Core {
     /// there is a backlog.
     #[must_use]
     pub fn next_wakeup_ms(&self) -> Option<u64> {
-        if !self.backlog.is_empty() || !self.feeding.is_empty() {
+        if self.backlogged() {
             return Some(self.now.mono_ms);
         }
         let timer = self.timers.first().map(|(at, _)| *at);
@@ -301,7 +333,7 @@ impl Core {
     /// True while the last step left work undone; ticks do it.
     #[must_use]
     pub fn backlogged(&self) -> bool {
-        !self.backlog.is_empty() || !self.feeding.is_empty()
+        !self.backlog.is_empty() || !self.feeding.is_empty() || !self.progress.is_empty()
     }
 
     /// Whether this attempt with this epoch is the one that may commit.

@@ -4,11 +4,12 @@
 use crate::limits::BLOCK_TASKS;
 use proto::spans::Spans;
 use proto::v1::{
-    Artifact, Cause, CauseKind, GrantRow, JobRow, JobStateRow, LedgerRow, NodeRow, RankEnd, Resources, State,
-    StepState, TaskNote, TenantRow,
+    Artifact, Cause, CauseKind, Dependency, GrantRow, JobRow, JobStateRow, LedgerRow, NodeRow, RankEnd,
+    Resources, State, StepState, TaskNote, TenantRow,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::pairs::Pairs;
 use super::retry::Bucket;
 use super::types::Resources64;
 use super::watched::Watched;
@@ -36,6 +37,10 @@ pub(super) struct Tenant {
     pub held: Resources64,
     /// Job to the jobs that wait for its end.
     pub waiters: BTreeMap<u64, BTreeSet<u64>>,
+    /// Job, step and task to the jobs that wait for its end.
+    pub task_waiters: BTreeMap<(u64, u32, u64), BTreeSet<u64>>,
+    /// Job to the jobs with gates on its tasks.
+    pub followers: BTreeMap<u64, BTreeSet<u64>>,
     pub retries: Bucket,
 }
 
@@ -45,8 +50,33 @@ pub(super) struct Job {
     pub steps: Vec<StepRun>,
     /// Jobs whose end it still waits for, with the kind of end.
     pub waits: BTreeMap<u64, i32>,
+    /// Single tasks of others whose end it still waits for.
+    pub task_waits: BTreeSet<TaskWait>,
     /// A timer to repeat Stop frames is set.
     pub stop_timer: bool,
+}
+
+/// A task of another job that must have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct TaskWait {
+    pub on: u64,
+    pub step: u32,
+    pub task: u64,
+    /// The kind of end.
+    pub kind: i32,
+    /// As its user calls it.
+    pub index: u64,
+}
+
+/// Another job's array that a step follows task by task.
+pub(super) struct Gate {
+    pub on: u64,
+    pub step: u32,
+    /// That step's.
+    pub name: String,
+    pub pairs: Pairs,
+    /// Ours that have not begun and whose like has not ended.
+    pub shut: Spans,
 }
 
 /// What of a step is not in its `StepState`.
@@ -60,6 +90,11 @@ pub(super) struct StepRun {
     pub blocks: BTreeMap<u64, Block>,
     /// Pending, and nothing speaks against trying now.
     pub fresh: Spans,
+    /// Pending, and wait for a task of another job; see `gates`.
+    pub gated: Spans,
+    /// Pending, and to be cancelled, by why: what they waited for cannot be.
+    pub doomed: BTreeMap<String, Spans>,
+    pub gates: Vec<Gate>,
     /// Pending, not before an instant (monotonic).
     pub retries: BTreeSet<(u64, u64)>,
     pub retry_timer: Option<u64>,
@@ -227,13 +262,24 @@ impl StepRun {
 }
 
 impl Job {
+    /// One that waits for nothing yet.
+    pub(super) fn new(row: JobRow, state: JobStateRow, steps: Vec<StepRun>) -> Self {
+        Self { row, state, steps, waits: BTreeMap::new(), task_waits: BTreeSet::new(), stop_timer: false }
+    }
+
     /// A step may run: the job waits for nothing and all before it completed.
     pub(super) fn ready(&self, step: u32) -> bool {
         let Some(run) = self.steps.get(step as usize) else { return false };
         self.waits.is_empty()
+            && self.task_waits.is_empty()
             && !self.state.cancel_requested
             && !over(self.step_state(step))
             && run.after.iter().all(|before| self.step_state(*before) == State::Completed)
+    }
+
+    /// What it comes after.
+    pub(super) fn after(&self) -> &[Dependency] {
+        self.row.spec.as_ref().map(|spec| spec.after.as_slice()).unwrap_or_default()
     }
 
     pub(super) fn step_state(&self, step: u32) -> State {

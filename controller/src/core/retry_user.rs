@@ -10,6 +10,7 @@ use super::submit::{prepare, waiting};
 use super::types::{AdmissionAsk, AdmissionVerdict, LoadedJob, Reply};
 use super::{Core, blocks};
 use crate::limits;
+use proto::after;
 use proto::month;
 use proto::problem::{self, Problem};
 use proto::spans::Spans;
@@ -86,12 +87,17 @@ impl Core {
             AdmissionVerdict::Admit { price_micros, .. } => price_micros,
             AdmissionVerdict::Refuse(problem) => return Err(problem),
         };
-        for on in &spec.after {
+        for on in spec.after.iter().filter(|on| !after::by_task(on)) {
             if tenant.jobs.get(&on.job_number).is_some_and(|on| !on.over()) {
                 job.waits.insert(on.job_number, on.kind);
             }
         }
-        Ok(self.readmit(name, number, job, moved, price_micros))
+        let within = self.look(name, &spec, &[], true)?;
+        self.may_follow(name, &within)?;
+        let tasks = self.readmit(name, number, job, moved, price_micros);
+        self.wait_within(name, number, within);
+        self.shut_again(name, number);
+        Ok(tasks)
     }
 
     /// Returns how many tasks wait again.
@@ -190,7 +196,7 @@ fn renew(loaded: LoadedJob, from_step: &str) -> Result<(Job, Moved), Problem> {
             run.outputs.insert((row.task, row.rank), row.artifacts);
         }
     }
-    Ok((Job { row, state, steps, waits: BTreeMap::new(), stop_timer: false }, moved))
+    Ok((Job::new(row, state, steps), moved))
 }
 
 /// The step and all that come after it, through any number of others.

@@ -3,11 +3,12 @@
 use super::gangs::first_failure;
 use super::model::{GangRun, cause};
 use super::model::{Job, Node, Rank, Spot, StepRun, ledger_of, over};
-use super::submit::{met_by, prepare};
+use super::submit::{met_by, not_as_it_should, prepare};
 use super::types::{Loaded, Now, Txn};
 use super::{Core, Timer, Work, blocks};
+use proto::after;
 use proto::v1::{CauseKind, JobRow, JobStateRow, State};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 impl Core {
     /// Takes a stored row. All come before [`Core::start`].
@@ -41,6 +42,9 @@ impl Core {
             Loaded::End(tenant, number, state) => {
                 self.ends.insert((tenant, number), state);
             }
+            Loaded::Followed(rows) => {
+                self.followed.entry(rows.job.tenant.clone()).or_default().push(*rows);
+            }
         }
     }
 
@@ -56,7 +60,7 @@ impl Core {
         }
         let (name, number) = (row.tenant.clone(), row.number);
         let tenant = self.tenant_entry(&name);
-        tenant.jobs.insert(number, Job { row, state, steps, waits: BTreeMap::new(), stop_timer: false });
+        tenant.jobs.insert(number, Job::new(row, state, steps));
         self.live_jobs += 1;
     }
 
@@ -67,13 +71,28 @@ impl Core {
         let mut wanted = Vec::new();
         for (name, tenant) in &self.tenants {
             for job in tenant.jobs.values() {
-                let after = job.row.spec.as_ref().map(|spec| spec.after.as_slice()).unwrap_or_default();
-                let ended = after.iter().map(|on| on.job_number).filter(|on| !tenant.jobs.contains_key(on));
+                let whole = job.after().iter().filter(|on| !after::by_task(on));
+                let ended = whole.map(|on| on.job_number).filter(|on| !tenant.jobs.contains_key(on));
                 wanted.extend(ended.map(|on| (name.clone(), on)));
             }
         }
         wanted.sort();
         wanted.dedup();
+        wanted
+    }
+
+    /// Jobs that have ended and whose tasks loaded jobs look at: tell their rows
+    /// ([`Loaded::Followed`], manifests left out) before the start.
+    #[must_use]
+    pub fn rows_wanted(&self) -> BTreeSet<(String, u64)> {
+        let mut wanted = BTreeSet::new();
+        for (name, tenant) in &self.tenants {
+            for job in tenant.jobs.values().filter(|job| job.state.generation == 0) {
+                let tasks = job.after().iter().filter(|on| after::by_task(on));
+                let ended = tasks.map(|on| on.job_number).filter(|on| !tenant.jobs.contains_key(on));
+                wanted.extend(ended.map(|on| (name.clone(), on)));
+            }
+        }
         wanted
     }
 
@@ -86,6 +105,7 @@ impl Core {
         self.resume_gangs();
         self.restart_deadlines();
         self.link_waits();
+        self.link_within();
         for (name, tenant) in &self.tenants {
             for (number, job) in tenant.jobs.iter() {
                 self.backlog.push_back(Work::Review { tenant: name.clone(), number: *number });
@@ -218,8 +238,7 @@ impl Core {
                 if job.state.cancel_requested {
                     continue;
                 }
-                let after = job.row.spec.as_ref().map(|spec| spec.after.clone()).unwrap_or_default();
-                for on in after {
+                for on in job.after().iter().filter(|on| !after::by_task(on)).cloned().collect::<Vec<_>>() {
                     // One that began has waited its wait; the other may live again.
                     if live.binary_search(&on.job_number).is_ok() && job.state.state() == State::Pending {
                         job.waits.insert(on.job_number, on.kind);
@@ -230,13 +249,43 @@ impl Core {
                         && over(*end)
                         && !met_by(on.kind, *end)
                     {
-                        doomed.push(Work::Doom { tenant: name.clone(), number: *number, on: on.job_number });
+                        let text = not_as_it_should(name, on.job_number);
+                        doomed.push(Work::Doom { tenant: name.clone(), number: *number, text });
                     }
                 }
             }
         }
         self.ends.clear();
         self.backlog.extend(doomed);
+    }
+
+    /// What waits for single tasks of others. What cannot be found out is taken
+    /// as met.
+    fn link_within(&mut self) {
+        let looks = |job: &Job| !job.state.cancel_requested && job.after().iter().any(after::by_task);
+        let jobs = self.tenants.iter().flat_map(|(name, tenant)| {
+            tenant.jobs.iter().filter(|(_, job)| looks(job)).map(|(number, _)| (name.clone(), *number))
+        });
+        let jobs: Vec<(String, u64)> = jobs.collect();
+        for (name, number) in jobs {
+            let Some(job) = self.tenants.get(&name).and_then(|tenant| tenant.jobs.get(&number)) else {
+                continue;
+            };
+            let (again, begun) = (job.state.generation > 0, job.state.state() != State::Pending);
+            let spec = job.row.spec.clone().unwrap_or_default();
+            let told = self.followed.get(&name).map(Vec::as_slice).unwrap_or_default();
+            let Ok(mut within) = self.look(&name, &spec, told, again) else { continue };
+            if begun {
+                // It has waited its wait; only tasks that have not begun still do.
+                within.tasks.clear();
+                within.doomed = None;
+            }
+            if let Some(text) = within.doomed.take() {
+                self.backlog.push_back(Work::Doom { tenant: name.clone(), number, text });
+            }
+            self.wait_within(&name, number, within);
+        }
+        self.followed.clear();
     }
 
     pub(super) fn unheld(&mut self, spot: &Spot) {

@@ -1,5 +1,7 @@
 //! Submissions: idempotency, limits, admission, and the rows of a new job.
 
+use super::follow::Within;
+use super::gates::all_of;
 use super::model::{GangShape, Job, StepRun, Tenant, cause, ledger_of, over};
 use super::retry::Bucket;
 use super::types::{AdmissionAsk, AdmissionVerdict, NewJob, Reply, Resources64};
@@ -13,7 +15,7 @@ use proto::v1::{
     CauseKind, DependencyKind, IdempotencyRow, JobRow, JobSpec, JobStateRow, LedgerRow, State, StepState,
     SubmitReply, TenantRow,
 };
-use proto::{array, estimate, keys, month};
+use proto::{after, array, estimate, keys, month};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What the core did lately and the store may not show yet.
@@ -79,6 +81,8 @@ impl Core {
             epoch_seen: 0,
             held: Resources64::default(),
             waiters: BTreeMap::new(),
+            task_waiters: BTreeMap::new(),
+            followers: BTreeMap::new(),
             retries: Bucket::new(burst, rate),
         })
     }
@@ -115,6 +119,8 @@ impl Core {
         }
         let steps = prepare(&new.spec)?;
         let waits = self.dependencies(&new)?;
+        let within = self.look(&new.tenant, &new.spec, &new.followed, false)?;
+        self.may_follow(&new.tenant, &within)?;
         let ask = AdmissionAsk {
             tenant: &tenant.row,
             ledger: &tenant.ledger,
@@ -134,7 +140,7 @@ impl Core {
             ..SubmitReply::default()
         };
         if !new.dry_run {
-            reply.number = self.admit(new, steps, waits, price_micros);
+            reply.number = self.admit(new, steps, (waits, within), price_micros);
         }
         Ok(reply)
     }
@@ -153,7 +159,7 @@ impl Core {
             ));
         }
         let mut waits = Vec::new();
-        for dependency in &new.spec.after {
+        for dependency in new.spec.after.iter().filter(|on| !after::by_task(on)) {
             let number = dependency.job_number;
             let live = self.tenants.get(&new.tenant).and_then(|tenant| tenant.jobs.get(&number));
             let told = || new.dependencies.iter().find(|(told, _)| *told == number).and_then(|(_, end)| *end);
@@ -175,7 +181,7 @@ impl Core {
         &mut self,
         new: NewJob,
         steps: Vec<StepRun>,
-        waits: Vec<(u64, i32, Met)>,
+        (waits, within): (Vec<(u64, i32, Met)>, Within),
         price_micros: u64,
     ) -> u64 {
         let now_ms = self.now.wall_ms;
@@ -203,7 +209,7 @@ impl Core {
             submitted_by: new.by,
             idempotency_key: new.key.clone(),
         };
-        let mut job = Job { row, state, steps, waits: BTreeMap::new(), stop_timer: false };
+        let mut job = Job::new(row, state, steps);
         let mut doomed = None;
         for (on, kind, met) in waits {
             match met {
@@ -231,8 +237,9 @@ impl Core {
             self.recent.remember_key(&new.tenant, &new.key, number, &row.spec_digest);
             self.out.create(&new.tenant, keys::idem(&new.tenant, &new.key), row.encode_to_vec().into());
         }
+        self.wait_within(&new.tenant, number, within);
         if let Some(on) = doomed {
-            self.doom(&new.tenant, number, on);
+            self.doom(&new.tenant, number, not_as_it_should(&new.tenant, on));
         }
         number
     }
@@ -253,8 +260,13 @@ pub(super) fn met_by(kind: i32, end: State) -> bool {
     match DependencyKind::try_from(kind).unwrap_or(DependencyKind::Ok) {
         DependencyKind::Any => true,
         DependencyKind::NotOk => end != State::Completed,
-        DependencyKind::Ok | DependencyKind::Unspecified => end == State::Completed,
+        DependencyKind::Ok | DependencyKind::Each | DependencyKind::Unspecified => end == State::Completed,
     }
+}
+
+/// Why a job is doomed that comes after another.
+pub(super) fn not_as_it_should(tenant: &str, on: u64) -> String {
+    format!("job {tenant}-{on} did not end as it should")
 }
 
 fn met(kind: i32, end: State) -> Met {
@@ -353,7 +365,10 @@ fn prepare_step(step: &proto::v1::Step, names: &BTreeMap<&str, u32>) -> Result<S
         before: Vec::new(),
         max_running: step.array.as_ref().map_or(0, |array| u64::from(array.max_running)),
         blocks: BTreeMap::new(),
-        fresh: if tasks == 0 { Spans::new() } else { Spans::from_range(0, tasks - 1) },
+        fresh: all_of(tasks),
+        gated: Spans::new(),
+        doomed: BTreeMap::new(),
+        gates: Vec::new(),
         retries: BTreeSet::new(),
         retry_timer: None,
         grants: BTreeSet::new(),

@@ -79,6 +79,9 @@ pub enum Loaded {
     /// How a job ended that a live job waits for (see
     /// [`super::Core::ends_wanted`]). Not told: taken as met.
     End(String, u64, State),
+    /// The rows of an ended job whose tasks a live job looks at (see
+    /// [`super::Core::rows_wanted`]). Not told: taken as met.
+    Followed(Box<LoadedJob>),
 }
 
 /// Something that happened.
@@ -219,6 +222,9 @@ pub struct NewJob {
     /// The jobs it comes after, with their state where they have ended; `None`
     /// where the row says that it lives, or where there is none.
     pub dependencies: Vec<(u64, Option<State>)>,
+    /// The rows of those that have ended and whose tasks it looks at, manifests
+    /// left out.
+    pub followed: Vec<LoadedJob>,
 }
 
 /// All rows of an ended job.

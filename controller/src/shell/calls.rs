@@ -3,7 +3,8 @@
 
 use super::sessions::StreamId;
 use super::{ObjectIndex, limits, load, sessions};
-use crate::core::{Event, LoadedJob, Moved, NewJob, Reply};
+use crate::core::{Event, JOB_ENDING, LoadedJob, Moved, NewJob, Reply};
+use proto::after;
 use proto::problem;
 use proto::v1::{
     AgentFrame, AttemptRef, Hello, IdempotencyRow, JobRow, JobSpec, JobStateRow, Problem, RegisterReply,
@@ -131,31 +132,60 @@ impl Handle {
         key: &str,
         dry_run: bool,
     ) -> Result<impl Future<Output = Result<SubmitReply, Problem>> + Send + 'static, Problem> {
-        let known = if key.is_empty() { None } else { self.known_submission(tenant, key).await? };
-        let mut dependencies = Vec::with_capacity(spec.after.len());
-        for dependency in &spec.after {
-            let number = dependency.job_number;
-            let state = self.job_state(tenant, number).await?;
-            dependencies.push((number, state.map(|state| state.state()).filter(|state| load::ended(*state))));
-        }
-        let spec_digest = if key.is_empty() { String::new() } else { digest(&spec) };
-        let job = NewJob {
+        let mut job = NewJob {
             tenant: tenant.to_owned(),
+            spec_digest: if key.is_empty() { String::new() } else { digest(&spec) },
             spec,
             key: key.to_owned(),
-            spec_digest,
             by: by.to_owned(),
             dry_run,
-            known,
-            dependencies,
+            ..NewJob::default()
         };
-        let reply = self.call(Box::new(move |ticket| Event::Submit { ticket, job })).await?;
+        self.look_up(&mut job).await?;
+        // Only what looks at other jobs' tasks can be asked too early.
+        let mut kept = job.spec.after.iter().any(after::by_task).then(|| job.clone());
+        let mut asked = self.ask_submit(job).await?;
+        let handle = self.clone();
         Ok(async move {
-            match answer(reply).await? {
-                Reply::Submitted(reply) => Ok(reply),
-                other => Err(unexpected(&other)),
+            let mut waits_ms = limits::ENDING_WAITS_MS.into_iter();
+            loop {
+                let problem = match answer(asked).await {
+                    Ok(Reply::Submitted(reply)) => return Ok(reply),
+                    Ok(other) => return Err(unexpected(&other)),
+                    Err(problem) => problem,
+                };
+                let ending = problem.code == JOB_ENDING;
+                let (Some(job), Some(wait_ms)) = (kept.as_mut().filter(|_| ending), waits_ms.next()) else {
+                    return Err(problem);
+                };
+                // What it looks at is stored in a moment.
+                time::sleep(time::ms(wait_ms)).await;
+                handle.look_up(job).await?;
+                asked = handle.ask_submit(job.clone()).await?;
             }
         })
+    }
+
+    async fn ask_submit(&self, job: NewJob) -> Result<oneshot::Receiver<Reply>, Problem> {
+        self.call(Box::new(move |ticket| Event::Submit { ticket, job })).await
+    }
+
+    /// What the rows know of a submission: its key, and the jobs it comes after.
+    async fn look_up(&self, job: &mut NewJob) -> Result<(), Problem> {
+        let (tenant, key) = (job.tenant.as_str(), job.key.as_str());
+        job.known = if key.is_empty() { None } else { self.known_submission(tenant, key).await? };
+        (job.dependencies, job.followed) = (Vec::with_capacity(job.spec.after.len()), Vec::new());
+        for dependency in &job.spec.after {
+            let number = dependency.job_number;
+            let state = self.job_state(tenant, number).await?.map(|state| state.state());
+            let ended = state.filter(|state| load::ended(*state));
+            job.dependencies.push((number, ended));
+            let told = job.followed.iter().any(|rows| rows.job.number == number);
+            if ended.is_some() && after::by_task(dependency) && !told {
+                job.followed.extend(load::tasks_of(&*self.store, tenant, number).await.map_err(unreadable)?);
+            }
+        }
+        Ok(())
     }
 
     /// Cancels a job. Acknowledged, it never runs again.

@@ -1,7 +1,7 @@
 //! Taking the shards, and reading every row the core needs.
 
 use super::limits;
-use crate::core::{Core, Loaded};
+use crate::core::{Core, Loaded, LoadedJob};
 use prost::Message;
 use proto::keys::{self, Parsed};
 use proto::v1::{
@@ -102,7 +102,27 @@ pub(super) async fn load(store: &dyn Store, core: &mut Core) -> Result<(), LoadE
             }
         }
     }
+    for (tenant, number) in core.rows_wanted() {
+        if let Some(rows) = tasks_of(store, &tenant, number).await?
+            && ended(rows.state.state())
+        {
+            core.load(Loaded::Followed(Box::new(rows)));
+        }
+    }
     Ok(())
+}
+
+/// What the tasks of a job have come to: its rows without manifests, if it is
+/// there. A job that is live may have moved on between two of them.
+pub(super) async fn tasks_of(
+    store: &dyn Store,
+    tenant: &str,
+    number: u64,
+) -> Result<Option<LoadedJob>, LoadError> {
+    let Some(state) = store.get(keys::state(tenant, number)).await? else { return Ok(None) };
+    let Some(job) = store.get(keys::job(tenant, number)).await? else { return Ok(None) };
+    let blocks = blocks(store, tenant, number).await?;
+    Ok(Some(LoadedJob { job: decode(&job)?, state: decode(&state)?, blocks, manifests: Vec::new() }))
 }
 
 async fn load_job(

@@ -46,6 +46,8 @@ pub mod limits {
     pub const DEMAND_UPDATES: usize = 64;
     /// How long a caller waits for an answer.
     pub const CALL_DEADLINE_MS: u64 = 30_000;
+    /// Waits before a submission is looked at again that named a job just ending.
+    pub const ENDING_WAITS_MS: [u64; 4] = [20, 100, 500, 2_000];
     /// TTL of the shards' lease; kept at a third of it.
     pub const SHARD_LEASE_MS: u64 = 10_000;
     /// Between two tries to take over after a failure.

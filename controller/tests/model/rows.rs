@@ -6,8 +6,8 @@ use controller::{Core, Loaded, LoadedJob, Txn};
 use prost::Message;
 use proto::keys::{self, Parsed};
 use proto::v1::{
-    BlockRow, CauseKind, Event, EventBatchRow, GrantRow, JobRow, JobStateRow, LedgerRow, ManifestRow,
-    NodeRow, State, TenantRow,
+    BlockRow, CauseKind, Event, EventBatchRow, GrantRow, JobRow, JobSpec, JobStateRow, LedgerRow,
+    ManifestRow, NodeRow, State, TenantRow,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -214,6 +214,19 @@ impl Rows {
             let state = self.state(&tenant, number).unwrap().state();
             core.load(Loaded::End(tenant, number, state));
         }
+        for (tenant, number) in core.rows_wanted() {
+            let rows = LoadedJob { manifests: Vec::new(), ..self.job(&tenant, number) };
+            core.load(Loaded::Followed(Box::new(rows)));
+        }
+    }
+
+    /// The ended jobs whose tasks a spec looks at.
+    pub fn followed(&self, tenant: &str, spec: &JobSpec) -> Vec<LoadedJob> {
+        let looked: BTreeSet<u64> =
+            spec.after.iter().filter(|on| proto::after::by_task(on)).map(|on| on.job_number).collect();
+        let over = |state: State| matches!(state, State::Completed | State::Failed | State::Cancelled);
+        let ended = |on: &u64| self.state(tenant, *on).is_some_and(|row| over(row.state()));
+        looked.into_iter().filter(ended).map(|on| self.job(tenant, on)).collect()
     }
 
     pub fn job(&self, tenant: &str, number: u64) -> LoadedJob {

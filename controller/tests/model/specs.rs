@@ -47,7 +47,12 @@ pub fn pick(choice: u32, after: Option<u64>) -> JobSpec {
     };
     if let Some(job_number) = after {
         let kind = i32::try_from(choice / 7 % 3).unwrap() + 1;
-        spec.after = vec![Dependency { job_number, kind }];
+        let index = (choice / 21 % 3 == 1).then_some(u64::from(choice % 5));
+        spec.after = vec![Dependency { job_number, kind, index, ..Dependency::default() }];
+        if choice / 21 % 3 == 2 && spec.steps.iter().any(|step| step.array.is_some()) {
+            let kind = proto::v1::DependencyKind::Each.into();
+            spec.after = vec![Dependency { job_number, kind, ..Dependency::default() }];
+        }
     }
     spec
 }

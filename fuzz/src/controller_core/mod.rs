@@ -151,6 +151,7 @@ impl Story {
             (on, state(on).filter(|state| over(*state)))
         });
         let dependencies = dependencies.collect();
+        let followed = self.cluster.rows.followed(tenant, &spec);
         let known = self.cluster.rows.get::<proto::v1::IdempotencyRow>(&proto::keys::idem(tenant, &key));
         let job = NewJob {
             tenant: tenant.to_owned(),
@@ -161,6 +162,7 @@ impl Story {
             dry_run,
             known: known.map(|row| (row.job_number, row.spec_digest)),
             dependencies,
+            followed,
         };
         if let Some(Reply::Submitted(reply)) = self.ask(|ticket| Event::Submit { ticket, job }) {
             let job = (tenant.to_owned(), reply.number);

@@ -220,7 +220,9 @@ impl Story {
 }
 
 fn dependency(draw: &mut Draw<'_>) -> Dependency {
-    Dependency { job_number: draw.number() % 12, kind: i32::from(draw.byte() % 6) }
+    let (job_number, kind) = (draw.number() % 12, i32::from(draw.byte() % 6));
+    let index = if draw.seldom(3) { Some(draw.number() % 9) } else { None };
+    Dependency { job_number, kind, index, ..Dependency::default() }
 }
 
 fn ended(draw: &mut Draw<'_>) -> Ended {

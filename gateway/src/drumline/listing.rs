@@ -234,7 +234,7 @@ fn expand(step: &Step, state: &StepState, block: BlockRow, from: u64, to: u64) -
 }
 
 /// The block as it reads after the retries that the user asked for since.
-fn current(mut block: BlockRow, state: &StepState) -> BlockRow {
+pub(super) fn current(mut block: BlockRow, state: &StepState) -> BlockRow {
     if block.generation < state.reset_generation {
         return BlockRow::default();
     }

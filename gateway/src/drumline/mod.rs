@@ -2,6 +2,7 @@
 //! and handed to the file of its topic.
 
 mod events;
+mod follows;
 mod jobs;
 mod listing;
 mod logs;

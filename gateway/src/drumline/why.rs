@@ -4,8 +4,10 @@
 //! decides. All else follows from the job's rows: it ended, it is being
 //! cancelled, it waits for another job or step, or it runs.
 
+use super::follows;
 use crate::gate::{Gate, ended};
 use crate::{limits, rows};
+use proto::after;
 use proto::ids::JobId;
 use proto::keys;
 use proto::problem::Problem;
@@ -26,7 +28,12 @@ pub(super) async fn why(gate: &Gate, job: &JobId) -> Result<WhyReply, Problem> {
         return Ok(reply("cancelling", headline, Vec::new()));
     }
     let mut reasons = Reasons::default();
-    let blocked_by = dependencies(gate, job, &spec).await?;
+    let mut blocked_by = dependencies(gate, job, &spec).await?;
+    if state.state() == State::Pending {
+        blocked_by.append(&mut follows::single(gate, job, &spec).await?);
+    }
+    let (follower, followed) = follows::each(gate, job, &spec, &state).await?.unzip();
+    let followed = followed.unwrap_or_default();
     if !blocked_by.is_empty() {
         reasons.waits("waiting.job", blocked_by.join("; "), 0);
     }
@@ -53,6 +60,15 @@ pub(super) async fn why(gate: &Gate, job: &JobId) -> Result<WhyReply, Problem> {
             step: u32::try_from(at).unwrap_or(u32::MAX),
         };
         let told = gate.planner.explain(&key);
+        if follower == Some(at) {
+            for line in &followed {
+                reasons.waits("waiting.job", line.clone(), 0);
+            }
+            // None of its tasks may begin yet: there is no capacity to speak of.
+            if !followed.is_empty() && told.code == "waiting.nothing" {
+                continue;
+            }
+        }
         reasons.explained(&step.name, spec.steps.len() > 1, told);
     }
     Ok(reasons.reply(job))
@@ -140,7 +156,7 @@ fn unmet(spec: &JobSpec, state: &JobStateRow, after: &[String]) -> Vec<String> {
 /// Other jobs that this one waits for, a line each.
 async fn dependencies(gate: &Gate, job: &JobId, spec: &JobSpec) -> Result<Vec<String>, Problem> {
     let mut lines = Vec::new();
-    for dependency in &spec.after {
+    for dependency in spec.after.iter().filter(|on| !after::by_task(on)) {
         let other = JobId::new(job.tenant.as_str(), dependency.job_number);
         let key = keys::state(&other.tenant, other.number);
         let told: Option<JobStateRow> = rows::get(&*gate.store, key).await?;
@@ -154,12 +170,16 @@ async fn dependencies(gate: &Gate, job: &JobId, spec: &JobSpec) -> Result<Vec<St
 }
 
 fn waits_for(other: &JobId, dependency: &Dependency, state: State) -> String {
-    let how = match dependency.kind() {
-        DependencyKind::Ok => "complete",
+    format!("waits for job {other} to {}; it is {}", how(dependency.kind()), name(state))
+}
+
+/// The end that is waited for, as a word.
+pub(super) fn how(kind: DependencyKind) -> &'static str {
+    match kind {
+        DependencyKind::Ok | DependencyKind::Each => "complete",
         DependencyKind::NotOk => "fail",
         DependencyKind::Any | DependencyKind::Unspecified => "end",
-    };
-    format!("waits for job {other} to {how}; it is {}", name(state))
+    }
 }
 
 fn name(state: State) -> &'static str {
@@ -241,7 +261,8 @@ mod tests {
 
     #[test]
     fn a_dependency_reads_as_what_it_waits_for() {
-        let dependency = Dependency { job_number: 3, kind: DependencyKind::Ok.into() };
+        let dependency =
+            Dependency { job_number: 3, kind: DependencyKind::Ok.into(), ..Dependency::default() };
         assert_eq!(
             waits_for(&JobId::new("lab", 3), &dependency, State::Running),
             "waits for job lab-3 to complete; it is RUNNING"

@@ -53,6 +53,7 @@ const STATUSES: &[(&str, StatusCode)] = &[
     ("spec.array_indexes", StatusCode::CONFLICT),
     ("spec.cycle", StatusCode::CONFLICT),
     ("spec.duplicate_input", StatusCode::CONFLICT),
+    ("spec.each", StatusCode::CONFLICT),
     ("spec.duplicate_step", StatusCode::CONFLICT),
     ("spec.ranks", StatusCode::CONFLICT),
     ("spec.tasks", StatusCode::CONFLICT),

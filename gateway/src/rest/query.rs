@@ -9,7 +9,7 @@ use proto::ids::{JobId, NameKind, check_name};
 use proto::limits::{MEMORY_BYTES_MAX, MILLICORES_MAX};
 use proto::problem::Problem;
 use proto::units;
-use proto::v1::{Dependency, DependencyKind, State, Stream};
+use proto::v1::{Dependency, State, Stream};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use world::grpc::axum;
@@ -168,16 +168,7 @@ pub(super) fn label(text: &str) -> Result<(String, String), Problem> {
 
 /// `ok:ID` and its kin, with the tenant that the id names.
 pub(super) fn after(text: &str) -> Result<(String, Dependency), Problem> {
-    let wrong = |reason: &str| refuse("after", text, reason, "write ok:ID, notok:ID or any:ID");
-    let (how, id) = text.split_once(':').ok_or_else(|| wrong("does not say how the job must have ended"))?;
-    let kind = match how {
-        "ok" => DependencyKind::Ok,
-        "notok" => DependencyKind::NotOk,
-        "any" => DependencyKind::Any,
-        _ => return Err(wrong("has a word that is none of ok, notok, any")),
-    };
-    let id = JobId::parse(id, "").map_err(|problem| wrong(&problem.reason))?;
-    Ok((id.tenant, Dependency { job_number: id.number, kind: kind.into() }))
+    proto::after::parse(text, "").map_err(|reason| refuse("after", text, &reason, proto::after::REMEDY))
 }
 
 #[derive(Debug)]

@@ -143,7 +143,12 @@ pub(super) static ROUTES: &[Route] = &[
                 query: &[
                     TENANT,
                     one("dry_run", Kind::Flag, "Check and price the job, but do not take it in."),
-                    many("after", Kind::After, "Wait for another job: ok:ID, notok:ID or any:ID."),
+                    many(
+                        "after",
+                        Kind::After,
+                        "Wait for another job: ok:ID, notok:ID or any:ID; for one task of its array: ok:ID[4], ok:ID/STEP[4]; \
+                         for each task's like: each:ID, each:ID/STEP.",
+                    ),
                 ],
                 headers: &[one(
                     "idempotency-key",

@@ -100,6 +100,36 @@ async fn keys_dry_runs_and_dependencies() {
     let later = id(&http.post("/v1/jobs?after=ok:default-1&after=any:1", JOB).await);
     let why = http.get(&format!("/v1/jobs/{later}/why")).await.json();
     assert_eq!(why["code"], "waiting.job");
+    const ARRAY: &str = r#"{"step": [{"run": "true", "array": "1-3"}]}"#;
+    let array = id(&http.post("/v1/jobs", ARRAY).await);
+    let each = id(&http.post(&format!("/v1/jobs?after=each:{array}"), ARRAY).await);
+    let one = id(&http.post(&format!("/v1/jobs?after=notok:{array}/main%5B2%5D"), JOB).await);
+    let shown = http.get(&format!("/v1/jobs/{each}")).await.json();
+    assert_eq!(shown["after"], json!([format!("each:{array}")]));
+    let why = http.get(&format!("/v1/jobs/{each}/why")).await.json();
+    assert_eq!(
+        (&why["code"], &why["headline"]),
+        (
+            &json!("waiting.job"),
+            &json!(format!(
+                "step main: each task waits for the task of {array} step main with its index to complete; \
+         0 of 3 have, task 1 is PENDING there"
+            ))
+        )
+    );
+    let why = http.get(&format!("/v1/jobs/{one}/why")).await.json();
+    assert_eq!(why["headline"], format!("waits for task 2 of job {array} to fail; it is PENDING"));
+    for (after, body, status, code) in [
+        (format!("each:{array}"), JOB, 409, "spec.each"),
+        (format!("ok:{array}%5B7%5D"), JOB, 409, "conflict.dependency"),
+        (format!("each:{later}"), ARRAY, 409, "conflict.dependency"),
+        ("each:99".to_owned(), ARRAY, 404, "missing.job"),
+        (format!("each:{array}%5B1%5D"), ARRAY, 400, "http.query"),
+        ("each:lab-1".to_owned(), ARRAY, 409, "conflict.dependency"),
+    ] {
+        let refused = http.post(&format!("/v1/jobs?after={after}"), body).await.refusal();
+        assert_eq!((refused.0, refused.1.as_str()), (status, code), "{after}: {refused:?}");
+    }
     let theirs = http.post("/v1/jobs?after=ok:lab-1", JOB).await.refusal();
     assert_eq!(theirs, (409, "conflict.dependency".into(), "after".into()));
     server.stop().await;

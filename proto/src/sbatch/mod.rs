@@ -32,7 +32,7 @@ use crate::{
     ids::{NameKind, check_name},
     limits::{JOB_NAME_BYTES_MAX, SPAN_MS_MAX},
     problem::Problem,
-    v1::{JobSpec, Step},
+    v1::{DependencyKind, JobSpec, Step},
     validate,
 };
 use chosen::Chosen;
@@ -193,7 +193,15 @@ pub fn submission(line: &CommandLine, text: &str, around: &Surroundings) -> Resu
     warnings.extend(calls.into_iter().filter_map(|program| of_call(program, &shape)));
 
     let after = match chosen.get("dependency") {
-        Some(given) => after::read(&given.field(), &given.value, &around.tenant)?,
+        Some(given) => {
+            let after = after::read(&given.field(), &given.value, &around.tenant)?;
+            if step.array.is_none() && after.jobs.iter().any(|on| on.kind() == DependencyKind::Each) {
+                let reason = "aftercorr is for the tasks of an array, and this job is none";
+                let remedy = "give it --array, or wait for the whole job by afterok";
+                return Err(refuse(&given.field(), &given.value, reason, remedy));
+            }
+            after
+        }
         None => after::After::default(),
     };
     let mut spec = JobSpec {

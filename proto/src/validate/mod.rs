@@ -11,7 +11,7 @@ mod step;
 pub use step::{check_constraint, check_glob, check_relative};
 
 use crate::{
-    array, estimate,
+    after, array, estimate,
     ids::{NameKind, check_name},
     keys::hex_of,
     limits::*,
@@ -183,15 +183,23 @@ fn dependencies(spec: &JobSpec) -> Result<(), Problem> {
         return Err(too_many("after", spec.after.len(), DEPENDENCIES_MAX));
     }
     for (at, dependency) in spec.after.iter().enumerate() {
-        let known = DependencyKind::try_from(dependency.kind).unwrap_or_default();
-        if dependency.job_number == 0 || known == DependencyKind::Unspecified {
-            return Err(Problem::new(
-                "spec.dependency",
-                format!("after[{at}]"),
-                format!("{}:{}", dependency.kind, dependency.job_number),
-                "is not a job to wait for",
-                "write ok:ID, any:ID or notok:ID",
-            ));
+        let refuse = |code: &str, (reason, remedy): (&str, &str)| {
+            let value = match dependency.job_number {
+                0 => format!("{}:0", dependency.kind),
+                _ => after::format(dependency, ""),
+            };
+            Err(Problem::new(code, format!("after[{at}]"), value, reason, remedy))
+        };
+        if let Some(flaw) = after::flaw(dependency) {
+            return refuse("spec.dependency", flaw);
+        }
+        if !dependency.step.is_empty() {
+            check_name(NameKind::Step, &format!("after[{at}].step"), &dependency.step)?;
+        }
+        if dependency.kind() == DependencyKind::Each
+            && let Err(flaw) = after::own_array(spec)
+        {
+            return refuse("spec.each", flaw);
         }
     }
     Ok(())

@@ -237,8 +237,21 @@ fn the_job_itself_has_bounds() {
     assert_eq!(job_refusal(|j| j.priority = 1001), "spec.priority | priority = 1001 | is out of range");
     assert_eq!(job_refusal(|j| j.name = "a\u{7}".into()), "spec.name | name = a\u{7} | is not a job's name");
     assert_eq!(
-        job_refusal(|j| j.after = vec![Dependency { job_number: 0, kind: 1 }]),
+        job_refusal(|j| j.after = vec![Dependency { job_number: 0, kind: 1, ..Dependency::default() }]),
         "spec.dependency | after[0] = 1:0 | is not a job to wait for"
+    );
+    let each = Dependency { job_number: 3, kind: 4, ..Dependency::default() };
+    assert_eq!(
+        job_refusal(|j| j.after = vec![each.clone()]),
+        "spec.each | after[0] = each:3 | this job has no array whose tasks could wait one by one"
+    );
+    assert_eq!(
+        job_refusal(|j| j.after = vec![Dependency { index: Some(4), ..each.clone() }]),
+        "spec.dependency | after[0] = each:3[4] | each task waits for its own like: one index cannot be named"
+    );
+    assert_eq!(
+        job_refusal(|j| j.after = vec![Dependency { kind: 1, step: "a".into(), ..each.clone() }]),
+        "spec.dependency | after[0] = ok:3/a | names a step, but no task of it"
     );
     assert!(
         job_refusal(|j| j.steps = vec![j.steps[0].clone(); 257]).starts_with("spec.too_many | step = 257")

@@ -10,6 +10,7 @@ mod ends;
 mod epochs;
 mod gangs;
 mod in_force;
+mod in_turn;
 mod ledger;
 mod limits;
 mod liveness;
@@ -83,6 +84,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(epochs::EpochsApart),
         Box::new(artifacts::ArtifactsTrue),
         Box::new(transitions::Transitions::default()),
+        Box::new(in_turn::InTurn::default()),
         Box::new(retries::RetriesBounded),
         Box::new(liveness::EveryJobEnds),
     ]

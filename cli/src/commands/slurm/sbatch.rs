@@ -115,9 +115,11 @@ async fn after_its_like(client: &Client, spec: &mut JobSpec) -> Result<(), Failu
     let user = spec.labels.get(sbatch::USER_LABEL).map(String::as_str);
     for job in jobs_in(client, &LIVE).await? {
         let like = job.name == spec.name && user.is_none_or(|user| user_of(&job) == user);
-        let known = spec.after.iter().any(|after| after.job_number == job.number);
+        let whole = |on: &&Dependency| !proto::after::by_task(on);
+        let known = spec.after.iter().filter(whole).any(|on| on.job_number == job.number);
         if like && !known {
-            spec.after.push(Dependency { job_number: job.number, kind: DependencyKind::Any.into() });
+            let (job_number, kind) = (job.number, DependencyKind::Any.into());
+            spec.after.push(Dependency { job_number, kind, ..Dependency::default() });
         }
     }
     validate::draft(spec).map_err(|problem| {

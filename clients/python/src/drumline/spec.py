@@ -7,6 +7,7 @@ Here things are only put in their places.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Union
@@ -87,18 +88,23 @@ _HOW: dict[str, types_pb2.DependencyKind] = {
     "ok": types_pb2.DEPENDENCY_KIND_OK,
     "notok": types_pb2.DEPENDENCY_KIND_NOT_OK,
     "any": types_pb2.DEPENDENCY_KIND_ANY,
+    "each": types_pb2.DEPENDENCY_KIND_EACH,
 }
+_AFTER = re.compile(r"(?:([a-z]+):)?([^/\[\]:]*)(?:/([^/\[\]]+))?(?:\[([0-9]{1,13})\])?", re.ASCII)
 
 
 def dependency(text: str, tenant: str) -> types_pb2.Dependency:
-    """Reads `ok:ID`, `notok:ID` or `any:ID`; a bare id means ok."""
-    how, colon, name = text.rpartition(":")
-    kind = _HOW.get(how if colon else "ok")
+    """Reads `ok:ID`, `notok:ID` or `any:ID`, `ok:ID[4]` or `ok:ID/STEP[4]` for one task of an
+    array, `each:ID` or `each:ID/STEP` for each task's like; a bare id means ok."""
+    read = _AFTER.fullmatch(text)
+    how, name, step, index = read.groups() if read else (None, "", None, None)
+    kind = _HOW.get(how or "ok")
     named = parse_job_id(name, tenant)
     if kind is None or named is None:
-        raise WrongUse(
-            "use.wrong", "after", text, "names no job and end", "give a Job, or ok:ID, notok:ID or any:ID"
-        )
+        remedy = "give a Job, or ok:ID, notok:ID or any:ID, ok:ID[4] for one task of its array, or each:ID"
+        raise WrongUse("use.wrong", "after", text, "names no job and end", remedy)
     if tenant and named[0] != tenant:
         raise WrongUse("use.wrong", "after", text, "is another tenant's job", "name one of your own")
-    return types_pb2.Dependency(job_number=named[1], kind=kind)
+    return types_pb2.Dependency(
+        job_number=named[1], kind=kind, step=step or "", index=None if index is None else int(index)
+    )

@@ -105,6 +105,7 @@ fn job() -> Value {
         "exit_code": { "type": ["integer", "null"] },
         "cause": reference("Cause"),
         "cancel_requested": truth(),
+        "after": list(text()),
         "reserved": text(),
         "settled": text(),
         "inputs": list(object(json!({

@@ -1,0 +1,3 @@
+#!/bin/bash
+#SBATCH -d aftercorr:17
+./second-stage
