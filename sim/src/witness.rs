@@ -10,7 +10,7 @@ use crate::rows;
 use crate::trace::Trace;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use store::{Notice, Store};
 use world::sim::universe;
@@ -55,7 +55,7 @@ impl Witness {
     }
 
     /// A commit, or several at once, made since an instant.
-    fn commit(&mut self, revision: u64, since_ms: u64, changes: Vec<(Bytes, Option<Bytes>)>) {
+    fn commit(&mut self, revision: u64, since_ms: u64, changes: Vec<Changed>) {
         self.commits += 1;
         self.trace.line(&format!("commit {revision} {}", digest(&changes)));
         let mut decoded = Vec::with_capacity(changes.len());
@@ -94,23 +94,22 @@ impl Witness {
     }
 
     /// After a restart: what was there at `revision`, against what was seen.
-    /// `kept` names every row that was still there a moment later.
-    fn recover(&mut self, rows: Vec<store::Row>, kept: &BTreeSet<Bytes>, revision: u64) {
-        let mut changes = Vec::new();
-        for row in rows {
-            let seen = self.versions.get(&row.key).copied();
+    fn recover(&mut self, held: BTreeMap<Bytes, store::Row>, revision: u64) {
+        let gone: Vec<Bytes> = self.versions.keys().filter(|key| !held.contains_key(*key)).cloned().collect();
+        let mut changed = Vec::new();
+        for (key, row) in held {
+            let seen = self.versions.get(&key).copied();
             if seen.is_some_and(|seen| seen > row.version) {
-                let key = String::from_utf8_lossy(&row.key).into_owned();
+                let key = String::from_utf8_lossy(&key);
                 self.fail(1, format!("row {key} went back from version {seen:?} to {}", row.version));
             }
             if seen != Some(row.version) {
-                changes.push((row.key, row.version, row.value));
+                changed.push((key, row.version, row.value));
             }
         }
-        let gone: Vec<Bytes> = self.versions.keys().filter(|key| !kept.contains(*key)).cloned().collect();
         let versions: Vec<(Bytes, u64)> =
-            changes.iter().map(|(key, version, _)| (key.clone(), *version)).collect();
-        let changed = changes.into_iter().map(|(key, _, value)| (key, Some(value)));
+            changed.iter().map(|(key, version, _)| (key.clone(), *version)).collect();
+        let changed = changed.into_iter().map(|(key, _, value)| (key, Some(value)));
         let changes: Vec<_> = changed.chain(gone.into_iter().map(|key| (key, None))).collect();
         if !changes.is_empty() {
             self.commit(revision, self.seen_ms, changes);
@@ -132,7 +131,10 @@ fn now_ms() -> u64 {
     u64::try_from(universe::elapsed().as_millis()).expect("a run is shorter")
 }
 
-fn digest(changes: &[(Bytes, Option<Bytes>)]) -> String {
+/// A row that was put or deleted.
+type Changed = (Bytes, Option<Bytes>);
+
+fn digest(changes: &[Changed]) -> String {
     let mut hash = Sha256::new();
     for (key, value) in changes {
         hash.update((key.len() as u64).to_le_bytes());
@@ -151,22 +153,40 @@ fn digest(changes: &[(Bytes, Option<Bytes>)]) -> String {
 pub async fn watch(witness: SharedWitness, store: Arc<dyn Store>) {
     let every = Bytes::new();
     let Ok(mut watching) = store.watch(every.clone()).await else { return };
-    // Commits go on while the pages are read. Rows younger than the watch are
-    // left out: the watch tells of them, each commit whole.
-    let Ok(mut rows) = store::scan(&*store, &every, 1000).await else { return };
-    let kept: BTreeSet<Bytes> = rows.iter().map(|row| row.key.clone()).collect();
-    rows.retain(|row| row.version <= watching.revision);
-    witness.lock().expect("no holder of this lock panics").recover(rows, &kept, watching.revision);
-    while let Some(notice) = watching.notices.recv().await {
-        match notice {
-            Notice::Changed { revision, changes } => {
-                witness.lock().expect("no holder of this lock panics").commit(revision, now_ms(), changes);
+    let Ok(rows) = store::scan(&*store, &every, 1000).await else { return };
+    // Commits go on while the pages are read, so these rows are of several
+    // moments. What the watch tells brings them all to that of the youngest:
+    // before, a job could be seen without the state it was stored with.
+    let youngest = rows.iter().map(|row| row.version).max().unwrap_or(0);
+    let mut held: BTreeMap<Bytes, store::Row> = rows.into_iter().map(|row| (row.key.clone(), row)).collect();
+    let mut at = watching.revision;
+    while at < youngest {
+        let Some((revision, changes)) = told(&witness, &mut watching).await else { return };
+        at = revision;
+        for (key, value) in changes {
+            if held.get(&key).is_some_and(|row| row.version >= at) {
+                continue;
             }
-            Notice::Lagged => {
-                let mut witness = witness.lock().expect("no holder of this lock panics");
-                witness.fail(10, "the witness was too slow for the store's watch".into());
-                return;
+            match value {
+                Some(value) => _ = held.insert(key.clone(), store::Row { key, value, version: at, lease: 0 }),
+                None => _ = held.remove(&key),
             }
+        }
+    }
+    witness.lock().expect("no holder of this lock panics").recover(held, at);
+    while let Some((revision, changes)) = told(&witness, &mut watching).await {
+        witness.lock().expect("no holder of this lock panics").commit(revision, now_ms(), changes);
+    }
+}
+
+/// The next commit; `None` once the store has ended.
+async fn told(witness: &SharedWitness, watching: &mut store::Watch) -> Option<(u64, Vec<Changed>)> {
+    match watching.notices.recv().await? {
+        Notice::Changed { revision, changes } => Some((revision, changes)),
+        Notice::Lagged => {
+            let mut witness = witness.lock().expect("no holder of this lock panics");
+            witness.fail(10, "the witness was too slow for the store's watch".into());
+            None
         }
     }
 }
