@@ -135,6 +135,9 @@ fn files_environment_and_flags_configure_server_and_agent() {
     assert_eq!(names, ["big", "small"]);
     assert_eq!((&pools[0]["nodes"], &pools[0]["capacity"]["cores"]), (&json!(2), &json!(5.0)));
     assert_eq!(pools[1]["largest_node"]["memory_bytes"], json!(1_u64 << 30));
+    assert!(pools[0]["eta"]["earliest_start_ms"].is_u64(), "{pools}");
+    let asked = run(&mut server.command(&["pools", "--cores", "3", "--nodes", "2"])).ok().stdout;
+    assert!(asked.contains("1 of 2 nodes are large enough") && asked.contains("START"), "{asked}");
 }
 
 /// Ends agents that were started by hand, with their supervisors.

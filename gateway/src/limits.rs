@@ -40,6 +40,8 @@ pub const JOBS_EXAMINED_MAX: usize = 20_000;
 pub const TASKS_PER_PAGE: usize = 100;
 /// Likewise at most.
 pub const TASKS_PER_PAGE_MAX: usize = 1000;
+/// Jobs whose runtimes one answer about the start of a request looks up.
+pub const ETA_JOBS_READ_MAX: usize = 256;
 /// Details of one `Why` reply.
 pub const WHY_DETAILS_MAX: usize = 50;
 /// Rows read at once.

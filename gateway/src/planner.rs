@@ -7,6 +7,7 @@ use proto::problem::Problem;
 use proto::v1::{DemandKey, JobSpec, PoolsReply, Step, WhyReply};
 use scheduler::Amount;
 use scheduler::admission::{Ask, Verdict};
+use scheduler::eta::Profile;
 use scheduler::shell::Handle;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -34,6 +35,10 @@ impl Planner {
 
     pub fn pools(&self) -> PoolsReply {
         self.scheduler.pools()
+    }
+
+    pub fn profiles(&self) -> BTreeMap<String, Profile> {
+        self.scheduler.profiles()
     }
 
     /// Refuses what no node or pool could ever hold.

@@ -96,6 +96,16 @@ pub fn assumed_runtime_ms(spec: &JobSpec, step: &Step) -> u64 {
     if step.timeout_ms == 0 { told } else { told.min(step.timeout_ms) }
 }
 
+/// How long one task of a step runs as far as told: its expected time, never
+/// longer than its time limit, which else stands for it; 0: neither is told.
+#[must_use]
+pub fn told_runtime_ms(spec: &JobSpec, step: &Step) -> u64 {
+    match (spec.expected_runtime_ms, step.timeout_ms) {
+        (told, 0) | (0, told) => told,
+        (expected, limit) => expected.min(limit),
+    }
+}
+
 /// Price of the whole job if every task runs once for its assumed time.
 #[must_use]
 pub fn price_micros(spec: &JobSpec, budget: &Budget) -> u64 {

@@ -266,6 +266,10 @@ pub fn pool(pool: &PoolView) -> Value {
         "free": resources(pool.free.as_ref()),
         "queued_slots": pool.queued_slots,
         "largest_node": resources(pool.largest_node.as_ref()),
+        "eta": pool.eta.as_ref().map(|eta| json!({
+            "earliest_start_ms": eta.earliest_start_ms,
+            "assumption": eta.assumption,
+        })),
     })
 }
 

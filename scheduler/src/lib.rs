@@ -7,11 +7,13 @@
 //! all it takes from, so that the loser of a race only plans again. A scheduler
 //! keeps nothing of its own; one that dies is missed by nobody.
 //!
-//! [`admission`] and [`feasible`] judge a job before it is taken in.
+//! [`admission`] and [`feasible`] judge a job before it is taken in; [`eta`] says
+//! when it would start.
 
 pub mod admission;
 pub mod amount;
 pub mod core;
+pub mod eta;
 pub mod feasible;
 pub mod limits;
 pub mod link;

@@ -29,6 +29,14 @@ pub const RESERVE_SCANS_MAX: usize = 4;
 pub const FREED_LOG_MAX: usize = 4096;
 /// Queue places counted when somebody asks how many are ahead.
 pub const EXPLAIN_AHEAD_MAX: usize = 10_000;
+/// Demands of a pool's queue looked at when somebody asks when a request would start.
+pub const ETA_QUEUE_MAX: usize = 1_000;
+/// Shapes of demands likewise.
+pub const ETA_SHAPES_MAX: usize = 64;
+/// Nodes looked at likewise, again for each demand and instant; all pools share it.
+pub const ETA_NODES_EXAMINED_MAX: u64 = 500_000;
+/// Jobs named in the answer.
+pub const ETA_NAMES_MAX: usize = 8;
 /// Updates taken from the demand channel before a pass.
 pub const EVENTS_PER_PASS_MAX: usize = 1024;
 /// Demands in one update of a link's snapshot.

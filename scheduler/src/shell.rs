@@ -12,6 +12,7 @@
 
 use crate::amount::Amount;
 use crate::core::{Alloc, AllocOf, Config, Core, Event, Outcome, Proposal, ProposalId, Snapshot};
+use crate::eta::Profile;
 use crate::feasible::feasible_among;
 use crate::limits::{
     CHECKED_PER_PASS, COMMIT_DEADLINE_MS, EVENTS_PER_PASS_MAX, READ_DEADLINE_MS, RETRY_PAUSE_MS,
@@ -60,6 +61,12 @@ impl Handle {
     #[must_use]
     pub fn pools(&self) -> PoolsReply {
         lock(&self.inner.core).pools()
+    }
+
+    /// Pools as a replay of their queues wants them; see [`crate::eta`].
+    #[must_use]
+    pub fn profiles(&self) -> BTreeMap<String, Profile> {
+        lock(&self.inner.core).profiles()
     }
 
     /// Refuses what no pool could ever hold.

@@ -222,6 +222,7 @@ mod tests {
             "node drain n1 --reason fan",
             "node resume n1",
             "pools",
+            "pools --cores 4 --memory 8GiB --gpus 1 --nodes 2 --tasks-per-node 2",
             "tenants",
             "tenants ls -o json",
             "tenants create lab --cores 8 --budget 100",

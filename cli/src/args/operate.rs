@@ -12,8 +12,30 @@ pub struct NodesArgs {
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  drumline pools\n  drumline pools -o json")]
+#[command(after_help = "\
+START is when a request that is made now would start, after all that is queued: one task of one core,
+or what the flags ask for. With flags or -o wide it is told what that rests on, or why it is not known.
+
+Examples:
+  drumline pools
+  drumline pools --cores 4 --memory 8GiB --nodes 2
+  drumline pools -o json")]
 pub struct PoolsArgs {
+    /// Cores of each task: 1, 0.5
+    #[arg(long, value_name = "CORES")]
+    pub cores: Option<String>,
+    /// Memory of each task: 64MiB, 4GiB
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// GPUs of each task
+    #[arg(long, value_name = "N")]
+    pub gpus: Option<u32>,
+    /// Nodes needed at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub nodes: Option<u32>,
+    /// Tasks on each node
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub tasks_per_node: Option<u32>,
     #[command(flatten)]
     pub format: FormatArg,
 }

@@ -216,7 +216,7 @@ fn apply(step: &mut Step, args: &SubmitArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn above_zero(flag: &str, value: u64) -> Result<(), Problem> {
+pub(super) fn above_zero(flag: &str, value: u64) -> Result<(), Problem> {
     if value > 0 {
         return Ok(());
     }

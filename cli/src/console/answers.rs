@@ -85,7 +85,9 @@ async fn answer(client: &Client, news: &mpsc::Sender<Message>, ask: &Ask) -> Res
             .await
             .map(|reply| Message::Tenants(reply.tenants)),
         Ask::Nodes => in_time(client.nodes(NodesRequest {})).await.map(|reply| Message::Nodes(reply.nodes)),
-        Ask::Pools => in_time(client.pools(PoolsRequest {})).await.map(|reply| Message::Pools(reply.pools)),
+        Ask::Pools => {
+            in_time(client.pools(PoolsRequest::default())).await.map(|reply| Message::Pools(reply.pools))
+        }
         Ask::Jobs { tenant, before, limit } => {
             let request = page(tenant, *before, *limit);
             let reply = in_time(client.list_jobs(request)).await?;

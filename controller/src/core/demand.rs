@@ -94,7 +94,7 @@ impl Core {
             pool: step.pool.clone(),
             constraints: step.constraints.clone(),
             avoid: avoid(job, *index, now_ms),
-            expected_runtime_ms: spec.expected_runtime_ms,
+            expected_runtime_ms: proto::estimate::told_runtime_ms(spec, step),
             granted_epoch: tenant.epoch_seen,
         })
     }

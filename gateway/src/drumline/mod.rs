@@ -8,6 +8,7 @@ mod listing;
 mod logs;
 mod nodes;
 mod outputs;
+mod pools;
 mod submit;
 mod tenants;
 mod tokens;
@@ -176,7 +177,7 @@ impl Drumline for Front {
     async fn pools(&self, request: Request<PoolsRequest>) -> Result<Response<PoolsReply>, Status> {
         answer(async {
             self.0.caller(request.metadata(), Right::ReadCluster).await?;
-            Ok(self.0.planner.pools())
+            pools::pools(&self.0, request.get_ref()).await
         })
         .await
     }

@@ -401,7 +401,7 @@ pub(super) static ROUTES: &[Route] = &[
         path: "/v1/nodepools",
         operations: &[Operation {
             id: "listPools",
-            summary: "Pools with capacity, and when a request could start there",
+            summary: "Pools with capacity, and when a request would start there",
             right: Some(Right::ReadCluster),
             query: &[
                 one("pool", Kind::Pool, "Only this pool."),
@@ -423,7 +423,10 @@ pub(super) static ROUTES: &[Route] = &[
                     "Tasks on each of them.",
                 ),
             ],
-            answers: &[answer(&[(JSON, "PoolList")], "All pools; eta only where something is asked for.")],
+            answers: &[answer(
+                &[(JSON, "PoolList")],
+                "All pools; eta is for what is asked, or for one task of one core.",
+            )],
             refusals: &[404],
             handler: |call, _| Box::pin(cluster::pools(call)),
             ..PLAIN

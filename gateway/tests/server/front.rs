@@ -353,7 +353,7 @@ async fn health_and_reflection_are_on() {
     assert!(listed.contains("drumline.v1.Agents"), "{listed}");
     let request = admin.request(NodesRequest {});
     assert!(admin.grpc.nodes(request).await.unwrap().into_inner().nodes.is_empty());
-    let request = admin.request(PoolsRequest {});
+    let request = admin.request(PoolsRequest::default());
     admin.grpc.pools(request).await.unwrap();
     server.stop().await;
 }

@@ -39,7 +39,8 @@ async fn a_run_is_followed_to_its_end() {
     assert!(eta["earliest_start_ms"].as_u64().unwrap() > 0, "{eta}");
     let eta = &http.get("/v1/nodepools?cores=64").await.json()["pools"][0]["eta"];
     assert!(eta["earliest_start_ms"].is_null(), "{eta}");
-    assert!(http.get("/v1/nodepools").await.json()["pools"][0]["eta"].is_null());
+    let eta = &http.get("/v1/nodepools").await.json()["pools"][0]["eta"];
+    assert!(eta["earliest_start_ms"].as_u64().unwrap() > 0, "one core, if nothing is asked: {eta}");
 
     let body = r#"{"step": [{"name": "main", "array": 7, "run": "echo hello", "cores": 2}]}"#;
     http.post("/v1/jobs", body).await;
@@ -105,4 +106,61 @@ async fn a_run_is_followed_to_its_end() {
     assert_eq!(behind, (422, "spec.cursor".into(), "cursor".into()));
     drop(agent);
     server.stop().await;
+}
+
+/// What `GET /v1/nodepools` tells of the one pool there is.
+async fn eta(http: &Http, query: &str) -> (Option<u64>, String) {
+    let eta = http.get(&format!("/v1/nodepools{query}")).await.json()["pools"][0]["eta"].clone();
+    (eta["earliest_start_ms"].as_u64(), eta["assumption"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn a_full_pool_tells_when_it_has_room() {
+    let dir = TestDir::new();
+    let server = serve(&dir).await.unwrap();
+    let admin = Client::new(&server, &server.token).await;
+    let http = Http::new(&server, &server.token).await;
+    let mut agent = Agent::join(&admin).await;
+    // It fills the node of four cores, for ten minutes at most.
+    let job = r#"{"step": [{"name": "main", "run": "true", "cores": 4, "timeout": "10m"}]}"#;
+    http.post("/v1/jobs", job).await;
+    agent.hear(|frame| matches!(frame, server_frame::Frame::Assign(_)).then_some(())).await;
+    let granted_ms = http.get("/v1/jobs/1").await.json()["submitted_ms"].as_u64().unwrap();
+    let (start_ms, assumption) = eta(&http, "").await;
+    let wait_ms = start_ms.unwrap() - granted_ms;
+    assert!((600_000..610_000).contains(&wait_ms), "{wait_ms} {assumption}");
+    assert!(assumption.starts_with("nothing is queued before it"), "{assumption}");
+
+    // What is queued comes first, for as long as it is expected to run.
+    let job = r#"{"expected_runtime": "5m", "step": [{"name": "main", "run": "true", "cores": 3}]}"#;
+    http.post("/v1/jobs", job).await;
+    let queued = async {
+        loop {
+            if http.get("/v1/nodepools").await.json()["pools"][0]["queued_slots"] == json!(1) {
+                break;
+            }
+        }
+    };
+    time::timeout(time::ms(10_000), queued).await.expect("it queues");
+    let (start_ms, assumption) = eta(&http, "?cores=2&memory=1GiB").await;
+    let wait_ms = start_ms.unwrap() - granted_ms;
+    assert!((900_000..910_000).contains(&wait_ms), "{wait_ms} {assumption}");
+    assert!(assumption.starts_with("in the order of the queue, 1 step before it"), "{assumption}");
+    let (start_ms, _) = eta(&http, "?cores=1").await;
+    assert!((600_000..610_000).contains(&(start_ms.unwrap() - granted_ms)), "beside it");
+    let (start_ms, assumption) = eta(&http, "?cores=1&nodes=2").await;
+    assert!(start_ms.is_none() && assumption.starts_with("1 of 2 nodes are large enough"), "{assumption}");
+
+    // Behind work that tells no end nothing is promised, but it is named.
+    http.post("/v1/jobs", r#"{"step": [{"name": "main", "run": "true", "cores": 4}]}"#).await;
+    let promised = async {
+        loop {
+            let (start_ms, assumption) = eta(&http, "?cores=1").await;
+            if start_ms.is_none() {
+                break assumption;
+            }
+        }
+    };
+    let assumption = time::timeout(time::ms(10_000), promised).await.expect("it queues");
+    assert!(assumption.contains("whose end is not known (default-3)"), "{assumption}");
 }

@@ -38,6 +38,8 @@ pub struct Entry {
     pub queued_ms: u64,
     /// Milliseconds since 1970.
     pub not_before_ms: u64,
+    /// Of one slot, as expected; 0: not told.
+    pub runtime_ms: u64,
     /// Which controller told it.
     pub controller: u32,
     /// Oldest first.
@@ -175,6 +177,7 @@ impl Demands {
             entry.priority = told.priority;
             entry.queued_ms = told.queued_ms;
             entry.not_before_ms = told.not_before_ms;
+            entry.runtime_ms = told.expected_runtime_ms;
             entry.controller = controller;
             let old = std::mem::replace(&mut entry.shape, id);
             if old != id {
@@ -192,6 +195,7 @@ impl Demands {
             priority: told.priority,
             queued_ms: told.queued_ms,
             not_before_ms: told.not_before_ms,
+            runtime_ms: told.expected_runtime_ms,
             controller,
             outstanding: Vec::new(),
             returned: 0,

@@ -88,7 +88,8 @@ impl Core {
         if self.grants.contains_key(&(tenant, row.epoch)) {
             return;
         }
-        let held = Held { key, nodes, per_slot: Amount::of(row.per_slot.as_ref()), version: revision };
+        let per_slot = Amount::of(row.per_slot.as_ref());
+        let held = Held { key, nodes, per_slot, version: revision, granted_ms: row.granted_ms };
         let slots = if row.gang { 1 } else { held.slots() };
         self.hold(&held);
         self.grants.insert((tenant, row.epoch), held);

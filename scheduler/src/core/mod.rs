@@ -27,6 +27,7 @@ mod nodes;
 mod outcomes;
 mod pass;
 mod place;
+mod profile;
 mod reserve;
 mod shape;
 mod tenants;
@@ -215,6 +216,8 @@ struct Held {
     nodes: Vec<(NodeId, u32)>,
     per_slot: Amount,
     version: Revision,
+    /// Milliseconds since 1970.
+    granted_ms: u64,
 }
 
 impl Held {
@@ -398,6 +401,7 @@ impl Core {
                 free: Some(sum.free.to_resources()),
                 queued_slots: queued(name),
                 largest_node: Some(sum.largest.to_resources()),
+                eta: None,
             })
             .collect();
         PoolsReply { pools }

@@ -286,7 +286,8 @@ impl Core {
     /// Takes a choice into the pass and counts it.
     fn draft(&mut self, pass: &mut Pass, key: StepKey, shape_id: ShapeId, choice: Choice) {
         let shape = self.demands.shape(shape_id).shape.clone();
-        let held = Held { key, nodes: choice.nodes, per_slot: shape.per_slot, version: 0 };
+        let (per_slot, granted_ms) = (shape.per_slot, self.now.wall_ms);
+        let held = Held { key, nodes: choice.nodes, per_slot, version: 0, granted_ms };
         self.assert_allowed(&held);
         self.hold(&held);
         self.turns += 1;

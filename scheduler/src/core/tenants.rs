@@ -84,6 +84,18 @@ impl Queue {
         self.by_shape.get(&shape).and_then(|queue| queue.first().copied())
     }
 
+    /// Each shape with its first and how many have it.
+    pub fn shapes(&self) -> impl Iterator<Item = (ShapeId, Place, usize)> + '_ {
+        self.by_shape.iter().filter_map(|(&shape, queue)| Some((shape, *queue.first()?, queue.len())))
+    }
+
+    /// Who stands next of a shape.
+    #[must_use]
+    pub fn next_of(&self, shape: ShapeId, after: Place) -> Option<Place> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        self.by_shape.get(&shape)?.range((Excluded(after), Unbounded)).next().copied()
+    }
+
     /// Nobody waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -221,10 +221,10 @@ fn pool() -> Value {
         "free": reference("Resources"),
         "queued_slots": count(),
         "largest_node": reference("Resources"),
-        "eta": nullable(object(json!({
+        "eta": object(json!({
             "earliest_start_ms": instant(),
             "assumption": text(),
-        }))),
+        })),
     }))
 }
 
