@@ -4,10 +4,12 @@
 use rand::rngs::SmallRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What may be broken. `agent` is the index of a machine.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// The server's process dies; what it wrote stays.
     ServerKilled { down_ms: u64 },
@@ -76,6 +78,28 @@ impl Fault {
             Self::SlowLinks { .. } => "slow_links",
             Self::ClockSkew { .. } => "clock_skew",
             Self::TasksFail { .. } => "tasks_fail",
+        }
+    }
+}
+
+impl Fault {
+    /// The machine it strikes; 0, the server, where it is all of them.
+    #[must_use]
+    pub fn machine(&self) -> usize {
+        match *self {
+            Self::ServerKilled { .. }
+            | Self::ServerPowerLoss { .. }
+            | Self::ClientRepliesLost { .. }
+            | Self::MessageLoss { .. }
+            | Self::SlowLinks { .. } => 0,
+            Self::ClockSkew { machine, .. } | Self::SlowDisk { machine, .. } => machine,
+            Self::AgentKilled { agent, .. }
+            | Self::MachinePowerLoss { agent, .. }
+            | Self::AgentPaused { agent, .. }
+            | Self::Partition { agent, .. }
+            | Self::RepliesLost { agent, .. }
+            | Self::RequestsLost { agent, .. }
+            | Self::TasksFail { agent, .. } => agent + 1,
         }
     }
 }

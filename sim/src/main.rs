@@ -10,9 +10,11 @@ mod injector;
 mod list;
 mod mirror;
 mod networked_store;
+mod plan;
 mod rows;
 mod run;
 mod scenario;
+mod shrink;
 mod sweep;
 mod trace;
 mod witness;
@@ -38,6 +40,8 @@ const EXAMPLES: &str = "EXAMPLES:
   cargo chaos run --seed 42 --scenario calm      without faults
   cargo chaos sweep --seeds 500                  500 seeds, a process each
   cargo chaos sweep --minutes 30                 as many as fit
+  cargo chaos shrink --seed 42                   the least that still breaks, as a plan
+  cargo chaos replay sim/plans/zombie.jsonl      a plan, on the code of today
   cargo chaos list                               scenarios, faults, invariants
 
 Exit 0: all held. 1: an invariant broke. 2: wrong use.";
@@ -48,6 +52,10 @@ enum Command {
     Run(run::RunArguments),
     /// Many runs, one process each; failures first
     Sweep(sweep::SweepArguments),
+    /// From a seed that breaks an invariant to the least that still does
+    Shrink(shrink::ShrinkArguments),
+    /// One run of a plan that was written out
+    Replay(run::ReplayArguments),
     /// Scenarios, faults, invariants
     List,
 }
@@ -57,6 +65,8 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Run(arguments) => run::command(&arguments),
         Command::Sweep(arguments) => sweep::command(&arguments),
+        Command::Shrink(arguments) => shrink::command(&arguments),
+        Command::Replay(arguments) => run::replay(&arguments),
         Command::List => list::command(),
     }
 }

@@ -3,18 +3,19 @@
 use crate::checkers::{self, Outcome};
 use crate::clients::{self, Door};
 use crate::cluster::Cluster;
-use crate::faults::{self, Fired};
+use crate::faults::Fired;
 use crate::history::{Ack, History};
 use crate::injector::Injector;
 use crate::networked_store;
-use crate::scenario::{self, Scenario};
+use crate::plan::{self, Plan};
+use crate::scenario;
 use crate::trace::Trace;
 use crate::witness::{SharedWitness, Witness};
-use crate::workload;
 use clap::Args;
 use proto::v1::State;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -58,6 +59,19 @@ struct Ended {
     limits_changed: u64,
 }
 
+/// Arguments of the subcommand.
+#[derive(Args)]
+pub struct ReplayArguments {
+    /// As `cargo chaos shrink` writes it
+    plan: PathBuf,
+    /// Only the verdict
+    #[arg(long)]
+    quiet: bool,
+    /// Print every line of the trace (for comparing two runs)
+    #[arg(long)]
+    trace: bool,
+}
+
 pub fn command(arguments: &RunArguments) -> ExitCode {
     let Some(scenario) = scenario::named(&arguments.scenario) else {
         eprintln!(
@@ -66,12 +80,29 @@ pub fn command(arguments: &RunArguments) -> ExitCode {
         );
         return ExitCode::from(2);
     };
+    let again = format!("cargo chaos run --seed {} --scenario {}", arguments.seed, scenario.name);
+    play(Plan::draw(arguments.seed, scenario), &again, arguments.quiet, arguments.trace)
+}
+
+pub fn replay(arguments: &ReplayArguments) -> ExitCode {
+    let path = arguments.plan.display();
+    match plan::load(&arguments.plan) {
+        Ok(plan) => play(plan, &format!("cargo chaos replay {path}"), arguments.quiet, arguments.trace),
+        Err(why) => {
+            eprintln!("error: {path}: {why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn play(plan: Plan, again: &str, quiet: bool, traced: bool) -> ExitCode {
     init_tracing();
-    let trace = Trace::new(arguments.trace);
-    let limit = if scenario.store_only { STORE_RUN_LIMIT } else { RUN_LIMIT };
+    let trace = Trace::new(traced);
+    let seed = plan.seed;
+    let limit = if plan.scenario.store_only { STORE_RUN_LIMIT } else { RUN_LIMIT };
     let begun = real_now();
-    let main = || one(arguments.seed, scenario, trace.clone());
-    let ended = match universe::run(arguments.seed, limit, main) {
+    let main = || one(plan, trace.clone());
+    let ended = match universe::run(seed, limit, main) {
         Ok(ended) => ended,
         Err(error) => {
             eprintln!("error: {error}");
@@ -82,7 +113,7 @@ pub fn command(arguments: &RunArguments) -> ExitCode {
     for line in trace.lines() {
         println!("{line}");
     }
-    if !arguments.quiet {
+    if !quiet {
         for line in trace.story() {
             println!("{line}");
         }
@@ -97,11 +128,10 @@ pub fn command(arguments: &RunArguments) -> ExitCode {
     println!("fired {}", fired.join(" "));
     if let Some((invariant, what)) = &ended.broken {
         println!("BROKEN invariant {invariant}: {what}");
-        println!("reproduce: cargo chaos run --seed {} --scenario {}", arguments.seed, scenario.name);
+        println!("reproduce: {again}");
     }
     println!(
-        "seed={} verdict={} trace={} sim_s={:.1} wall_s={:.2} faults={} jobs={}",
-        arguments.seed,
+        "seed={seed} verdict={} trace={} sim_s={:.1} wall_s={:.2} faults={} jobs={}",
         if ended.broken.is_none() { "ok" } else { "broken" },
         trace.hash().0,
         ended.simulated.as_secs_f64(),
@@ -124,7 +154,8 @@ fn init_tracing() {
     tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(std::io::stderr).init();
 }
 
-async fn one(seed: u64, scenario: Scenario, trace: Trace) -> Ended {
+async fn one(plan: Plan, trace: Trace) -> Ended {
+    let (seed, scenario) = (plan.seed, plan.scenario);
     if scenario.store_only {
         networked_store::conform(seed, trace).await;
         return Ended { simulated: universe::elapsed(), ..Ended::default() };
@@ -140,7 +171,7 @@ async fn one(seed: u64, scenario: Scenario, trace: Trace) -> Ended {
     };
     let made = universe::spawn_on(cluster.clients, clients::make_tenants(door.clone()));
     made.await.expect("the clients' node is never killed");
-    let deeds = workload::draw(seed, scenario.load(), &["default", "lab"]);
+    let deeds = plan.deeds();
     let jobs = deeds.len();
     let mut acting = Vec::with_capacity(jobs);
     for deed in deeds {
@@ -151,12 +182,10 @@ async fn one(seed: u64, scenario: Scenario, trace: Trace) -> Ended {
             clients::act(door, deed).await;
         }));
     }
-    let changes = workload::draw_changes(seed, scenario.load());
-    acting.push(universe::spawn_on(cluster.clients, clients::change_limits(door.clone(), changes)));
-    let until_ms = scenario.load().over_ms;
-    let plan = if scenario.faults { faults::draw(seed, scenario.agents, until_ms) } else { Vec::new() };
+    let limited = clients::change_limits(door.clone(), plan.changes());
+    acting.push(universe::spawn_on(cluster.clients, limited));
     let mut injector = Injector::new(&cluster, &trace, seed);
-    injector.run(&plan).await;
+    injector.run(&plan.faults()).await;
     let fired = std::mem::take(&mut injector.fired);
     for acting in acting {
         acting.await.expect("the clients' node is never killed");

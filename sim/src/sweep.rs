@@ -192,7 +192,7 @@ fn nonce() -> u64 {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the sweep polls its children in real time")]
-fn pause() {
+pub fn pause() {
     std::thread::sleep(Duration::from_millis(5));
 }
 
