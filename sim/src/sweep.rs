@@ -58,14 +58,14 @@ struct Running {
 /// Real time; only here.
 #[derive(Clone, Copy)]
 #[allow(clippy::disallowed_types, reason = "the sweep runs in real time")]
-struct Moment(std::time::Instant);
+pub struct Moment(std::time::Instant);
 
 impl Moment {
     #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the sweep runs in real time")]
-    fn now() -> Self {
+    pub fn now() -> Self {
         Self(std::time::Instant::now())
     }
-    fn elapsed(self) -> Duration {
+    pub fn elapsed(self) -> Duration {
         self.0.elapsed()
     }
 }

@@ -70,6 +70,11 @@ fn test(seeds: &str, narrow: &str) -> Result<(), String> {
     cargo("the simulated world", &world)?;
     cargo("what can be rehearsed", &["chaos", "list"])?;
     cargo("a canary must be found", &["chaos", "sweep", "--scenario", "canary", "--seeds", "2"])?;
+    let plan = "target/canary.jsonl";
+    cargo(
+        "what broke can be shrunk",
+        &["chaos", "shrink", "--scenario", "canary", "--seed", "1", "--out", plan],
+    )?;
     cargo(
         "the networked store",
         &["chaos", "sweep", "--scenario", "store", "--seeds", "4", "--twice-every", "2"],
