@@ -190,14 +190,16 @@ impl Teller {
         self.cluster.step(Event::Submit { ticket, job: new });
     }
 
-    /// `JOB/STEP node=slots … [gang]`
+    /// `JOB/STEP node=slots … [gang] [memory=BYTES of a slot]`
     fn grant(&mut self, rest: &str) {
         let mut nodes = Vec::new();
         let mut words = rest.split_whitespace();
         let (tenant, number, index) = job_step(words.next().unwrap());
         let mut gang = false;
+        let mut each = Resources { millicores: 1000, memory_bytes: 1 << 20, gpus: 0 };
         for word in words {
             match word.split_once('=') {
+                Some(("memory", bytes)) => each.memory_bytes = bytes.parse().unwrap(),
                 Some((node, slots)) => {
                     nodes.push(GrantNode { node: node.to_owned(), slots: slots.parse().unwrap() });
                 }
@@ -205,7 +207,6 @@ impl Teller {
             }
         }
         let key = proto::v1::DemandKey { tenant, job_number: number, step: index };
-        let each = Resources { millicores: 1000, memory_bytes: 1 << 20, gpus: 0 };
         self.cluster.grant(&key, nodes, gang, Some(each));
         self.cluster.tell_grants();
     }

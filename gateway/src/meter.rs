@@ -110,6 +110,14 @@ impl Tally {
         more > 0 && self.limit.is_some_and(over)
     }
 
+    /// Holds room for a transfer; returns how much, to be given back. Of a size
+    /// beyond all numbers as much as the sum can hold, so that the others' stays.
+    fn reserve(&mut self, bytes: u64) -> u64 {
+        let bytes = bytes.min(u64::MAX - self.open);
+        self.open += bytes;
+        bytes
+    }
+
     fn begin_booking(&mut self) -> u64 {
         self.booking = std::mem::take(&mut self.unbooked);
         self.booking
@@ -227,9 +235,9 @@ impl Meter {
             let tally = *tally;
             return Err(self.refusal(tenant, way, &tally, bytes, 100));
         }
-        tally.open = tally.open.saturating_add(bytes);
+        let reserved = tally.reserve(bytes);
         let meter = Arc::clone(self);
-        Ok(Passage { meter, tenant: tenant.to_owned(), way, reserved: bytes })
+        Ok(Passage { meter, tenant: tenant.to_owned(), way, reserved })
     }
 
     fn refusal(&self, tenant: &str, way: Way, tally: &Tally, asked: u64, percent: u64) -> Problem {
@@ -390,6 +398,15 @@ mod tests {
         tally.end_booking(false);
         assert_eq!((tally.used, tally.unbooked), (60, 5), "told again");
         assert!(!account.ingress.would_pass(u64::MAX) && !account.ingress.is_guarded(u64::MAX), "no limit");
+    }
+
+    #[test]
+    fn a_transfer_beyond_all_numbers_leaves_the_others_their_room() {
+        let mut tally = Tally::default();
+        let reserved = [100, u64::MAX, 7].map(|bytes| tally.reserve(bytes));
+        assert_eq!((reserved, tally.open), ([100, u64::MAX - 100, 0], u64::MAX));
+        tally.open -= reserved[1];
+        assert_eq!(tally.open, 100);
     }
 
     #[test]

@@ -15,8 +15,8 @@ pub const PASS_NODES_EXAMINED_MAX: u64 = 50_000;
 pub const PASS_HEADS_EXAMINED_MAX: u64 = 200_000;
 /// Proposals whose outcome is not known yet; no pass runs above it.
 pub const PROPOSALS_IN_FLIGHT_MAX: usize = 256;
-/// Memory of one node: one that says it has more counts as having this, so that
-/// the sum over all nodes is one.
+/// Memory of one node: one that says it has more counts as having this, and a
+/// grant's part of it as well, so that the sum over all nodes is one.
 pub const NODE_MEMORY_BYTES_MAX: u64 = 256 << 40;
 /// Slots of one grant on one node.
 pub const GRANT_SLOTS_MAX: u64 = 65_536;

@@ -1,8 +1,7 @@
 //! The core's invariants, checked after every simulated step. Panics where one
 //! is broken: then memory or rows are wrong, and going on would make it worse.
 
-use super::model::{Block, Grant, Job, Rank, StepRun, TaskWait, Tenant, over};
-use super::types::Resources64;
+use super::model::{Block, Grant, Holding, Job, Rank, StepRun, TaskWait, Tenant, over};
 use super::{Core, StepKey};
 use proto::month;
 use proto::spans::Spans;
@@ -38,7 +37,7 @@ impl Core {
             sums.add(&JobShare::of(job));
         }
         sums.check(name, tenant);
-        let mut held = Resources64::default();
+        let mut held = Holding::default();
         for (epoch, grant) in tenant.grants.iter() {
             self.check_grant(name, tenant, *epoch, grant);
             held.add(grant.held());

@@ -10,8 +10,7 @@
 //! [`Watched`]: super::watched::Watched
 
 use super::check::{JobShare, JobSums};
-use super::model::Tenant;
-use super::types::Resources64;
+use super::model::{Holding, Tenant};
 use super::{Core, StepKey};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,8 +26,8 @@ pub(super) struct Seen {
 struct SeenTenant {
     jobs: BTreeMap<u64, JobShare>,
     sums: JobSums,
-    grants: BTreeMap<u64, (u64, Resources64)>,
-    held: Resources64,
+    grants: BTreeMap<u64, (u64, Holding)>,
+    held: Holding,
 }
 
 /// What a step may have changed of one tenant.
@@ -172,10 +171,8 @@ impl Core {
 
 #[cfg(test)]
 mod tests {
-    use crate::core::model::Job;
-    use crate::core::{
-        Admission, AdmissionAsk, AdmissionVerdict, Config, Core, Event, NewJob, Now, Resources64,
-    };
+    use crate::core::model::{Holding, Job};
+    use crate::core::{Admission, AdmissionAsk, AdmissionVerdict, Config, Core, Event, NewJob, Now};
     use proto::v1::{
         ArrayItem, ArraySpec, GrantNode, GrantRow, JobSpec, RegisterRequest, Resources, Step, TenantRow,
     };
@@ -282,7 +279,7 @@ mod tests {
             core.tenants.get_mut("t").unwrap().grants.get_mut(&1).unwrap().bound[0].pop_first();
         });
         both_notice("what is held", |core| {
-            core.tenants.get_mut("t").unwrap().held = Resources64::default();
+            core.tenants.get_mut("t").unwrap().held = Holding::default();
         });
         both_notice("a node without its grant", |core| {
             core.nodes.get_mut("n").unwrap().grants.clear();

@@ -34,7 +34,7 @@ pub(super) struct Tenant {
     /// not in `grants` was released long ago.
     pub epoch_seen: u64,
     /// Sum of the grants.
-    pub held: Resources64,
+    pub held: Holding,
     /// Job to the jobs that wait for its end.
     pub waiters: BTreeMap<u64, BTreeSet<u64>>,
     /// Job, step and task to the jobs that wait for its end.
@@ -185,8 +185,8 @@ impl Grant {
         self.row.nodes.iter().map(|node| u64::from(node.slots)).sum()
     }
 
-    pub(super) fn held(&self) -> Resources64 {
-        Resources64::of(&self.row.per_slot.unwrap_or_default(), self.slots())
+    pub(super) fn held(&self) -> Holding {
+        Holding::of(&self.row.per_slot.unwrap_or_default(), self.slots())
     }
 
     /// Ranks on a node of a gang's grant: `[first, first + count)`.
@@ -216,25 +216,46 @@ impl Grant {
     }
 }
 
-impl Resources64 {
-    pub(super) fn of(each: &Resources, times: u64) -> Self {
+/// What grants hold together, exactly. A slot may be of any size: a sum that
+/// stops at the largest number is another one after what is large was taken away
+/// again. One grant is below 2^96 for each of its nodes, so 128 bits are enough.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Holding {
+    millicores: u128,
+    memory_bytes: u128,
+    gpus: u128,
+}
+
+impl Holding {
+    fn of(each: &Resources, times: u64) -> Self {
+        let times = u128::from(times);
         Self {
-            millicores: u64::from(each.millicores).saturating_mul(times),
-            memory_bytes: each.memory_bytes.saturating_mul(times),
-            gpus: u64::from(each.gpus).saturating_mul(times),
+            millicores: u128::from(each.millicores) * times,
+            memory_bytes: u128::from(each.memory_bytes) * times,
+            gpus: u128::from(each.gpus) * times,
         }
     }
 
     pub(super) fn add(&mut self, other: Self) {
-        self.millicores = self.millicores.saturating_add(other.millicores);
-        self.memory_bytes = self.memory_bytes.saturating_add(other.memory_bytes);
-        self.gpus = self.gpus.saturating_add(other.gpus);
+        self.millicores += other.millicores;
+        self.memory_bytes += other.memory_bytes;
+        self.gpus += other.gpus;
     }
 
     pub(super) fn subtract(&mut self, other: Self) {
-        self.millicores = self.millicores.saturating_sub(other.millicores);
-        self.memory_bytes = self.memory_bytes.saturating_sub(other.memory_bytes);
-        self.gpus = self.gpus.saturating_sub(other.gpus);
+        self.millicores -= other.millicores;
+        self.memory_bytes -= other.memory_bytes;
+        self.gpus -= other.gpus;
+    }
+
+    /// As admission is told; what does not fit there is the largest that does.
+    pub(super) fn told(self) -> Resources64 {
+        let told = |sum: u128| u64::try_from(sum).unwrap_or(u64::MAX);
+        Resources64 {
+            millicores: told(self.millicores),
+            memory_bytes: told(self.memory_bytes),
+            gpus: told(self.gpus),
+        }
     }
 }
 

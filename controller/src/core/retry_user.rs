@@ -79,7 +79,7 @@ impl Core {
         let ask = AdmissionAsk {
             tenant: &tenant.row,
             ledger: &tenant.ledger,
-            held: tenant.held,
+            held: tenant.held.told(),
             spec: &spec,
             now_ms: self.now.wall_ms,
         };

@@ -2,9 +2,9 @@
 
 use super::follow::Within;
 use super::gates::all_of;
-use super::model::{GangShape, Job, StepRun, Tenant, cause, ledger_of, over};
+use super::model::{GangShape, Holding, Job, StepRun, Tenant, cause, ledger_of, over};
 use super::retry::Bucket;
-use super::types::{AdmissionAsk, AdmissionVerdict, NewJob, Reply, Resources64};
+use super::types::{AdmissionAsk, AdmissionVerdict, NewJob, Reply};
 use super::watched::Watched;
 use super::{Core, ledger};
 use crate::limits;
@@ -79,7 +79,7 @@ impl Core {
             jobs: Watched::default(),
             grants: Watched::default(),
             epoch_seen: 0,
-            held: Resources64::default(),
+            held: Holding::default(),
             waiters: BTreeMap::new(),
             task_waiters: BTreeMap::new(),
             followers: BTreeMap::new(),
@@ -124,7 +124,7 @@ impl Core {
         let ask = AdmissionAsk {
             tenant: &tenant.row,
             ledger: &tenant.ledger,
-            held: tenant.held,
+            held: tenant.held.told(),
             spec: &new.spec,
             now_ms: self.now.wall_ms,
         };

@@ -4,7 +4,7 @@ use super::{JOBS, POOLS, Shape, TENANTS, World};
 use crate::draw::Draw;
 use proto::keys;
 use proto::limits::{GANG_NODES_MAX, GANG_TASKS_PER_NODE_MAX, TASKS_MAX};
-use proto::v1::{Constraint, Demand, DemandKey, DemandUpdate, GrantRow, Resources};
+use proto::v1::{Constraint, Demand, DemandKey, DemandUpdate, GrantNode, GrantRow, Resources};
 use scheduler::core::{Event, Outcome};
 
 impl World {
@@ -94,9 +94,9 @@ impl World {
 
     /// Words that name nothing, or what is long over.
     pub(super) fn strange_word(&mut self, at: usize, draw: &mut Draw<'_>) {
-        let event = match draw.below(6) {
+        let event = match draw.below(7) {
             0 => Event::Outcome { proposal: 1 << 40 | draw.number(), outcome: Outcome::Failed },
-            1 => Event::Released { tenant: "nobody".to_owned(), epoch: draw.number(), revision: 0 },
+            1 => Event::Released { tenant: "nobody".to_owned(), epoch: draw.byte().into(), revision: 0 },
             2 => Event::NodeGone("gone".to_owned()),
             3 => Event::TenantGone("nobody".to_owned()),
             4 => {
@@ -108,8 +108,29 @@ impl World {
                 let gone = if draw.coin() { vec![key] } else { Vec::new() };
                 Event::Demand(DemandUpdate { snapshot: false, controller: "c".to_owned(), changed, gone })
             }
+            5 => Event::Granted { row: strange_grant(draw), revision: 0 },
             _ => Event::Tick,
         };
         self.tell(at, event);
+    }
+}
+
+/// A row that no scheduler writes: of a tenant without a row, of any size.
+fn strange_grant(draw: &mut Draw<'_>) -> GrantRow {
+    let nodes =
+        ["gone", "gone too"].map(|node| GrantNode { node: node.to_owned(), slots: draw.number_u32() });
+    GrantRow {
+        tenant: "nobody".to_owned(),
+        job_number: draw.number(),
+        step: 7,
+        epoch: draw.byte().into(),
+        nodes: nodes.to_vec(),
+        per_slot: Some(Resources {
+            millicores: draw.number_u32(),
+            memory_bytes: draw.number(),
+            gpus: draw.number_u32(),
+        }),
+        gang: draw.coin(),
+        ..GrantRow::default()
     }
 }

@@ -5,9 +5,9 @@
 //! `assert_allowed` in `pass.rs`): afterwards a node may shrink, a limit may
 //! fall, and another scheduler may have seen either before this one.
 
+use super::Core;
 use super::nodes::NodeId;
 use super::tenants::TenantId;
-use super::{Core, Held};
 use crate::amount::Amount;
 use std::collections::BTreeMap;
 
@@ -27,12 +27,11 @@ impl Core {
         let mut held: BTreeMap<TenantId, Amount> = BTreeMap::new();
         let drafted = self.in_flight.values().flat_map(|f| &f.grants).map(|d| &d.held);
         for grant in self.grants.values().chain(drafted) {
-            let Held { key, nodes, per_slot, .. } = grant;
-            for &(id, slots) in nodes {
-                let amount = per_slot.times(u64::from(slots));
+            for &(id, slots) in &grant.nodes {
+                let amount = grant.on_node(slots);
                 let sum = used.entry(id).or_default();
                 *sum = sum.plus(amount);
-                let sum = held.entry(key.tenant).or_default();
+                let sum = held.entry(grant.key.tenant).or_default();
                 *sum = sum.plus(amount);
             }
         }

@@ -123,7 +123,7 @@ impl Core {
     /// Counts what a grant or a draft holds.
     pub(super) fn hold(&mut self, held: &Held) {
         for &(node, slots) in &held.nodes {
-            let amount = held.per_slot.times(u64::from(slots));
+            let amount = held.on_node(slots);
             self.nodes.take(node, amount);
             let tenant = self.tenants.get_mut(held.key.tenant);
             tenant.held = tenant.held.plus(amount);
@@ -133,7 +133,7 @@ impl Core {
     /// The reverse of [`Core::hold`].
     pub(super) fn let_go(&mut self, held: &Held) {
         for &(node, slots) in &held.nodes {
-            let amount = held.per_slot.times(u64::from(slots));
+            let amount = held.on_node(slots);
             self.nodes.release(node, amount);
             self.tenants.get_mut(held.key.tenant).held.release(amount);
         }

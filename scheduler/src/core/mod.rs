@@ -33,6 +33,7 @@ mod shape;
 mod tenants;
 
 use crate::amount::Amount;
+use crate::limits::NODE_MEMORY_BYTES_MAX;
 use demands::Demands;
 use nodes::{NodeId, Nodes};
 use proto::v1::{DemandKey, DemandUpdate, GrantRow, NodeRow, PoolView, PoolsReply, TenantRow};
@@ -221,6 +222,17 @@ struct Held {
 }
 
 impl Held {
+    /// What so many slots hold of one node. No more than a node may have, whatever
+    /// a row says: sums that stop at the largest number could not be undone.
+    fn on_node(&self, slots: u32) -> Amount {
+        let amount = self.per_slot.times(u64::from(slots));
+        Amount {
+            millicores: amount.millicores.min(u64::from(u32::MAX)),
+            memory_bytes: amount.memory_bytes.min(NODE_MEMORY_BYTES_MAX),
+            gpus: amount.gpus.min(u64::from(u32::MAX)),
+        }
+    }
+
     fn slots(&self) -> u64 {
         self.nodes.iter().map(|&(_, slots)| u64::from(slots)).sum()
     }

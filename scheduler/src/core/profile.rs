@@ -53,7 +53,7 @@ impl Core {
     fn holder(&self, held: &Held, slots: u32) -> Holder {
         Holder {
             step: self.named(held.key),
-            amount: held.per_slot.times(u64::from(slots)),
+            amount: held.on_node(slots),
             granted_ms: held.granted_ms,
             feed_until_ms: held.granted_ms.saturating_add(self.config.quantum_ms),
             ends_in_ms: None,
