@@ -241,6 +241,33 @@ fn a_job_begins_no_sooner_than_it_is_to() {
 }
 
 #[test]
+fn times_and_dates_are_those_of_whoever_submits() {
+    const DAY_MS: u64 = 86_400_000;
+    let site = Site::new("slurm-dates", 1);
+    let script = "#!/bin/sh\n#SBATCH --begin=tomorrow\n:\n";
+    fs::write(site.work.join("job.sh"), script).unwrap();
+    // Midnight of a zone is that of UTC some hours off.
+    for (zone, begin, of_day_ms) in [
+        ("UTC", "--begin=tomorrow", 0),
+        ("EST5", "--begin=tomorrow", 5 * 3_600_000),
+        ("XYZ-5:30", "--begin=tomorrow", DAY_MS - 19_800_000),
+        ("UTC", "--begin=16:00", 16 * 3_600_000),
+        ("UTC", "-b7:30pm", 70_200_000),
+    ] {
+        let mut command = site.command("sbatch", &["--parsable", begin, "job.sh"]);
+        let done = run(command.env("TZ", zone)).ok();
+        let job = site.cluster.show(&format!("default-{}", done.stdout.trim()));
+        let (begin_ms, now_ms) = (job["begin_ms"].as_u64().unwrap(), job["submitted_ms"].as_u64().unwrap());
+        assert_eq!(begin_ms % DAY_MS, of_day_ms, "{zone} {begin}: {job}");
+        // A time of the day may be up while this is submitted.
+        assert!(begin_ms + 60_000 > now_ms && begin_ms <= now_ms + 2 * DAY_MS, "{zone} {begin}: {job}");
+    }
+    let done = site.call("sbatch", &["--begin=2020-01-01T08:00", "--wait", "job.sh"]).ok();
+    assert!(done.stderr.contains("--begin: 2020-01-01T08:00 is past"), "{done:#?}");
+    site.call("sbatch", &["--begin=someday", "job.sh"]).says(3, &["--begin = someday", "16:00"]);
+}
+
+#[test]
 fn queue_nodes_and_cancel_are_as_slurm_shows_them() {
     let site = Site::new("slurm-lists", 2);
     let wait = "#!/bin/sh\nwhile [ ! -e go ]; do sleep 0.05; done\n";

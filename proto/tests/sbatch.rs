@@ -5,6 +5,7 @@
 //! warned of or why it was refused.
 #![allow(clippy::disallowed_methods, reason = "tests read their own files")]
 
+use jiff::{Timestamp, Unit, tz::TimeZone};
 use proptest::prelude::*;
 use proto::{
     array,
@@ -52,6 +53,11 @@ fn case(path: &Path) -> Case {
         directory: "/home/ada/work".to_owned(),
         host: "login".to_owned(),
         tenant: "lab".to_owned(),
+        // Friday morning, where clocks change at the end of the month.
+        now: jiff::civil::date(2026, 3, 6)
+            .at(10, 30, 0, 0)
+            .to_zoned(TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap())
+            .unwrap(),
     };
     Case { words, around, text }
 }
@@ -69,6 +75,7 @@ fn shown(case: &Case) -> String {
         Err(problem) => return format!("refused [{}]: {problem}\n", problem.code),
     };
     let mut out = job(&submission.spec, &text);
+    let now = &case.around.now;
     for (flag, set) in [
         ("singleton", submission.singleton),
         ("wait", submission.wait),
@@ -80,8 +87,11 @@ fn shown(case: &Case) -> String {
             writeln!(out, "{flag}").unwrap();
         }
     }
-    if submission.begin_in_ms > 0 {
-        writeln!(out, "begins in {}", units::format_duration_ms(submission.begin_in_ms)).unwrap();
+    if submission.spec.begin_ms > 0 {
+        let at = Timestamp::from_millisecond(submission.spec.begin_ms.cast_signed()).unwrap();
+        let in_ms = (at - now.timestamp()).total(Unit::Millisecond).unwrap() as u64;
+        let at = at.to_zoned(now.time_zone().clone());
+        writeln!(out, "begins {} in {}", at.strftime("%F %R %:z"), units::format_duration_ms(in_ms)).unwrap();
     }
     for warning in submission.warnings {
         writeln!(out, "warning: {warning}").unwrap();
@@ -185,7 +195,7 @@ fn the_documentation_names_every_option() {
 }
 
 /// Values that some option takes, and some that none does.
-const VALUES: [&str; 25] = [
+const VALUES: [&str; 28] = [
     "",
     "0",
     "1",
@@ -203,6 +213,9 @@ const VALUES: [&str; 25] = [
     "4G",
     "now",
     "now+1hour",
+    "16:00",
+    "tomorrow",
+    "12/24 8:00pm",
     "afterok:3",
     "afterok:3_1,aftercorr:4",
     "singleton",

@@ -27,7 +27,7 @@ top of the script. One that is not covered is named in a warning. docs/slurm.md 
   -J --job-name   -n --ntasks   -N --nodes   -c --cpus-per-task   --ntasks-per-node   -t --time
   -p --partition (a pool)   --mem   --mem-per-cpu   --gres=gpu:N   -G --gpus   -a --array
   -o --output   -e --error   -i --input   --open-mode   -D --chdir   --export   --wrap
-  -d --dependency=afterok|afterany|afternotok:ID[_INDEX]|aftercorr:ID|singleton   --begin=now+…
+  -d --dependency=afterok|afterany|afternotok:ID[_INDEX]|aftercorr:ID|singleton   -b --begin=WHEN
   --signal   --requeue   -W --wait   --parsable   -Q --quiet   --test-only
 
 Prints `Submitted batch job ID`. With --wait it exits with the job's code.
@@ -37,6 +37,7 @@ Examples:
   drumline sbatch -a 1-100%5 -t 10:00 --mem=2G fit.sh data.csv
   drumline sbatch --parsable --dependency=afterok:17 merge.sh
   drumline sbatch -a 1-100 --dependency=aftercorr:17 score.sh
+  drumline sbatch --begin=22:00 nightly.sh
   drumline sbatch --wait --wrap 'make check'
   ln -s \"$(command -v drumline)\" ~/bin/sbatch; sbatch job.sh")]
 pub struct SbatchArgs {

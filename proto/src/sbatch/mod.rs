@@ -12,6 +12,7 @@
 //! of the file meanwhile.
 
 mod after;
+mod begin;
 mod chosen;
 mod environment;
 mod options;
@@ -36,6 +37,7 @@ use crate::{
     validate,
 };
 use chosen::Chosen;
+use jiff::Zoned;
 use options::{Given, Source};
 use shape::Shape;
 use std::collections::BTreeMap;
@@ -79,6 +81,9 @@ pub struct Surroundings {
     pub host: String,
     /// Whose job it will be; empty: the token tells it.
     pub tenant: String,
+    /// When it is submitted, on the clocks of there: `--begin=16:00` is a time in
+    /// this zone.
+    pub now: Zoned,
 }
 
 /// A job to submit.
@@ -88,8 +93,6 @@ pub struct Submission {
     pub spec: JobSpec,
     /// What was asked and is not done, a line each.
     pub warnings: Vec<String>,
-    /// To begin so long after the submission.
-    pub begin_in_ms: u64,
     /// Only after all earlier jobs of its name.
     pub singleton: bool,
     /// Wait for the job's end.
@@ -207,6 +210,7 @@ pub fn submission(line: &CommandLine, text: &str, around: &Surroundings) -> Resu
     let mut spec = JobSpec {
         name: cut(name),
         expected_runtime_ms: step.timeout_ms,
+        begin_ms: begin(&chosen, &around.now, &mut warnings)?,
         after: after.jobs,
         steps: vec![step],
         ..JobSpec::default()
@@ -219,7 +223,6 @@ pub fn submission(line: &CommandLine, text: &str, around: &Surroundings) -> Resu
     Ok(Submission {
         spec,
         warnings,
-        begin_in_ms: begin(&chosen)?,
         singleton: after.singleton,
         wait: chosen.has("wait"),
         parsable: chosen.has("parsable"),
@@ -237,13 +240,21 @@ fn cut(name: &str) -> String {
     name[..end].to_owned()
 }
 
-fn begin(chosen: &Chosen) -> Result<u64, Problem> {
-    let in_ms = chosen.read("begin", values::begin_in_ms)?.unwrap_or(0);
-    match chosen.get("begin") {
-        Some(given) if in_ms > SPAN_MS_MAX => {
-            Err(refuse(&given.field(), &given.value, "is more than a year away", "submit it later"))
+/// Not before; 0: at once.
+fn begin(chosen: &Chosen, now: &Zoned, warnings: &mut Vec<String>) -> Result<u64, Problem> {
+    let Some(given) = chosen.get("begin") else { return Ok(0) };
+    let (field, value) = (given.field(), given.value.as_str());
+    let now_ms = u64::try_from(now.timestamp().as_millisecond()).unwrap_or(0);
+    match begin::begin_ms(value, now).map_err(|(reason, remedy)| refuse(&field, value, reason, remedy))? {
+        Some(at_ms) if at_ms - now_ms > SPAN_MS_MAX => {
+            Err(refuse(&field, value, "is more than a year away", "submit it later"))
         }
-        _ => Ok(in_ms),
+        Some(at_ms) if at_ms > now_ms => Ok(at_ms),
+        Some(_) => Ok(0),
+        None => {
+            warnings.push(format!("{field}: {value} is past, so the job may begin at once"));
+            Ok(0)
+        }
     }
 }
 

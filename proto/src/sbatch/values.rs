@@ -1,5 +1,5 @@
 //! The grammar of values: Slurm's times, amounts of memory, counts, GPUs,
-//! signals and instants. Nothing here knows which option it reads for.
+//! signals. Nothing here knows which option it reads for.
 
 /// Why a value is none, and how one is written.
 pub type Slip = (&'static str, &'static str);
@@ -9,7 +9,6 @@ const MEMORY: &str = "write it like 4000 (MiB), 512M, 16G or 1T";
 const COUNT: &str = "write a whole number above 0";
 const GRES: &str = "write it like gpu:2 or gpu:a100:2";
 const SIGNAL: &str = "write it like USR1@120 or B:TERM@60";
-const BEGIN: &str = "write it like now+1hour, now+30minutes or now+90 (seconds)";
 
 /// A time limit in milliseconds; 0: without limit.
 pub fn time_ms(text: &str) -> Result<u64, Slip> {
@@ -49,7 +48,7 @@ fn sum(parts: [(u64, u64); 4]) -> Option<u64> {
 }
 
 /// Only digits, and not too many.
-fn digits(text: &str) -> Option<u64> {
+pub fn digits(text: &str) -> Option<u64> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
@@ -184,30 +183,6 @@ pub fn signal(text: &str) -> Result<Warning, Slip> {
     Ok(Warning { signal: bare.to_owned(), before_ms: seconds * 1000, to_script: flags.contains('B') })
 }
 
-/// How long from now, in milliseconds. Times of the day would need the
-/// submitter's time zone, which nothing here knows.
-pub fn begin_in_ms(text: &str) -> Result<u64, Slip> {
-    let lower = text.trim().to_ascii_lowercase();
-    let Some(rest) = lower.strip_prefix("now") else {
-        return Err(("is not a span from now; dates and times of the day are not covered", BEGIN));
-    };
-    if rest.is_empty() {
-        return Ok(0);
-    }
-    let rest = rest.strip_prefix('+').ok_or(("is not a span from now", BEGIN))?;
-    let split = rest.bytes().take_while(u8::is_ascii_digit).count();
-    let number = digits(&rest[..split]).ok_or(("is not a span from now", BEGIN))?;
-    let each_ms = match rest[split..].trim() {
-        "" | "second" | "seconds" => 1000,
-        "minute" | "minutes" => 60_000,
-        "hour" | "hours" => 3_600_000,
-        "day" | "days" => 86_400_000,
-        "week" | "weeks" => 7 * 86_400_000,
-        _ => return Err(("has a unit that is none of seconds, minutes, hours, days, weeks", BEGIN)),
-    };
-    number.checked_mul(each_ms).ok_or(("is too far away", BEGIN))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,21 +246,13 @@ mod tests {
     }
 
     #[test]
-    fn signals_and_beginnings_are_read() {
+    fn signals_and_nodes_are_read() {
         let read = |text: &str| signal(text).map(|w| (w.signal, w.before_ms, w.to_script)).ok();
         assert_eq!(read("USR1@120"), Some(("USR1".into(), 120_000, false)));
         assert_eq!(read("B:sigterm"), Some(("TERM".into(), 60_000, true)));
         assert_eq!(read("BR:10@5"), Some(("10".into(), 5_000, true)));
         for bad in ["", "X:USR1", "NOPE@1", "USR1@", "USR1@99999", "0", "64"] {
             assert_eq!(read(bad), None, "{bad}");
-        }
-        for (text, ms) in
-            [("now", 0), ("now+90", 90_000), ("NOW+1hour", 3_600_000), ("now+2days", 172_800_000)]
-        {
-            assert_eq!(begin_in_ms(text), Ok(ms), "{text}");
-        }
-        for bad in ["", "16:00", "tomorrow", "now+", "now+1year", "now-1hour", "now+99999999999999999weeks"] {
-            assert!(begin_in_ms(bad).is_err(), "{bad}");
         }
         assert_eq!((nodes("2"), nodes("2-4"), nodes("3-")), (Ok((2, 2)), Ok((2, 4)), Ok((3, u32::MAX))));
         assert!(nodes("4-2").is_err() && nodes("0").is_err() && nodes("a").is_err());
@@ -296,7 +263,7 @@ mod tests {
         #[test]
         fn no_text_breaks_the_readers(text in "\\PC{0,20}") {
             let _ = (time_ms(&text), memory_bytes(&text), count(&text), nodes(&text));
-            let _ = (gres(&text), gpus(&text), signal(&text), begin_in_ms(&text));
+            let _ = (gres(&text), gpus(&text), signal(&text));
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     files, follow, output,
 };
 use clap::CommandFactory as _;
+use jiff::{Timestamp, Zoned, tz::TimeZone};
 use proto::{
     problem::Problem,
     sbatch::{self, CommandLine, ScriptFrom, Submission, Surroundings},
@@ -36,9 +37,6 @@ pub async fn run(connection: Connection, args: SbatchArgs) -> Outcome {
         for warning in &submission.warnings {
             output::note(&format!("sbatch: warning: {warning}"));
         }
-    }
-    if submission.begin_in_ms > 0 {
-        submission.spec.begin_ms = SystemClock::new().wall_ms() + submission.begin_in_ms;
     }
     let client = Client::connect(&connection).await?;
     if submission.singleton {
@@ -106,7 +104,14 @@ fn surroundings(tenant: String) -> Result<Surroundings, Failure> {
         directory,
         host: config::host_name().unwrap_or_default(),
         tenant,
+        now: now(),
     })
+}
+
+/// In the zone of `TZ`, else of this machine; where neither tells one, UTC.
+fn now() -> Zoned {
+    let wall_ms = SystemClock::new().wall_ms().cast_signed();
+    Timestamp::from_millisecond(wall_ms).unwrap_or_default().to_zoned(TimeZone::system())
 }
 
 /// Waits for every live job of the same name and user: singleton. One that is

@@ -1,0 +1,3 @@
+#!/bin/bash
+#SBATCH -b 2026-01-31
+./january

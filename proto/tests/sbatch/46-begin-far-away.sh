@@ -1,0 +1,3 @@
+#!/bin/bash
+#SBATCH --begin=2027-12-24T20:00
+./christmas
