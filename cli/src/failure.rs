@@ -3,7 +3,9 @@
 //! Every failure is one line: field, value, reason, remedy. The codes are part
 //! of the contract; `drumline --help` lists them.
 
+use jiff::Timestamp;
 use proto::problem::Problem;
+use proto::v1::QuotaDetail;
 use std::{fmt, io};
 
 /// Did what was asked.
@@ -55,10 +57,16 @@ impl Failure {
     }
 
     /// The one line. A refusal has its code at the end, by which it is the same
-    /// at every door.
+    /// at every door; one by quota has its amounts behind it, under the names that
+    /// they have at the other doors.
     pub fn print(&self) {
         match self {
-            Self::Refused(problem) => eprintln!("error: {problem} [{}]", problem.code),
+            Self::Refused(problem) => {
+                eprintln!("error: {problem} [{}]", problem.code);
+                if let Some(quota) = &problem.quota {
+                    eprintln!("quota: {}", amounts(quota));
+                }
+            }
             _ => {
                 if let Some(problem) = self.problem() {
                     eprintln!("error: {problem}");
@@ -77,6 +85,16 @@ impl Failure {
             Self::OutputClosed => None,
         }
     }
+}
+
+/// What a limit says of what was asked; instants are UTC.
+fn amounts(quota: &QuotaDetail) -> String {
+    let QuotaDetail { dimension, used, asked, limit, threshold, fits_at_ms } = quota;
+    let eta = match Timestamp::from_millisecond(fits_at_ms.cast_signed()) {
+        Ok(at) if *fits_at_ms > 0 => at.to_string(),
+        _ => "unknown".to_owned(),
+    };
+    format!("dimension={dimension} used={used} asked={asked} limit={limit} threshold={threshold} eta={eta}")
 }
 
 impl From<Problem> for Failure {
@@ -113,5 +131,20 @@ mod tests {
         assert_eq!((exit("unavailable.server"), exit("internal.fault")), (4, 1));
         assert_eq!(Failure::wrong_use("f", "v", "r", "m").exit_code(), 2);
         assert_eq!(Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)).exit_code(), 0);
+    }
+
+    #[test]
+    fn amounts_are_told_by_name() {
+        let mut quota = QuotaDetail {
+            dimension: "cores".to_owned(),
+            used: 7.5,
+            asked: 2.0,
+            limit: 10.0,
+            threshold: 9.0,
+            fits_at_ms: 0,
+        };
+        assert_eq!(amounts(&quota), "dimension=cores used=7.5 asked=2 limit=10 threshold=9 eta=unknown");
+        quota.fits_at_ms = 1_798_761_600_000;
+        assert!(amounts(&quota).ends_with(" eta=2027-01-01T00:00:00Z"), "{}", amounts(&quota));
     }
 }

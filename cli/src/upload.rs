@@ -112,10 +112,10 @@ pub fn transfer_failure(field: &str, value: &str, error: &TransferError) -> Fail
             Failure::Unreachable(problem("unavailable.objects", "look at the server's disk"))
         }
         TransferError::Refused { reason, .. } if is_past_quota(error) => {
-            // The server tells the dimension first.
-            let (dimension, reason) = reason.split_once(": ").unwrap_or(("exceeded", reason));
+            // The server tells the dimension first; the words behind name it too.
+            let reason = reason.split_once(": ").map_or(reason.as_str(), |(_, reason)| reason);
             let (reason, remedy) = reason.split_once("; ").unwrap_or((reason, "look at `drumline quota`"));
-            Failure::Refused(Problem::new(&format!("quota.{dimension}"), field, value, reason, remedy))
+            Failure::Refused(Problem::new("quota.exceeded", field, value, reason, remedy))
         }
         TransferError::Refused { .. } => {
             Failure::Refused(problem("denied.transfer", "try again; if it stays, see the server's log"))

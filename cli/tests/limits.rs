@@ -9,13 +9,14 @@
 mod support;
 
 use proto::problem::Problem;
-use proto::v1::{SubmitRequest, drumline_client::DrumlineClient};
+use proto::v1::{CreateUploadRequest, SubmitRequest, drumline_client::DrumlineClient};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 use support::{Cluster, Done, run, until, until_true};
-use world::grpc::tonic::Request;
+use world::grpc::tonic::{Code, Request};
 
 /// Within which what an operator changes must count.
 const COUNTS_WITHIN: Duration = Duration::from_secs(5);
@@ -43,73 +44,241 @@ fn refusal(done: &Done) -> (String, String) {
     (code.trim_end_matches(']').to_owned(), told.to_owned())
 }
 
-fn by_grpc(cluster: &Cluster, token: &str, job: &str) -> Problem {
-    let spec = proto::jobfile::parse(job, Path::new("")).unwrap();
-    let call = async {
-        let channel = world::grpc::connect(&cluster.server.address, support::DEADLINE).await.unwrap();
-        let mut request = Request::new(SubmitRequest { spec: Some(spec), ..SubmitRequest::default() });
-        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-        DrumlineClient::new(channel).submit(request).await
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    Problem::from(runtime.block_on(call).unwrap_err())
+/// What a door answered to one that asks too much.
+#[derive(Debug, PartialEq)]
+struct Told {
+    code: String,
+    detail: String,
+    /// Dimension, used, asked, limit, threshold, and when it may fit.
+    amounts: Value,
 }
 
-/// Status and body of a POST.
-fn by_rest(cluster: &Cluster, token: &str, job: &str) -> (u16, Value) {
-    let body = toml::from_str::<Value>(job).unwrap().to_string();
+/// What is asked of a door.
+#[derive(Clone, Copy, Debug)]
+enum Ask<'a> {
+    /// A job file.
+    Job(&'a str),
+    /// Leave to upload this file.
+    Upload(&'a str),
+}
+
+/// The line of a refusal, and the amounts behind it.
+fn by_cli(done: &Done) -> Told {
+    let (code, detail) = refusal(done);
+    let line = done.stderr.lines().find_map(|line| line.strip_prefix("quota: ")).unwrap();
+    let amounts: Vec<Value> = ["dimension", "used", "asked", "limit", "threshold", "eta"]
+        .iter()
+        .zip(line.split(' '))
+        .map(|(name, word)| match word.split_once('=') {
+            Some((is, value)) if is == *name => match (is, value) {
+                ("eta", "unknown") => Value::Null,
+                ("eta", at) => json!(at.parse::<jiff::Timestamp>().unwrap().as_millisecond()),
+                ("dimension", dimension) => json!(dimension),
+                (_, amount) => json!(amount.parse::<f64>().unwrap()),
+            },
+            _ => panic!("no {name}: {line}"),
+        })
+        .collect();
+    Told { code, detail, amounts: json!(amounts) }
+}
+
+/// Of a file: what leave to upload it is asked by.
+fn digest_and_size(path: &str) -> (String, u64) {
+    let bytes = fs::read(path).unwrap();
+    (Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect(), bytes.len() as u64)
+}
+
+fn by_grpc(cluster: &Cluster, token: &str, ask: Ask<'_>) -> Told {
+    fn with_token<T>(message: T, token: &str) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        request
+    }
+    let call = async {
+        let channel = world::grpc::connect(&cluster.server.address, support::DEADLINE).await.unwrap();
+        let mut client = DrumlineClient::new(channel);
+        match ask {
+            Ask::Job(file) => {
+                let spec = Some(proto::jobfile::parse(file, Path::new("")).unwrap());
+                let request = SubmitRequest { spec, ..SubmitRequest::default() };
+                client.submit(with_token(request, token)).await.map(drop)
+            }
+            Ask::Upload(path) => {
+                let (digest, size_bytes) = digest_and_size(path);
+                let request = CreateUploadRequest { digest, size_bytes, ..CreateUploadRequest::default() };
+                client.create_upload(with_token(request, token)).await.map(drop)
+            }
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let status = runtime.block_on(call).unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    let problem = Problem::from(status);
+    let told = problem.quota.clone().unwrap();
+    let eta = Some(told.fits_at_ms).filter(|at_ms| *at_ms > 0);
+    let amounts = json!([told.dimension, told.used, told.asked, told.limit, told.threshold, eta]);
+    Told { code: problem.code.clone(), detail: problem.to_string(), amounts }
+}
+
+fn by_rest(cluster: &Cluster, token: &str, ask: Ask<'_>) -> Told {
+    let (path, body) = match ask {
+        Ask::Job(file) => ("/v1/jobs", toml::from_str(file).unwrap()),
+        Ask::Upload(path) => {
+            let (digest, size_bytes) = digest_and_size(path);
+            ("/v1/uploads", json!({ "digest": digest, "size_bytes": size_bytes }))
+        }
+    };
     let bearer = format!("Bearer {token}");
     let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-    let (status, body) = cluster.server.http("POST", "/v1/jobs", &headers, &body);
-    (status, serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}")))
+    let (status, body) = cluster.server.http("POST", path, &headers, &body.to_string());
+    let body: Value = serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"));
+    assert_eq!(status, 429, "{body}");
+    let text = |name: &str| body[name].as_str().unwrap().to_owned();
+    let amounts = ["dimension", "used", "asked", "limit", "threshold", "eta"].map(|name| body[name].clone());
+    Told { code: text("code"), detail: text("detail"), amounts: json!(amounts) }
+}
+
+/// The URL that leave to upload comes with.
+fn leave(cluster: &Cluster, token: &str, path: &str) -> String {
+    let (digest, size_bytes) = digest_and_size(path);
+    let bearer = format!("Bearer {token}");
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let body = json!({ "digest": digest, "size_bytes": size_bytes }).to_string();
+    let (status, body) = cluster.server.http("POST", "/v1/uploads", &headers, &body);
+    assert_eq!(status, 201, "{body}");
+    serde_json::from_str::<Value>(&body).unwrap()["url"].as_str().unwrap().to_owned()
+}
+
+/// Used before, by each dimension that keeps account: 600 bytes were uploaded,
+/// copied by a job, and downloaded again.
+fn with_traffic(cluster: &Cluster, token: &str) {
+    let as_lab = |args: &[&str]| run(cluster.command(args).env("DRUMLINE_TOKEN", token)).ok();
+    let data = format!("data={}", cluster.dir.file("data", &"x".repeat(600)));
+    as_lab(&["submit", "--input", &data, "--output", "copy", "--wait", "--", "cp", "inputs/data", "copy"]);
+    as_lab(&["outputs", "1", "get", &cluster.dir.join("got").display().to_string()]);
+    until_true("all is booked", || {
+        let tenants = cluster.call(&["tenants", "-o", "json"]).ok().json();
+        let lab = tenants.as_array().unwrap().iter().find(|tenant| tenant["name"] == "lab").unwrap();
+        (&lab["ingress_bytes"], &lab["storage_bytes"], &lab["egress_bytes"])
+            == (&json!(600), &json!(1200), &json!(600))
+    });
 }
 
 #[test]
 fn the_guard_answers_alike_from_cli_grpc_and_rest() {
-    let (cluster, lab) = with_lab("doors", "10", &[]);
+    let mut cluster = Cluster::bare("doors");
+    cluster.add_node("n1", &["--cores", "10", "--memory", "1GiB", "--gpus", "10"]);
+    cluster.until_ready(1);
+    cluster.call(&["tenants", "create", "lab"]).ok();
+    let token = ["tokens", "create", "ci", "--role", "tenant", "--for", "lab"];
+    let lab = cluster.call(&token).ok().stdout.trim().to_owned();
+    with_traffic(&cluster, &lab);
+    // From now on a second of a core costs one.
+    cluster.call(&["quota", "set", "lab", "--core-hour", "3600"]).ok();
     let step = |rest: &str| format!("[[step]]\nname = 'a'\nrun = 'true'\n{rest}\n");
-    // One unit below the guard is let in, one at it is not.
-    for (limit, below, at, dimension) in [
-        (["--cores", "10"], step("cores = 8.999"), step("cores = 9"), "cores"),
-        (["--memory", "1000MiB"], step("memory = '899MiB'"), step("memory = '900MiB'"), "memory"),
-        (["--queued-tasks", "10"], step("array = '0-7'"), step("array = '0-8'"), "queued_tasks"),
+    let money = |runtime: &str| format!("expected_runtime = '{runtime}'\n{}", step(""));
+    let (gives, digest) = (step("outputs = ['o']"), "a".repeat(64));
+    let input = format!("name = 'far'\nurl = 'http://127.0.0.1:1/far'\ndigest = '{digest}'\nsize = 300");
+    let fetches = format!("[[input]]\n{input}\n{}", step(""));
+    let (cores, memory, gpus, array) =
+        (step("cores = 9"), step("memory = '900MiB'"), step("gpus = 9"), step("array = '0-8'"));
+    let price = money("11s");
+    let file = cluster.dir.file("fresh", &"y".repeat(300));
+    let (mib, exceeded) = (f64::from(1 << 20), "quota.exceeded");
+    // With the one limit it is refused, and with one that is a unit larger it is not.
+    for (flag, limit, larger, ask, code, amounts) in [
+        ("--cores", "10", "10.001", Ask::Job(&cores), exceeded, json!(["cores", 0.0, 9.0, 10.0, 9.0])),
         (
-            ["--budget", "10"],
-            format!("expected_runtime = '10s'\n{}", step("")),
-            format!("expected_runtime = '11s'\n{}", step("")),
-            "budget",
+            "--memory",
+            "1048576000",
+            "1048576001",
+            Ask::Job(&memory),
+            exceeded,
+            json!(["memory", 0.0, 900.0 * mib, 1000.0 * mib, 900.0 * mib]),
+        ),
+        ("--gpus", "10", "11", Ask::Job(&gpus), exceeded, json!(["gpus", 0.0, 9.0, 10.0, 9.0])),
+        (
+            "--queued-tasks",
+            "10",
+            "11",
+            Ask::Job(&array),
+            exceeded,
+            json!(["queued_tasks", 0.0, 9.0, 10.0, 9.0]),
+        ),
+        // Of what a job gives no size is known before: it asks one byte.
+        (
+            "--storage",
+            "1334",
+            "1335",
+            Ask::Job(&gives),
+            exceeded,
+            json!(["storage", 1200.0, 1.0, 1334.0, 1200.6]),
+        ),
+        ("--egress", "667", "668", Ask::Job(&gives), exceeded, json!(["egress", 600.0, 1.0, 667.0, 600.3])),
+        (
+            "--ingress",
+            "1000",
+            "1001",
+            Ask::Job(&fetches),
+            exceeded,
+            json!(["ingress", 600.0, 300.0, 1000.0, 900.0]),
+        ),
+        (
+            "--ingress",
+            "1000",
+            "1001",
+            Ask::Upload(&file),
+            exceeded,
+            json!(["ingress", 600.0, 300.0, 1000.0, 900.0]),
+        ),
+        (
+            "--storage",
+            "1666",
+            "1667",
+            Ask::Upload(&file),
+            exceeded,
+            json!(["storage", 1200.0, 300.0, 1666.0, 1499.4]),
+        ),
+        // Of money all may be spent.
+        (
+            "--budget",
+            "10",
+            "11",
+            Ask::Job(&price),
+            "budget.exceeded",
+            json!(["budget", 0.0, 11.0, 10.0, 10.0]),
         ),
     ] {
-        cluster.call(&["quota", "set", "lab", limit[0], limit[1], "--core-hour", "3600"]).ok();
-        let file = cluster.dir.file("below.toml", &below);
-        run(cluster.command(&["submit", &file, "--dry-run"]).env("DRUMLINE_TOKEN", &lab)).ok();
-        let file = cluster.dir.file("at.toml", &at);
-        let done = run(cluster.command(&["submit", &file]).env("DRUMLINE_TOKEN", &lab));
-        let (code, line) = refusal(&done);
-        let grpc = by_grpc(&cluster, &lab, &at);
-        let (status, rest) = by_rest(&cluster, &lab, &at);
-        let expected = if dimension == "budget" { "budget.exceeded" } else { "quota.exceeded" };
-        assert_eq!(
-            (code.as_str(), grpc.code.as_str(), rest["code"].as_str().unwrap(), status),
-            (expected, expected, expected, 429),
-            "{dimension}"
-        );
-        // The same words, and the same amounts where they are told apart.
-        assert_eq!(
-            (line.as_str(), grpc.to_string().as_str()),
-            (rest["detail"].as_str().unwrap(), line.as_str())
-        );
-        let told = grpc.quota.unwrap();
-        let amounts = json!([told.dimension, told.used, told.asked, told.limit, told.threshold]);
-        assert_eq!(amounts[0], dimension);
-        assert_eq!(
-            amounts,
-            json!([rest["dimension"], rest["used"], rest["asked"], rest["limit"], rest["threshold"]])
-        );
-        cluster.call(&["quota", "set", "lab", limit[0], "none"]).ok();
+        let set = |limit: &str| cluster.call(&["quota", "set", "lab", flag, limit]).ok();
+        set(limit);
+        let words = |more: &[&str]| -> Vec<String> {
+            let rest = match ask {
+                Ask::Job(text) => vec![cluster.dir.file("job.toml", text)],
+                Ask::Upload(path) => {
+                    ["--input", &format!("data={path}"), "--", "true"].map(str::to_owned).into()
+                }
+            };
+            ["submit"].iter().chain(more).map(|word| (*word).to_owned()).chain(rest).collect()
+        };
+        let submit = |more: &[&str]| run(cluster.command(&[]).args(words(more)).env("DRUMLINE_TOKEN", &lab));
+        let cli = by_cli(&submit(&[]));
+        assert_eq!(cli, by_grpc(&cluster, &lab, ask), "{flag}: CLI and gRPC");
+        assert_eq!(cli, by_rest(&cluster, &lab, ask), "{flag}: CLI and REST");
+        assert_eq!(cli.code, code, "{flag}");
+        let (told, eta) = cli.amounts.as_array().unwrap().split_at(5);
+        assert_eq!(json!(told), amounts, "{flag}");
+        // What counts by the month fits the next one, where it fits at all.
+        let by_month = matches!(flag, "--ingress" | "--egress");
+        assert_eq!(eta[0].is_u64(), by_month, "{flag}: {eta:?}");
+        set(larger);
+        match ask {
+            Ask::Job(_) => drop(submit(&["--dry-run"]).ok()),
+            Ask::Upload(path) => assert!(!leave(&cluster, &lab, path).is_empty(), "{flag}"),
+        }
+        set("none");
     }
-    let none = run(cluster.command(&["ls", "-o", "name"]).env("DRUMLINE_TOKEN", &lab)).ok();
-    assert_eq!(none.stdout, "", "nothing was half accepted");
+    let jobs = run(cluster.command(&["ls", "-o", "name"]).env("DRUMLINE_TOKEN", &lab)).ok();
+    assert_eq!(jobs.stdout, "lab-1\n", "nothing was half accepted");
 }
 
 #[test]

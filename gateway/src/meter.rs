@@ -256,16 +256,18 @@ impl Meter {
             show(limit),
             show(asked),
         );
-        let mut problem = Problem::new(&format!("quota.{dimension}"), dimension, show(asked), reason, remedy);
-        let threshold = u128::from(limit) * u128::from(percent) / 100;
-        let alone = u128::from(asked) > threshold;
+        // The code is the one of jobs past the same limit; the dimension tells which.
+        let mut problem = Problem::new("quota.exceeded", dimension, show(asked), reason, remedy);
+        let (hundredfold, guarded) = (u128::from(asked) * 100, u128::from(limit) * u128::from(percent));
+        // What the guard refuses begins at it; a transfer may use all of the limit.
+        let alone = if percent < 100 { hundredfold >= guarded } else { hundredfold > guarded };
         #[allow(clippy::cast_precision_loss, reason = "shown to people")]
         let detail = QuotaDetail {
             dimension: dimension.to_owned(),
             used: used as f64,
             asked: asked as f64,
             limit: limit as f64,
-            threshold: threshold as f64,
+            threshold: limit as f64 * percent as f64 / 100.0,
             fits_at_ms: if alone || way == Way::Kept { 0 } else { month::next_ms(self.clock.wall_ms()) },
         };
         problem.quota = Some(detail);

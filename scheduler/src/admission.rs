@@ -251,7 +251,13 @@ fn unsized_url(ask: &Ask<'_>) -> Option<Problem> {
     let reason =
         format!("tenant {} has a limit on ingress, and this URL's size is not told", ask.tenant.name);
     let field = format!("input[{at}].size");
-    Some(Problem::new("spec.size", field, &ask.spec.inputs[at].url, reason, "tell the input's size"))
+    Some(Problem::new(
+        "spec.size",
+        field,
+        &ask.spec.inputs[at].url,
+        reason,
+        "tell it in the job file: `size` beside `url`",
+    ))
 }
 
 /// The job's price, if the month's budget still has it.

@@ -100,7 +100,7 @@ async fn uploads_are_counted_and_end_at_the_limit() {
     let (first, second) = (door.file(1), door.file(2));
     // The guard stands at 90 %.
     let problem = door.leave(&first, 90_000).await.unwrap_err();
-    assert_eq!((problem.code.as_str(), problem.field.as_str()), ("quota.ingress", "ingress"));
+    assert_eq!((problem.code.as_str(), problem.field.as_str()), ("quota.exceeded", "ingress"));
     let figures = problem.quota.unwrap();
     let named = [figures.used, figures.asked, figures.limit, figures.threshold];
     assert!(named.iter().zip([0.0, 90_000.0, 100_000.0, 90_000.0]).all(|(a, b)| (a - b).abs() < 0.5));
@@ -108,7 +108,7 @@ async fn uploads_are_counted_and_end_at_the_limit() {
     let urls = [door.leave(&first, SIZE).await.unwrap(), door.leave(&second, SIZE).await.unwrap()];
     door.put(&urls[0], 1).await.unwrap();
     past_quota(door.put(&urls[1], 2).await, "of its 97.6KiB of ingress this month");
-    assert_eq!(door.leave(&second, SIZE).await.unwrap_err().code, "quota.ingress");
+    assert_eq!(door.leave(&second, SIZE).await.unwrap_err().code, "quota.exceeded");
     door.until_booked(SIZE, 0).await;
     // What is there already moves nothing.
     assert_eq!(door.leave(&first, SIZE).await.unwrap(), "");
@@ -136,7 +136,7 @@ async fn what_is_uploaded_is_kept_once_and_counts_as_storage() {
     door.limit(quota(100_000)).await;
     let (first, second) = (door.file(1), door.file(2));
     let problem = door.leave(&first, 90_000).await.unwrap_err();
-    assert_eq!((problem.code.as_str(), problem.field.as_str()), ("quota.storage", "storage"));
+    assert_eq!((problem.code.as_str(), problem.field.as_str()), ("quota.exceeded", "storage"));
     assert_eq!(problem.quota.unwrap().fits_at_ms, 0, "no time clears it");
     // Leave for the same bytes twice, and for others.
     let urls = [door.leave(&first, SIZE).await.unwrap(), door.leave(&first, SIZE).await.unwrap()];
