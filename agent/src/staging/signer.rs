@@ -103,6 +103,13 @@ impl Signer {
                 Ok(Err(error @ (TransferError::Digest { .. } | TransferError::Disk(_)))) => {
                     return Err(error.to_string());
                 }
+                // A person's URL stays as it is: what it is refused now it will be
+                // refused in a second. The controller's tries are further apart.
+                Ok(Err(error @ TransferError::Refused { status, .. }))
+                    if given && !matches!(status, 408 | 429) =>
+                {
+                    return Err(error.to_string());
+                }
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => format!("it took longer than {} s", deadline.as_secs()),
             };

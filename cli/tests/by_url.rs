@@ -1,0 +1,194 @@
+//! Inputs by URL: fetched by a node from an HTTP server that is no part of
+//! Drumline, verified, shared, and refused at the door where no node could have
+//! them.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests stand outside the world they drive"
+)]
+
+mod support;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use support::{Cluster, Done, until_true};
+
+/// What the other server has, and its digest as URLs carry it.
+const BOOK: &[u8] = b"It was a bright cold day in April\n";
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Somebody's HTTP server on loopback: `/book`, and nothing else.
+struct Elsewhere {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+    serving: Option<JoinHandle<()>>,
+}
+
+impl Elsewhere {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = Arc::clone(&asked);
+        let serving = std::thread::spawn(move || {
+            // A connection that says nothing is the one that ends it.
+            while let Ok((stream, _)) = listener.accept()
+                && let Some(line) = answer(stream)
+            {
+                seen.lock().unwrap().push(line);
+            }
+        });
+        Self { address, asked, serving: Some(serving) }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// The requests since the last look.
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut *self.asked.lock().unwrap())
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        drop(TcpStream::connect(self.address));
+        let served = self.serving.take().unwrap().join();
+        assert!(served.is_ok() || std::thread::panicking(), "the server broke");
+    }
+}
+
+/// Answers one request; what it was.
+fn answer(mut stream: TcpStream) -> Option<String> {
+    stream.set_read_timeout(Some(support::DEADLINE)).unwrap();
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    let first = lines.next()?.ok()?;
+    lines.find(|line| line.as_ref().is_ok_and(String::is_empty))?.ok()?;
+    let (status, body) = match first.as_str() {
+        "GET /book HTTP/1.1" => ("200 OK", BOOK),
+        _ => ("404 Not Found", &b"no such page\n"[..]),
+    };
+    let length = body.len();
+    let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+    // Whoever asked may be gone.
+    let _gone = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+    Some(first)
+}
+
+/// A cluster where what fails by the platform's account is not tried again.
+fn cluster(name: &str) -> Cluster {
+    let mut cluster = Cluster::with_config(name, "[controller]\nplatform_retries = 0\n");
+    cluster.add_node("n1", &["--cores", "2", "--memory", "1GiB"]);
+    cluster.until_ready(1);
+    cluster
+}
+
+fn copying(cluster: &Cluster, source: &str) -> Done {
+    let input = format!("book={source}");
+    let copy = ["--output", "copy", "--wait", "-o", "json", "--", "cp", "inputs/book", "copy"];
+    cluster.call(&[&["submit", "--input", &input], &copy[..]].concat())
+}
+
+#[test]
+fn a_node_fetches_what_a_url_holds_and_keeps_it() {
+    let (cluster, elsewhere) = (cluster("by-url"), Elsewhere::start());
+    let source = format!("{}#sha256={}", elsewhere.url("/book"), digest(BOOK));
+    copying(&cluster, &source).ok();
+    let got = cluster.dir.join("got");
+    cluster.call(&["outputs", "1", "get", &got.display().to_string()]).ok();
+    assert_eq!(fs::read(got.join("main/copy")).unwrap(), BOOK);
+    assert_eq!(elsewhere.asked(), ["GET /book HTTP/1.1"]);
+    // All tasks share it, and later jobs; its owner is not asked again.
+    let input = format!("book={source}");
+    let array = ["--array", "0-3", "--wait", "--", "grep", "-q", "April", "inputs/book"];
+    cluster.call(&[&["submit", "--input", &input], &array[..]].concat()).ok();
+    assert_eq!(elsewhere.asked(), [""; 0]);
+    // What a node fetched counts as its tenant's ingress by the size that was told,
+    // and is not kept by the server.
+    let toml = format!(
+        "[[input]]\nname = 'book'\nurl = '{}'\ndigest = '{}'\nsize = {}\n[[step]]\nrun = 'test -s inputs/book'\n",
+        elsewhere.url("/book"),
+        digest(BOOK),
+        BOOK.len()
+    );
+    cluster.call(&["submit", "--wait", &cluster.dir.file("sized.toml", &toml)]).ok();
+    let counted = || {
+        let tenants = cluster.call(&["tenants", "-o", "json"]).ok().json();
+        (tenants[0]["ingress_bytes"].clone(), tenants[0]["storage_bytes"].clone())
+    };
+    until_true("it is counted", || counted() == (json!(BOOK.len()), json!(BOOK.len())));
+    assert_eq!(elsewhere.asked(), [""; 0]);
+}
+
+#[test]
+fn what_a_url_does_not_hold_fails_the_job_and_says_why() {
+    let (cluster, elsewhere) = (cluster("by-url-wrong"), Elsewhere::start());
+    let other = digest(b"another book");
+    // The bytes are others, or there are none, or nobody is there.
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (book, none) = (elsewhere.url("/book"), elsewhere.url("/none"));
+    for (url, asked, told) in [
+        (book.clone(), "GET /book HTTP/1.1", vec![digest(BOOK), other.clone()]),
+        (none, "GET /none HTTP/1.1", vec!["(404)".to_owned()]),
+        (format!("http://{nobody}/book"), "", vec!["refused".to_owned()]),
+    ] {
+        let done = copying(&cluster, &format!("{url}#sha256={other}")).exit(1);
+        let id = done.json()["id"].as_str().unwrap().to_owned();
+        let cause = cluster.show(&id)["steps"][0]["cause"].clone();
+        assert_eq!(cause["kind"], "STAGING_FAILED", "{cause}");
+        let text = cause["text"].as_str().unwrap();
+        assert!(told.iter().all(|word| text.contains(word.as_str())), "{text}");
+        let why = cluster.call(&["why", &id]).ok().stdout;
+        assert!(why.contains(told[0].as_str()), "{why}");
+        // What will not change in a second is not asked for again.
+        let requests = elsewhere.asked();
+        assert_eq!(requests, if asked.is_empty() { vec![] } else { vec![asked] }, "{url}");
+    }
+    // The bytes are right, and more of them than was told.
+    let toml = format!(
+        "[[input]]\nname = 'book'\nurl = '{book}'\ndigest = '{}'\nsize = 5\n[[step]]\nrun = 'true'\nretries = 0\n",
+        digest(BOOK)
+    );
+    let done = cluster.call(&["submit", "--wait", &cluster.dir.file("short.toml", &toml)]).exit(1);
+    let told = format!("holds {} bytes where the job says 5", BOOK.len());
+    assert!(done.stderr.contains(&told), "{done:#?}");
+}
+
+#[test]
+fn what_no_node_could_fetch_is_refused_at_the_door() {
+    let (cluster, elsewhere) = (cluster("by-url-door"), Elsewhere::start());
+    let (book, sum) = (elsewhere.url("/book"), digest(BOOK));
+    let secure = book.replace("http://", "https://");
+    for (source, field, words) in [
+        (book.clone(), "input[0].digest", ["is not told", "sha256sum"]),
+        (format!("{book}#sha256=beef"), "input[0].digest", ["is not a SHA-256", "64 lower-case"]),
+        (format!("{secure}#sha256={sum}"), "input[0].url", ["needs TLS", "use an http:// URL"]),
+        (format!("ftp://h/book#sha256={sum}"), "input[0].url", ["a scheme that is not known", "http://"]),
+        (format!("http://me:pw@h/book#sha256={sum}"), "input[0].url", ["holds a password", "by path"]),
+    ] {
+        copying(&cluster, &source).says(3, &[&[field], &words[..]].concat());
+        // The other doors say the same.
+        let (url, digest) = source.split_once("#sha256=").unwrap_or((&source, ""));
+        let body = json!({
+            "input": [{ "name": "book", "url": url, "digest": digest }], "step": [{ "run": "true" }]
+        });
+        let bearer = format!("Bearer {}", cluster.server.token);
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        let (status, answer) = cluster.server.http("POST", "/v1/jobs", &headers, &body.to_string());
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!((status, answer["field"].as_str()), (422, Some(field)), "{answer}");
+        let detail = answer["detail"].as_str().unwrap();
+        assert!(words.iter().all(|word| detail.contains(word)), "{detail}");
+    }
+    assert_eq!(cluster.job_ids(), [""; 0]);
+    assert_eq!(elsewhere.asked(), [""; 0]);
+}
