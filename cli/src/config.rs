@@ -279,17 +279,37 @@ mod tests {
         super::server(&args)
     }
 
-    /// A file for one test, gone with the test's directory.
-    fn file(name: &str, text: &str) -> String {
-        let dir = std::env::temp_dir().join(format!("drumline-config-{:x}", world::rand::u64()));
-        let disk = files::directory("test", &dir).unwrap();
-        replace(&*disk, name, text.as_bytes()).unwrap();
-        dir.join(name).display().to_string()
+    /// A file for one test, gone with this value.
+    struct File {
+        directory: PathBuf,
+        name: &'static str,
+    }
+
+    impl File {
+        fn new(name: &'static str, text: &str) -> Self {
+            let directory = std::env::temp_dir().join(format!("drumline-config-{:x}", world::rand::u64()));
+            let disk = files::directory("test", &directory).unwrap();
+            replace(&*disk, name, text.as_bytes()).unwrap();
+            Self { directory, name }
+        }
+    }
+
+    impl std::fmt::Display for File {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            write!(f, "{}", self.directory.join(self.name).display())
+        }
+    }
+
+    impl Drop for File {
+        fn drop(&mut self) {
+            #[allow(clippy::disallowed_methods, reason = "a test tidies up behind the world")]
+            let _ = std::fs::remove_dir_all(&self.directory);
+        }
     }
 
     #[test]
     fn flags_win_over_the_file() {
-        let path = file(
+        let path = File::new(
             "agent.toml",
             "server = \"a:1\"\ntoken = \"dl_x\"\ndata = \"/d\"\nnode = \"n1\"\ncores = 4\nmemory = \"1GiB\"\n\
              [labels]\ndisk = \"ssd\"\n",
@@ -308,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_servers_file_holds_its_numbers_too() {
-        let path = file(
+        let path = File::new(
             "server.toml",
             "data = \"/d\"\nlisten = \"0.0.0.0:1\"\nurl_ttl_ms = 5\n[controller]\nretries = 7\n",
         );
@@ -324,26 +344,26 @@ mod tests {
             assert_eq!(failure.exit_code(), 2);
             failure.problem().unwrap().to_string()
         };
-        let path = file("bad.toml", "data = \"/d\"\nlisen = \"x\"\n");
+        let path = File::new("bad.toml", "data = \"/d\"\nlisen = \"x\"\n");
         assert!(wrong(server_of(&format!("--config {path}")).unwrap_err()).contains("lisen"));
-        let path = file("worse.toml", "data = \n");
+        let path = File::new("worse.toml", "data = \n");
         assert!(wrong(server_of(&format!("--config {path}")).unwrap_err()).contains("line 1, column 8"));
-        let path = file("nodes.toml", "nodes = 1\n");
+        let path = File::new("nodes.toml", "nodes = 1\n");
         assert!(
             wrong(agent_of(&format!("--config {path}")).unwrap_err())
                 .contains("line 1, column 1: unknown field")
         );
         // In a table, and below values of our own that take several lines.
-        let path = file("table.toml", "data = \"\"\"\n/d\"\"\"\n[controller]\nretries = \"x\"\n");
+        let path = File::new("table.toml", "data = \"\"\"\n/d\"\"\"\n[controller]\nretries = \"x\"\n");
         let text = wrong(server_of(&format!("--config {path}")).unwrap_err());
         assert!(text.contains("line 4, column 11: invalid type: string \"x\""), "{text}");
-        let path = file("key.toml", "listen = 7\n[controller]\nretry = 1\n");
+        let path = File::new("key.toml", "listen = 7\n[controller]\nretry = 1\n");
         let text = wrong(server_of(&format!("--config {path}")).unwrap_err());
         assert!(text.contains("line 1, column 10: invalid type: integer `7`"), "{text}");
-        let path = file("key2.toml", "data = '/dä'  # ours\n[controller]\nretry = 1\n");
+        let path = File::new("key2.toml", "data = '/dä'  # ours\n[controller]\nretry = 1\n");
         let text = wrong(server_of(&format!("--config {path}")).unwrap_err());
         assert!(text.contains("line 3, column 1: unknown field `retry`"), "{text}");
-        let path = file("label.toml", "server = \"a:1\"\n[labels]\ndisk = 1\n");
+        let path = File::new("label.toml", "server = \"a:1\"\n[labels]\ndisk = 1\n");
         let text = wrong(agent_of(&format!("--config {path}")).unwrap_err());
         assert!(text.contains("line 3, column 8: invalid type: integer `1`"), "{text}");
         assert!(wrong(server_of("").unwrap_err()).starts_with("data: where to keep"));
