@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # A newcomer's path: every block of README.md that names its language, in order and as
-# it stands there, with a home of its own and against a server of its own. What is
-# printed and left behind is looked at. DRUMLINE_BIN names the binary; else it is the
-# debug build. It wants curl, tmux and what clients/python/test.sh wants.
+# it stands there, then those of docs/jobs.md and docs/grpc.md, with a home of its own
+# and against a server of its own. What is printed and left behind is looked at.
+# DRUMLINE_BIN names the binary; else it is the debug build. It wants curl, tmux and
+# what clients/python/test.sh wants.
 #
 # What must hold: whoever's machine this is notices nothing; nothing outlives the
 # script; every wait has a deadline; a block that is not walked is an error.
@@ -159,11 +160,9 @@ until_so "the server listens" listens
 
 walk "Your own job" sh 2
 counts 100 '^main\[[0-9]+\] \| task [0-9]+$'
-counts 2 "^main\\[[01]\\] \\| $(hostname)\$"
-. ~/.drumline/client.env
-walk "Your own job" sh 3
 says "FAILED" "exit code 1" "good morning"
-drumline show default-3 -o json >"$place/said"
+. ~/.drumline/client.env
+drumline show default-2 -o json >"$place/said"
 says '"COMPLETED"'
 
 # The console, driven as a person would.
@@ -176,29 +175,37 @@ shows() {
 block "The console" sh
 begin "The console" "1 (sh)"
 TERM=xterm-256color in_tmux new-session -d -x 100 -y 30 "bash '$place/block'; echo over >'$place/over'"
-until_so "the overview" shows 'jobs .* 3 completed'
+until_so "the overview" shows 'jobs .* 2 completed'
 in_tmux send-keys 2
-until_so "the list of jobs" shows 'default-3 .*COMPLETED'
+until_so "the list of jobs" shows 'default-2 .*COMPLETED'
 in_tmux send-keys Enter
 until_so "the newest job with its log" shows 'good morning'
 in_tmux send-keys q
 until_so "the console is left" test -e "$place/over"
 
-walk "REST" sh
-says '{"id":"default-4"}'
+walk "Other ways in" sh 1
+says '{"id":"default-3"}'
 counts 100 'task [0-9]+$'
 
-walk "Python" sh
-walk "Python" python
+as_written pip install ./clients/python
+walk "Other ways in" python 1
 says "COMPLETED ["
 for task in 0 1 2 3; do
     [ "$(cat "results/main/$task/words")" -eq "$(wc -w <examples/book.txt)" ] || fail "task $task counted wrong"
 done
-walk "gRPC" python
-says "good evening"
+walk "Other ways in" python 2
+says "has $DRUMLINE_CORES cores"
 
-walk "Scripts written for Slurm" sh
+walk "Other ways in" sh 2
 counts 8 '^task [0-7] of 8$'
+
+# What the longer pages add.
+block "The job file" sh 1 "$root/docs/jobs.md"
+as_written bash -euo pipefail "$place/block"
+counts 2 "^main\\[[01]\\] \\| $(hostname)\$"
+block "By hand" python 1 "$root/docs/grpc.md"
+as_written "$venv/bin/python" "$place/block"
+says "good evening"
 
 blocks=$(grep -cE '^```[a-z]+$' "$root/README.md")
 [ "$walked" = "$blocks" ] || fail "README.md has $blocks blocks that name a language, and $walked were walked"
