@@ -6,16 +6,19 @@
 //! have no layers. A tenant is never told of what belongs to another: it is
 //! "missing", not "denied".
 
+use crate::gate::Gate;
 use crate::{limits, rows};
 use proto::ids::{JobId, TenantName};
+use proto::keys;
 use proto::problem::{self, Problem};
 use proto::v1::{JobRequest, Role, TokenRow};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
-use store::Store;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use store::{Notice, Store};
 use world::NodeClock;
 use world::grpc::tonic::metadata::MetadataMap;
+use world::sync::watch;
 use world::time;
 
 /// Who stands behind a call.
@@ -157,12 +160,23 @@ pub fn hash(token: &str) -> String {
 pub(crate) struct Auth {
     store: Arc<dyn Store>,
     clock: Arc<dyn NodeClock>,
-    seen: Mutex<BTreeMap<String, (u64, Caller)>>,
+    seen: Mutex<Seen>,
+    /// Tells open streams that some token may be another than it was.
+    changed: watch::Sender<()>,
+}
+
+/// What was read of tokens, and until when it holds.
+#[derive(Debug, Default)]
+struct Seen {
+    tokens: BTreeMap<String, (u64, Caller)>,
+    /// How often something was forgotten: what was read before that is not
+    /// remembered after it.
+    forgotten: u64,
 }
 
 impl Auth {
     pub(crate) fn new(store: Arc<dyn Store>, clock: Arc<dyn NodeClock>) -> Self {
-        Self { store, clock, seen: Mutex::default() }
+        Self { store, clock, seen: Mutex::default(), changed: watch::Sender::new(()) }
     }
 
     /// Who calls, if they may do this.
@@ -176,43 +190,88 @@ impl Auth {
         self.bearer_of(hash(token)).await
     }
 
-    fn seen(&self) -> MutexGuard<'_, BTreeMap<String, (u64, Caller)>> {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().expect("no holder of this lock panics")
     }
 
-    /// A token was revoked: here it is no longer taken as unchanged.
-    pub(crate) fn forget(&self, hash: &str) {
-        self.seen().remove(hash);
+    /// Tokens were changed or revoked: they are no longer taken as unchanged.
+    pub(crate) fn forget<'a>(&self, hashes: impl Iterator<Item = &'a str>) {
+        let mut seen = self.seen();
+        seen.forgotten += 1;
+        for hash in hashes {
+            seen.tokens.remove(hash);
+        }
+        drop(seen);
+        self.changed.send_replace(());
+    }
+
+    fn forget_all(&self) {
+        let mut seen = self.seen();
+        seen.forgotten += 1;
+        seen.tokens.clear();
+        drop(seen);
+        self.changed.send_replace(());
     }
 
     /// Returns once this token is revoked, within [`limits::SEEN_MS`] of it, what
     /// is to be told then. A store that cannot be read for a while revokes nothing.
     pub(crate) async fn revoked(&self, hash: &str) -> Problem {
+        let mut changed = self.changed.subscribe();
         loop {
-            time::sleep(time::ms(limits::SEEN_MS / 2)).await;
             match self.bearer_of(hash.to_owned()).await {
+                // Its sender is ours, so it does not end.
+                Ok(_) => _ = changed.changed().await,
                 Err(problem) if problem.family() == "auth" => return problem,
-                _ => {}
+                Err(_) => time::sleep(time::ms(limits::SEEN_MS / 2)).await,
             }
         }
     }
 
     async fn bearer_of(&self, hash: String) -> Result<Caller, Problem> {
         let now_ms = self.clock.monotonic_ms();
-        if let Some((until_ms, caller)) = self.seen().get(&hash)
-            && now_ms < *until_ms
-        {
-            return Ok(caller.clone());
-        }
-        let Some(row) = rows::get::<TokenRow>(&*self.store, proto::keys::token(&hash)).await? else {
+        let forgotten = {
+            let seen = self.seen();
+            if let Some((until_ms, caller)) = seen.tokens.get(&hash)
+                && now_ms < *until_ms
+            {
+                return Ok(caller.clone());
+            }
+            seen.forgotten
+        };
+        let Some(row) = rows::get::<TokenRow>(&*self.store, keys::token(&hash)).await? else {
             return Err(problem::auth("this token is not known here"));
         };
         let token = Arc::from(hash.as_str());
         let caller = Caller { role: row.role(), name: row.name, tenant: row.tenant, token };
-        // Only tokens that exist get in, so guesses cannot fill it. Half the time:
-        // a stream looks every other half.
-        crate::remember(&mut self.seen(), hash, (now_ms + limits::SEEN_MS / 2, caller.clone()));
+        // Only tokens that exist get in, so guesses cannot fill it.
+        let mut seen = self.seen();
+        if seen.forgotten == forgotten {
+            crate::remember(&mut seen.tokens, hash, (now_ms + limits::SEEN_MS, caller.clone()));
+        }
+        drop(seen);
         Ok(caller)
+    }
+}
+
+/// Hears from the store which tokens change, until the server is gone. While the
+/// store cannot be watched all are looked up again, twice in [`limits::SEEN_MS`].
+pub(crate) async fn hear_changes(gate: Weak<Gate>) {
+    loop {
+        let Some(store) = gate.upgrade().map(|gate| Arc::clone(&gate.store)) else { return };
+        let watching = store.watch(keys::TOKENS.into()).await;
+        drop(store);
+        let Some(now) = gate.upgrade() else { return };
+        // What changed before, or unheard.
+        now.auth.forget_all();
+        drop(now);
+        if let Ok(mut watching) = watching {
+            while let Some(Notice::Changed { changes, .. }) = watching.notices.recv().await {
+                let Some(gate) = gate.upgrade() else { return };
+                let names = changes.iter().filter_map(|(key, _)| std::str::from_utf8(key).ok());
+                gate.auth.forget(names.filter_map(|name| name.strip_prefix(keys::TOKENS)));
+            }
+        }
+        time::sleep(time::ms(limits::SEEN_MS / 2)).await;
     }
 }
 

@@ -15,7 +15,7 @@ use crate::gate::{Base, Gate, Pace, Streams, Tenants};
 use crate::objects::{Door, Objects};
 use crate::planner::{Planner, Policy};
 use crate::urls::Signer;
-use crate::{agents::AgentsDoor, auth::Auth, limits, meter, rest};
+use crate::{agents::AgentsDoor, auth, auth::Auth, limits, meter, rest};
 use controller::logs::LogRelay;
 use controller::shell::ControllerParts;
 use proto::v1::agents_server::AgentsServer;
@@ -288,6 +288,7 @@ async fn assemble(
     });
     let server = server(&gate).network(config.network).grace(time::ms(config.stop_grace_ms));
     let (stop, stopped) = oneshot::channel();
+    spawn(auth::hear_changes(Arc::downgrade(&gate)));
     spawn(meter::keep_books(Arc::downgrade(&gate), dues));
     let serving = spawn(serve(server, gate, listener, stopped, open));
     Ok(RunningServer { address, listening, token, stop, serving, store: Arc::clone(redb) })

@@ -125,6 +125,7 @@ pub fn start(
         stopped,
         commits: FuturesUnordered::new(),
         passes_unchecked: 0,
+        alarm: time::Alarm::default(),
     };
     task::spawn(async move {
         // Dropped at the end or in a panic: either way `ended` is told.
@@ -161,6 +162,8 @@ struct Shell {
     stopped: watch::Receiver<bool>,
     commits: FuturesUnordered<Committing>,
     passes_unchecked: usize,
+    /// For the core's next wakeup.
+    alarm: time::Alarm,
 }
 
 impl Shell {
@@ -220,7 +223,7 @@ impl Shell {
                     self.step(Event::Demand(update));
                     true
                 }
-                () = time::sleep(time::ms(pause.unwrap_or(0))), if pause.is_some() => true,
+                () = self.alarm.after(time::ms(pause.unwrap_or(0))), if pause.is_some() => true,
             };
             if !known || lock(&self.core).take_reread() {
                 return Ended::Reread;

@@ -13,8 +13,8 @@ where
 /// Runs blocking work (disk, digests) where it does not hold up tasks.
 ///
 /// In simulation the work itself runs in place and takes no time; a drawn delay
-/// comes before it (a crash there: it never happened) and after it (a crash
-/// there: it happened, and nobody was told).
+/// comes before it (a crash there: it never happened) or after it (a crash
+/// there: it happened, and nobody was told), on a slow disk both.
 #[cfg(not(madsim))]
 pub async fn blocking<T, F>(work: F) -> T
 where
@@ -39,9 +39,14 @@ where
     T: Send + 'static,
     F: FnOnce() -> T + Send + 'static,
 {
-    drawn_delay().await;
+    let before = crate::rand::u64().is_multiple_of(2);
+    if before || crate::sim::universe::disk_lag_us() > 0 {
+        drawn_delay().await;
+    }
     let value = work();
-    drawn_delay().await;
+    if !before || crate::sim::universe::disk_lag_us() > 0 {
+        drawn_delay().await;
+    }
     value
 }
 

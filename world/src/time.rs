@@ -5,8 +5,13 @@
 #[cfg(madsim)]
 mod simulated;
 
+#[cfg(not(madsim))]
+mod alarm;
+
+#[cfg(not(madsim))]
+pub use alarm::Alarm;
 #[cfg(madsim)]
-pub use simulated::{Sleep, sleep, sleep_until, timeout};
+pub use simulated::{Alarm, Sleep, sleep, sleep_until, timeout};
 pub use std::time::Duration;
 #[cfg_attr(
     madsim,

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use world::time::{Instant, ms, sleep, sleep_until, timeout};
+use world::time::{Alarm, Instant, ms, sleep, sleep_until, timeout};
 
 #[cfg(not(madsim))]
 fn run<F: Future>(story: F) -> F::Output {
@@ -68,5 +68,44 @@ fn a_timeout_counts_from_its_call_and_prefers_the_answer() {
         let begun = Instant::now();
         sleep_until(begun + ms(10)).await;
         assert!(begun.elapsed() >= ms(10));
+    });
+}
+
+#[test]
+fn an_alarm_rings_at_the_last_time_it_was_set_to() {
+    run(async {
+        let mut alarm = Alarm::default();
+        for _ in 0..20 {
+            world::select! { biased;
+                () = alarm.after(ms(200)) => panic!("it was put off each time"),
+                () = sleep(ms(2)) => {}
+            }
+        }
+        let set = Instant::now();
+        alarm.after(ms(300)).await;
+        assert!(set.elapsed() >= ms(300), "a timer set earlier fired meanwhile");
+        world::select! { biased;
+            () = alarm.after(ms(60_000)) => panic!("a minute comes after a millisecond"),
+            () = sleep(ms(1)) => {}
+        }
+        let set = Instant::now();
+        alarm.after(ms(20)).await;
+        assert!(set.elapsed() >= ms(20) && set.elapsed() < ms(30_000), "it was brought forward");
+    });
+}
+
+#[test]
+fn an_alarm_for_the_past_rings_however_often_it_is_set() {
+    run(async {
+        let mut alarm = Alarm::default();
+        let past = Instant::now();
+        let begun = Instant::now();
+        loop {
+            world::select! { biased;
+                () = alarm.at(past) => break,
+                () = tokio::task::yield_now() => {}
+            }
+            assert!(begun.elapsed() < ms(10_000), "put off for ever");
+        }
     });
 }

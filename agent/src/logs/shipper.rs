@@ -19,7 +19,7 @@ use world::disk::{Disk, OpenMode};
 use world::grpc::tonic::Streaming;
 use world::sync::{mpsc, watch};
 use world::task::blocking;
-use world::time::{Instant, ms, sleep_until, timeout};
+use world::time::{Alarm, Instant, ms, timeout};
 
 /// Spool files that an earlier agent left of an attempt that is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,7 @@ pub(crate) struct Shipper {
     book: LogBook,
     flow: Option<Flow>,
     next_poll: Option<Instant>,
+    alarm: Alarm,
     /// The span between two looks.
     poll_ms: u64,
     /// Not before then is a stream to the server tried again.
@@ -86,6 +87,7 @@ impl Shipper {
             book,
             flow: None,
             next_poll: None,
+            alarm: Alarm::default(),
             poll_ms: config.log_poll_ms,
             next_try: None,
             pause_ms: limits::RECONNECT_MS_MIN,
@@ -133,7 +135,7 @@ impl Shipper {
 
     async fn wait(&mut self, notes: &mut mpsc::Receiver<Vec<LogNote>>) -> Wake {
         let at = self.wakeup();
-        let flow = self.flow.as_mut();
+        let (flow, alarm) = (self.flow.as_mut(), &mut self.alarm);
         let flowing = flow.is_some();
         let receipt = async {
             match flow {
@@ -143,7 +145,7 @@ impl Shipper {
         };
         let time = async {
             match at {
-                Some(at) => sleep_until(at).await,
+                Some(at) => alarm.at(at).await,
                 None => std::future::pending().await,
             }
         };

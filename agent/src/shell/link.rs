@@ -18,7 +18,7 @@ use world::grpc::tonic::metadata::{Ascii, MetadataValue};
 use world::grpc::tonic::{Code, Request, Status};
 use world::grpc::{Channel, ConnectError, connect};
 use world::sync::{mpsc, oneshot, watch};
-use world::time::{ms, sleep, timeout};
+use world::time::{Alarm, ms, sleep, timeout};
 
 /// What goes with every call.
 pub(crate) type Authorization = MetadataValue<Ascii>;
@@ -218,22 +218,23 @@ impl Link {
         self.connected.send_replace(Some(Connection { session, client: beside, authorization }));
         // Every heartbeat is answered: two of them unanswered, and half of one.
         let silence = ms(heartbeat_ms.saturating_mul(5) / 2);
+        let mut alarm = Alarm::default();
         loop {
             let frame = world::select! {
                 biased;
                 reason = &mut left => return LinkError::Left(reason.unwrap_or_default()),
-                frame = timeout(silence, stream.message()) => frame,
+                frame = stream.message() => frame,
+                () = alarm.after(silence) => return LinkError::Silent("heartbeats"),
             };
             match frame {
-                Ok(Ok(Some(frame))) => {
+                Ok(Some(frame)) => {
                     *heard = true;
                     if let Some(frame) = frame.frame {
                         tell(&self.inbox, vec![Event::Frame { session, frame }]).await;
                     }
                 }
-                Ok(Ok(None)) => return LinkError::Left("the server closed it".to_owned()),
-                Ok(Err(status)) => return LinkError::Failed(status),
-                Err(_) => return LinkError::Silent("heartbeats"),
+                Ok(None) => return LinkError::Left("the server closed it".to_owned()),
+                Err(status) => return LinkError::Failed(status),
             }
         }
     }

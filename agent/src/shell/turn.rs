@@ -17,7 +17,7 @@ use std::sync::Arc;
 use world::NodeClock;
 use world::sync::mpsc;
 use world::sync::oneshot;
-use world::time::{ms, sleep};
+use world::time::{Alarm, ms};
 
 /// How long the loop leaves a full worker alone.
 const BACKLOG_MS: u64 = 5;
@@ -76,6 +76,8 @@ pub(super) struct Turn {
     outlets: Outlets,
     session: Option<OpenSession>,
     first: Actions,
+    /// For the core's next wakeup.
+    alarm: Alarm,
 }
 
 impl Turn {
@@ -86,7 +88,7 @@ impl Turn {
         outlets: Outlets,
         first: Actions,
     ) -> Self {
-        Self { core, clock, inbound, outlets, session: None, first }
+        Self { core, clock, inbound, outlets, session: None, first, alarm: Alarm::default() }
     }
 
     /// Turns until it is told to stop.
@@ -126,7 +128,7 @@ impl Turn {
                 world::select! {
                     biased;
                     inbound = self.inbound.recv() => inbound,
-                    () = sleep(ms((at - now).min(longest))) => None,
+                    () = self.alarm.after(ms((at - now).min(longest))) => None,
                 }
             }
         }

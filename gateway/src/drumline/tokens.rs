@@ -132,7 +132,7 @@ pub(super) async fn revoke(gate: &Gate, caller: &Caller, by: &str) -> Result<Rev
         commit = commit.guard_version(other.stored.key.clone(), other.stored.version);
     }
     rows::commit(&*gate.store, commit).await?;
-    gate.auth.forget(&token.hash);
+    gate.auth.forget(std::iter::once(token.hash.as_str()));
     Ok(RevokeTokenReply { token: Some(token.view(caller)) })
 }
 

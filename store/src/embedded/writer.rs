@@ -11,7 +11,7 @@ use crate::LeaseId;
 use crate::limits::{LEASE_LOOK_MS_MAX, REOPEN_PAUSE_MS};
 use std::sync::Arc;
 use world::task::blocking;
-use world::time::{ms, sleep};
+use world::time::{Alarm, ms};
 
 const CLOSED: &str = "the store is closed";
 
@@ -32,9 +32,11 @@ pub(crate) async fn run(engine: Engine) {
     let mut engine = Box::new(engine);
     let shared = Arc::clone(&engine.shared);
     let _last_word = LastWord(Arc::clone(&shared));
-    let mut failed = false;
+    let (mut failed, mut alarm) = (false, Alarm::default());
     let why = loop {
-        let Some((requests, due)) = next_group(&shared, failed).await else { break CLOSED.to_owned() };
+        let Some((requests, due)) = next_group(&shared, &mut alarm, failed).await else {
+            break CLOSED.to_owned();
+        };
         let (operations, replies): (Vec<Operation>, Vec<_>) =
             requests.into_iter().map(|request| (request.operation, request.reply)).unzip();
         let now_ms = shared.clock.monotonic_ms();
@@ -73,7 +75,11 @@ pub(crate) async fn run(engine: Engine) {
 
 /// Waits for commits, or until leases are due. `None` once the line is closed
 /// and empty.
-async fn next_group(shared: &Shared, failed: bool) -> Option<(Vec<Request>, Vec<LeaseId>)> {
+async fn next_group(
+    shared: &Shared,
+    alarm: &mut Alarm,
+    failed: bool,
+) -> Option<(Vec<Request>, Vec<LeaseId>)> {
     loop {
         let requests = shared.line.take()?;
         let now_ms = shared.clock.monotonic_ms();
@@ -96,7 +102,7 @@ async fn next_group(shared: &Shared, failed: bool) -> Option<(Vec<Request>, Vec<
                 let rested = world::select! {
                     biased;
                     () = shared.line.arrival() => false,
-                    () = sleep(ms(wait_ms)) => true,
+                    () = alarm.after(ms(wait_ms)) => true,
                 };
                 if rested && failed {
                     return Some((Vec::new(), shared.deadlines().due(shared.clock.monotonic_ms())));

@@ -263,6 +263,7 @@ impl SimProcesses {
 
     /// Plays the table for ever.
     pub async fn drive(self: Arc<Self>) {
+        let mut alarm = time::Alarm::default();
         loop {
             let changed = self.changed.notified();
             let now = self.now_ms();
@@ -273,8 +274,10 @@ impl SimProcesses {
             };
             match due_ms {
                 Some(due) => {
-                    // Either way the table is looked at again.
-                    let _ = time::timeout(time::ms(due.saturating_sub(now).max(1)), changed).await;
+                    crate::select! { biased;
+                        () = changed => {}
+                        () = alarm.after(time::ms(due.saturating_sub(now))) => {}
+                    }
                 }
                 None => changed.await,
             }

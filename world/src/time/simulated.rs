@@ -13,24 +13,52 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// Who is to be woken when the timer fires; nobody any more once it is empty.
+/// Who is to be woken when the timer fires.
 #[derive(Debug, Default)]
-struct Sleeper(Mutex<Option<Waker>>);
+struct Sleeper(Mutex<Sleeping>);
+
+#[derive(Debug, Default)]
+struct Sleeping {
+    /// Nobody any more once it is empty.
+    waker: Option<Waker>,
+    fired: bool,
+}
 
 impl Sleeper {
-    fn waker(&self) -> MutexGuard<'_, Option<Waker>> {
+    fn lock(&self) -> MutexGuard<'_, Sleeping> {
         self.0.lock().expect("nothing panics while holding it")
+    }
+
+    fn wakes(&self, waker: &Waker) {
+        match &mut self.lock().waker {
+            Some(known) => known.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
     }
 }
 
 impl Wake for Sleeper {
     fn wake(self: Arc<Self>) {
-        let waker = self.waker().take();
+        let mut sleeping = self.lock();
+        sleeping.fired = true;
+        let waker = sleeping.waker.take();
+        drop(sleeping);
         if let Some(waker) = waker {
             waker.wake();
         }
     }
 }
+
+/// Sets a timer that wakes this task.
+fn set(timer: &mut madsim::time::Sleep, context: &Context<'_>) -> (Arc<Sleeper>, Poll<()>) {
+    let sleeper = Arc::new(Sleeper::default());
+    sleeper.wakes(context.waker());
+    let woken = Waker::from(Arc::clone(&sleeper));
+    (sleeper, Pin::new(timer).poll(&mut Context::from_waker(&woken)))
+}
+
+/// No wait is shorter, as in tokio.
+const GRAIN: Duration = Duration::from_millis(1);
 
 /// Completes at its deadline; see [`sleep`].
 #[derive(Debug)]
@@ -59,29 +87,88 @@ impl Future for Sleep {
         if this.timer.is_elapsed() {
             return Poll::Ready(());
         }
-        match &this.sleeper {
-            Some(sleeper) => {
-                let mut waker = sleeper.waker();
-                match &mut *waker {
-                    Some(waker) => waker.clone_from(context.waker()),
-                    None => *waker = Some(context.waker().clone()),
-                }
-                Poll::Pending
-            }
-            None => {
-                let sleeper = Arc::new(Sleeper(Mutex::new(Some(context.waker().clone()))));
-                this.sleeper = Some(Arc::clone(&sleeper));
-                // The one poll that sets the timer.
-                Pin::new(&mut this.timer).poll(&mut Context::from_waker(&Waker::from(sleeper)))
-            }
+        if let Some(sleeper) = &this.sleeper {
+            sleeper.wakes(context.waker());
+            return Poll::Pending;
         }
+        let (sleeper, set) = set(&mut this.timer, context);
+        this.sleeper = Some(sleeper);
+        set
     }
 }
 
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Some(sleeper) = &self.sleeper {
-            sleeper.waker().take();
+            sleeper.lock().waker = None;
+        }
+    }
+}
+
+/// A timer for a loop that waits for a deadline or for news, whichever comes
+/// first. A deadline that moves away costs nothing: the timer that is set fires
+/// in its time and is set again.
+#[derive(Debug, Default)]
+pub struct Alarm(Option<(Instant, Arc<Sleeper>)>);
+
+impl Alarm {
+    /// Completes at this instant; in a millisecond at the earliest. Dropped
+    /// before, it wakes nobody.
+    pub fn at(&mut self, deadline: Instant) -> impl Future<Output = ()> {
+        Ring { alarm: self, asked: deadline, deadline: None }
+    }
+
+    /// Completes once this span has passed; a millisecond at least.
+    pub fn after(&mut self, span: Duration) -> impl Future<Output = ()> {
+        self.at(Instant::now() + span)
+    }
+
+    /// When the timer that is set fires.
+    fn fires(&self) -> Option<Instant> {
+        self.0.as_ref().and_then(|(at, sleeper)| (!sleeper.lock().fired).then_some(*at))
+    }
+}
+
+/// One wait for an [`Alarm`].
+struct Ring<'a> {
+    alarm: &'a mut Alarm,
+    asked: Instant,
+    /// From the first poll on.
+    deadline: Option<Instant>,
+}
+
+impl Future for Ring<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let (now, asked) = (Instant::now(), self.asked);
+        let fires = self.alarm.fires();
+        let deadline = *self.deadline.get_or_insert_with(|| {
+            let earliest = asked.max(now + GRAIN);
+            // A timer that fires about then will do, so that a deadline in the
+            // past is not put off by each new wait for it.
+            fires.filter(|at| (asked..=earliest + GRAIN).contains(at)).unwrap_or(earliest)
+        });
+        if now >= deadline {
+            return Poll::Ready(());
+        }
+        if fires.is_some_and(|at| at <= deadline) {
+            if let Some((_, sleeper)) = &self.alarm.0 {
+                sleeper.wakes(context.waker());
+            }
+            return Poll::Pending;
+        }
+        let mut timer = madsim::time::sleep_until(deadline);
+        let (sleeper, set) = set(&mut timer, context);
+        self.alarm.0 = Some((timer.deadline(), sleeper));
+        set
+    }
+}
+
+impl Drop for Ring<'_> {
+    fn drop(&mut self) {
+        if let Some((_, sleeper)) = &self.alarm.0 {
+            sleeper.lock().waker = None;
         }
     }
 }
