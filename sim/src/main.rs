@@ -4,6 +4,7 @@
 mod checkers;
 mod clients;
 mod cluster;
+mod corrupt;
 mod faults;
 mod history;
 mod injector;
@@ -11,6 +12,7 @@ mod list;
 mod mirror;
 mod networked_store;
 mod plan;
+mod recording;
 mod rows;
 mod run;
 mod scenario;
@@ -42,6 +44,7 @@ const EXAMPLES: &str = "EXAMPLES:
   cargo chaos sweep --minutes 30                 as many as fit
   cargo chaos shrink --seed 42                   the least that still breaks, as a plan
   cargo chaos replay sim/plans/zombie.jsonl      a plan, on the code of today
+  cargo chaos corrupt                            the checkers, on histories that are wrong
   cargo chaos list                               scenarios, faults, invariants
 
 Exit 0: all held. 1: an invariant broke. 2: wrong use.";
@@ -56,6 +59,8 @@ enum Command {
     Shrink(shrink::ShrinkArguments),
     /// One run of a plan that was written out
     Replay(run::ReplayArguments),
+    /// Corrupts recorded histories at random: a checker must reject each
+    Corrupt(corrupt::CorruptArguments),
     /// Scenarios, faults, invariants
     List,
 }
@@ -67,6 +72,7 @@ fn main() -> ExitCode {
         Command::Sweep(arguments) => sweep::command(&arguments),
         Command::Shrink(arguments) => shrink::command(&arguments),
         Command::Replay(arguments) => run::replay(&arguments),
+        Command::Corrupt(arguments) => corrupt::command(&arguments),
         Command::List => list::command(),
     }
 }

@@ -1,6 +1,6 @@
 //! One run: a cluster, a workload, a plan of faults, the checkers, a verdict.
 
-use crate::checkers::{self, Outcome};
+use crate::checkers;
 use crate::clients::{self, Door};
 use crate::cluster::Cluster;
 use crate::faults::Fired;
@@ -8,18 +8,16 @@ use crate::history::{Ack, History};
 use crate::injector::Injector;
 use crate::networked_store;
 use crate::plan::{self, Plan};
+use crate::recording::Recording;
 use crate::scenario;
 use crate::trace::Trace;
 use crate::witness::{SharedWitness, Witness};
 use clap::Args;
 use proto::v1::State;
-use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use world::disk::Disk;
 use world::sim::universe;
 use world::time;
 
@@ -40,9 +38,6 @@ pub struct RunArguments {
     trace: bool,
 }
 
-/// The most a task may be retried where its step does not say.
-const OWN_RETRIES: u32 = 3;
-const PLATFORM_RETRIES: u32 = 3;
 /// A run longer than this (in virtual time) is stuck.
 const RUN_LIMIT: Duration = Duration::from_secs(6 * 3600);
 /// The store's suite lets leases of hours pass, many times.
@@ -57,6 +52,7 @@ struct Ended {
     states: String,
     refused: String,
     limits_changed: u64,
+    recording: Option<Recording>,
 }
 
 /// Arguments of the subcommand.
@@ -101,7 +97,7 @@ fn play(plan: Plan, again: &str, quiet: bool, traced: bool) -> ExitCode {
     let seed = plan.seed;
     let limit = if plan.scenario.store_only { STORE_RUN_LIMIT } else { RUN_LIMIT };
     let begun = real_now();
-    let main = || one(plan, trace.clone());
+    let main = || one(plan, trace.clone(), false);
     let ended = match universe::run(seed, limit, main) {
         Ok(ended) => ended,
         Err(error) => {
@@ -154,13 +150,27 @@ fn init_tracing() {
     tracing_subscriber::fmt().with_env_filter(filter).without_time().with_writer(std::io::stderr).init();
 }
 
-async fn one(plan: Plan, trace: Trace) -> Ended {
+/// Plays a plan and keeps all that its checkers saw.
+pub fn record(plan: Plan) -> Result<Recording, String> {
+    let seed = plan.seed;
+    let main = || one(plan, Trace::default(), true);
+    let ended = universe::run(seed, RUN_LIMIT, main).map_err(|error| error.to_string())?;
+    match (ended.broken, ended.recording) {
+        (Some((invariant, what)), _) => Err(format!("it broke invariant {invariant} by itself: {what}")),
+        (None, recording) => recording.ok_or_else(|| "there is no cluster in it".to_owned()),
+    }
+}
+
+async fn one(plan: Plan, trace: Trace, keep: bool) -> Ended {
     let (seed, scenario) = (plan.seed, plan.scenario);
     if scenario.store_only {
         networked_store::conform(seed, trace).await;
         return Ended { simulated: universe::elapsed(), ..Ended::default() };
     }
     let witness: SharedWitness = Arc::new(Mutex::new(Witness::new(checkers::all(), trace.clone())));
+    if keep {
+        witness.lock().expect("no holder panics").keep();
+    }
     let cluster = Cluster::start(seed, scenario.agents, Arc::clone(&witness), &trace).await;
     let history = Arc::new(Mutex::new(History::default()));
     let door = Door {
@@ -195,9 +205,12 @@ async fn one(plan: Plan, trace: Trace) -> Ended {
     }
     let drained = drain(&witness, &history, scenario.drain, &trace).await;
     trace.tell("the end");
-    judge(&cluster, &witness, &history.lock().expect("no holder panics").clone(), drained);
-    let witness = witness.lock().expect("no holder panics");
-    let history = history.lock().expect("no holder panics");
+    let history = history.lock().expect("no holder panics").clone();
+    let mut recording = Recording::of(&cluster, history, drained);
+    let mut witness = witness.lock().expect("no holder panics");
+    witness.end(|mirror, checkers| recording.judge(mirror, checkers));
+    recording.commits = witness.take_kept();
+    let history = &recording.history;
     Ended {
         broken: witness.broken.clone(),
         simulated: universe::elapsed(),
@@ -206,6 +219,7 @@ async fn one(plan: Plan, trace: Trace) -> Ended {
         states: summary(witness.mirror.states.values().map(|state| format!("{:?}", state.state()))),
         limits_changed: history.limits_changed,
         refused: history.refused.iter().map(|(code, count)| format!("{code}={count} ")).collect(),
+        recording: keep.then_some(recording),
     }
 }
 
@@ -278,50 +292,6 @@ fn tell_live(witness: &Witness, trace: &Trace) {
     for ((tenant, epoch), grant) in &mirror.grants {
         trace.tell(&format!("  held grant {tenant}/{epoch} {grant:?}"));
     }
-}
-
-fn judge(cluster: &Cluster, witness: &SharedWitness, history: &History, drained: Result<(), String>) {
-    let mut spans = Vec::new();
-    for processes in cluster.agents.iter().filter_map(|agent| agent.processes.as_ref()) {
-        spans.extend(processes.history());
-    }
-    let objects = objects_held(&*cluster.server.disk.handle());
-    let mut witness = witness.lock().expect("no holder panics");
-    witness.end(|mirror, checkers| {
-        let outcome = Outcome {
-            mirror,
-            history,
-            spans: &spans,
-            drained,
-            objects: &objects,
-            max_own_retries: OWN_RETRIES,
-            max_platform_retries: PLATFORM_RETRIES,
-        };
-        checkers.iter_mut().find_map(|checker| {
-            let what = checker.end(&outcome).err()?;
-            Some((checker.invariant(), format!("{}: {what}", checker.name())))
-        })
-    });
-}
-
-/// What a reader of the object place would get: the digests of the bytes.
-fn objects_held(disk: &dyn Disk) -> BTreeSet<(String, String)> {
-    let mut held = BTreeSet::new();
-    let list = |path: &str| disk.list(path).unwrap_or_default();
-    for tenant in list("objects") {
-        for shelf in list(&format!("objects/{}", tenant.name)) {
-            for file in list(&format!("objects/{}/{}", tenant.name, shelf.name)) {
-                let path = format!("objects/{}/{}/{}", tenant.name, shelf.name, file.name);
-                let Ok(bytes) = world::disk::read_all(disk, &path, 1 << 30) else { continue };
-                let digest: String =
-                    Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-                if digest == file.name {
-                    held.insert((tenant.name.clone(), digest));
-                }
-            }
-        }
-    }
-    held
 }
 
 fn summary(states: impl Iterator<Item = String>) -> String {

@@ -27,6 +27,8 @@ pub struct Witness {
     pub commits: u64,
     /// When it last saw all there was.
     seen_ms: u64,
+    /// Every commit, for who wants to look at them again.
+    kept: Option<Vec<Arc<Committed>>>,
 }
 
 /// Shared between the server's incarnations and the run.
@@ -43,7 +45,18 @@ impl Witness {
             broken: None,
             commits: 0,
             seen_ms: 0,
+            kept: None,
         }
+    }
+
+    /// From now on commits are kept.
+    pub fn keep(&mut self) {
+        self.kept = Some(Vec::new());
+    }
+
+    /// What was kept.
+    pub fn take_kept(&mut self) -> Vec<Arc<Committed>> {
+        self.kept.take().unwrap_or_default()
     }
 
     /// Notes what broke; the first counts.
@@ -87,6 +100,9 @@ impl Witness {
             if let Err(what) = checker.after(&self.mirror, &commit) {
                 broken.get_or_insert((checker.invariant(), format!("{}: {what}", checker.name())));
             }
+        }
+        if let Some(kept) = &mut self.kept {
+            kept.push(Arc::new(commit));
         }
         if let Some((invariant, what)) = broken {
             self.fail(invariant, what);

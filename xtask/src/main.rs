@@ -69,6 +69,7 @@ fn test(seeds: &str, narrow: &str) -> Result<(), String> {
     let world = [&["test", "--release", "--package", "world"], SIMULATED].concat();
     cargo("the simulated world", &world)?;
     cargo("what can be rehearsed", &["chaos", "list"])?;
+    cargo("the checkers, on histories that are wrong", &["chaos", "corrupt"])?;
     cargo("a canary must be found", &["chaos", "sweep", "--scenario", "canary", "--seeds", "2"])?;
     let plan = "target/canary.jsonl";
     cargo(

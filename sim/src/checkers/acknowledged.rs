@@ -1,8 +1,12 @@
-//! Invariant 1: an acknowledged job is never lost; an acknowledged cancel never
-//! resurrects.
+//! Invariant 1: an acknowledged job is never lost, and is found by its key; an
+//! acknowledged cancel never resurrects: once it is durable, nothing of the job
+//! begins and nothing completes, but for a user's retry.
 
-use super::{Checker, Outcome};
+use super::agreement::events;
+use super::{Checker, Committed, Outcome};
 use crate::history::Ack;
+use crate::mirror::Mirror;
+use crate::rows::{JobName, Row};
 use proto::v1::State;
 use std::collections::BTreeMap;
 
@@ -42,35 +46,83 @@ impl Checker for Acknowledged {
         Ok(())
     }
 
-    fn after(&mut self, now: &crate::mirror::Mirror, commit: &super::Committed) -> Result<(), String> {
+    fn after(&mut self, now: &Mirror, commit: &Committed) -> Result<(), String> {
         for row in &commit.rows {
-            if let crate::rows::Row::State(job, None) = row {
-                return Err(format!("the state of job {job} was deleted"));
-            }
-            if let crate::rows::Row::Job(job, None) = row {
-                return Err(format!("job {job} was deleted"));
-            }
-            if let crate::rows::Row::Job(job, Some(_)) = row
-                && !now.states.contains_key(job)
-            {
-                return Err(format!("job {job} was stored without a state"));
+            match row {
+                Row::State(job, None) => return Err(format!("the state of job {job} was deleted")),
+                Row::Job(job, None) => return Err(format!("job {job} was deleted")),
+                Row::Job(job, Some(_)) if !now.states.contains_key(job) => {
+                    return Err(format!("job {job} was stored without a state"));
+                }
+                Row::Job(job, Some(row)) if !row.idempotency_key.is_empty() => {
+                    let name = (job.tenant.clone(), row.idempotency_key.clone());
+                    let found = now.idempotency.get(&name).map(|row| row.job_number);
+                    if found != Some(job.number) {
+                        return Err(format!("job {job} was stored, its key {} leads to {found:?}", name.1));
+                    }
+                }
+                _ => {}
             }
         }
         Ok(())
     }
 
-    fn commit(&mut self, before: &crate::mirror::Mirror, commit: &super::Committed) -> Result<(), String> {
+    fn commit(&mut self, before: &Mirror, commit: &Committed) -> Result<(), String> {
         for row in &commit.rows {
-            let crate::rows::Row::State(job, Some(next)) = row else { continue };
-            let Some(last) = before.states.get(job) else { continue };
-            if last.cancel_requested && !next.cancel_requested && next.generation == last.generation {
-                return Err(format!("the cancel of job {job} was forgotten"));
-            }
-            let revived = last.state() == State::Cancelled && next.state() != State::Cancelled;
-            if revived && next.generation == last.generation {
-                return Err(format!("job {job} came back from CANCELLED without a retry"));
+            match row {
+                Row::State(job, Some(next)) => {
+                    let Some(last) = before.states.get(job) else { continue };
+                    if next.generation < last.generation {
+                        return Err(format!("the retry of job {job} was forgotten"));
+                    }
+                    if next.generation > last.generation {
+                        continue;
+                    }
+                    if last.cancel_requested && !next.cancel_requested {
+                        return Err(format!("the cancel of job {job} was forgotten"));
+                    }
+                    if last.state() == State::Cancelled && next.state() != State::Cancelled {
+                        return Err(format!("job {job} came back from CANCELLED without a retry"));
+                    }
+                }
+                Row::Job(job, Some(next)) if before.jobs.get(job).is_some_and(|known| known != next) => {
+                    return Err(format!("job {job} was written twice, and differs"));
+                }
+                Row::Idempotency { tenant, key, row } => {
+                    let known = before.idempotency.get(&(tenant.clone(), key.clone()));
+                    if known.is_some_and(|known| Some(known) != row.as_ref()) {
+                        return Err(format!("key {key} of {tenant} was forgotten, or leads elsewhere"));
+                    }
+                }
+                _ => {}
             }
         }
-        Ok(())
+        still_cancelled(before, commit)
     }
+}
+
+/// Nothing begins or completes of what was to be cancelled before this commit.
+fn still_cancelled(before: &Mirror, commit: &Committed) -> Result<(), String> {
+    let retried = |job: &JobName, generation: u32| {
+        let mut states = commit.rows.iter().filter_map(|row| match row {
+            Row::State(name, Some(row)) if name == job => Some(row.generation),
+            _ => None,
+        });
+        states.any(|now| now > generation)
+    };
+    for (tenant, event) in events(commit) {
+        if event.tasks.is_empty() || !matches!(event.to(), State::Staging | State::Completed) {
+            continue;
+        }
+        let job = JobName { tenant: tenant.to_owned(), number: event.job_number };
+        let Some(state) = before.states.get(&job).filter(|state| state.cancel_requested) else { continue };
+        if !retried(&job, state.generation) {
+            return Err(format!(
+                "job {job} was to be cancelled; event {} moves tasks to {:?}",
+                event.seq,
+                event.to()
+            ));
+        }
+    }
+    Ok(())
 }

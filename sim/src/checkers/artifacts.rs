@@ -1,13 +1,22 @@
 //! Invariant 5: every committed artifact's digest is that of the bytes a reader
 //! gets, and these are what the attempt wrote that the manifest names: not what
-//! another left in a directory both were given.
+//! another left in a directory both were given. And all that a task gave which
+//! completed is named by one.
 
-use super::ends::{attempt_of, ended_well};
-use super::{Checker, Outcome};
+use super::agreement::events;
+use super::ends::{AttemptName, attempt_of, ended_well};
+use super::{Checker, Committed, Outcome};
 use crate::mirror::Mirror;
+use crate::rows::JobName;
+use proto::v1::State;
+use std::collections::BTreeMap;
 use world::sim::ProcessSpan;
 
-pub struct ArtifactsTrue;
+#[derive(Default)]
+pub struct ArtifactsTrue {
+    /// Attempt and epoch that completed each task last.
+    completed: BTreeMap<(JobName, u32, u64), (u32, u64)>,
+}
 
 impl Checker for ArtifactsTrue {
     fn name(&self) -> &'static str {
@@ -17,8 +26,20 @@ impl Checker for ArtifactsTrue {
         5
     }
 
+    fn after(&mut self, _now: &Mirror, commit: &Committed) -> Result<(), String> {
+        for (tenant, event) in events(commit) {
+            let (Some(step), State::Completed) = (event.step, event.to()) else { continue };
+            let job = JobName { tenant: tenant.to_owned(), number: event.job_number };
+            for task in event.tasks.iter().flat_map(|span| span.first..=span.last) {
+                self.completed.insert((job.clone(), step, task), (event.attempt, event.epoch));
+            }
+        }
+        Ok(())
+    }
+
     fn end(&mut self, outcome: &Outcome<'_>) -> Result<(), String> {
         let ends = ended_well(outcome.spans);
+        self.all_named(outcome, &ends)?;
         for ((job, step, task, rank), manifest) in &outcome.mirror.manifests {
             let what = format!("{job} step {step} task {task} rank {rank} committed");
             let attempt = (job.clone(), *step, *task, manifest.attempt, manifest.epoch);
@@ -41,6 +62,34 @@ impl Checker for ArtifactsTrue {
             Some(what) => Err(what),
             None => Ok(()),
         }
+    }
+}
+
+impl ArtifactsTrue {
+    /// What completed tasks gave is in their manifests, under their attempts.
+    fn all_named(
+        &self,
+        outcome: &Outcome<'_>,
+        ends: &BTreeMap<AttemptName, BTreeMap<u32, &ProcessSpan>>,
+    ) -> Result<(), String> {
+        for ((job, step, task), (number, epoch)) in &self.completed {
+            let attempt = (job.clone(), *step, *task, *number, *epoch);
+            for (rank, process) in ends.get(&attempt).into_iter().flatten() {
+                let manifest = outcome.mirror.manifests.get(&(job.clone(), *step, *task, *rank));
+                let manifest = manifest.filter(|row| (row.attempt, row.epoch) == (*number, *epoch));
+                let named = |(path, digest): &(String, String)| {
+                    let mut artifacts = manifest.into_iter().flat_map(|row| &row.artifacts);
+                    artifacts.any(|artifact| artifact.path == *path && artifact.digest == *digest)
+                };
+                if let Some((path, _)) = process.wrote.iter().find(|wrote| !named(wrote)) {
+                    return Err(format!(
+                        "{} completed and gave {path}, which no manifest names",
+                        process.key
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,5 +1,5 @@
 //! Invariant 2, the other way round: what is committed as completed was run to
-//! its good end by that very attempt, under that epoch. A word from an earlier
+//! its good end by that very attempt, under that epoch, all ranks of it. A word from an earlier
 //! attempt must not end a later one.
 
 use super::{Checker, Committed, Outcome};
@@ -62,11 +62,15 @@ impl Checker for EndsTrue {
     fn end(&mut self, outcome: &Outcome<'_>) -> Result<(), String> {
         let ends = ended_well(outcome.spans);
         for attempt in &self.completed {
-            if !ends.contains_key(attempt) {
-                let (job, step, task, number, epoch) = attempt;
+            let (job, step, task, number, epoch) = attempt;
+            let spec = outcome.mirror.jobs.get(job).and_then(|row| row.spec.as_ref());
+            let step_of = spec.and_then(|spec| spec.steps.get(*step as usize));
+            let ranks = step_of.map_or(1, |step| step.nodes.max(1) * step.tasks_per_node.max(1));
+            let well = ends.get(attempt).map_or(0, BTreeMap::len);
+            if well != ranks as usize {
                 return Err(format!(
                     "task {task} of step {step} of {job} completed with attempt {number} of epoch {epoch}, \
-                     no process of which ended well"
+                     of whose {ranks} processes {well} ended well"
                 ));
             }
         }

@@ -1,6 +1,8 @@
 //! Invariant 3, second half: reserved and used are conserved. What the ledger
 //! says is the sum over the jobs, at every commit that touches it; what adds up
 //! within a month never shrinks, and holds at least what the jobs brought in.
+//! What is settled is settled once: the ledger and the jobs grow by the same.
+//! Numbers of jobs and of events are given once, too.
 //!
 //! The sums are kept along with the states that commits show, and made anew
 //! from all states at the end of the run.
@@ -10,12 +12,14 @@ use crate::mirror::Mirror;
 use crate::rows::{JobName, Row};
 use proto::month;
 use proto::v1::{JobStateRow, LedgerRow, State};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
 pub struct LedgerConserved {
     jobs: BTreeMap<JobName, Share>,
     tenants: BTreeMap<String, Sums>,
+    /// What jobs have settled since the ledger was last seen, by tenant.
+    settled: BTreeMap<String, u64>,
     /// As last committed.
     last: BTreeMap<String, LedgerRow>,
 }
@@ -24,6 +28,7 @@ pub struct LedgerConserved {
 #[derive(Clone, Copy, Debug, Default)]
 struct Share {
     reserved_micros: u64,
+    settled_micros: u64,
     queued_tasks: u64,
     live_jobs: u64,
     stored_bytes: u64,
@@ -51,6 +56,7 @@ impl Share {
         }
         Ok(Self {
             reserved_micros: state.reserved_micros,
+            settled_micros: state.settled_micros,
             queued_tasks: state.queued_tasks_reserved,
             live_jobs: u64::from(!ended),
             stored_bytes: state.storage_bytes,
@@ -106,10 +112,58 @@ fn adds_up(tenant: &str, last: &LedgerRow, ledger: &LedgerRow) -> Result<(), Str
     if ledger.month < last.month || ledger.month == last.month && shrinks {
         return Err(format!("what adds up in the ledger of {tenant} shrank: {last:?}, then {ledger:?}"));
     }
+    if ledger.next_job_number < last.next_job_number || ledger.next_event_seq < last.next_event_seq {
+        return Err(format!("{tenant} would give numbers again: {last:?}, then {ledger:?}"));
+    }
     if ledger.storage_bytes < last.storage_bytes {
         return Err(format!("the ledger of {tenant} forgot bytes stored: {last:?}, then {ledger:?}"));
     }
     Ok(())
+}
+
+/// What jobs settled went into the ledger, and nothing else did. Where a month
+/// turned some of it may be of the one before.
+fn settles_once(tenant: &str, last: &LedgerRow, ledger: &LedgerRow, by_jobs: u64) -> Result<(), String> {
+    let same = ledger.month == last.month;
+    let more = ledger.settled_micros - if same { last.settled_micros } else { 0 };
+    if more == by_jobs || !same && more < by_jobs {
+        return Ok(());
+    }
+    Err(format!("the ledger of {tenant} settled {more} more, its jobs {by_jobs}"))
+}
+
+impl LedgerConserved {
+    /// Whoever had rows or events in this commit has a ledger that knows.
+    fn touched(&mut self, now: &Mirror, commit: &Committed) -> Result<(), String> {
+        let tenants = commit.rows.iter().filter_map(|row| match row {
+            Row::State(JobName { tenant, .. }, _)
+            | Row::Job(JobName { tenant, .. }, _)
+            | Row::Events { tenant, .. }
+            | Row::Ledger(tenant, _) => Some(tenant.as_str()),
+            _ => None,
+        });
+        for tenant in tenants.collect::<BTreeSet<_>>() {
+            let Some(ledger) = now.ledgers.get(tenant) else {
+                return Err(format!("{tenant} has jobs and no ledger"));
+            };
+            self.tenants.entry(tenant.to_owned()).or_default().check(tenant, ledger)?;
+            let next_event = now.next_event.get(tenant).copied().unwrap_or(ledger.next_event_seq);
+            if ledger.next_event_seq != next_event {
+                return Err(format!(
+                    "the ledger of {tenant} says event {} is next, its history {next_event}",
+                    ledger.next_event_seq
+                ));
+            }
+        }
+        for row in &commit.rows {
+            let Row::Job(job, Some(_)) = row else { continue };
+            let next = now.ledgers.get(&job.tenant).map_or(0, |ledger| ledger.next_job_number);
+            if job.number >= next {
+                return Err(format!("job {job} is stored, and number {next} is given next"));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Checker for LedgerConserved {
@@ -131,14 +185,19 @@ impl Checker for LedgerConserved {
             let sums = self.tenants.entry(job.tenant.clone()).or_default();
             is.iter().for_each(|is| sums.add(is));
             was.iter().for_each(|was| sums.subtract(was));
+            let before = was.map_or(0, |was| was.settled_micros);
+            let more = is.map_or(0, |is| is.settled_micros).checked_sub(before);
+            let more = more.ok_or_else(|| format!("{job} had settled {before}, then less"))?;
+            *self.settled.entry(job.tenant.clone()).or_default() += more;
         }
         for row in &commit.rows {
             let Row::Ledger(tenant, Some(ledger)) = row else { continue };
             let last = self.last.insert(tenant.clone(), *ledger).unwrap_or_default();
             adds_up(tenant, &last, ledger)?;
-            self.tenants.entry(tenant.clone()).or_default().check(tenant, ledger)?;
+            let settled = self.settled.remove(tenant).unwrap_or_default();
+            settles_once(tenant, &last, ledger, settled)?;
         }
-        Ok(())
+        self.touched(now, commit)
     }
 
     fn end(&mut self, outcome: &Outcome<'_>) -> Result<(), String> {

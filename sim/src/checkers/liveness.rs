@@ -2,6 +2,7 @@
 //! time, and nothing is left held.
 
 use super::{Checker, Outcome};
+use proto::v1::State;
 
 pub struct EveryJobEnds;
 
@@ -15,6 +16,13 @@ impl Checker for EveryJobEnds {
 
     fn end(&mut self, outcome: &Outcome<'_>) -> Result<(), String> {
         outcome.drained.clone()?;
+        let live =
+            outcome.mirror.states.iter().find(|(_, state)| {
+                !matches!(state.state(), State::Completed | State::Failed | State::Cancelled)
+            });
+        if let Some((job, state)) = live {
+            return Err(format!("job {job} is {:?} for ever", state.state()));
+        }
         if let Some(((tenant, epoch), grant)) = outcome.mirror.grants.iter().next() {
             return Err(format!("grant {epoch} of {tenant}-{} is held by nobody for ever", grant.job_number));
         }

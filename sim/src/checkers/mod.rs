@@ -5,9 +5,11 @@
 //! checker answers with what broke, in words.
 
 mod acknowledged;
+mod agreement;
 mod artifacts;
 mod ends;
 mod epochs;
+mod fencing;
 mod gangs;
 mod in_force;
 mod in_turn;
@@ -18,6 +20,8 @@ mod manifests;
 mod nodes;
 mod retries;
 mod transitions;
+
+pub use ends::attempt_of;
 
 use crate::history::History;
 use crate::mirror::Mirror;
@@ -76,16 +80,18 @@ pub fn all() -> Vec<Box<dyn Checker>> {
     vec![
         Box::new(acknowledged::Acknowledged),
         Box::new(manifests::OneManifest::default()),
+        Box::new(fencing::Fencing::default()),
         Box::new(ends::EndsTrue::default()),
         Box::new(nodes::NodesNotOverCommitted::default()),
         Box::new(ledger::LedgerConserved::default()),
         Box::new(limits::AdmittedWithinLimits::default()),
         Box::new(gangs::GangsWhole),
         Box::new(epochs::EpochsApart),
-        Box::new(artifacts::ArtifactsTrue),
+        Box::new(artifacts::ArtifactsTrue::default()),
         Box::new(transitions::Transitions::default()),
         Box::new(in_turn::InTurn::default()),
-        Box::new(retries::RetriesBounded),
+        Box::new(agreement::RowsAgree::default()),
+        Box::new(retries::RetriesBounded::default()),
         Box::new(liveness::EveryJobEnds),
     ]
 }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 pub struct Transitions {
     /// Tasks that have left PENDING, as their events tell.
     tasks: BTreeMap<(JobName, u32), BTreeMap<u64, State>>,
+    steps: BTreeMap<(JobName, u32), State>,
     jobs: BTreeMap<JobName, State>,
 }
 
@@ -42,6 +43,17 @@ impl Transitions {
             // A job follows its steps, so it may skip states they never entered.
             return Ok(());
         };
+        if event.tasks.is_empty() {
+            let from = self.steps.insert((job.clone(), step), event.to()).unwrap_or(State::Pending);
+            if from != event.from() {
+                return Err(format!(
+                    "step {step} of {job} was {from:?}; event {} moves it from {:?}",
+                    event.seq,
+                    event.from()
+                ));
+            }
+            return Ok(());
+        }
         let tasks = self.tasks.entry((job.clone(), step)).or_default();
         for span in &event.tasks {
             for task in span.first..=span.last {

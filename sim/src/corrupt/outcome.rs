@@ -1,0 +1,183 @@
+//! Slips in manifests, bytes and processes, and in how it all ended.
+//!
+//! That an acknowledged cancel left a job alive is not made here: in a run that
+//! drained every job has ended, so there is none it could be said of.
+
+use super::{At, Class, change};
+use crate::checkers::attempt_of;
+use crate::recording::Recording;
+use crate::rows::{JobName, Row};
+use proto::v1::{ManifestRow, State};
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use world::sim::ProcessSpan;
+
+pub const CLASSES: &[Class] = &[
+    Class { name: "completed-without-its-manifest", by: &["artifacts"], spoil: manifest_lost },
+    Class {
+        name: "manifest-of-another-epoch",
+        by: &["fencing", "artifacts"],
+        spoil: |rec, rng| manifest(rec, rng, |row| row.epoch += 1),
+    },
+    Class {
+        name: "manifest-of-another-attempt",
+        by: &["fencing", "artifacts"],
+        spoil: |rec, rng| manifest(rec, rng, |row| row.attempt += 1),
+    },
+    Class { name: "zombie-commits-late", by: &["fencing", "one-manifest"], spoil: zombie },
+    Class {
+        name: "digest-of-other-bytes",
+        by: &["artifacts"],
+        spoil: |rec, rng| manifest(rec, rng, |row| row.artifacts[0].digest = "0".repeat(64)),
+    },
+    Class {
+        name: "artifact-of-another-name",
+        by: &["artifacts"],
+        spoil: |rec, rng| manifest(rec, rng, |row| row.artifacts[0].path.push('~')),
+    },
+    Class { name: "bytes-gone", by: &["artifacts"], spoil: bytes_gone },
+    Class { name: "foreign-byte-in-an-output", by: &["artifacts"], spoil: foreign_byte },
+    Class { name: "begun-among-files-of-others", by: &["artifacts"], spoil: foreign_file },
+    Class { name: "completed-and-never-ran", by: &["ends-true"], spoil: never_ran },
+    Class { name: "a-rank-did-not-end", by: &["ends-true"], spoil: rank_missing },
+    Class { name: "two-epochs-side-by-side", by: &["epochs-apart"], spoil: side_by_side },
+    Class { name: "never-ends", by: &["liveness"], spoil: never_ends },
+    Class { name: "held-by-nobody", by: &["liveness", "fencing"], spoil: held },
+];
+
+/// Manifests that stay: one that is written once more is made good by that.
+fn any_manifest(rec: &Recording, rng: &mut SmallRng) -> Option<At> {
+    rec.draw(rng, |at, row| match row {
+        Row::Manifest { job, step, task, rank, row: Some(row) } => {
+            let again = rec.after(at, |other| match other {
+                Row::Manifest { job: j, step: s, task: t, rank: r, .. } => {
+                    ((j, s, t, r) == (job, step, task, rank)).then_some(())
+                }
+                _ => None,
+            });
+            !row.artifacts.is_empty() && again.is_none()
+        }
+        _ => false,
+    })
+}
+
+fn manifest(rec: &mut Recording, rng: &mut SmallRng, by: impl FnOnce(&mut ManifestRow)) -> Option<()> {
+    let at = any_manifest(rec, rng)?;
+    match rec.row(at) {
+        Row::Manifest { row, .. } => change(row, by),
+        _ => None,
+    }
+}
+
+/// Of an attempt that completed: a gang that was cancelled while it committed
+/// may leave one that nobody reads.
+fn manifest_lost(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let at = any_manifest(rec, rng)?;
+    let Row::Manifest { job, step, task, row: Some(row), .. } = rec.row_at(at) else { return None };
+    completed(rec).contains(&(job.clone(), *step, *task, row.attempt, row.epoch)).then_some(())?;
+    rec.remove(at)
+}
+
+fn zombie(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let at = any_manifest(rec, rng)?;
+    let mut row = rec.row_at(at).clone();
+    if let Row::Manifest { row, .. } = &mut row {
+        change(row, |row| row.attempt += 1)?;
+    }
+    rec.append(row);
+    Some(())
+}
+
+fn bytes_gone(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let at = any_manifest(rec, rng)?;
+    let Row::Manifest { job, row: Some(row), .. } = rec.row_at(at) else { return None };
+    let object = (job.tenant.clone(), row.artifacts[0].digest.clone());
+    rec.objects.remove(&object).then_some(())
+}
+
+type Attempt = (JobName, u32, u64, u32, u64);
+
+/// Attempts that completed their tasks.
+fn completed(rec: &Recording) -> BTreeSet<Attempt> {
+    let mut completed = BTreeSet::new();
+    for row in rec.commits.iter().flat_map(|commit| &commit.rows) {
+        let Row::Events { tenant, row: Some(row), .. } = row else { continue };
+        for event in row.events.iter().filter(|event| event.to() == State::Completed) {
+            let (Some(step), job) =
+                (event.step, JobName { tenant: tenant.clone(), number: event.job_number })
+            else {
+                continue;
+            };
+            for task in event.tasks.iter().flat_map(|span| span.first..=span.last) {
+                completed.insert((job.clone(), step, task, event.attempt, event.epoch));
+            }
+        }
+    }
+    completed
+}
+
+/// A process of an attempt that completed.
+fn span(
+    rec: &mut Recording,
+    rng: &mut SmallRng,
+    is: impl Fn(&ProcessSpan, u32) -> bool,
+    by: impl FnOnce(&mut ProcessSpan),
+) -> Option<()> {
+    let completed = completed(rec);
+    let such = |span: &&mut ProcessSpan| {
+        let name = attempt_of(&span.key);
+        span.succeeded && name.is_some_and(|(name, rank)| completed.contains(&name) && is(span, rank))
+    };
+    let mut spans: Vec<&mut ProcessSpan> = rec.spans.iter_mut().filter(such).collect();
+    let index = (0..spans.len()).collect::<Vec<_>>().choose(rng).copied()?;
+    by(spans[index]);
+    Some(())
+}
+
+/// The last attempt to complete a task is the one whose bytes are read; no task of
+/// these runs completes twice.
+fn foreign_byte(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    span(rec, rng, |span, _| !span.wrote.is_empty(), |span| span.wrote[0].1 = "f".repeat(64))
+}
+
+fn foreign_file(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    span(rec, rng, |_, _| true, |span| span.found.push("stranger".to_owned()))
+}
+
+fn never_ran(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    span(rec, rng, |_, _| true, |span| span.succeeded = false)
+}
+
+fn rank_missing(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    span(rec, rng, |_, rank| rank > 0, |span| span.succeeded = false)
+}
+
+/// Of one that took time: where it did not, nothing can be beside it.
+fn side_by_side(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let took = |span: &&ProcessSpan| span.ended_ms.is_some_and(|ended_ms| ended_ms > span.started_ms + 1);
+    let spans: Vec<&ProcessSpan> = rec.spans.iter().filter(took).collect();
+    let mut other = (*spans.choose(rng)?).clone();
+    let (rest, epoch) = other.key.rsplit_once('/')?;
+    let epoch: u64 = epoch.parse().ok()?;
+    other.key = format!("{rest}/{}", epoch + 1);
+    other.started_ms += 1;
+    rec.spans.push(other);
+    Some(())
+}
+
+fn never_ends(rec: &mut Recording, _: &mut SmallRng) -> Option<()> {
+    rec.drained = Err("a job is still there".to_owned());
+    Some(())
+}
+
+/// A later epoch than any, of a step that a job has.
+fn held(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let at = rec.draw(rng, |_, row| matches!(row, Row::Grant { row: Some(_), .. }))?;
+    let Row::Grant { tenant, row: Some(row), .. } = rec.row_at(at).clone() else { return None };
+    let mut row = (*row).clone();
+    row.epoch += 1_000_000;
+    rec.append(Row::Grant { tenant, epoch: row.epoch, row: Some(Arc::new(row)) });
+    Some(())
+}

@@ -1,0 +1,156 @@
+//! Slips in blocks of tasks, their attempts and their tries.
+
+use super::{At, Class, change};
+use crate::recording::Recording;
+use crate::rows::Row;
+use proto::v1::{BlockRow, Span, TaskNote};
+use rand::rngs::SmallRng;
+use std::collections::BTreeSet;
+
+pub const CLASSES: &[Class] = &[
+    Class { name: "block-not-written", by: &["rows-agree"], spoil: block_lost },
+    Class { name: "task-forgotten-in-block", by: &["rows-agree"], spoil: task_forgotten },
+    Class { name: "task-twice-in-block", by: &["rows-agree", "transitions"], spoil: task_twice },
+    Class { name: "row-of-another-epoch", by: &["fencing"], spoil: |rec, rng| run(rec, rng, true) },
+    Class { name: "row-of-another-attempt", by: &["fencing"], spoil: |rec, rng| run(rec, rng, false) },
+    Class { name: "retry-count-back", by: &["retries"], spoil: count_back },
+    Class { name: "attempts-back", by: &["retries"], spoil: attempts_back },
+    Class { name: "tries-forgotten", by: &["retries"], spoil: note_lost },
+    Class { name: "more-retries-than-allowed", by: &["retries"], spoil: too_many },
+];
+
+fn any_block(rec: &Recording, rng: &mut SmallRng, is: impl Fn(At, &BlockRow) -> bool) -> Option<At> {
+    rec.draw(rng, |at, row| matches!(row, Row::Block { row: Some(row), .. } if is(at, row)))
+}
+
+fn block(rec: &mut Recording, at: At, by: impl FnOnce(&mut BlockRow)) -> Option<()> {
+    match rec.row(at) {
+        Row::Block { row, .. } => change(row, by),
+        _ => None,
+    }
+}
+
+/// The same block before.
+fn earlier(rec: &Recording, at: At) -> Option<BlockRow> {
+    let Row::Block { job, step, block, .. } = rec.row_at(at) else { return None };
+    rec.before(at, |row| match row {
+        Row::Block { job: of, step: s, block: b, row: Some(row) } if (of, s, b) == (job, step, block) => {
+            Some((**row).clone())
+        }
+        _ => None,
+    })
+}
+
+/// A state and a task.
+type Named = BTreeSet<(u8, u64)>;
+
+fn named(row: &BlockRow) -> Named {
+    let mut named = Named::new();
+    let mut take = |state: u8, span: &Span| named.extend((span.first..=span.last).map(|task| (state, task)));
+    row.completed.iter().for_each(|span| take(0, span));
+    row.failed.iter().for_each(|span| take(1, span));
+    row.cancelled.iter().for_each(|span| take(2, span));
+    for (run, span) in row.active.iter().filter_map(|run| Some((run, run.tasks?))) {
+        take(3 + u8::from(run.state() == proto::v1::State::Running), &span);
+    }
+    named
+}
+
+/// Only where the block names other tasks than before: when a rank of a gang
+/// ended, or a task is to be tried, no event tells.
+fn block_lost(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let at = any_block(rec, rng, |at, row| {
+        rec.is_whole(at)
+            && earlier(rec, at)
+                .is_some_and(|before| before.generation == row.generation && named(&before) != named(row))
+    })?;
+    rec.remove(at)
+}
+
+/// Completed, running or failed. A cancelled one may be in its step's `rest`.
+fn task_forgotten(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let at = any_block(rec, rng, |_, row| {
+        !(row.completed.is_empty() && row.failed.is_empty() && row.active.is_empty())
+    })?;
+    block(rec, at, |row| {
+        if row.completed.pop().is_none() && row.failed.pop().is_none() {
+            row.active.pop();
+        }
+    })
+}
+
+fn task_twice(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let at = any_block(rec, rng, |_, row| !row.completed.is_empty() || !row.active.is_empty())?;
+    block(rec, at, |row| {
+        let completed = row.completed.first().copied();
+        let span = completed.or_else(|| row.active.first().and_then(|run| run.tasks));
+        row.failed.extend(span.map(|span| Span { first: span.first, last: span.first }));
+    })
+}
+
+fn run(rec: &mut Recording, rng: &mut SmallRng, epoch: bool) -> Option<()> {
+    let at = any_block(rec, rng, |_, row| !row.active.is_empty())?;
+    block(rec, at, |row| {
+        let run = rand::Rng::random_range(rng, 0..row.active.len());
+        if epoch { row.active[run].epoch += 1 } else { row.active[run].attempt += 1 }
+    })
+}
+
+fn is_completed(row: &BlockRow, task: u64) -> bool {
+    row.completed.iter().any(|span| (span.first..=span.last).contains(&task))
+}
+
+/// A note of a task that may yet be tried: what a completed one failed before
+/// counts no more.
+fn note(
+    rec: &mut Recording,
+    rng: &mut SmallRng,
+    is: impl Fn(&TaskNote, Option<&TaskNote>) -> bool,
+    by: impl FnOnce(&mut TaskNote),
+) -> Option<()> {
+    let such = |row: &BlockRow, before: Option<&BlockRow>| {
+        let before = before.filter(|before| before.generation == row.generation);
+        row.notes.iter().position(|note| {
+            let was = before.and_then(|before| before.notes.iter().find(|was| was.task == note.task));
+            !is_completed(row, note.task) && is(note, was)
+        })
+    };
+    let at = any_block(rec, rng, |at, row| {
+        !row.notes.is_empty() && such(row, earlier(rec, at).as_ref()).is_some()
+    })?;
+    let before = earlier(rec, at);
+    block(rec, at, |row| {
+        if let Some(index) = such(row, before.as_ref()) {
+            by(&mut row.notes[index]);
+        }
+    })
+}
+
+fn count_back(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    note(rec, rng, |note, _| note.own_failures > 0, |note| note.own_failures -= 1)
+}
+
+/// Where an earlier row had as many: the first of them may be any.
+fn attempts_back(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let is = |note: &TaskNote, was: Option<&TaskNote>| was.is_some_and(|was| was.attempts == note.attempts);
+    note(rec, rng, is, |note| note.attempts = note.attempts.saturating_sub(1))
+}
+
+fn note_lost(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let at = any_block(rec, rng, |at, row| {
+        earlier(rec, at).is_some_and(|before| before.generation == row.generation && !before.notes.is_empty())
+    })?;
+    block(rec, at, |row| row.notes.clear())
+}
+
+fn too_many(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    note(
+        rec,
+        rng,
+        |_, _| true,
+        |note| {
+            note.own_failures = 50;
+            note.platform_failures = 50;
+        },
+    )
+}

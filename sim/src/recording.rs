@@ -1,0 +1,112 @@
+//! All that the checkers of a run saw: enough to judge it once more.
+
+use crate::checkers::{self, Checker, Committed, Outcome};
+use crate::cluster::Cluster;
+use crate::history::History;
+use crate::mirror::Mirror;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use world::disk::Disk;
+use world::sim::ProcessSpan;
+
+/// The most a task may be retried where its step does not say.
+const OWN_RETRIES: u32 = 3;
+const PLATFORM_RETRIES: u32 = 3;
+
+/// See the module.
+#[derive(Clone)]
+pub struct Recording {
+    pub commits: Vec<Arc<Committed>>,
+    pub history: History,
+    pub spans: Vec<ProcessSpan>,
+    pub drained: Result<(), String>,
+    pub objects: BTreeSet<(String, String)>,
+}
+
+/// Who complained, of which invariant, in what words.
+pub type Complaint = (&'static str, u8, String);
+
+impl Recording {
+    /// What there is at the end of a run; its commits come from the witness.
+    pub fn of(cluster: &Cluster, history: History, drained: Result<(), String>) -> Self {
+        let processes = cluster.agents.iter().filter_map(|agent| agent.processes.as_ref());
+        Self {
+            commits: Vec::new(),
+            history,
+            spans: processes.flat_map(|processes| processes.history()).collect(),
+            drained,
+            objects: objects_held(&*cluster.server.disk.handle()),
+        }
+    }
+
+    fn outcome<'a>(&'a self, mirror: &'a Mirror) -> Outcome<'a> {
+        Outcome {
+            mirror,
+            history: &self.history,
+            spans: &self.spans,
+            drained: self.drained.clone(),
+            objects: &self.objects,
+            max_own_retries: OWN_RETRIES,
+            max_platform_retries: PLATFORM_RETRIES,
+        }
+    }
+
+    /// Shows the end to checkers that saw all commits; the first complaint.
+    pub fn judge(&self, mirror: &Mirror, checkers: &mut [Box<dyn Checker>]) -> Option<(u8, String)> {
+        let outcome = self.outcome(mirror);
+        checkers.iter_mut().find_map(|checker| {
+            let what = checker.end(&outcome).err()?;
+            Some((checker.invariant(), format!("{}: {what}", checker.name())))
+        })
+    }
+
+    /// Shows all to fresh checkers, as the witness does; returns the complaints
+    /// about the first moment there are any of.
+    pub fn complaints(&self) -> Vec<Complaint> {
+        let (mut mirror, mut checkers) = (Mirror::default(), checkers::all());
+        for commit in &self.commits {
+            let mut found = ask(&mut checkers, |checker| checker.commit(&mirror, commit));
+            for row in &commit.rows {
+                mirror.apply(row.clone());
+            }
+            found.extend(ask(&mut checkers, |checker| checker.after(&mirror, commit)));
+            if !found.is_empty() {
+                return found;
+            }
+        }
+        let outcome = self.outcome(&mirror);
+        ask(&mut checkers, |checker| checker.end(&outcome))
+    }
+}
+
+fn ask(
+    checkers: &mut [Box<dyn Checker>],
+    mut one: impl FnMut(&mut dyn Checker) -> Result<(), String>,
+) -> Vec<Complaint> {
+    let complaint = |checker: &mut Box<dyn Checker>| {
+        let what = one(&mut **checker).err()?;
+        Some((checker.name(), checker.invariant(), what))
+    };
+    checkers.iter_mut().filter_map(complaint).collect()
+}
+
+/// What a reader of the object place would get: the digests of the bytes.
+fn objects_held(disk: &dyn Disk) -> BTreeSet<(String, String)> {
+    let mut held = BTreeSet::new();
+    let list = |path: &str| disk.list(path).unwrap_or_default();
+    for tenant in list("objects") {
+        for shelf in list(&format!("objects/{}", tenant.name)) {
+            for file in list(&format!("objects/{}/{}", tenant.name, shelf.name)) {
+                let path = format!("objects/{}/{}/{}", tenant.name, shelf.name, file.name);
+                let Ok(bytes) = world::disk::read_all(disk, &path, 1 << 30) else { continue };
+                let digest: String =
+                    Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+                if digest == file.name {
+                    held.insert((tenant.name.clone(), digest));
+                }
+            }
+        }
+    }
+    held
+}
