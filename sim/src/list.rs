@@ -1,6 +1,6 @@
 //! `cargo chaos list`.
 
-use crate::{checkers, faults, scenario};
+use crate::{checkers, faults, marks, scenario};
 use std::process::ExitCode;
 
 pub fn command() -> ExitCode {
@@ -17,5 +17,9 @@ pub fn command() -> ExitCode {
         println!("  {:<22} invariant {}", checker.name(), checker.invariant());
     }
     println!("  {:<22} invariant 10 (two processes, one trace hash)", "determinism");
+    println!("marks, and the scenario whose sweep of {} seeds must reach each", marks::SEEDS_JUDGED);
+    for (name, by, about) in marks::ALL {
+        println!("  {name:<44} {:<7} {about}", by.scenario());
+    }
     ExitCode::SUCCESS
 }

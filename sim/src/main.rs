@@ -9,6 +9,7 @@ mod faults;
 mod history;
 mod injector;
 mod list;
+mod marks;
 mod mirror;
 mod networked_store;
 mod plan;
@@ -45,7 +46,7 @@ const EXAMPLES: &str = "EXAMPLES:
   cargo chaos shrink --seed 42                   the least that still breaks, as a plan
   cargo chaos replay sim/plans/zombie.jsonl      a plan, on the code of today
   cargo chaos corrupt                            the checkers, on histories that are wrong
-  cargo chaos list                               scenarios, faults, invariants
+  cargo chaos list                               scenarios, faults, invariants, marks
 
 Exit 0: all held. 1: an invariant broke. 2: wrong use.";
 
@@ -61,7 +62,7 @@ enum Command {
     Replay(run::ReplayArguments),
     /// Corrupts recorded histories at random: a checker must reject each
     Corrupt(corrupt::CorruptArguments),
-    /// Scenarios, faults, invariants
+    /// Scenarios, faults, invariants, marks
     List,
 }
 

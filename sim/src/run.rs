@@ -122,6 +122,9 @@ fn play(plan: Plan, again: &str, quiet: bool, traced: bool) -> ExitCode {
         ended.fired.0.iter().map(|(kind, count)| format!("{kind}={count}")).collect();
     fired.push(format!("limits_changed={}", ended.limits_changed));
     println!("fired {}", fired.join(" "));
+    let marks: Vec<String> =
+        world::marks::reached().iter().map(|(mark, count)| format!("{mark}={count}")).collect();
+    println!("marks {}", marks.join(" "));
     if let Some((invariant, what)) = &ended.broken {
         println!("BROKEN invariant {invariant}: {what}");
         println!("reproduce: {again}");

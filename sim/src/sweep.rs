@@ -3,6 +3,8 @@
 //! This is a tool around simulations, not part of one: it lives in real time
 //! and starts real processes.
 
+use crate::marks;
+use crate::scenario::Scenario;
 use clap::Args;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -74,8 +76,12 @@ impl Moment {
 struct Table {
     verdicts: BTreeMap<u64, Verdict>,
     seconds: BTreeMap<u64, Verdict>,
-    fired: BTreeMap<String, u64>,
+    fired: Counts,
+    marks: Counts,
 }
+
+/// How often each of a kind happened.
+type Counts = BTreeMap<String, u64>;
 
 pub fn command(arguments: &SweepArguments) -> ExitCode {
     let Some(scenario) = crate::scenario::named(&arguments.scenario) else {
@@ -110,13 +116,13 @@ pub fn command(arguments: &SweepArguments) -> ExitCode {
         let mut still = Vec::new();
         for run in running {
             match finished(run, Duration::from_secs(arguments.watchdog_s)) {
-                Ok((verdict, second, fired)) => table.take(verdict, second, fired),
+                Ok((told, second)) => table.take(told, second),
                 Err(run) => still.push(run),
             }
         }
         running = still;
     }
-    table.print(scenario.name, scenario.canary, begun.elapsed())
+    table.print(&scenario, begun.elapsed())
 }
 
 /// Which seed comes next.
@@ -196,9 +202,15 @@ pub fn pause() {
     std::thread::sleep(Duration::from_millis(5));
 }
 
-type Finished = (Verdict, bool, BTreeMap<String, u64>);
+/// What one run printed.
+#[derive(Default)]
+struct Told {
+    verdict: Verdict,
+    fired: Counts,
+    marks: Counts,
+}
 
-fn finished(mut run: Running, watchdog: Duration) -> Result<Finished, Running> {
+fn finished(mut run: Running, watchdog: Duration) -> Result<(Told, bool), Running> {
     let over = run.started.elapsed() > watchdog;
     match run.child.try_wait() {
         Ok(None) if !over => return Err(run),
@@ -215,24 +227,31 @@ fn finished(mut run: Running, watchdog: Duration) -> Result<Finished, Running> {
     if let Err(error) = read {
         text = format!("its output could not be read: {error}");
     }
-    let (mut verdict, fired) = parse(&text);
-    verdict.seed = run.seed;
+    let mut told = parse(&text);
+    told.verdict.seed = run.seed;
     if over {
-        verdict.ok = false;
-        verdict.why = format!("still running after {} s", watchdog.as_secs());
+        told.verdict.ok = false;
+        told.verdict.why = format!("still running after {} s", watchdog.as_secs());
     }
-    Ok((verdict, run.second, fired))
+    Ok((told, run.second))
 }
 
-fn parse(text: &str) -> (Verdict, BTreeMap<String, u64>) {
-    let (mut verdict, mut fired) = (Verdict::default(), BTreeMap::new());
+/// Adds what a line says as `name=count name=count`.
+fn count<'a>(counts: &mut Counts, words: impl Iterator<Item = &'a str>) {
+    for (name, count) in words.filter_map(|word| word.split_once('=')) {
+        *counts.entry(name.to_owned()).or_default() += count.parse::<u64>().unwrap_or(0);
+    }
+}
+
+fn parse(text: &str) -> Told {
+    let Told { mut verdict, mut fired, mut marks } = Told::default();
     let mut last_words = String::new();
     for line in text.lines() {
         let mut words = line.split_whitespace();
         if line.starts_with("fired ") {
-            for (kind, count) in words.skip(1).filter_map(|word| word.split_once('=')) {
-                *fired.entry(kind.to_owned()).or_default() += count.parse::<u64>().unwrap_or(0);
-            }
+            count(&mut fired, words.skip(1));
+        } else if line.starts_with("marks ") {
+            count(&mut marks, words.skip(1));
         } else if line.starts_with("seed=") {
             let fields: BTreeMap<&str, &str> =
                 words.by_ref().filter_map(|word| word.split_once('=')).collect();
@@ -251,13 +270,16 @@ fn parse(text: &str) -> (Verdict, BTreeMap<String, u64>) {
     if !verdict.ok && verdict.why.is_empty() {
         verdict.why = last_words;
     }
-    (verdict, fired)
+    Told { verdict, fired, marks }
 }
 
 impl Table {
-    fn take(&mut self, verdict: Verdict, second: bool, fired: BTreeMap<String, u64>) {
-        for (kind, count) in fired {
-            *self.fired.entry(kind).or_default() += count;
+    fn take(&mut self, told: Told, second: bool) {
+        let Told { verdict, fired, marks } = told;
+        for (counts, more) in [(&mut self.fired, fired), (&mut self.marks, marks)] {
+            for (name, count) in more {
+                *counts.entry(name).or_default() += count;
+            }
         }
         if !verdict.ok {
             println!("FAILED seed {}: {}", verdict.seed, verdict.why);
@@ -266,7 +288,21 @@ impl Table {
         place.insert(verdict.seed, verdict);
     }
 
-    fn print(&self, scenario: &str, canary: bool, wall: Duration) -> ExitCode {
+    /// Marks that this sweep should have reached; those are judged only where
+    /// there were seeds enough.
+    fn print_marks(&self, scenario: &Scenario) -> bool {
+        let missed = marks::missed(scenario, &self.marks);
+        let judged = self.verdicts.len() >= marks::SEEDS_JUDGED;
+        for (name, about) in &missed {
+            let word = if judged { "failed  " } else { "" };
+            println!("{word}mark {name} stayed at zero: {about}");
+        }
+        let due = marks::ALL.iter().filter(|(_, by, _)| by.scenario() == scenario.name).count();
+        println!("marks reached={} due={due} at_zero={}", self.marks.len(), missed.len());
+        !judged || missed.is_empty()
+    }
+
+    fn print(&self, scenario: &Scenario, wall: Duration) -> ExitCode {
         let mut failed: Vec<(u64, String)> = Vec::new();
         for (seed, verdict) in &self.verdicts {
             if !verdict.ok {
@@ -281,7 +317,7 @@ impl Table {
         }
         for (seed, why) in &failed {
             println!("failed  seed={seed}  {why}");
-            println!("        cargo chaos run --seed {seed} --scenario {scenario}");
+            println!("        cargo chaos run --seed {seed} --scenario {}", scenario.name);
         }
         let (sim, cpu) = self
             .verdicts
@@ -291,6 +327,7 @@ impl Table {
         for (kind, count) in &self.fired {
             println!("{kind:<22} {count}");
         }
+        let marked = self.print_marks(scenario);
         let rate = if cpu > 0.0 { sim / cpu } else { 0.0 };
         println!(
             "seeds={} failed={} twice={} sim_s={sim:.0} run_s={cpu:.1} sim/real={rate:.0} wall_s={:.1}",
@@ -300,7 +337,7 @@ impl Table {
             wall.as_secs_f64()
         );
         // What a canary breaks must be found on every seed.
-        let green = if canary { failed.len() >= self.verdicts.len() } else { failed.is_empty() };
-        ExitCode::from(u8::from(!green))
+        let green = if scenario.canary { failed.len() >= self.verdicts.len() } else { failed.is_empty() };
+        ExitCode::from(u8::from(!(green && marked)))
     }
 }

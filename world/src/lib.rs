@@ -7,6 +7,7 @@
 //!
 //! - [`time`], [`task`], [`sync`], [`grpc`], [`rand`]: one implementation each,
 //!   switched at compile time.
+//! - [`mark!`]: places that rehearsals must reach; nothing in production.
 //! - [`Disk`], [`Processes`], [`NodeClock`], [`Transfer`]: traits, since madsim
 //!   has nothing (or nothing hostile) for them. The real sides are in
 //!   [`real`], the simulated ones in [`sim`].
@@ -15,6 +16,7 @@ pub mod clock;
 pub mod disk;
 pub mod grpc;
 pub mod limits;
+pub mod marks;
 pub mod processes;
 pub mod rand;
 pub mod task;

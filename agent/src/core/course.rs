@@ -36,7 +36,10 @@ impl Core {
             Some(Phase::Launching) => {}
             Some(Phase::Running | Phase::Collecting(_)) => return,
             // It ended for us (its supervisor was thought lost) before it began.
-            Some(_) => return self.order(Order::Signal { key: process.to_owned(), signal: Signal::Kill }),
+            Some(_) => {
+                world::mark!("agent.launch.began_after_its_end");
+                return self.order(Order::Signal { key: process.to_owned(), signal: Signal::Kill });
+            }
             None => return self.order(Order::Forget { key: process.to_owned() }),
         }
         self.enter(&key, Phase::Running);
@@ -63,6 +66,7 @@ impl Core {
         if self.phase(&key) != Some(&Phase::Launching) {
             return;
         }
+        world::mark!("agent.launch.failed");
         let attempt = self.attempts.get_mut(&key).expect("its phase was just read");
         let (fault, code) = match attempt.stopping.take() {
             Some(stopping) => (stopping.fault, 0),
@@ -80,6 +84,7 @@ impl Core {
         let fault = if let Some(stopping) = attempt.stopping.take() {
             stopping.fault
         } else if exit.fenced {
+            world::mark!("agent.exit.by_the_dead_mans_switch");
             let text = format!("the supervisor of node {} ended it: the lease ran out", self.config.node);
             Fault::new(CauseKind::LeaseExpired, text)
         } else {
@@ -109,7 +114,10 @@ impl Core {
             Ok(artifacts) => {
                 self.finish(key, Fault::new(CauseKind::Succeeded, "exit code 0"), &exit, artifacts);
             }
-            Err(fault) => self.finish(key, fault, &exit, Vec::new()),
+            Err(fault) => {
+                world::mark!("agent.outputs.not_collected");
+                self.finish(key, fault, &exit, Vec::new());
+            }
         }
     }
 
@@ -117,6 +125,7 @@ impl Core {
     /// on its way may have come to the supervisor that took the lost one's place:
     /// it is forgotten there before its slot is given to another.
     fn supervisor_lost(&mut self) {
+        world::mark!("agent.supervisor.lost");
         let live = self.attempts.iter().filter(|(_, held)| is_live(&held.phase));
         let keys: Vec<Key> = live.map(|(key, _)| key.clone()).collect();
         let text = format!("the supervisor of node {} was lost with all its processes", self.config.node);
@@ -133,6 +142,7 @@ impl Core {
     pub(super) fn unreachable(&mut self, launches: &[String], reason: &str) {
         for key in launches.iter().filter_map(|process| Key::from_process_key(process)) {
             if self.phase(&key) == Some(&Phase::Launching) {
+                world::mark!("agent.launch.in_doubt");
                 self.lose(&key, &format!("it could not be launched: {reason}"));
             }
         }
@@ -199,15 +209,22 @@ impl Core {
         let Some(attempt) = self.attempts.get_mut(key) else { return };
         match attempt.phase.clone() {
             Phase::Waiting | Phase::Staging | Phase::Staged => {
+                world::mark!("agent.stop.before_its_launch");
                 self.finish(key, fault, &Exit::default(), Vec::new());
             }
-            Phase::Collecting(exit) => self.finish(key, fault, &exit, Vec::new()),
+            Phase::Collecting(exit) => {
+                world::mark!("agent.stop.while_collecting");
+                self.finish(key, fault, &exit, Vec::new());
+            }
             Phase::Measuring | Phase::Ended(_) => {}
             Phase::Launching | Phase::Running => {
                 let first = attempt.stopping.is_none();
                 let stopping = attempt.stopping.get_or_insert(Stopping { fault, kill_at_ms });
                 stopping.kill_at_ms = stopping.kill_at_ms.min(kill_at_ms);
                 let kill_at_ms = stopping.kill_at_ms;
+                if !first {
+                    world::mark!("agent.stop.said_again");
+                }
                 if first && kill_at_ms > now.mono_ms {
                     self.order(Order::Signal { key: key.process_key(), signal: Signal::Term });
                 }
@@ -221,6 +238,7 @@ impl Core {
     }
 
     fn kill(&mut self, now: Now, key: &Key) {
+        world::mark!("agent.stop.killed");
         self.order(Order::Signal { key: key.process_key(), signal: Signal::Kill });
         self.set_timer(key, Some(now.mono_ms + limits::KILL_REPEAT_MS));
     }
@@ -231,6 +249,7 @@ impl Core {
         if attempt.stopping.is_some() {
             return self.kill(now, key);
         }
+        world::mark!("agent.timeout");
         let timeout = span_text(attempt.work.step.timeout_ms);
         let fault = Fault::new(CauseKind::Timeout, format!("ran longer than its timeout {timeout}"));
         self.stop_one(now, key, fault, now.mono_ms.saturating_add(self.config.stop_grace_ms));

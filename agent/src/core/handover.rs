@@ -38,12 +38,16 @@ impl Handover {
         orders: impl IntoIterator<Item = Order>,
         mono_ms: u64,
     ) -> (Vec<Command>, Vec<String>) {
+        if !self.owed.is_empty() {
+            world::mark!("agent.handover.owed_again");
+        }
         let mut commands: Vec<Command> = self.owed.values().cloned().collect();
         let mut lapsed = Vec::new();
         let mut is_wound = false;
         for order in orders {
             match &order {
                 Order::Launch { launch, until_ms } if *until_ms <= mono_ms => {
+                    world::mark!("agent.handover.launch_too_late");
                     lapsed.push(launch.key.clone());
                     continue;
                 }

@@ -99,6 +99,7 @@ impl Core {
         // What an earlier agent or session left is still counted from its own
         // start; over nothing a lease begins with the session.
         if self.attempts.values().all(|attempt| matches!(attempt.phase, Phase::Ended(_))) {
+            world::mark!("agent.lease.begins_anew");
             self.lease.restart(now.mono_ms);
         }
         if lease_ttl_ms > 0 && !self.lease.renewed {
@@ -155,6 +156,7 @@ impl Core {
         self.lease.fenced = false;
         if !self.lease.may_launch(now.mono_ms) {
             // The answer came so late that the lease is over already.
+            world::mark!("agent.lease.answered_too_late");
             return self.watch_lease(now);
         }
         self.order(Order::KeepAlive { until_ms: self.lease.kill_at_ms() });
@@ -168,6 +170,7 @@ impl Core {
         if self.lease.fenced || now.mono_ms < self.lease.term_at_ms() {
             return;
         }
+        world::mark!("agent.lease.over");
         self.lease.fenced = true;
         let silent = span_text(self.lease.term_at_ms() - self.lease.anchor_ms);
         let fault = Fault::new(
@@ -181,6 +184,7 @@ impl Core {
         let live = self.attempts.iter().filter(|(_, attempt)| !over(&attempt.phase));
         let keys: Vec<Key> = live.map(|(key, _)| key.clone()).collect();
         for key in keys {
+            world::mark!("agent.lease.over_with_work");
             self.stop_one(now, &key, fault.clone(), kill_at_ms);
         }
     }

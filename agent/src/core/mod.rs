@@ -379,6 +379,7 @@ impl Core {
 
     fn frame(&mut self, now: Now, session: u64, frame: server_frame::Frame) {
         if self.session.as_ref().is_none_or(|open| open.number != session) {
+            world::mark!("agent.frame.of_another_session");
             return;
         }
         match frame {
@@ -391,7 +392,10 @@ impl Core {
                 }
             }
             server_frame::Frame::Reconcile(reconcile) => self.reconcile(&reconcile),
-            server_frame::Frame::Goodbye(goodbye) => self.out.push(Action::EndSession(goodbye.reason)),
+            server_frame::Frame::Goodbye(goodbye) => {
+                world::mark!("agent.session.goodbye");
+                self.out.push(Action::EndSession(goodbye.reason));
+            }
         }
     }
 

@@ -88,12 +88,14 @@ impl Core {
                 self.attempts.get_mut(rank).expect("it was just found").session = session;
             }
             if !known.is_empty() {
+                world::mark!("agent.assign.gang_held_already");
                 continue;
             }
             let room = self.attempts.len() + ranks.len() <= limits::ATTEMPTS_HELD_MAX;
             for rank in ranks {
                 let key = Key::of(&attempt, rank);
                 if let Some(held) = self.attempts.get_mut(&key) {
+                    world::mark!("agent.assign.held_already");
                     held.session = session;
                     continue;
                 }
@@ -145,6 +147,7 @@ impl Core {
             attempt.phase == Phase::Staging && attempt.directory.as_ref() == Some(&directory)
         });
         if !current {
+            world::mark!("agent.staged.too_late");
             // It was ended meanwhile. If it is still held, its directory goes
             // with it; else nobody else remembers that one was made.
             if !self.attempts.contains_key(key) {
@@ -234,6 +237,7 @@ impl Core {
                     self.launch(now, &rank);
                 }
             } else {
+                world::mark!("agent.gang.waits_for_its_ranks");
                 left.push_back(key);
             }
         }

@@ -69,6 +69,9 @@ impl ReportBox {
 
     /// A new session: what was sent and not acknowledged leaves again, first.
     pub(super) fn requeue(&mut self) {
+        if !self.sent.is_empty() {
+            world::mark!("agent.reports.sent_again");
+        }
         for (_, held) in std::mem::take(&mut self.sent).into_iter().rev() {
             for item in held.into_iter().rev() {
                 self.waiting.push_front(item);

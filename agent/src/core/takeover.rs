@@ -36,8 +36,14 @@ impl Core {
             attempt.directory = Some(context.directory.clone());
             self.out.push(Action::Log(LogNote::Opened { key: key.clone(), adopted: true }));
             match record.exit {
-                Some(exit) => self.exited(&key, &exit),
-                None => self.run_clock(now, &key, now.wall_ms.saturating_sub(context.launched_wall_ms)),
+                Some(exit) => {
+                    world::mark!("agent.adopt.exited");
+                    self.exited(&key, &exit);
+                }
+                None => {
+                    world::mark!("agent.adopt.running");
+                    self.run_clock(now, &key, now.wall_ms.saturating_sub(context.launched_wall_ms));
+                }
             }
         }
     }
@@ -70,6 +76,7 @@ impl Core {
             .collect();
         self.reports.purge(&gone);
         for key in gone {
+            world::mark!("agent.reconcile.let_go");
             self.let_go(&key);
         }
     }
@@ -112,6 +119,9 @@ impl Core {
             // where the server had heard of that end before. What is killed
             // now has no end that anyone waits for.
             let ended = matches!(attempt.phase, Phase::Ended(_) | Phase::Collecting(_));
+            if !ended {
+                world::mark!("agent.forget.while_it_lives");
+            }
             let note = if ended { LogNote::Forgotten(key.clone()) } else { LogNote::Dropped(key.clone()) };
             self.out.push(Action::Log(note));
         }

@@ -124,6 +124,7 @@ impl Shipper {
                     self.poll().await;
                     self.count(&inbox);
                     if self.flow.is_some() && self.book.is_overdue(self.clock.monotonic_ms()) {
+                        world::mark!("agent.logs.receipts_overdue");
                         tracing::warn!(node = self.config.node, "log receipts are overdue; sending again");
                         self.close();
                     }
@@ -220,6 +221,7 @@ impl Shipper {
     }
 
     fn fail(&mut self, reason: &str) {
+        world::mark!("agent.logs.stream_broke");
         tracing::debug!(node = self.config.node, reason, "the log stream ended");
         self.close();
         self.next_try = Some(Instant::now() + ms(self.pause_ms + world::rand::u64() % self.pause_ms));

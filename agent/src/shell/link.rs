@@ -113,6 +113,9 @@ impl Link {
             self.log(&error);
             sleep(ms(pause_ms + world::rand::u64() % pause_ms)).await;
             pause_ms = (pause_ms * 2).min(limits::RECONNECT_MS_MAX);
+            if pause_ms == limits::RECONNECT_MS_MAX {
+                world::mark!("agent.link.longest_pause");
+            }
         }
     }
 
@@ -185,7 +188,10 @@ impl Link {
             Ok(Ok(reply)) => Ok(reply.into_inner()),
             Ok(Err(status)) if is_refusal(&status) => Err(LinkError::Refused(Problem::from(&status))),
             Ok(Err(status)) => Err(LinkError::Failed(status)),
-            Err(_) => Err(LinkError::Silent("the registration")),
+            Err(_) => {
+                world::mark!("agent.link.registration_unanswered");
+                Err(LinkError::Silent("the registration"))
+            }
         }
     }
 
@@ -224,7 +230,10 @@ impl Link {
                 biased;
                 reason = &mut left => return LinkError::Left(reason.unwrap_or_default()),
                 frame = stream.message() => frame,
-                () = alarm.after(silence) => return LinkError::Silent("heartbeats"),
+                () = alarm.after(silence) => {
+                    world::mark!("agent.link.server_fell_silent");
+                    return LinkError::Silent("heartbeats");
+                }
             };
             match frame {
                 Ok(Some(frame)) => {

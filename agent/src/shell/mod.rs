@@ -238,6 +238,7 @@ async fn sweep(disk: &Arc<dyn Disk>, config: &Arc<AgentConfig>, core: &Core) -> 
         let work = &config.directories.work;
         for entry in disk.list(work)? {
             if !held.contains(&entry.name) {
+                world::mark!("agent.start.leftover_directory");
                 let path = format!("{work}/{}", entry.name);
                 warn_of(&path, disk.remove_dir_all(&path));
             }
@@ -254,6 +255,7 @@ async fn sweep(disk: &Arc<dyn Disk>, config: &Arc<AgentConfig>, core: &Core) -> 
             if keys.contains(&key) {
                 continue;
             }
+            world::mark!("agent.start.orphaned_log");
             let orphan =
                 orphans.entry(key.clone()).or_insert(Orphan { key, stdout_bytes: 0, stderr_bytes: 0 });
             match suffix {

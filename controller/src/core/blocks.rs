@@ -120,6 +120,7 @@ pub(super) fn pending(
             if run.fresh.remove(note.task) {
                 // The wall clock may have jumped: no wait outlasts the longest back-off.
                 let wait_ms = note.not_before_ms.saturating_sub(now_wall_ms).min(wait_ms_max);
+                world::mark!("controller.start.retry_waits");
                 run.retries.insert((now_mono_ms + wait_ms, note.task));
             }
         }

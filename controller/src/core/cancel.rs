@@ -34,7 +34,10 @@ impl Core {
                 Reply::Cancelled(job.map_or(State::Cancelled, |job| job.state.state()))
             }
             None => match self.recent.end(tenant, number).map(|(end, _)| end).or(ended) {
-                Some(state) => Reply::Cancelled(state),
+                Some(state) => {
+                    world::mark!("controller.cancel.of_an_ended_job");
+                    Reply::Cancelled(state)
+                }
                 None => Reply::Refused(problem::missing("job", format!("{tenant}-{number}"))),
             },
         };
@@ -50,6 +53,7 @@ impl Core {
         let Some(owner) = self.tenants.get_mut(tenant) else { return };
         let Some(job) = owner.jobs.get_mut(&number) else { return };
         if job.over() || job.state.cancel_requested {
+            world::mark!("controller.cancel.twice");
             return;
         }
         job.state.cancel_requested = true;

@@ -56,9 +56,13 @@ impl Core {
         let (mut ended, mut stored) = (1, 0);
         let well = cancelled.is_none() && matches!(end, End::Done(_));
         match end {
-            _ if cancelled.is_some() => place.cancelled(&cancelled.unwrap_or_default()),
+            _ if cancelled.is_some() => {
+                world::mark!("controller.end.cancelled_whatever_it_says");
+                place.cancelled(&cancelled.unwrap_or_default());
+            }
             End::Done(outputs) => stored = place.completed(outputs),
             End::Returned(cause, wait_ms) => {
+                world::mark!("controller.end.given_back_untried");
                 ended = 0;
                 place.again(&cause, now.mono_ms, wait_ms, 0);
             }
@@ -70,6 +74,9 @@ impl Core {
                         self.stats.retries += 1;
                         let own = tenant.retries.take(now.mono_ms);
                         let all = self.cluster_retries.take(now.mono_ms);
+                        if own.max(all) > wait_ms {
+                            world::mark!("controller.retry.waits_for_the_budget");
+                        }
                         place.again(&cause, now.mono_ms, wait_ms.max(own).max(all), 1);
                     }
                     Next::Failed => place.failed(&cause, step.and_then(|step| step.array.as_ref())),
@@ -208,6 +215,7 @@ impl Core {
         } else if let Some(failed) = failed {
             (State::Failed, of_step(failed, CauseKind::StepFailed))
         } else if let Some(unmet) = unmet(job) {
+            world::mark!("controller.job.unmet");
             (State::Cancelled, of_step(unmet, CauseKind::DependencyFailed))
         } else {
             (State::Completed, cause(CauseKind::Succeeded, ""))
@@ -423,6 +431,7 @@ fn due(job: &Job, step: u32) -> Option<(u32, Option<Cause>)> {
         let state = job.step_state(**before);
         over(state) && state != State::Completed
     })?;
+    world::mark!("controller.step.dependency_failed");
     let name = job.row.spec.as_ref().and_then(|spec| spec.steps.get(*broken as usize));
     let text = format!("step {} did not complete", name.map_or("", |step| step.name.as_str()));
     Some((step, Some(cause(CauseKind::DependencyFailed, text))))

@@ -32,6 +32,7 @@ impl Core {
         let state = grant.gang.as_ref().and_then(|gang| gang.ranks.get(rank as usize)).copied();
         let here = grant.node_of_rank(rank).is_some_and(|index| grant.node_name(index as u32) == node);
         let Some(state) = state.filter(|state| here && *state != Rank::Ended) else {
+            world::mark!("controller.gang.report_of_an_ended_rank");
             self.stats.stale_reports += 1;
             return;
         };
@@ -102,6 +103,7 @@ impl Core {
         if gang.ranks.iter().all(|state| *state == Rank::Ended) {
             self.gang_over(spot, active.epoch);
         } else if first_loss {
+            world::mark!("controller.gang.first_loss_stops_the_rest");
             let nodes = grant.row.nodes.len();
             for node in 0..nodes {
                 self.send_stop(&spot.tenant, active.epoch, node);
@@ -119,9 +121,16 @@ impl Core {
         let grant = tenant.grants.get_mut(&epoch);
         let Some(gang) = grant.and_then(|grant| grant.gang.as_mut()) else { return };
         match gang.failure.clone() {
-            Some(why) => self.conclude(spot, End::Failed(why)),
-            None if cancelled => self.conclude(spot, End::Done(Vec::new())),
+            Some(why) => {
+                world::mark!("controller.gang.failed_as_one");
+                self.conclude(spot, End::Failed(why));
+            }
+            None if cancelled => {
+                world::mark!("controller.gang.ended_well_and_cancelled");
+                self.conclude(spot, End::Done(Vec::new()));
+            }
             None => {
+                world::mark!("controller.gang.commits");
                 gang.committing = true;
                 self.commit_gang(spot.clone(), 0);
             }

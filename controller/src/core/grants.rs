@@ -33,6 +33,7 @@ impl Core {
         } else if self.tenants.get(&row.tenant).is_none_or(|tenant| !tenant.grants.contains_key(&row.epoch)) {
             // Older than what was seen and not here: it was given back, and only
             // a stale view still shows it.
+            world::mark!("controller.grant.shown_by_a_stale_view");
             self.give_back(&row);
         }
     }
@@ -44,6 +45,7 @@ impl Core {
             self.feeding.insert((row.tenant.clone(), row.epoch));
             self.insert_grant(row, true);
         } else {
+            world::mark!("controller.grant.surplus");
             self.give_back(&row);
         }
     }
@@ -124,6 +126,7 @@ impl Core {
                     self.feed_node(tenant, epoch, node, 0);
                 }
                 if ahead > 0 {
+                    world::mark!("controller.feed.ahead");
                     for node in 0..nodes {
                         self.feed_node(tenant, epoch, node, ahead);
                     }
@@ -199,6 +202,9 @@ impl Core {
             }
         }
         if chosen.is_none() && run.fresh.is_empty() && new {
+            if avoided.is_some() {
+                world::mark!("controller.feed.avoided_node_after_all");
+            }
             chosen = avoided;
         }
         match chosen {

@@ -221,6 +221,7 @@ impl Core {
         if self.backlog.is_empty() && self.progress.is_empty() {
             self.take(event);
         } else {
+            world::mark!("controller.backlog.event_waits");
             self.queue(event);
         }
         self.run();
@@ -276,8 +277,14 @@ impl Core {
             Work::Grant(row) => self.take_grant(row),
             Work::Unheld(spot) => self.unheld(&spot),
             Work::Doom { tenant, number, text } => self.doom(&tenant, number, text),
-            Work::TaskEnded { tenant, on, well, waiters } => self.task_ended(tenant, on, well, waiters),
-            Work::Unmet { tenant, number, step } => self.cancel_unmet(tenant, number, step),
+            Work::TaskEnded { tenant, on, well, waiters } => {
+                world::mark!("controller.follow.task_ended");
+                self.task_ended(tenant, on, well, waiters);
+            }
+            Work::Unmet { tenant, number, step } => {
+                world::mark!("controller.follow.never_met");
+                self.cancel_unmet(tenant, number, step);
+            }
         }
     }
 
@@ -312,6 +319,7 @@ impl Core {
         let before = self.now;
         self.now = Now { mono_ms: now.mono_ms.max(before.mono_ms), wall_ms: now.wall_ms };
         if self.now.mono_ms - before.mono_ms > self.config.tick_gap_ms_max && !self.nodes.is_empty() {
+            world::mark!("controller.brake.judge_was_absent");
             self.pull_brake("the controller itself was paused");
         }
     }

@@ -63,6 +63,7 @@ impl Core {
         let name = request.node.clone();
         let earlier = self.nodes.get(&name).map(|node| (node.row.session, node.connected));
         if let Some((session, true)) = earlier {
+            world::mark!("controller.register.over_a_live_session");
             self.goodbye(&name, session);
         }
         let node = self.nodes.get_or_insert_with(name.clone(), || Node::new(NodeRow::default(), now.mono_ms));
@@ -134,6 +135,7 @@ impl Core {
 
     pub(super) fn heartbeat(&mut self, name: &str, session: u64, beat: &Heartbeat) {
         if !self.stream_current(name, session) {
+            world::mark!("controller.heartbeat.of_an_old_session");
             self.goodbye(name, session);
             return;
         }
@@ -145,6 +147,7 @@ impl Core {
         let renewal = LeaseRenewal { sequence: beat.sequence, ttl_ms: self.config.lease_ttl_ms };
         self.out.send(name, session, Frame::Lease(renewal));
         if silent {
+            world::mark!("controller.heartbeat.of_a_silent_stream");
             // The stream lives although it was given up, or this core is new:
             // what was said meanwhile may not have arrived.
             self.repeat_all(name);
@@ -157,6 +160,7 @@ impl Core {
         let Some(node) = self.nodes.get_mut(name) else { return };
         node.heard_ms = now_ms;
         if node.row.state() != NodeState::Ready {
+            world::mark!("controller.node.heard_again");
             node.row.set_state(NodeState::Ready);
             self.out.node(name);
         }
@@ -164,6 +168,7 @@ impl Core {
         if self.brake.pulled() {
             self.brake.heard.insert(name.to_owned());
             if self.brake.heard.len() * 2 > self.brake.of {
+                world::mark!("controller.brake.world_heard_again");
                 self.release_brake();
             }
         }
@@ -202,6 +207,7 @@ impl Core {
             if now_ms < until {
                 return false;
             }
+            world::mark!("controller.brake.ran_out");
             self.brake.disarmed_until_ms = now_ms + self.config.lost_after_ms + self.config.brake_window_ms;
             self.release_brake();
         }
@@ -212,17 +218,22 @@ impl Core {
         let state = self.nodes.get(&name).map_or(NodeState::Unspecified, |node| node.row.state());
         match state {
             NodeState::Suspect if self.too_many_silent() => {
+                world::mark!("controller.brake.many_silent_at_once");
                 self.pull_brake("too many nodes fell silent at once");
                 return false;
             }
             NodeState::Suspect => {
+                world::mark!("controller.node.lost");
                 self.verdict(&name, NodeState::Lost);
                 let text =
                     format!("node {name} is lost; its tasks are tried elsewhere once its lease has passed");
                 self.log("", 0, text);
             }
             NodeState::Lost => self.lease_over(&name),
-            _ => self.verdict(&name, NodeState::Suspect),
+            _ => {
+                world::mark!("controller.node.suspect");
+                self.verdict(&name, NodeState::Suspect);
+            }
         }
         true
     }
@@ -299,9 +310,18 @@ impl Core {
                     return;
                 }
                 match active {
-                    Some(active) => self.ranks_over(name, &spot, active, &why, |_, _| true),
-                    None if begun => self.conclude(&spot, End::Failed(why.clone())),
-                    None => self.conclude(&spot, End::Returned(why.clone(), 0)),
+                    Some(active) => {
+                        world::mark!("controller.lease.over_with_ranks");
+                        self.ranks_over(name, &spot, active, &why, |_, _| true);
+                    }
+                    None if begun => {
+                        world::mark!("controller.lease.over_with_a_task");
+                        self.conclude(&spot, End::Failed(why.clone()));
+                    }
+                    None => {
+                        world::mark!("controller.lease.over_before_it_began");
+                        self.conclude(&spot, End::Returned(why.clone(), 0));
+                    }
                 }
             }
         }
@@ -391,6 +411,7 @@ impl Core {
             node.streak_jobs.insert((spot.tenant.clone(), spot.number));
         }
         if node.streak >= streak && node.streak_jobs.len() >= jobs && !node.row.drained {
+            world::mark!("controller.node.drains_itself");
             node.row.drained = true;
             node.row.drain_reason =
                 format!("drained itself: {} launches failed in a row, the last: {}", node.streak, why.text);
@@ -403,6 +424,7 @@ impl Core {
 
     pub(super) fn hello(&mut self, node: String, session: u64, held: Vec<HeldAttempt>) {
         if !self.session_current(&node, session) {
+            world::mark!("controller.hello.of_an_old_session");
             self.goodbye(&node, session);
             return;
         }
@@ -442,16 +464,25 @@ impl Core {
                     });
                     match self.rank_orders(&node, &spot, &active, &gone, |rank| holds.contains(&key(rank))) {
                         Some((kept, told_again)) => {
+                            if kept {
+                                world::mark!("controller.reconcile.kept_ranks");
+                            }
+                            if told_again {
+                                world::mark!("controller.reconcile.told_ranks_again");
+                            }
                             keep.extend(kept.then(|| attempt_ref(&spot, &active)));
                             again.extend(told_again.then_some(spot.task));
                         }
                         None => continue,
                     }
                 } else if holds.contains(&key(0)) {
+                    world::mark!("controller.reconcile.kept");
                     keep.push(attempt_ref(&spot, &active));
                 } else if active.state == State::Running || self.is_cancelled(&spot) {
+                    world::mark!("controller.reconcile.lost_what_ran");
                     self.conclude(&spot, End::Failed(gone.clone()));
                 } else {
+                    world::mark!("controller.reconcile.told_again");
                     again.push(spot.task);
                 }
             }

@@ -38,6 +38,7 @@ impl Core {
         missing: Vec<usize>,
     ) {
         if !self.stream_current(&node, session) {
+            world::mark!("controller.report.of_an_old_session");
             self.goodbye(&node, session);
             return;
         }
@@ -70,8 +71,10 @@ impl Core {
     fn report(&mut self, node: &str, report: Report, missing: bool) {
         let (Some(attempt), Some(what)) = (report.attempt, report.what) else { return };
         let Some(active) = self.find_active(&attempt) else {
+            world::mark!("controller.report.of_an_old_attempt");
             self.stats.stale_reports += 1;
             if matches!(what, report::What::Started(_) | report::What::Staging(_)) {
+                world::mark!("controller.report.stray_is_stopped");
                 self.stop_stray(node, attempt);
             }
             return;
@@ -171,6 +174,7 @@ impl Core {
             }
             // The agent lost its lease before it had begun.
             CauseKind::LeaseExpired | CauseKind::Preempted if active.state == State::Staging => {
+                world::mark!("controller.report.lapsed_before_it_began");
                 self.conclude(spot, End::Returned(cause, 0));
             }
             _ => self.conclude(spot, End::Failed(cause)),
@@ -216,6 +220,7 @@ pub(super) fn judge(node: &str, ended: Ended, missing: bool) -> (Cause, Vec<Arti
     let bytes: usize =
         artifacts.iter().map(|artifact| artifact.path.len() + artifact.digest.len() + 16).sum();
     let refused = if missing {
+        world::mark!("controller.report.bytes_are_missing");
         Some((CauseKind::UploadFailed, "the outputs named are not in the object store"))
     } else if artifacts.len() > limits::ARTIFACTS_PER_TASK_MAX || bytes > limits::ARTIFACT_BYTES_MAX {
         Some((CauseKind::OutputMissing, "more outputs than can be kept; pack them into one file"))

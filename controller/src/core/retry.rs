@@ -63,7 +63,14 @@ pub(super) fn decide(config: &Config, spot: &Spot, note: &mut TaskNote, cause: &
         }
     };
     if failures > allowed {
+        match class(cause) {
+            Class::Own => world::mark!("controller.retry.own_spent"),
+            Class::Platform => world::mark!("controller.retry.platform_spent"),
+        }
         return Next::Failed;
+    }
+    if failures > 1 {
+        world::mark!("controller.retry.backoff_doubles");
     }
     let doubled = base_ms.saturating_mul(1 << (failures - 1).min(32)).min(config.backoff_ms_max);
     Next::Again(spread(config, spot, note.attempts, doubled))

@@ -52,6 +52,7 @@ impl Core {
         };
         let recent = self.recent.end(name, number);
         if tenant.jobs.contains_key(&number) {
+            world::mark!("controller.user_retry.of_a_live_job");
             return Err(running());
         }
         let Some(loaded) = loaded else {
@@ -104,6 +105,7 @@ impl Core {
     fn readmit(&mut self, name: &str, number: u64, mut job: Job, moved: Moved, price_micros: u64) -> u64 {
         let now_ms = self.now.wall_ms;
         let why = cause(CauseKind::RetriedByUser, "");
+        world::mark!("controller.user_retry.taken");
         let was = job.state.state();
         let Some(Tenant { ledger: books, jobs, waiters, .. }) = self.tenants.get_mut(name) else { return 0 };
         let state = &mut job.state;

@@ -155,9 +155,11 @@ impl Core {
             tenant.epoch_seen = tenant.epoch_seen.max(row.epoch);
             if used.contains(&(row.tenant.clone(), row.epoch)) {
                 self.feeding.insert((row.tenant.clone(), row.epoch));
+                world::mark!("controller.start.grant_in_use");
                 self.insert_grant(row, false);
             } else {
                 // Never seen, or not yet given back: as if it came now.
+                world::mark!("controller.start.grant_unused");
                 self.backlog.push_back(Work::Grant(row));
             }
         }
@@ -221,9 +223,11 @@ impl Core {
                 }
                 let failure = ends.and_then(first_failure);
                 if ranks.iter().all(|rank| *rank == Rank::Ended) {
+                    world::mark!("controller.start.gang_had_ended");
                     let spot = Spot { tenant: name.clone(), number, step, task };
                     over.push(Work::GangOver { spot, epoch: *epoch });
                 }
+                world::mark!("controller.start.gang_resumed");
                 grant.gang = Some(GangRun { ranks, failure, committing: false });
             }
         }

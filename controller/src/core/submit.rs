@@ -111,6 +111,7 @@ impl Core {
         if !new.key.is_empty() {
             let recent = self.recent.key(&new.tenant, &new.key);
             if let Some((number, digest)) = recent.or(new.known.as_ref()) {
+                world::mark!("controller.submit.said_twice");
                 return known(tenant, &new, *number, digest);
             }
         }
@@ -130,7 +131,10 @@ impl Core {
         };
         let (price_micros, waiting_for) = match self.admission.decide(&ask) {
             AdmissionVerdict::Admit { price_micros, waiting_for } => (price_micros, waiting_for),
-            AdmissionVerdict::Refuse(problem) => return Err(problem),
+            AdmissionVerdict::Refuse(problem) => {
+                world::mark!("controller.submit.refused");
+                return Err(problem);
+            }
         };
         let mut reply = SubmitReply {
             tenant: new.tenant.clone(),

@@ -129,6 +129,9 @@ impl JobLog {
             gap.is_none()
         })?;
         let end = gap.unwrap_or(end);
+        if end < file.len()? {
+            world::mark!("controller.logs.torn_tail");
+        }
         // Behind the last whole frame lies what a crash tore.
         file.set_len(end)?;
         file.sync()?;
@@ -146,6 +149,12 @@ impl JobLog {
         let end = shipment.offset.saturating_add(shipment.data.len() as u64);
         let news = end > held.offset || (shipment.end && !held.done);
         if held.done || shipment.offset > held.offset || !news || end < held.offset {
+            if held.done || !news {
+                world::mark!("controller.logs.said_before");
+            }
+            if shipment.offset > held.offset {
+                world::mark!("controller.logs.gap_refused");
+            }
             return Ok((held.offset, held.done));
         }
         let skip = usize::try_from(held.offset - shipment.offset).map_err(io::Error::other)?;

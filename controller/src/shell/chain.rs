@@ -90,6 +90,9 @@ impl Chain {
             }
             return;
         }
+        if self.in_flight.iter().any(|sent| sent.outcome.is_some()) {
+            world::mark!("controller.chain.sent_ahead");
+        }
         let mut commit = Commit::default();
         for shard in merged.shards {
             let key = proto::keys::shard(shard);
@@ -139,6 +142,9 @@ impl Merged {
     }
 
     fn take(&mut self, txn: Txn, shards: BTreeSet<u16>) {
+        if !self.writes.is_empty() && !txn.writes.is_empty() {
+            world::mark!("controller.chain.merged");
+        }
         self.bytes += size(&txn);
         if !txn.writes.is_empty() {
             self.shards.extend(shards);

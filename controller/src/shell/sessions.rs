@@ -30,7 +30,11 @@ impl Sessions {
         stream: StreamId,
         frames: mpsc::Sender<ServerFrame>,
     ) {
+        let open = self.open.len();
         self.open.retain(|(other, older), _| other != node || *older > session);
+        if self.open.len() < open {
+            world::mark!("controller.session.replaced");
+        }
         self.open.insert((node.to_owned(), session), (stream, frames));
     }
 
@@ -48,7 +52,10 @@ impl Sessions {
     pub(super) fn close(&mut self, node: &str, session: u64, stream: StreamId) -> bool {
         let key = (node.to_owned(), session);
         match self.open.get(&key) {
-            Some((current, _)) if *current != stream => false,
+            Some((current, _)) if *current != stream => {
+                world::mark!("controller.session.end_of_an_older_stream");
+                false
+            }
             _ => {
                 self.open.remove(&key);
                 true

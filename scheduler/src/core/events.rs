@@ -107,9 +107,11 @@ impl Core {
         // than this view, a lost node perhaps; that must not turn into a hot loop.
         let at_once = |o: &Outstanding| o.epoch == epoch && o.since_ms + RETURNED_AT_ONCE_MS > now_ms;
         if entry.outstanding.iter().any(at_once) {
+            world::mark!("scheduler.grant.returned_at_once");
             entry.returned = entry.returned.saturating_add(1);
             if entry.returned > RETURNED_FREE {
                 let span = (1 << (entry.returned - RETURNED_FREE).min(16)).min(RETURNED_REST_MS_MAX);
+                world::mark!("scheduler.grant.returned_again_and_again");
                 entry.resting_until_ms = now_ms + span;
                 self.lapses.insert((entry.resting_until_ms, key));
             }
@@ -223,6 +225,9 @@ impl Core {
                 .filter(|(key, entry)| entry.controller == controller && !told.contains(key))
                 .map(|(key, _)| key)
                 .collect();
+            if !forgotten.is_empty() {
+                world::mark!("scheduler.demand.forgotten_by_a_snapshot");
+            }
             forgotten.into_iter().for_each(|key| self.forget(key));
         }
         for key in &update.gone {

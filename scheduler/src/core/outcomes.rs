@@ -54,6 +54,7 @@ impl Core {
             let tenant = self.tenants.get_mut(id.0);
             tenant.epoch = tenant.epoch.max(drafted.epoch);
             if told || self.grants.contains_key(&id) {
+                world::mark!("scheduler.outcome.watch_was_faster");
                 self.let_go(&drafted.held);
             } else {
                 let mut held = drafted.held.clone();
@@ -61,6 +62,9 @@ impl Core {
                 self.grants.insert(id, held);
             }
             let ended = told && !self.grants.contains_key(&id);
+            if ended {
+                world::mark!("scheduler.outcome.over_before_it_was_told");
+            }
             let lapses_ms = self.now.mono_ms + self.config.outstanding_ms;
             if let Some(entry) = self.demands.get_mut(drafted.held.key) {
                 entry.outstanding.retain(|o| !(ended && o.epoch == drafted.epoch));

@@ -129,6 +129,7 @@ impl Pass {
             }
         };
         for other in touched.into_iter().filter(|&other| other != slot) {
+            world::mark!("scheduler.pass.commits_become_one");
             let merged = self.open.remove(&other).expect("touched commits are open");
             merged.nodes.iter().for_each(|&id| _ = self.nodes.insert(id, slot));
             merged.tenants.iter().for_each(|&id| _ = self.tenants.insert(id, slot));
@@ -169,6 +170,7 @@ impl Core {
         let mut pass = Pass::new(turns.len() as u64);
         while let Some((_, _, tenant)) = turns.pop_first() {
             if pass.is_over() {
+                world::mark!("scheduler.pass.leaves_the_rest");
                 self.more = true;
                 break;
             }
@@ -210,26 +212,36 @@ impl Core {
             let is_head = after.is_none();
             let barred = !is_head && self.uses_closed(shape, &closed);
             if barred {
+                world::mark!("scheduler.pass.limit_held_back");
                 // Its nodes are of more use to others until its tenant may start it.
                 self.drop_reservation(key);
             }
             let skip = barred || !is_head && self.is_hopeless(key, shape);
             match if skip { None } else { Some(self.choose(pass, key)) } {
                 Some(Ok(choice)) => {
+                    if !is_head {
+                        world::mark!("scheduler.pass.behind_the_first");
+                    }
                     self.draft(pass, key, shape, choice);
                     return true;
                 }
                 Some(Err(blocked)) => {
                     match &blocked {
-                        Blocked::Capacity(failed) => self.demands.shape_mut(shape).failed = Some(*failed),
-                        Blocked::Limit(_) => self.drop_reservation(key),
-                        Blocked::Joining => {}
+                        Blocked::Capacity(failed) => {
+                            world::mark!("scheduler.blocked.by_capacity");
+                            self.demands.shape_mut(shape).failed = Some(*failed);
+                        }
+                        Blocked::Limit(_) => {
+                            world::mark!("scheduler.blocked.by_a_limit");
+                            self.drop_reservation(key);
+                        }
+                        Blocked::Joining => world::mark!("scheduler.blocked.by_the_pass"),
                     }
                     if is_head {
                         closed = self.head_blocked(key, &blocked);
                     }
                 }
-                None => {}
+                None => world::mark!("scheduler.pass.hopeless_or_barred"),
             }
             after = Some((place, shape));
         }
@@ -307,7 +319,11 @@ impl Core {
             .filter(|d| d.held.slots() + slots <= GRANT_SLOTS_MAX);
         let entry = self.demands.get_mut(key).expect("what is drafted is a demand");
         entry.blocked_since_ms = None;
+        if gang {
+            world::mark!("scheduler.grant.gang");
+        }
         if let Some(drafted) = same {
+            world::mark!("scheduler.grant.grows_in_its_pass");
             drafted.held.nodes[0].1 += held.nodes[0].1;
             let mine = entry.outstanding.iter_mut().find(|o| o.epoch == drafted.epoch);
             mine.expect("a draft is outstanding").slots += slots;

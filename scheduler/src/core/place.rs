@@ -67,6 +67,9 @@ impl Core {
         let unit = shape.unit();
         let mut search = Search { key, shape, unit, pool, may_use_avoided: true };
         search.may_use_avoided = shape.avoid.is_empty() || !self.others_could(&search);
+        if search.may_use_avoided && !shape.avoid.is_empty() {
+            world::mark!("scheduler.place.avoided_after_all");
+        }
         Some(search)
     }
 
@@ -131,9 +134,11 @@ impl Core {
     /// What the index of free capacity does not know.
     fn soft_obstacle(&self, node: &Node, search: &Search<'_>) -> Option<Obstacle> {
         if node.reserved_for.is_some_and(|owner| owner != search.key) {
+            world::mark!("scheduler.place.held_back_for_another");
             return Some(Obstacle::Reserved);
         }
         if !search.may_use_avoided && search.shape.avoids(&node.name) {
+            world::mark!("scheduler.place.avoided");
             return Some(Obstacle::Avoided);
         }
         if search.shape.needs.is_empty() {

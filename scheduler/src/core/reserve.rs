@@ -45,6 +45,7 @@ impl Core {
         // The first reservation may take any number; all together leave half.
         let reserved: usize = self.reservations.values().map(BTreeSet::len).sum();
         if reserved > 0 && (reserved + wanted) * 2 > pool.members.len() {
+            world::mark!("scheduler.reserve.half_is_left");
             return;
         }
         let could: Vec<NodeId> = pool
@@ -57,6 +58,7 @@ impl Core {
             })
             .collect();
         if could.len() < wanted {
+            world::mark!("scheduler.reserve.too_few_could");
             let changes = pool.changes;
             let entry = self.demands.get_mut(key).expect("it was there above");
             entry.unreservable_at = Some(changes);
@@ -75,6 +77,7 @@ impl Core {
         for &id in &nodes {
             self.nodes.set_reserved(id, Some(key));
         }
+        world::mark!("scheduler.reserve.nodes_held_back");
         self.reservations.insert(key, nodes);
     }
 
@@ -100,13 +103,17 @@ impl Core {
             match self.rightful(key) {
                 Some(first) if first == key => {}
                 Some(first) if !self.reservations.contains_key(&first) => {
+                    world::mark!("scheduler.reserve.handed_on");
                     let nodes = self.reservations.remove(&key).expect("it was there above");
                     for &id in &nodes {
                         self.nodes.set_reserved(id, Some(first));
                     }
                     self.reservations.insert(first, nodes);
                 }
-                _ => self.drop_reservation(key),
+                _ => {
+                    world::mark!("scheduler.reserve.given_up");
+                    self.drop_reservation(key);
+                }
             }
         }
     }

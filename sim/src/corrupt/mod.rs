@@ -96,7 +96,7 @@ fn corrupt(arguments: &CorruptArguments) -> Result<bool, String> {
         recordings.push(recording);
     }
     let each = arguments.ways.div_ceil(classes.len() as u64);
-    let mut rng = SmallRng::seed_from_u64(arguments.seed ^ 0x636f_7272_7570_74);
+    let mut rng = SmallRng::seed_from_u64(arguments.seed ^ 0x0063_6f72_7275_7074);
     let (mut made, mut holes) = (0, Vec::new());
     for class in &classes {
         let (count, found) = spoil(class, each, &recordings, &mut rng);

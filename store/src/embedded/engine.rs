@@ -137,6 +137,7 @@ impl Engine {
         {
             let mut tables = Tables::open(&txn)?;
             for lease in due {
+                world::mark!("store.lease.ended_by_time");
                 self.end_lease(&mut tables, *lease, &mut outcome)?;
             }
             outcome.answers.reserve(operations.len());
@@ -147,6 +148,7 @@ impl Engine {
                         self.grant(&mut tables, &owner, ttl_ms, &mut outcome)?
                     }
                     Operation::Revoke(lease) if self.leases.contains_key(&lease) => {
+                        world::mark!("store.lease.revoked");
                         self.end_lease(&mut tables, lease, &mut outcome)?;
                         Ok(0)
                     }
@@ -177,6 +179,7 @@ impl Engine {
     ) -> Result<Answer, redb::Error> {
         for guard in &commit.guards {
             if let Some(found) = broken(tables, guard)? {
+                world::mark!("store.commit.conflict");
                 return Ok(Err(CommitError::Conflict { key: guard.key.clone(), found }));
             }
         }

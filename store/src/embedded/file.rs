@@ -93,9 +93,13 @@ pub(crate) fn open(disk: &Arc<dyn Disk>, path: &str, options: &OpenOptions) -> R
     let mark = Mark { disk: Arc::clone(disk), path: format!("{path}.unsynced") };
     let disk = disk.as_ref();
     if !exists(disk, path)? {
+        world::mark!("store.open.made");
         create(disk, path, &fresh, options, &mark)?;
     }
     let mut file = locked(disk, path)?;
+    if exists(disk, &fresh)? {
+        world::mark!("store.open.half_made_before");
+    }
     remove(disk, &fresh)?;
     let mut replaced = None;
     if exists(disk, &mark.path)? {

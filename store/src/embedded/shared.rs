@@ -119,6 +119,9 @@ impl Shared {
                 let Some(next) = next else { return Ok(page) };
                 let (key, stored) = next?;
                 bytes += key.value().len() + stored.value().len();
+                if page.rows.len() == request.limit {
+                    world::mark!("store.range.more_pages");
+                }
                 if page.rows.len() == request.limit || (bytes > RANGE_BYTES_MAX && !page.rows.is_empty()) {
                     page.more = true;
                     return Ok(page);

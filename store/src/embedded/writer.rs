@@ -39,6 +39,9 @@ pub(crate) async fn run(engine: Engine) {
         };
         let (operations, replies): (Vec<Operation>, Vec<_>) =
             requests.into_iter().map(|request| (request.operation, request.reply)).unzip();
+        if operations.len() > 1 {
+            world::mark!("store.commit.shares_a_sync");
+        }
         let now_ms = shared.clock.monotonic_ms();
         let (returned, outcome) = blocking(move || {
             let outcome = engine.run(operations, &due, now_ms);

@@ -1,0 +1,202 @@
+//! The marks: places in scheduler, controller, agent and store that a sweep must
+//! reach at least once, by name, and the scenario whose sweep must.
+//!
+//! A mark at zero says that the rehearsals do not go there: then it is they that
+//! lack something, and what lies behind the mark has not been checked. Those that
+//! are known to lie out of reach say so.
+
+use crate::scenario::Scenario;
+use std::collections::BTreeMap;
+
+/// A sweep of fewer seeds may well miss what is rare.
+pub const SEEDS_JUDGED: usize = 250;
+
+/// Which sweep must reach a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    Chaos,
+    /// What a small cluster alone runs into.
+    Narrow,
+    /// No workload and no fault of today leads there, or too rarely to be counted
+    /// on: known, and to be mended.
+    Nobody,
+}
+
+impl By {
+    #[must_use]
+    pub fn scenario(self) -> &'static str {
+        match self {
+            Self::Chaos => "chaos",
+            Self::Narrow => "narrow",
+            Self::Nobody => "nobody",
+        }
+    }
+}
+
+use By::{Chaos, Narrow, Nobody};
+
+/// Name, who must reach it, and a word about it.
+pub const ALL: &[(&str, By, &str)] = &[
+    ("agent.adopt.exited", Chaos, "a new agent finds a process that ended meanwhile"),
+    ("agent.adopt.running", Chaos, "a new agent takes a running process over"),
+    ("agent.assign.gang_held_already", Nobody, "a gang is assigned that is held already"),
+    ("agent.assign.held_already", Nobody, "a task is assigned that is held already"),
+    ("agent.exit.by_the_dead_mans_switch", Chaos, "the supervisor alone ended a process"),
+    ("agent.forget.while_it_lives", Nobody, "what the server does not keep is killed"),
+    ("agent.frame.of_another_session", Nobody, "a frame comes behind its session"),
+    ("agent.gang.waits_for_its_ranks", Chaos, "some ranks are staged, not all"),
+    ("agent.handover.launch_too_late", Nobody, "a launch stood in line past its lease"),
+    ("agent.handover.owed_again", Nobody, "an order is handed over once more"),
+    ("agent.launch.began_after_its_end", Nobody, "a process starts whose attempt is over"),
+    ("agent.launch.failed", Chaos, "a process cannot be launched"),
+    ("agent.launch.in_doubt", Nobody, "whether a launch happened is not known"),
+    ("agent.lease.answered_too_late", Nobody, "a heartbeat's answer finds its lease over"),
+    ("agent.lease.begins_anew", Chaos, "a session begins over nothing held"),
+    ("agent.lease.over", Chaos, "no word from the server for a lease's time"),
+    ("agent.lease.over_with_work", Chaos, "what ran under that lease is ended"),
+    ("agent.link.longest_pause", Chaos, "the pause before connecting is at its cap"),
+    ("agent.link.registration_unanswered", Chaos, "a registration times out"),
+    ("agent.link.server_fell_silent", Chaos, "a session's server is silent"),
+    ("agent.logs.receipts_overdue", Chaos, "log receipts do not come"),
+    ("agent.logs.stream_broke", Chaos, "the stream of logs breaks"),
+    ("agent.outputs.not_collected", Chaos, "outputs are missing or cannot be uploaded"),
+    ("agent.reconcile.let_go", Chaos, "the server does not keep what was held"),
+    ("agent.reports.sent_again", Chaos, "a new session repeats unconfirmed reports"),
+    ("agent.session.goodbye", Nobody, "the server ends an old session"),
+    ("agent.staged.too_late", Chaos, "a directory is ready for what is over"),
+    ("agent.start.leftover_directory", Chaos, "a new agent removes a directory"),
+    ("agent.start.orphaned_log", Chaos, "a new agent finds logs not shipped"),
+    ("agent.stop.before_its_launch", Chaos, "what has not begun is stopped"),
+    ("agent.stop.killed", Chaos, "KILL follows TERM"),
+    ("agent.stop.said_again", Chaos, "a stop is said twice"),
+    ("agent.stop.while_collecting", Chaos, "a stop comes while outputs are collected"),
+    ("agent.supervisor.lost", Nobody, "the supervisor is gone with its processes"),
+    ("agent.timeout", Chaos, "a task runs past its timeout"),
+    ("controller.backlog.event_waits", Nobody, "an event waits behind unfinished work"),
+    ("controller.brake.judge_was_absent", Nobody, "the controller stood still itself"),
+    ("controller.brake.many_silent_at_once", Narrow, "too many nodes fell silent together"),
+    ("controller.brake.ran_out", Nobody, "a brake ends without the world heard"),
+    ("controller.brake.world_heard_again", Narrow, "a brake ends since most were heard"),
+    ("controller.cancel.of_an_ended_job", Chaos, "a cancel comes after the end"),
+    ("controller.cancel.twice", Nobody, "a cancel is said again"),
+    ("controller.chain.merged", Chaos, "several transactions share a commit"),
+    ("controller.chain.sent_ahead", Chaos, "a commit leaves before the last is durable"),
+    ("controller.end.cancelled_whatever_it_says", Chaos, "an attempt ends whose job is cancelled"),
+    ("controller.end.given_back_untried", Chaos, "an attempt comes back that never ran"),
+    ("controller.feed.ahead", Chaos, "short tasks are queued ahead of their slots"),
+    ("controller.feed.avoided_node_after_all", Chaos, "a retry goes to a node it was to avoid"),
+    ("controller.follow.never_met", Chaos, "tasks are cancelled that can never begin"),
+    ("controller.follow.task_ended", Chaos, "a task ends that another job's waits for"),
+    ("controller.gang.commits", Chaos, "a gang's manifests are written"),
+    ("controller.gang.ended_well_and_cancelled", Chaos, "all ranks end well of a cancelled job"),
+    ("controller.gang.failed_as_one", Chaos, "a gang is over with a rank lost"),
+    ("controller.gang.first_loss_stops_the_rest", Chaos, "a lost rank stops the others"),
+    ("controller.gang.report_of_an_ended_rank", Nobody, "a rank's report comes twice or late"),
+    ("controller.grant.shown_by_a_stale_view", Nobody, "a grant comes that was given back"),
+    ("controller.grant.surplus", Chaos, "a grant finds nothing to do"),
+    ("controller.heartbeat.of_a_silent_stream", Nobody, "a stream lives that was given up"),
+    ("controller.heartbeat.of_an_old_session", Chaos, "a heartbeat of an older session"),
+    ("controller.hello.of_an_old_session", Nobody, "a Hello of an older session"),
+    ("controller.job.unmet", Chaos, "a job ends since another's tasks did not"),
+    ("controller.lease.over_before_it_began", Chaos, "a lost node had not begun a task"),
+    ("controller.lease.over_with_a_task", Chaos, "a lost node's task is over"),
+    ("controller.lease.over_with_ranks", Chaos, "a lost node's ranks are over"),
+    ("controller.logs.gap_refused", Nobody, "a shipment leaves a gap"),
+    ("controller.logs.said_before", Chaos, "a shipment comes twice"),
+    ("controller.logs.torn_tail", Nobody, "a crash tore the end of a log"),
+    ("controller.node.drains_itself", Nobody, "a node eats tasks of several jobs"),
+    ("controller.node.heard_again", Chaos, "a suspect or lost node is heard"),
+    ("controller.node.lost", Chaos, "a node is judged lost"),
+    ("controller.node.suspect", Chaos, "a node misses a heartbeat"),
+    ("controller.reconcile.kept", Chaos, "an agent comes back with its task"),
+    ("controller.reconcile.kept_ranks", Chaos, "an agent comes back with its ranks"),
+    ("controller.reconcile.lost_what_ran", Chaos, "an agent comes back without its task"),
+    ("controller.reconcile.told_again", Chaos, "an assignment did not arrive"),
+    ("controller.reconcile.told_ranks_again", Chaos, "an assignment of ranks did not arrive"),
+    ("controller.register.over_a_live_session", Nobody, "a node registers while its session lives"),
+    ("controller.report.bytes_are_missing", Nobody, "a report names bytes that are not there"),
+    ("controller.report.lapsed_before_it_began", Nobody, "a lease ended before a task began"),
+    ("controller.report.of_an_old_attempt", Chaos, "a report of an attempt that is over"),
+    ("controller.report.of_an_old_session", Chaos, "reports of an older session"),
+    ("controller.report.stray_is_stopped", Chaos, "an agent works at what is over"),
+    ("controller.retry.backoff_doubles", Chaos, "a second failure waits longer"),
+    ("controller.retry.own_spent", Chaos, "the work's own retries are spent"),
+    ("controller.retry.platform_spent", Nobody, "the platform's retries are spent"),
+    ("controller.retry.waits_for_the_budget", Chaos, "a retry waits for a token"),
+    ("controller.session.end_of_an_older_stream", Nobody, "a stream ends that was replaced"),
+    ("controller.session.replaced", Chaos, "a stream takes another's place"),
+    ("controller.start.gang_had_ended", Nobody, "all ranks had ended before a restart"),
+    ("controller.start.gang_resumed", Chaos, "a gang runs over a restart"),
+    ("controller.start.grant_in_use", Chaos, "a task runs over a restart"),
+    ("controller.start.grant_unused", Chaos, "a grant was unseen at a restart"),
+    ("controller.start.retry_waits", Chaos, "a retry waits over a restart"),
+    ("controller.step.dependency_failed", Chaos, "a step before it did not complete"),
+    ("controller.submit.refused", Chaos, "admission refuses a job"),
+    ("controller.submit.said_twice", Chaos, "a submission comes again by its key"),
+    ("controller.user_retry.of_a_live_job", Nobody, "a retry of what has not ended"),
+    ("controller.user_retry.taken", Chaos, "a user tries a job again"),
+    ("scheduler.blocked.by_a_limit", Chaos, "its tenant is at a limit"),
+    ("scheduler.blocked.by_capacity", Chaos, "no node can take it now"),
+    ("scheduler.blocked.by_the_pass", Chaos, "it fits, but into no commit of the pass"),
+    ("scheduler.demand.forgotten_by_a_snapshot", Nobody, "a new controller wants less"),
+    ("scheduler.grant.gang", Chaos, "a gang is granted"),
+    ("scheduler.grant.grows_in_its_pass", Narrow, "one grant takes more slots"),
+    ("scheduler.grant.returned_again_and_again", Nobody, "unused grants make a demand rest"),
+    ("scheduler.grant.returned_at_once", Chaos, "a grant comes back unused"),
+    ("scheduler.outcome.over_before_it_was_told", Nobody, "a grant ended before its commit was told"),
+    ("scheduler.outcome.watch_was_faster", Nobody, "the watch told a commit first"),
+    ("scheduler.pass.behind_the_first", Chaos, "another starts while the first is blocked"),
+    ("scheduler.pass.commits_become_one", Chaos, "grants that share a row share a commit"),
+    ("scheduler.pass.hopeless_or_barred", Chaos, "nothing was freed for its shape"),
+    ("scheduler.pass.leaves_the_rest", Nobody, "a pass has done its share"),
+    ("scheduler.pass.limit_held_back", Chaos, "a limit is held back for the first"),
+    ("scheduler.place.avoided", Chaos, "a retry avoids the node it failed on"),
+    ("scheduler.place.avoided_after_all", Narrow, "there is no node but those avoided"),
+    ("scheduler.place.held_back_for_another", Chaos, "a node is held back for another"),
+    ("scheduler.reserve.given_up", Chaos, "nodes are held back no longer"),
+    ("scheduler.reserve.half_is_left", Chaos, "no more than half is held back"),
+    ("scheduler.reserve.handed_on", Chaos, "held back now for one before it"),
+    ("scheduler.reserve.nodes_held_back", Chaos, "nodes are held back for a wide one"),
+    ("scheduler.reserve.too_few_could", Narrow, "too few nodes could ever hold it"),
+    ("store.commit.conflict", Nobody, "a guard does not hold"),
+    ("store.commit.shares_a_sync", Chaos, "several commits share a sync"),
+    ("store.lease.ended_by_time", Chaos, "a lease ends unkept"),
+    ("store.lease.revoked", Nobody, "a lease is given back"),
+    ("store.open.half_made_before", Nobody, "a crash left a half-made file"),
+    ("store.open.made", Chaos, "the store's file is made"),
+    ("store.range.more_pages", Chaos, "a range has more than a page"),
+];
+
+/// Those that a sweep of this scenario must reach and did not.
+#[must_use]
+pub fn missed(scenario: &Scenario, reached: &BTreeMap<String, u64>) -> Vec<(&'static str, &'static str)> {
+    let due = ALL.iter().filter(|(_, by, _)| by.scenario() == scenario.name);
+    due.filter(|(name, ..)| !reached.contains_key(*name)).map(|(name, _, about)| (*name, *about)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario;
+
+    #[test]
+    fn a_mark_at_zero_is_missed_by_the_scenario_that_must_reach_it() {
+        let mut reached: BTreeMap<String, u64> =
+            ALL.iter().map(|(name, ..)| ((*name).to_owned(), 1)).collect();
+        let [chaos, narrow] = ["chaos", "narrow"].map(|name| scenario::named(name).unwrap());
+        assert!(missed(&chaos, &reached).is_empty());
+        reached.remove("controller.node.lost");
+        assert_eq!(missed(&chaos, &reached), [("controller.node.lost", "a node is judged lost")]);
+        assert!(missed(&narrow, &reached).is_empty());
+    }
+
+    #[test]
+    fn every_mark_has_one_line_and_its_scenario_is_there() {
+        for (at, (name, by, about)) in ALL.iter().enumerate() {
+            assert!(ALL[..at].iter().all(|(other, ..)| other < name), "{name} is out of order, or twice");
+            assert!(*by == Nobody || scenario::named(by.scenario()).is_some());
+            assert!(!about.is_empty());
+        }
+        assert!(ALL.iter().filter(|(_, by, _)| *by != Nobody).count() >= 80);
+    }
+}
