@@ -205,7 +205,8 @@ impl RunningServer {
         }
     }
 
-    /// Waits until the server has stopped serving, for whatever reason.
+    /// Waits until the server has stopped serving: it was told to, its socket
+    /// failed, or its store did.
     pub async fn ended(&mut self) {
         // A panic is as much an end.
         let _ = (&mut self.serving).await;
@@ -224,7 +225,13 @@ pub async fn start(parts: ServerParts) -> Result<RunningServer, StartError> {
     };
     let opened = RedbStore::open_with(Arc::clone(&disk), STORE_FILE, Arc::clone(&clock), options).await;
     let store = opened.map_err(|error| data.unopened(error))?;
-    match assemble(&disk, &clock, listen, config, &store).await {
+    let assembled = world::select! {
+        biased;
+        assembled = assemble(&disk, &clock, listen, config, &store) => assembled,
+        // The controller would try for ever to read rows from it.
+        why = store.stopped() => Err(StartError::Data { data: data.name(), why }),
+    };
+    match assembled {
         Ok(server) => Ok(server),
         Err(error) => {
             // So that another try, or another process, finds it free.
@@ -290,7 +297,7 @@ async fn assemble(
     let (stop, stopped) = oneshot::channel();
     spawn(auth::hear_changes(Arc::downgrade(&gate)));
     spawn(meter::keep_books(Arc::downgrade(&gate), dues));
-    let serving = spawn(serve(server, gate, listener, stopped, open));
+    let serving = spawn(serve(server, gate, listener, (stopped, Arc::clone(redb)), open));
     Ok(RunningServer { address, listening, token, stop, serving, store: Arc::clone(redb) })
 }
 
@@ -340,17 +347,26 @@ async fn serve(
     server: Server,
     gate: Arc<Gate>,
     listener: Listener,
-    stopped: oneshot::Receiver<()>,
+    (stopped, store): (oneshot::Receiver<()>, Arc<RedbStore>),
     open: watch::Sender<()>,
 ) {
+    let rows = Arc::clone(&store);
     let shutdown = async move {
-        // Dropped unsent it means the same.
-        let _ = stopped.await;
+        world::select! {
+            biased;
+            // Dropped unsent it means the same.
+            _ = stopped => {}
+            // Without rows nothing can be promised any more. Whoever started this
+            // process starts it again, and it opens the file anew.
+            why = rows.stopped() => tracing::error!(why, "the server stops: its store has"),
+        }
         // Streams that would go on for ever end by themselves.
         drop(open);
     };
     if let Err(error) = server.serve(listener, shutdown).await {
         tracing::error!(%error, "the server stopped serving");
     }
-    gate.meter.book(&gate.controller).await;
+    if !store.is_stopped() {
+        gate.meter.book(&gate.controller).await;
+    }
 }

@@ -12,6 +12,7 @@ use store::{
 use support::ManualClock;
 use world::disk::OpenMode;
 use world::sim::{DiskFaults, HostileDisk};
+use world::time;
 
 const PATH: &str = "store.redb";
 
@@ -134,6 +135,29 @@ async fn after_a_failed_sync_nothing_is_believed_until_it_is_opened_anew() {
         assert!(["1", "2"].contains(&value(&store, "a").await.unwrap().as_str()));
         assert_eq!(value(&store, "b").await, None);
     }
+}
+
+/// Whoever only reads must not wait for somebody else's commit to learn that the
+/// file has to be opened again.
+#[tokio::test]
+async fn a_failed_read_ends_the_store_before_anybody_writes() {
+    let disk = HostileDisk::new(12);
+    let store = open(&disk).await.unwrap();
+    for number in 0..40 {
+        store.commit(Commit::new().put(format!("row/{number}"), vec![7; 100_000])).await.unwrap();
+    }
+    store.close().await;
+    // Far less memory than rows: what is read comes from the disk.
+    let options = OpenOptions { cache_bytes: 1 << 16, ..OpenOptions::default() };
+    let store = open_with(&disk, &Arc::default(), options).await.unwrap();
+    disk.set_faults(DiskFaults { read_error_ppm: 1_000_000, ..DiskFaults::default() });
+    assert!(matches!(store.get("row/7".into()).await, Err(ReadError::Unavailable(_))));
+    let why = time::timeout(time::ms(10_000), store.stopped()).await.expect("it stops by itself");
+    assert!(why.contains("must be opened again"), "{why}");
+    assert!(store.is_stopped());
+    disk.set_faults(DiskFaults::default());
+    disk.fence();
+    assert!(open(&disk).await.unwrap().get("row/7".into()).await.unwrap().is_some());
 }
 
 #[tokio::test]

@@ -1,13 +1,15 @@
 //! How a server starts, starts again, and says why it cannot.
 
 use crate::support::{Client, TestDir, serve, serve_at, submission};
-use gateway::server::StartError;
+use gateway::server::{ServerConfig, ServerParts, StartError, start};
 use prost::Message;
 use proto::v1::{FormatRow, JobRequest};
 use std::sync::Arc;
 use store::{Commit, RedbStore, Store};
 use world::disk::read_all;
 use world::real::SystemClock;
+use world::sim::{DiskFaults, HostileDisk};
+use world::time;
 
 fn client_env(dir: &TestDir) -> (String, u32) {
     let disk = dir.disk();
@@ -70,6 +72,41 @@ async fn a_port_in_use_is_named() {
     // The directory was let go again.
     serve(&two).await.unwrap().stop().await;
     first.stop().await;
+}
+
+/// After a failed sync nobody knows what is durable before the file is opened
+/// anew. So the server ends, and whoever started it sees that.
+#[tokio::test]
+async fn a_server_whose_store_failed_ends_and_the_next_one_has_all() {
+    let disk = HostileDisk::new(1);
+    let begin = || {
+        start(ServerParts {
+            disk: disk.handle(),
+            clock: Arc::new(SystemClock::new()),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            config: ServerConfig { stop_grace_ms: 100, ..ServerConfig::default() },
+        })
+    };
+    let mut first = begin().await.unwrap();
+    let mut client = Client::new(&first, &first.token).await;
+    let request = client.request(submission("kept", ""));
+    let number = client.grpc.submit(request).await.unwrap().into_inner().number;
+    disk.set_faults(DiskFaults { sync_error_ppm: 1_000_000, ..DiskFaults::default() });
+    let mut unsure = client.clone();
+    let asked = world::task::spawn(async move {
+        let request = unsure.request(submission("unsure", ""));
+        unsure.grpc.submit(request).await.is_ok()
+    });
+    time::timeout(time::ms(20_000), first.ended()).await.expect("it ends by itself");
+    assert!(!asked.await.unwrap(), "nothing was durable");
+    drop((client, first));
+    disk.set_faults(DiskFaults::default());
+    disk.fence();
+    let second = begin().await.unwrap();
+    let mut client = Client::new(&second, &second.token).await;
+    let request = client.request(JobRequest { tenant: String::new(), number });
+    let view = client.grpc.get_job(request).await.unwrap().into_inner();
+    assert_eq!(view.job.unwrap().spec.unwrap().name, "kept");
 }
 
 async fn with_store(dir: &TestDir, commit: impl FnOnce(Commit) -> Commit) {

@@ -29,6 +29,11 @@ impl Faults {
         seen.full && seen.other.is_none()
     }
 
+    /// What went wrong that opening the file again alone can mend.
+    pub fn broken(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).other.clone()
+    }
+
     fn note<T>(&self, what: &str, result: io::Result<T>) -> io::Result<T> {
         if let Err(error) = &result {
             let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -161,9 +161,22 @@ impl RedbStore {
     /// file is closed.
     pub async fn close(&self) {
         self.shared.line.close("the store is closed");
+        self.stopped().await;
+    }
+
+    /// Returns, with the reason, once the store has stopped: it was closed, or its
+    /// disk failed so that only opening the file again helps.
+    pub async fn stopped(&self) -> String {
         let mut ended = self.shared.ended.subscribe();
         // An error means that the sender is gone, which lives in `shared`.
         let _ = ended.wait_for(|ended| *ended).await;
+        self.shared.line.closed().unwrap_or_default()
+    }
+
+    /// See [`RedbStore::stopped`].
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        *self.shared.ended.borrow()
     }
 
     /// The last durable revision that watchers were told.

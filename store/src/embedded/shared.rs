@@ -86,9 +86,16 @@ impl Shared {
             Slot::Closed(why) => return Err(ReadError::Unavailable(why.clone())),
         };
         let read = || work(&opened.database.begin_read()?);
-        read().map_err(|error| match error {
-            redb::Error::Corrupted(why) => ReadError::Corrupt(why),
-            error => ReadError::Unavailable(error.to_string()),
+        read().map_err(|error| {
+            // redb gives nothing more after an error of the disk, to nobody: the
+            // writer must not wait for a commit to learn of it.
+            if let Some(why) = opened.faults.broken() {
+                self.line.close(&format!("{why}; the store must be opened again"));
+            }
+            match error {
+                redb::Error::Corrupted(why) => ReadError::Corrupt(why),
+                error => ReadError::Unavailable(error.to_string()),
+            }
         })
     }
 

@@ -35,7 +35,7 @@ pub(crate) async fn run(engine: Engine) {
     let (mut failed, mut alarm) = (false, Alarm::default());
     let why = loop {
         let Some((requests, due)) = next_group(&shared, &mut alarm, failed).await else {
-            break CLOSED.to_owned();
+            break shared.line.closed().unwrap_or_else(|| CLOSED.to_owned());
         };
         let (operations, replies): (Vec<Operation>, Vec<_>) =
             requests.into_iter().map(|request| (request.operation, request.reply)).unzip();
