@@ -7,6 +7,7 @@ use agent::{AgentConfig, AgentParts};
 use gateway::server::{ServerConfig, ServerParts};
 use proto::v1::Resources;
 use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,6 +18,9 @@ use world::time;
 
 /// Where the server listens, on its machine.
 const PORT: u16 = 7070;
+/// What the server's disk takes for a sync, at most: a battery behind it, flash,
+/// and a disk that turns. On the slower ones commits gather in groups.
+const SERVER_DISKS_MS: [u64; 3] = [0, 8, 20];
 /// The date at which every simulation begins.
 const DAWN_MS: u64 = 1_767_225_600_000;
 
@@ -133,6 +137,8 @@ fn start_server(rng: &mut SmallRng, objects: Arc<SimObjects>, seen: Seen) -> Mac
         serve(parts, seen.clone())
     };
     let node = universe::create_node("server", IpAddr::V4(host_ip), init);
+    let pace_ms = *SERVER_DISKS_MS.choose(rng).expect("not empty");
+    universe::set_disk_pace(node, time::ms(pace_ms));
     Machine { host: host_ip.to_string(), node, disk, clock: clock_handle, processes: None }
 }
 

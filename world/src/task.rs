@@ -50,12 +50,12 @@ where
     value
 }
 
-/// What a disk's answer takes: mostly little, now and then a sync's time, and
-/// much longer on a disk that was made slow.
+/// What a disk's answer takes: mostly little, now and then a sync's time; more
+/// on a disk that is not fast, and much more on one that was made slow.
 #[cfg(madsim)]
 async fn drawn_delay() {
     let draw = crate::rand::u64();
     let most_us = if draw % 8 == 0 { 4_000 } else { 200 };
-    let lag_us = crate::sim::universe::disk_lag_us();
-    crate::time::sleep(crate::time::Duration::from_micros(draw / 8 % (most_us + lag_us))).await;
+    let slow_us = crate::sim::universe::disk_pace_us() + crate::sim::universe::disk_lag_us();
+    crate::time::sleep(crate::time::Duration::from_micros(draw / 8 % (most_us + slow_us))).await;
 }

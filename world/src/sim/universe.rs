@@ -41,17 +41,17 @@ impl Default for Net {
 pub struct NodeId(pub u64);
 
 #[cfg(madsim)]
-pub(crate) use simulated::disk_lag_us;
-#[cfg(madsim)]
 pub use simulated::{
-    clog, create_node, elapsed, kill, messages, pause, restart, resume, run, set_disk_lag, set_net, spawn_on,
-    unclog,
+    clog, create_node, elapsed, kill, messages, pause, restart, resume, run, set_disk_lag, set_disk_pace,
+    set_net, spawn_on, unclog,
 };
+#[cfg(madsim)]
+pub(crate) use simulated::{disk_lag_us, disk_pace_us};
 
 #[cfg(not(madsim))]
 pub use absent::{
-    clog, create_node, elapsed, kill, messages, pause, restart, resume, run, set_disk_lag, set_net, spawn_on,
-    unclog,
+    clog, create_node, elapsed, kill, messages, pause, restart, resume, run, set_disk_lag, set_disk_pace,
+    set_net, spawn_on, unclog,
 };
 
 #[cfg(madsim)]
@@ -69,6 +69,7 @@ mod simulated {
         /// madsim's own ids, which have no public constructor.
         static NODES: RefCell<BTreeMap<u64, madsim::task::NodeId>> = const { RefCell::new(BTreeMap::new()) };
         /// Disks that are slow, with the most that each request waits twice.
+        static PACES: RefCell<BTreeMap<madsim::task::NodeId, u64>> = const { RefCell::new(BTreeMap::new()) };
         static LAGS: RefCell<BTreeMap<madsim::task::NodeId, u64>> = const { RefCell::new(BTreeMap::new()) };
     }
 
@@ -94,6 +95,7 @@ mod simulated {
         let simulate = || {
             NODES.with_borrow_mut(BTreeMap::clear);
             LAGS.with_borrow_mut(BTreeMap::clear);
+            PACES.with_borrow_mut(BTreeMap::clear);
             let mut runtime = Runtime::with_seed_and_config(seed, madsim::Config::default());
             runtime.set_time_limit(limit);
             runtime.block_on(main())
@@ -152,6 +154,20 @@ mod simulated {
     pub fn set_disk_lag(node: NodeId, lag: Duration) {
         let lag_us = u64::try_from(lag.as_micros()).expect("a lag is shorter than that");
         LAGS.with_borrow_mut(|lags| lags.insert(id_of(node), lag_us));
+    }
+
+    /// What the node's disk takes for a request where nothing slows it: up to so
+    /// long, before it is done or before it is answered.
+    pub fn set_disk_pace(node: NodeId, pace: Duration) {
+        let pace_us = u64::try_from(pace.as_micros()).expect("a pace is shorter than that");
+        PACES.with_borrow_mut(|paces| paces.insert(id_of(node), pace_us));
+    }
+
+    /// Of the node whose task runs.
+    pub(crate) fn disk_pace_us() -> u64 {
+        PACES.with_borrow(|paces| {
+            if paces.is_empty() { 0 } else { paces.get(&madsim::plugin::node()).copied().unwrap_or(0) }
+        })
     }
 
     /// Of the node whose task runs.
@@ -231,6 +247,9 @@ mod absent {
         unreachable!("{NotSimulated}")
     }
     pub fn set_disk_lag(_: NodeId, _: Duration) {
+        unreachable!("{NotSimulated}")
+    }
+    pub fn set_disk_pace(_: NodeId, _: Duration) {
         unreachable!("{NotSimulated}")
     }
     pub fn clog(_: NodeId, _: NodeId) {
