@@ -250,4 +250,16 @@ mod real {
         assert!(error.to_string().contains(root.to_str().unwrap()), "{error}");
         fs::remove_file(root).unwrap();
     }
+
+    /// What is just being let go is asked for a few times before it is refused.
+    #[test]
+    fn a_claim_is_had_once_its_holder_lets_go() {
+        let disk = FsDisk::open(scratch("claim")).unwrap();
+        let first = disk.open("claimed", OpenMode::CreateNew).unwrap();
+        assert!(first.try_lock().unwrap());
+        let second = disk.open("claimed", OpenMode::Write).unwrap();
+        let letting_go = std::thread::spawn(move || drop(first));
+        assert!(second.try_lock().unwrap());
+        letting_go.join().unwrap();
+    }
 }

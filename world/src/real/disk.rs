@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "the one door to the machine's files")]
 
 use crate::disk::{DirEntry, Disk, DiskFile, OpenMode, parts};
+use crate::time::Duration;
 use nix::libc;
 use std::{
     fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError},
@@ -199,12 +200,17 @@ impl DiskFile for FsFile {
         self.file.sync_data()
     }
 
+    /// A lock this process has just let go may be held for another instant: by a
+    /// child that another thread forked, until it runs its own program.
     fn try_lock(&self) -> io::Result<bool> {
-        match self.file.try_lock() {
-            Ok(()) => Ok(true),
-            Err(TryLockError::WouldBlock) => Ok(false),
-            Err(TryLockError::Error(error)) => Err(error),
+        for _ in 0..LOCK_TRIES {
+            match self.file.try_lock() {
+                Ok(()) => return Ok(true),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
         }
+        Ok(false)
     }
 
     /// The kernel gives a write lease to the one who has a file open alone,
@@ -221,6 +227,10 @@ impl DiskFile for FsFile {
             && set(libc::F_SETLEASE, libc::F_UNLCK)
     }
 }
+
+/// How often a lock is asked for, and the pause between: see `try_lock`.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Which signal tells of a lease; the binding lacks it.
 const F_SETSIG: libc::c_int = 10;
