@@ -1,6 +1,9 @@
 //! What DETERMINISM.md says of the tree, read from the tree.
 #![allow(clippy::disallowed_methods, reason = "reads the sources on the builder's machine")]
 
+mod sources;
+
+use sources::sources;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -18,17 +21,6 @@ const CHANCE: [(&str, &[&str]); 5] = [
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_owned()
-}
-
-fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
 }
 
 #[test]

@@ -2,22 +2,14 @@
 //! line its mark.
 #![allow(clippy::disallowed_methods, reason = "reads the sources on the builder's machine")]
 
+mod sources;
+
+use sources::sources;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Where marks may stand: what is rehearsed, without the rehearsals.
 const CRATES: [&str; 4] = ["store", "scheduler", "controller", "agent"];
-
-fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
 
 /// What follows `before` up to the next quotation mark, each time.
 fn quoted(text: &str, before: &str) -> BTreeSet<String> {
