@@ -37,8 +37,12 @@ pub mod limits {
     pub const EVENTS_WAITING: usize = 4096;
     /// Events stepped in one turn.
     pub const EVENTS_PER_TURN: usize = 256;
-    /// How long the news that tasks have started may wait for other news.
-    pub const START_GATHER_MS: u64 = 10;
+    /// How long the news that tasks have started may wait for other news: a
+    /// quarter of what progress may take to be seen.
+    pub const START_GATHER_MS: u64 = 50;
+    /// The same for what they came to: much less than a task that is not short
+    /// runs. For short ones agents hold a queue of a fifth of a second.
+    pub const END_GATHER_MS: u64 = 10;
     /// Commits on their way to the store.
     pub const COMMITS_IN_FLIGHT: usize = 32;
     /// Frames waiting for one agent; an agent that is further behind loses its

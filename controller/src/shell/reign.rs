@@ -5,7 +5,7 @@ use super::chain::{Chain, Lost};
 use super::sessions::Sessions;
 use super::{ControllerParts, limits, load};
 use crate::core::{Core, DemandChange, Effect, Event, Reply, Txn};
-use proto::v1::{Demand, DemandKey, DemandUpdate, GrantRow, Problem, TenantRow, report};
+use proto::v1::{Demand, DemandKey, DemandUpdate, GrantRow, Problem, Report, TenantRow, report};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::{CommitError, LeaseId, Notice, ReadError, Watch};
@@ -101,10 +101,10 @@ struct Reign {
     tickets: BTreeMap<u64, oneshot::Sender<Reply>>,
     next_ticket: u64,
     told: DemandQueue,
-    /// Starts that wait for company; see [`patient`].
-    starts: Vec<Event>,
+    /// News that waits for company; see [`patience_ms`].
+    waiting: Vec<Event>,
     /// Until then.
-    starts_until: Option<time::Instant>,
+    waiting_until: Option<time::Instant>,
     /// For the core's next wakeup, or the end of that wait.
     alarm: time::Alarm,
     inputs_closed: bool,
@@ -153,8 +153,8 @@ async fn begin(parts: &ControllerParts, view: &Arc<View>) -> Result<Reign, load:
         tickets: BTreeMap::new(),
         next_ticket: 1,
         told: DemandQueue { controller: owner, snapshot: true, listened: true, steps: BTreeMap::new() },
-        starts: Vec::new(),
-        starts_until: None,
+        waiting: Vec::new(),
+        waiting_until: None,
         alarm: time::Alarm::default(),
         inputs_closed: false,
         steps_checked: 0,
@@ -207,7 +207,7 @@ impl Reign {
     async fn run(&mut self, inputs: &mut mpsc::Receiver<Input>, demand: &mpsc::Sender<DemandUpdate>) -> Fall {
         let mut taken = Vec::new();
         loop {
-            if self.inputs_closed && self.chain.idle() && self.starts.is_empty() {
+            if self.inputs_closed && self.chain.idle() && self.waiting.is_empty() {
                 return Fall::Unwanted;
             }
             self.told.flush(demand);
@@ -261,7 +261,7 @@ impl Reign {
         let now_ms = self.clock.monotonic_ms();
         let wakeup_in = self.core.next_wakeup_ms().map(|at| time::ms(at.saturating_sub(now_ms)));
         let tick_at =
-            wakeup_in.map(|wait| time::Instant::now() + wait).into_iter().chain(self.starts_until).min();
+            wakeup_in.map(|wait| time::Instant::now() + wait).into_iter().chain(self.waiting_until).min();
         let room = !self.chain.full();
         let listening = room && !self.inputs_closed;
         world::select! { biased;
@@ -275,13 +275,13 @@ impl Reign {
         }
     }
 
-    /// Steps events in order, behind the starts that waited; their rows go off
-    /// in as few commits as they fit.
+    /// Steps events in order, behind the news that waited; their rows go off in
+    /// as few commits as they fit.
     fn step(&mut self, events: Vec<Event>) {
         let now = self.now();
-        let starts = std::mem::take(&mut self.starts);
-        self.starts_until = None;
-        let events = starts.into_iter().chain(events);
+        let waited = std::mem::take(&mut self.waiting);
+        self.waiting_until = None;
+        let events = waited.into_iter().chain(events);
         let transactions: Vec<Txn> = events.map(|event| self.core.step(now, event)).collect();
         if world::CHECKED {
             self.core.check_step();
@@ -338,13 +338,13 @@ impl Reign {
         if events.is_empty() {
             return;
         }
-        if events.iter().all(patient) && self.starts.len() + events.len() < limits::EVENTS_PER_TURN {
-            let until = time::Instant::now() + time::ms(limits::START_GATHER_MS);
-            self.starts_until.get_or_insert(until);
-            self.starts.extend(events);
-            return;
+        let patience_ms = events.iter().map(patience_ms).min().unwrap_or(0);
+        if patience_ms == 0 || self.waiting.len() + events.len() >= limits::EVENTS_PER_TURN {
+            return self.step(events);
         }
-        self.step(events);
+        let until = time::Instant::now() + time::ms(patience_ms);
+        self.waiting_until = self.waiting_until.into_iter().chain([until]).min();
+        self.waiting.extend(events);
     }
 
     /// A commit did not fit on the disk and changed nothing: whoever waits for
@@ -396,12 +396,13 @@ impl Reign {
     }
 }
 
-/// Nobody waits for the news that a task has started: it may share the commit
-/// of what comes next, which spares nearly every second sync where tasks are
-/// short.
-fn patient(event: &Event) -> bool {
-    let Event::Reports { reports, .. } = event else { return false };
-    reports.reports.iter().all(|report| matches!(report.what, Some(report::What::Started(_))))
+/// How long an event may wait for others that share its commit. A sync costs the
+/// same for one end as for fifty, and agents hold the next short tasks already.
+fn patience_ms(event: &Event) -> u64 {
+    let Event::Reports { reports, .. } = event else { return 0 };
+    let started = |report: &Report| matches!(report.what, Some(report::What::Started(_)));
+    // What a start sets free is the reader's eye alone.
+    if reports.reports.iter().all(started) { limits::START_GATHER_MS } else { limits::END_GATHER_MS }
 }
 
 async fn ring(alarm: &mut time::Alarm, at: Option<time::Instant>) {
@@ -466,10 +467,10 @@ impl DemandQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::v1::{Ended, Heartbeat, Report, Reports, Started};
+    use proto::v1::{Ended, Heartbeat, Reports, Started};
 
     #[test]
-    fn only_the_news_of_starts_waits_for_other_news() {
+    fn reports_wait_for_other_news_and_starts_the_longest() {
         let heard = |whats: Vec<report::What>| {
             let reports =
                 whats.into_iter().map(|what| Report { what: Some(what), ..Report::default() }).collect();
@@ -478,10 +479,10 @@ mod tests {
         };
         let started = || report::What::Started(Started::default());
         let ended = || report::What::Ended(Ended::default());
-        assert!(patient(&heard(vec![started(), started()])));
-        assert!(!patient(&heard(vec![started(), ended()])));
-        assert!(!patient(&heard(vec![ended()])));
+        assert_eq!(patience_ms(&heard(vec![started(), started()])), limits::START_GATHER_MS);
+        assert_eq!(patience_ms(&heard(vec![started(), ended()])), limits::END_GATHER_MS);
+        assert_eq!(patience_ms(&heard(vec![ended()])), limits::END_GATHER_MS);
         let beat = Event::Heartbeat { node: "n1".into(), session: 1, beat: Heartbeat::default() };
-        assert!(!patient(&beat));
+        assert_eq!(patience_ms(&beat), 0);
     }
 }
