@@ -96,19 +96,20 @@ const PATH_PARTS_MAX: usize = 64;
 
 /// The parts of a path as every disk understands it; `""` is the root.
 /// Absolute paths, empty parts, `.`, `..` and NUL are refused.
-pub(crate) fn parts(path: &str) -> io::Result<Vec<&str>> {
-    if path.is_empty() {
-        return Ok(Vec::new());
+pub(crate) fn parts(path: &str) -> io::Result<impl DoubleEndedIterator<Item = &str>> {
+    let bad = |part: &str| part.is_empty() || part == "." || part == ".." || part.contains('\0');
+    let mut count = 0;
+    for part in path.split('/') {
+        count += 1;
+        if count > PATH_PARTS_MAX || (bad(part) && !path.is_empty()) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{path:?} is not a path below the root of the disk"),
+            ));
+        }
     }
-    let parts: Vec<&str> = path.split('/').collect();
-    let bad = |part: &&str| part.is_empty() || *part == "." || *part == ".." || part.contains('\0');
-    if parts.len() > PATH_PARTS_MAX || parts.iter().any(bad) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("{path:?} is not a path below the root of the disk"),
-        ));
-    }
-    Ok(parts)
+    // The root splits into one part that is empty.
+    Ok(path.split('/').filter(|part| !part.is_empty()))
 }
 
 /// Reads a whole file of at most `limit` bytes; `FileTooLarge` above it.

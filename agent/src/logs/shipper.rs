@@ -39,6 +39,8 @@ pub(crate) struct Shipper {
     book: LogBook,
     flow: Option<Flow>,
     next_poll: Option<Instant>,
+    /// The files that may grow and where they lie; `None` once that changed.
+    growing: Option<Arc<[(StreamKey, String)]>>,
     alarm: Alarm,
     /// The span between two looks.
     poll_ms: u64,
@@ -87,6 +89,7 @@ impl Shipper {
             book,
             flow: None,
             next_poll: None,
+            growing: None,
             alarm: Alarm::default(),
             poll_ms: config.log_poll_ms,
             next_try: None,
@@ -187,6 +190,7 @@ impl Shipper {
     }
 
     fn note(&mut self, notes: Vec<LogNote>) {
+        self.growing = None;
         for note in notes {
             match note {
                 LogNote::Opened { key, adopted } => {
@@ -234,24 +238,26 @@ impl Shipper {
             return;
         }
         self.next_poll = None;
-        let streams: Vec<StreamKey> = self.book.growing().collect();
-        if streams.is_empty() {
+        let growing = self.growing.get_or_insert_with(|| {
+            let placed = |stream: StreamKey| {
+                let path = spool_path(&self.config, &stream.0, stream.1);
+                (stream, path)
+            };
+            self.book.growing().map(placed).collect()
+        });
+        if growing.is_empty() {
             return;
         }
-        let (disk, config) = (Arc::clone(&self.disk), Arc::clone(&self.config));
+        let (disk, files) = (Arc::clone(&self.disk), Arc::clone(growing));
         let lengths = blocking(move || {
-            let measured = streams.into_iter().filter_map(|stream| {
-                let path = spool_path(&config, &stream.0, stream.1);
-                // Not there: the process is only just being launched.
-                let entry = disk.entry(&path).ok()?;
-                Some((stream, entry.len))
-            });
+            // Not there: the process is only just being launched.
+            let measured = files.iter().map(|(_, path)| disk.entry(path).ok().map(|entry| entry.len));
             measured.collect::<Vec<_>>()
         })
         .await;
         let mut grown = false;
-        for (stream, len) in lengths {
-            grown |= self.book.grew(&stream, len);
+        for ((stream, _), len) in growing.iter().zip(lengths) {
+            grown |= len.is_some_and(|len| self.book.grew(stream, len));
         }
         let shortest = self.config.log_poll_ms.max(1);
         self.poll_ms =

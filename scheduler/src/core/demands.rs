@@ -272,7 +272,11 @@ impl Demands {
             let sums = users.get(&id).copied().unwrap_or_default();
             assert_eq!(sums, (state.users, state.wanted), "sums of shape {id}");
             assert_eq!(state.users == 0, self.unused.contains(&id), "who uses shape {id}");
-            assert_eq!(state.users > 0, self.ids.get(&state.shape) == Some(&id), "the name of shape {id}");
         }
+        for (shape, &id) in &self.ids {
+            let state = &self.shapes[id as usize];
+            assert!(state.users > 0 && Arc::ptr_eq(shape, &state.shape), "the name of shape {id}");
+        }
+        assert_eq!(self.ids.len() + self.unused.len(), self.shapes.len(), "each shape in use has its name");
     }
 }

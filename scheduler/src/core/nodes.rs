@@ -342,7 +342,8 @@ impl Nodes {
     /// Panics where the index and the nodes disagree.
     pub fn check(&self) {
         let mut capacity = Amount::default();
-        let mut indexed = vec![0_usize; self.pools.len()];
+        // Nodes that are in each pool, and in its index.
+        let mut counts = vec![(0, 0); self.pools.len()];
         for (id, node) in self.iter() {
             if node.is_open() {
                 capacity = capacity.plus(node.capacity);
@@ -356,17 +357,24 @@ impl Nodes {
             ));
             assert_eq!(node.indexed, expected, "node {} stands wrongly in the index", node.name);
             for pool in own_pools(node.pool) {
-                let at = &self.pools[pool as usize];
-                assert_eq!(at.members.contains(&id), node.is_open(), "membership of node {}", node.name);
-                if let Some(key) = node.indexed {
-                    assert!(at.by_free.contains(&key), "node {} is missing in its pool", node.name);
-                    indexed[pool as usize] += 1;
-                }
+                let (members, indexed) = &mut counts[pool as usize];
+                *members += usize::from(node.is_open());
+                *indexed += usize::from(node.indexed.is_some());
             }
         }
         assert_eq!(capacity, self.capacity, "the cluster's capacity is the sum of its open nodes");
-        for (pool, count) in self.pools.iter().zip(indexed) {
-            assert_eq!(pool.by_free.len(), count, "pool '{}' indexes what is not there", pool.name);
+        for ((at, pool), counts) in (0..).zip(&self.pools).zip(counts) {
+            let is_of = |id: NodeId| own_pools(self.get(id).pool).into_iter().any(|own| own == at);
+            for &id in &pool.members {
+                let node = self.get(id);
+                assert!(node.is_open() && is_of(id), "membership of node {}", node.name);
+            }
+            for &key in &pool.by_free {
+                let node = self.get(key.3);
+                assert!(node.indexed == Some(key) && is_of(key.3), "node {} in its pool's index", node.name);
+            }
+            let found = (pool.members.len(), pool.by_free.len());
+            assert_eq!(found, counts, "pool '{}' lacks nodes, or indexes what is not there", pool.name);
         }
     }
 }

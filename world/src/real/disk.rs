@@ -58,7 +58,7 @@ impl FsDisk {
     }
 
     fn resolve(&self, path: &str) -> io::Result<PathBuf> {
-        parts(path)?;
+        let _parts = parts(path)?;
         Ok(self.root.join(path))
     }
 }
@@ -139,8 +139,8 @@ impl Disk for FsDisk {
     fn entry(&self, path: &str) -> io::Result<DirEntry> {
         let full = self.resolve(path)?;
         let meta = fs::symlink_metadata(&full)?;
-        let name = parts(path)?.last().map_or(String::new(), |last| (*last).to_owned());
-        Ok(described(name, &meta, &full))
+        let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+        Ok(described(name.to_owned(), &meta, &full))
     }
 
     fn is_vacant(&self, path: &str) -> io::Result<bool> {

@@ -14,7 +14,7 @@ mod image;
 mod tree;
 
 use super::faults::{DiskCounts, DiskFaults, below, strikes};
-use crate::disk::{DirEntry, Disk, DiskFile, OpenMode, parts};
+use crate::disk::{DirEntry, Disk, DiskFile, OpenMode};
 use rand::{RngCore, SeedableRng, rngs::SmallRng};
 use std::{
     collections::BTreeMap,
@@ -218,7 +218,8 @@ impl Disk for Handle {
     fn entry(&self, path: &str) -> io::Result<DirEntry> {
         let state = self.live()?;
         let ino = state.tree.find(path)?;
-        Ok(described(parts(path)?.last().copied().unwrap_or_default(), state.tree.inode(ino)))
+        let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
+        Ok(described(name, state.tree.inode(ino)))
     }
 
     fn is_vacant(&self, path: &str) -> io::Result<bool> {

@@ -131,7 +131,7 @@ impl Tree {
 
     /// The directory that holds (or would hold) the last part, and that part.
     fn parent<'a>(&self, path: &'a str) -> io::Result<(Ino, &'a str)> {
-        parts(path)?;
+        let _parts = parts(path)?;
         if path.is_empty() {
             return Err(error(io::ErrorKind::InvalidInput, path, "the root has no name"));
         }
