@@ -1,7 +1,7 @@
 //! A store from one opening to the next, and every state that its answers allow.
 
 use super::Trouble;
-use super::model::{Model, Operation, key};
+use super::model::{self, Model, Operation, key};
 use super::place::Place;
 use super::wire;
 use crate::draw::Draw;
@@ -71,6 +71,12 @@ impl Life {
         if self.is_over().await || self.worlds.len() > WORLDS_MAX {
             self.reopen(draw).await;
         }
+        if self.worlds.len() > WORLDS_MAX {
+            // A disk that cannot even be read leaves every doubt as it was, and
+            // each further one doubles them: from here on it is well.
+            self.place.heal();
+            self.reopen(draw).await;
+        }
         self.listen();
     }
 
@@ -96,12 +102,10 @@ impl Life {
             }
             Err(CommitError::Indeterminate(_)) => {
                 assert!(self.is_troubled(), "unsure without trouble");
-                let mut done = self.worlds.clone();
-                done.retain_mut(|world| {
-                    let before = world.revision;
-                    world.apply(operation, now_ms).is_ok() && world.revision > before
+                model::or(&mut self.worlds, |world| {
+                    // Whether nothing was done is all the same.
+                    let _ = world.apply(operation, now_ms);
                 });
-                self.worlds.extend(done);
             }
             answer => {
                 let mut expected = Vec::new();

@@ -20,9 +20,10 @@ pub(super) enum Operation {
 /// One state the store may be in.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Model {
-    pub(super) rows: BTreeMap<Key, Row>,
-    pub(super) leases: BTreeMap<LeaseId, Lease>,
+    // First, since it tells most of them apart.
     pub(super) revision: Revision,
+    pub(super) leases: BTreeMap<LeaseId, Lease>,
+    pub(super) rows: BTreeMap<Key, Row>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +35,17 @@ pub(super) struct Lease {
 /// What was refused says why in words, which are not compared.
 pub(super) fn refused<T>() -> Result<T, CommitError> {
     Err(CommitError::Refused(String::new()))
+}
+
+/// Adds to each state the one it is in if this happened too. Those that come to
+/// the same are one: else a few hundred bytes of doubts would be millions of them.
+pub(super) fn or(worlds: &mut Vec<Model>, happen: impl Fn(&mut Model)) {
+    for mut world in worlds.clone() {
+        happen(&mut world);
+        if !worlds.contains(&world) {
+            worlds.push(world);
+        }
+    }
 }
 
 impl Model {

@@ -1,7 +1,7 @@
 //! The disk a store lies on, its clock, and its openings.
 
 use super::Trouble;
-use super::model::Model;
+use super::model::{self, Model};
 use super::support::{FusedDisk, ManualClock};
 use crate::draw::Draw;
 use std::sync::Arc;
@@ -77,9 +77,7 @@ impl Place {
             }
             if drop_leases {
                 // It may have come so far.
-                let mut dropped = worlds.clone();
-                dropped.iter_mut().for_each(|world| world.opened(true, 0));
-                worlds.extend(dropped);
+                model::or(worlds, |world| world.opened(true, 0));
             }
             self.make_room();
             // The process dies, or the power fails.
