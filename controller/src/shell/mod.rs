@@ -37,8 +37,8 @@ pub mod limits {
     pub const EVENTS_WAITING: usize = 4096;
     /// Events stepped in one turn.
     pub const EVENTS_PER_TURN: usize = 256;
-    /// How long the news that tasks have started may wait for other news: a
-    /// quarter of what progress may take to be seen.
+    /// How long heartbeats and the news that tasks have started may wait for other
+    /// news: a quarter of what progress may take to be seen.
     pub const START_GATHER_MS: u64 = 50;
     /// The same for what they came to: much less than a task that is not short
     /// runs. For short ones agents hold a queue of a fifth of a second.

@@ -399,10 +399,14 @@ impl Reign {
 /// How long an event may wait for others that share its commit. A sync costs the
 /// same for one end as for fifty, and agents hold the next short tasks already.
 fn patience_ms(event: &Event) -> u64 {
-    let Event::Reports { reports, .. } = event else { return 0 };
     let started = |report: &Report| matches!(report.what, Some(report::What::Started(_)));
-    // What a start sets free is the reader's eye alone.
-    if reports.reports.iter().all(started) { limits::START_GATHER_MS } else { limits::END_GATHER_MS }
+    match event {
+        // Nobody waits for these but the reader's eye, and judges with seconds to go.
+        Event::Heartbeat { .. } => limits::START_GATHER_MS,
+        Event::Reports { reports, .. } if reports.reports.iter().all(started) => limits::START_GATHER_MS,
+        Event::Reports { .. } => limits::END_GATHER_MS,
+        _ => 0,
+    }
 }
 
 async fn ring(alarm: &mut time::Alarm, at: Option<time::Instant>) {
@@ -470,7 +474,7 @@ mod tests {
     use proto::v1::{Ended, Heartbeat, Reports, Started};
 
     #[test]
-    fn reports_wait_for_other_news_and_starts_the_longest() {
+    fn reports_and_heartbeats_wait_for_other_news() {
         let heard = |whats: Vec<report::What>| {
             let reports =
                 whats.into_iter().map(|what| Report { what: Some(what), ..Report::default() }).collect();
@@ -483,6 +487,7 @@ mod tests {
         assert_eq!(patience_ms(&heard(vec![started(), ended()])), limits::END_GATHER_MS);
         assert_eq!(patience_ms(&heard(vec![ended()])), limits::END_GATHER_MS);
         let beat = Event::Heartbeat { node: "n1".into(), session: 1, beat: Heartbeat::default() };
-        assert_eq!(patience_ms(&beat), 0);
+        assert_eq!(patience_ms(&beat), limits::START_GATHER_MS);
+        assert_eq!(patience_ms(&Event::Tick), 0);
     }
 }
