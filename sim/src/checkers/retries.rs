@@ -71,8 +71,13 @@ impl Checker for RetriesBounded {
         for row in &commit.rows {
             let Row::Block { job, step, block, row: Some(next) } = row else { continue };
             let Some(last) = before.blocks.get(&(job.clone(), *step, *block)) else { continue };
-            for was in last.notes.iter().filter(|_| last.generation == next.generation) {
-                let is = next.notes.iter().find(|note| note.task == was.task);
+            if last.generation != next.generation {
+                continue;
+            }
+            for (at, was) in last.notes.iter().enumerate() {
+                // Most stand where they stood.
+                let same = next.notes.get(at).filter(|note| note.task == was.task);
+                let is = same.or_else(|| next.notes.iter().find(|note| note.task == was.task));
                 if went_back(was, is, completed(next, was.task)) {
                     return Err(format!(
                         "the tries of task {} of step {step} of {job} went back: {was:?}, then {is:?}",
@@ -92,9 +97,12 @@ impl Checker for RetriesBounded {
             if state.is_none_or(|state| state.generation != block.generation) {
                 continue;
             }
-            for note in block.notes.iter().filter(|note| !completed(block, note.task)) {
-                let told = self.own.get(&(job.clone(), *step, note.task)).copied().unwrap_or(0);
-                if note.own_failures != told {
+            let of_step = (job.clone(), *step, 0)..=(job.clone(), *step, u64::MAX);
+            let own: BTreeMap<u64, u32> =
+                self.own.range(of_step).map(|((_, _, task), times)| (*task, *times)).collect();
+            for note in &block.notes {
+                let told = own.get(&note.task).copied().unwrap_or(0);
+                if note.own_failures != told && !completed(block, note.task) {
                     return Err(format!(
                         "task {} of step {step} of {job} failed {told} times itself, its row counts {}",
                         note.task, note.own_failures
