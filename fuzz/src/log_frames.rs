@@ -23,6 +23,7 @@ const FAULTS: DiskFaults = DiskFaults {
     sync_error_forgets: false,
     lying_sync_ppm: 0,
     capacity_bytes: 0,
+    rot_ppm: 0,
 };
 /// Openings that may fail before the disk is well again.
 const OPENINGS_MAX: usize = 8;

@@ -8,8 +8,8 @@ use crate::workload::{self, Change, Deed, Follows};
 use prost::Message;
 use proto::v1::drumline_client::DrumlineClient;
 use proto::v1::{
-    CancelRequest, CauseKind, Dependency, JobRequest, ListTenantsRequest, Problem, PutTenantRequest,
-    RetryRequest, State, SubmitRequest, TenantRow,
+    CancelRequest, CauseKind, Dependency, DrainNodeRequest, JobRequest, ListTenantsRequest, NodesRequest,
+    Problem, PutTenantRequest, RetryRequest, State, SubmitReply, SubmitRequest, TenantRow,
 };
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -126,18 +126,47 @@ fn known(door: &Door, tenant: &str, follows: Follows) -> Option<Dependency> {
     })
 }
 
-async fn submit(door: &Door, deed: &Deed) -> Option<JobName> {
-    let outcome = door
-        .call(|mut client, door| {
-            let request = SubmitRequest {
-                tenant: deed.tenant.clone(),
-                spec: Some(deed.spec.clone()),
-                idempotency_key: deed.key.clone(),
-                dry_run: false,
-            };
-            async move { Ok(client.submit(door.request(request)).await?.into_inner()) }
-        })
-        .await;
+/// Between two looks of an operator.
+const TEND_EVERY_MS: u64 = 10_000;
+
+/// What a person does once a machine is well again: a node that drained itself,
+/// as one does where no launch succeeds, takes work again only when it is told.
+pub async fn tend_nodes(door: Door) {
+    loop {
+        let looked = door
+            .call(|mut client, door| async move {
+                let nodes = client.nodes(door.request(NodesRequest::default())).await?.into_inner().nodes;
+                for row in nodes.into_iter().filter_map(|view| view.row).filter(|row| row.drained) {
+                    let request = DrainNodeRequest { node: row.name, drained: false, reason: String::new() };
+                    client.drain_node(door.request(request)).await?;
+                }
+                Ok(())
+            })
+            .await;
+        if let Err(Refusal::Problem(problem)) = looked {
+            door.trace.tell(&format!("the operator was refused: {problem}"));
+        }
+        time::sleep(time::ms(TEND_EVERY_MS)).await;
+    }
+}
+
+/// One try.
+pub fn submit_once(
+    mut client: DrumlineClient<Channel>,
+    door: Door,
+    deed: &Deed,
+) -> impl Future<Output = Result<SubmitReply, Status>> + Send + use<> {
+    let request = SubmitRequest {
+        tenant: deed.tenant.clone(),
+        spec: Some(deed.spec.clone()),
+        idempotency_key: deed.key.clone(),
+        dry_run: false,
+    };
+    async move { Ok(client.submit(door.request(request)).await?.into_inner()) }
+}
+
+pub async fn submit(door: &Door, deed: &Deed) -> Option<JobName> {
+    let outcome = door.call(|client, door| submit_once(client, door, deed)).await;
     match outcome {
         Ok(reply) => {
             let job = JobName { tenant: reply.tenant, number: reply.number };
@@ -156,7 +185,7 @@ async fn submit(door: &Door, deed: &Deed) -> Option<JobName> {
     }
 }
 
-async fn cancel(door: &Door, job: &JobName) {
+pub async fn cancel(door: &Door, job: &JobName) {
     let outcome = door
         .call(|mut client, door| {
             let request = CancelRequest { job: Some(name(job)), reason: "changed my mind".into() };
@@ -188,6 +217,7 @@ async fn retry_once_failed(door: &Door, job: &JobName) {
             .await;
         match seen {
             Ok(State::Failed) => {
+                door.history.lock().expect("no holder panics").retried.insert(job.clone());
                 let retried = door
                     .call(|mut client, door| {
                         let request = RetryRequest { job: Some(name(job)), from_step: String::new() };
@@ -209,8 +239,18 @@ fn name(job: &JobName) -> JobRequest {
     JobRequest { tenant: job.tenant.clone(), number: job.number }
 }
 
+/// It may be asked again in a while, and the answer says so.
+fn is_passing(problem: &Problem) -> bool {
+    problem.code.starts_with("unavailable.") || problem.code == "limit.disk"
+}
+
 impl Door {
-    fn request<T>(&self, message: T) -> Request<T> {
+    /// What was seen may not be; the first counts.
+    pub fn broke(&self, invariant: u8, what: String) {
+        self.history.lock().expect("no holder panics").broken.get_or_insert((invariant, what));
+    }
+
+    pub fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         let token = self.token.lock().expect("no holder panics").clone();
         let bearer = format!("Bearer {token}").parse().expect("a token is plain text");
@@ -241,7 +281,7 @@ impl Door {
                     let problem =
                         Problem::decode(status.details()).ok().filter(|problem| !problem.code.is_empty());
                     match problem {
-                        Some(problem) if !problem.code.starts_with("unavailable.") => {
+                        Some(problem) if !is_passing(&problem) => {
                             return Err(Refusal::Problem(problem));
                         }
                         _ => {}

@@ -1,19 +1,22 @@
 //! A whole Drumline in the universe: one server, some agents, each on a machine
 //! of its own with a hostile disk and a clock that may be wrong.
 
+use crate::power::Power;
 use crate::trace::Trace;
 use crate::witness::{self, SharedWitness};
 use agent::{AgentConfig, AgentParts};
-use gateway::server::{ServerConfig, ServerParts};
+use gateway::server::{ServerConfig, ServerParts, StartError};
 use proto::v1::Resources;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use world::sim::universe::{self, NodeId};
 use world::sim::{ClockHandle, HostileDisk, SimObjects, SimProcesses, SimTransfer, SkewedClock};
+use world::sync::mpsc;
 use world::time;
 
 /// Where the server listens, on its machine.
@@ -32,6 +35,23 @@ pub struct Machine {
     pub clock: ClockHandle,
     /// Only agents have tasks.
     pub processes: Option<Arc<SimProcesses>>,
+    /// And transfers of their own.
+    pub transfer: Option<Arc<SimTransfer>>,
+    /// The incarnation that has come to its work.
+    started: Arc<AtomicU64>,
+}
+
+impl Machine {
+    #[must_use]
+    pub fn ip(&self) -> IpAddr {
+        self.host.parse().expect("a host is named by its address")
+    }
+
+    /// False while it recovers.
+    #[must_use]
+    pub fn has_started(&self) -> bool {
+        self.started.load(Ordering::Relaxed) == self.disk.incarnation()
+    }
 }
 
 /// See the module.
@@ -43,9 +63,15 @@ pub struct Cluster {
     /// The admin token, known once the server has started.
     pub token: Arc<Mutex<String>>,
     pub cuts: Cuts,
+    pub power: Arc<Power>,
     /// The rows of the server's present incarnation.
     pub store: SharedStore,
 }
+
+/// Ends of servers that nobody has seen to yet.
+const ENDS_UNTOLD: usize = 16;
+/// Between two looks at a store whose disk failed.
+const WATCH_AGAIN_MS: u64 = 20;
 
 /// Set anew by each incarnation of the server.
 pub type SharedStore = Arc<Mutex<Option<Arc<dyn store::Store>>>>;
@@ -88,8 +114,9 @@ impl Cluster {
         objects.set_reachable(move |from, to| passes.passes(from, to));
         let token = Arc::new(Mutex::new(String::new()));
         let store = SharedStore::default();
-        let seen =
-            Seen { token: Arc::clone(&token), store: Arc::clone(&store), witness, trace: trace.clone() };
+        let (ended, ends) = mpsc::channel(ENDS_UNTOLD);
+        let (token_seen, store_seen) = (Arc::clone(&token), Arc::clone(&store));
+        let seen = Seen { token: token_seen, store: store_seen, witness, trace: trace.clone(), ended };
         let server = start_server(&mut rng, Arc::clone(&objects), seen);
         // A node whose `init` ends is taken down with all its tasks.
         let clients =
@@ -102,8 +129,10 @@ impl Cluster {
             .map(|index| {
                 start_agent(index, &mut rng, &address, Arc::clone(&token), &objects, trace.clone(), base)
             })
-            .collect();
-        Self { server, agents, clients, address, token, cuts, store }
+            .collect::<Vec<_>>();
+        let power = Power::new(std::iter::once(&server).chain(&agents), trace);
+        world::task::spawn(Arc::clone(&power).attend(ends));
+        Self { server, agents, clients, address, token, cuts, power, store }
     }
 
     /// Machine 0 is the server.
@@ -119,6 +148,8 @@ struct Seen {
     store: SharedStore,
     witness: SharedWitness,
     trace: Trace,
+    /// Told the incarnation that ends by itself.
+    ended: mpsc::Sender<u64>,
 }
 
 fn start_server(rng: &mut SmallRng, objects: Arc<SimObjects>, seen: Seen) -> Machine {
@@ -126,6 +157,8 @@ fn start_server(rng: &mut SmallRng, objects: Arc<SimObjects>, seen: Seen) -> Mac
     let disk = Arc::new(HostileDisk::new(rng.random()));
     let (clock, clock_handle) = SkewedClock::pair(DAWN_MS);
     let held = Arc::clone(&disk);
+    let started = Arc::new(AtomicU64::new(0));
+    let begun = Arc::clone(&started);
     let seed: u64 = rng.random();
     let init = move || {
         let parts = ServerParts {
@@ -134,12 +167,20 @@ fn start_server(rng: &mut SmallRng, objects: Arc<SimObjects>, seen: Seen) -> Mac
             listen: SocketAddr::from((host_ip, PORT)),
             config: server_config(seed, &objects, host_ip),
         };
-        serve(parts, seen.clone())
+        serve(parts, seen.clone(), Arc::clone(&held), Arc::clone(&begun))
     };
     let node = universe::create_node("server", IpAddr::V4(host_ip), init);
     let pace_ms = *SERVER_DISKS_MS.choose(rng).expect("not empty");
     universe::set_disk_pace(node, time::ms(pace_ms));
-    Machine { host: host_ip.to_string(), node, disk, clock: clock_handle, processes: None }
+    Machine {
+        host: host_ip.to_string(),
+        node,
+        disk,
+        clock: clock_handle,
+        processes: None,
+        transfer: None,
+        started,
+    }
 }
 
 fn server_config(seed: u64, objects: &Arc<SimObjects>, host: Ipv4Addr) -> ServerConfig {
@@ -151,22 +192,43 @@ fn server_config(seed: u64, objects: &Arc<SimObjects>, host: Ipv4Addr) -> Server
 }
 
 /// One incarnation of the server.
-async fn serve(parts: ServerParts, seen: Seen) {
-    let Seen { token, store, witness, trace } = seen;
+async fn serve(parts: ServerParts, seen: Seen, disk: Arc<HostileDisk>, started: Arc<AtomicU64>) {
+    let Seen { token, store, witness, trace, ended } = seen;
+    let (incarnation, failures) = (disk.incarnation(), disk.counts().failures());
     match gateway::server::start(parts).await {
-        Ok(running) => {
+        Ok(mut running) => {
             trace.line("server started");
+            started.store(incarnation, Ordering::Relaxed);
             token.lock().expect("no holder panics").clone_from(&running.token);
             *store.lock().expect("no holder panics") = Some(running.store());
-            witness::watch(witness, running.store()).await;
-            trace.tell("the server's store ended");
-            std::future::pending::<()>().await;
+            let watched = running.store();
+            let watching = async {
+                loop {
+                    witness::watch(Arc::clone(&witness), Arc::clone(&watched), &disk).await;
+                    time::sleep(time::ms(WATCH_AGAIN_MS)).await;
+                }
+            };
+            world::select! {
+                biased;
+                () = running.ended() => {}
+                () = watching => {}
+            }
         }
+        // While its disk fails it need not start; but it must not take that for
+        // damage, and no fault of a plan may leave a server that cannot start again.
         Err(error) => {
-            // No fault of a plan may leave a server that cannot start again.
-            witness.lock().expect("no holder panics").fail(1, format!("the server did not start: {error}"));
+            let excused = disk.counts().failures() > failures && !matches!(error, StartError::Damaged { .. });
+            let why = format!("the server did not start: {error}");
+            if excused {
+                trace.tell(&why);
+            } else {
+                witness.lock().expect("no holder panics").fail(1, why);
+            }
         }
     }
+    // Where that is full, one is told already.
+    let _ = ended.try_send(incarnation);
+    std::future::pending::<()>().await;
 }
 
 fn start_agent(
@@ -182,6 +244,7 @@ fn start_agent(
     let name = format!("node-{index}");
     let disk = Arc::new(HostileDisk::new(rng.random()));
     let (clock, clock_handle) = SkewedClock::pair(DAWN_MS);
+    let started = Arc::new(AtomicU64::new(0));
     let transfer = SimTransfer::new(Arc::clone(objects), &ip.to_string(), rng.random());
     let processes = Arc::new(SimProcesses::new(
         &name,
@@ -200,6 +263,7 @@ fn start_agent(
         ..AgentConfig::new(server, "", &name, capacity)
     };
     let (held, tasks) = (Arc::clone(&disk), Arc::clone(&processes));
+    let (moved, begun) = (Arc::clone(&transfer), Arc::clone(&started));
     let init = move || {
         let mut config = config.clone();
         config.token.clone_from(&token.lock().expect("no holder panics"));
@@ -208,17 +272,18 @@ fn start_agent(
             disk: held.handle(),
             processes: tasks.agent_handle(),
             clock: Arc::clone(&clock) as Arc<dyn world::NodeClock>,
-            transfer: Arc::clone(&transfer) as Arc<dyn world::Transfer>,
+            transfer: Arc::clone(&moved) as Arc<dyn world::Transfer>,
         };
-        run_agent(parts, trace.clone())
+        run_agent(parts, trace.clone(), held.incarnation(), Arc::clone(&begun))
     };
     let node = universe::create_node(&name, IpAddr::V4(ip), init);
-    Machine { host: ip.to_string(), node, disk, clock: clock_handle, processes: Some(processes) }
+    let (processes, transfer) = (Some(processes), Some(transfer));
+    Machine { host: ip.to_string(), node, disk, clock: clock_handle, processes, transfer, started }
 }
 
 /// One incarnation of an agent; whoever runs it on a real machine starts it
 /// again when it could not reach its server.
-async fn run_agent(parts: AgentParts, trace: Trace) {
+async fn run_agent(parts: AgentParts, trace: Trace, incarnation: u64, started: Arc<AtomicU64>) {
     loop {
         let again = AgentParts {
             config: parts.config.clone(),
@@ -230,6 +295,7 @@ async fn run_agent(parts: AgentParts, trace: Trace) {
         match agent::start(again).await {
             Ok(handle) => {
                 trace.line(&format!("agent {} started", parts.config.node));
+                started.store(incarnation, Ordering::Relaxed);
                 let end = handle.wait().await;
                 trace.tell(&format!("agent {} ended: {end:?}", parts.config.node));
             }

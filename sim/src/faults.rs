@@ -1,13 +1,18 @@
-//! The faults of a run: drawn from its seed as an explicit plan, then fired at
-//! their time. Each kind counts how often it fired.
+//! The faults of a run: drawn from its seed as an explicit plan ([`draw`]), then
+//! fired at their time. Each kind counts how often it fired; one that strikes by
+//! chance counts what it struck.
+//!
+//! Not among them is a sync that lies: where there is one copy of the rows nobody
+//! can survive it. It belongs to a store with replicas, on one of them.
 
-use rand::rngs::SmallRng;
-use rand::seq::{IndexedRandom, SliceRandom};
-use rand::{Rng, SeedableRng};
+mod draw;
+
+pub use draw::draw;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What may be broken. `agent` is the index of a machine.
+/// What may be broken. `agent` is the index of a machine with tasks, `machine`
+/// that of any; machine 0 is the server. Chances are in parts per million.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
@@ -15,16 +20,52 @@ pub enum Fault {
     ServerKilled { down_ms: u64 },
     /// The server's machine loses power: unsynced writes are lost or torn.
     ServerPowerLoss { down_ms: u64 },
+    /// The server's machine stands still, its clock as well: when it goes on it
+    /// believes that no time has passed.
+    ServerPaused { for_ms: u64 },
     /// The agent's process dies; its tasks go on under their supervisor.
     AgentKilled { agent: usize, down_ms: u64 },
     /// The agent's machine loses power, with tasks and unsynced writes.
     MachinePowerLoss { agent: usize, down_ms: u64 },
     /// The agent's process stands still, then goes on as if nothing had been.
     AgentPaused { agent: usize, for_ms: u64 },
-    /// Whatever one machine asks of its disk takes long; machine 0 is the server.
+    /// The supervisor of a machine dies with all it held.
+    SupervisorKilled { agent: usize },
+    /// The machine loses power, and once more so soon after it came back.
+    CrashInRecovery { machine: usize, down_ms: u64, after_ms: u64 },
+    /// Some more files are made; with the next the machine loses power.
+    CrashInCreation { machine: usize, files_before: u32, down_ms: u64, for_ms: u64 },
+    /// Whatever one machine asks of its disk takes long.
     SlowDisk { machine: usize, lag_ms: u64, for_ms: u64 },
+    /// Syncs fail; what they were to make durable is, or is not.
+    SyncErrors { machine: usize, ppm: u32, forgets: bool, for_ms: u64 },
+    /// Reads fail.
+    ReadErrors { machine: usize, ppm: u32, for_ms: u64 },
+    /// Writes fail, some half way.
+    WriteErrors { machine: usize, ppm: u32, for_ms: u64 },
+    /// The disk has so much room left.
+    DiskFull { machine: usize, spare_bytes: u64, for_ms: u64 },
+    /// Objects on the server's disk read with a bit wrong.
+    BitRot { ppm: u32, for_ms: u64 },
+    /// Transfers of a machine break half way.
+    TransfersBroken { agent: usize, ppm: u32, for_ms: u64 },
+    /// Each piece of a transfer waits.
+    TransfersSlow { agent: usize, lag_ms: u64, for_ms: u64 },
+    /// The last part of a transfer never comes.
+    TransfersTruncated { agent: usize, ppm: u32, for_ms: u64 },
+    /// A bit flips under way.
+    TransfersCorrupted { agent: usize, ppm: u32, for_ms: u64 },
+    /// Uploads are taken, their answers lost.
+    UploadRepliesLost { agent: usize, ppm: u32, for_ms: u64 },
     /// Nothing passes between an agent and the server, and nobody is told.
     Partition { agent: usize, for_ms: u64 },
+    /// The same, again and again.
+    Flapping { agent: usize, cut_ms: u64, whole_ms: u64, for_ms: u64 },
+    /// The streams between an agent and the server end on the agent's side, and the
+    /// server is not told.
+    HalfOpen { agent: usize },
+    /// Messages between one agent and the server crawl, one after the other.
+    SlowLink { agent: usize, lag_ms: u64, for_ms: u64 },
     /// What the agent says arrives; what the server answers does not.
     RepliesLost { agent: usize, for_ms: u64 },
     /// What the server says arrives; the agent is not heard.
@@ -35,74 +76,273 @@ pub enum Fault {
     MessageLoss { percent: u32, for_ms: u64 },
     /// All links are slow.
     SlowLinks { latency_ms: u64, for_ms: u64 },
-    /// One machine's clock is wrong; machine 0 is the server.
+    /// One machine's clock is wrong from now on, and drifts for a while.
     ClockSkew { machine: usize, offset_ms: i64, drift_ppm: i64 },
-    /// Tasks of one machine misbehave on their own for a while.
-    TasksFail { agent: usize, for_ms: u64 },
+    /// One machine's clock runs too fast or too slow.
+    ClockDrift { machine: usize, drift_ppm: i64, for_ms: u64 },
+    /// The date jumps forward, and back at the end.
+    ClockForward { machine: usize, by_ms: i64, for_ms: u64 },
+    /// The date jumps back, and forward at the end.
+    ClockBack { machine: usize, by_ms: i64, for_ms: u64 },
+    /// Tasks cannot be launched.
+    LaunchesFail { agent: usize, ppm: u32, for_ms: u64 },
+    /// Tasks start late.
+    SlowStarts { agent: usize, ppm: u32, for_ms: u64 },
+    /// Tasks are killed half way.
+    TasksKilled { agent: usize, ppm: u32, for_ms: u64 },
+    /// Tasks meet their memory limit half way.
+    TasksOutOfMemory { agent: usize, ppm: u32, for_ms: u64 },
+    /// Tasks do not end by themselves before this does.
+    TasksHang { agent: usize, ppm: u32, for_ms: u64 },
+    /// Tasks end with an exit code of their own.
+    TasksExit { agent: usize, ppm: u32, for_ms: u64 },
+    /// Tasks do not heed TERM.
+    TasksDeaf { agent: usize, ppm: u32, for_ms: u64 },
+    /// Tasks end well and leave no outputs.
+    OutputsMissing { agent: usize, ppm: u32, for_ms: u64 },
+    /// Outputs change while they are collected.
+    OutputsCorrupt { agent: usize, ppm: u32, for_ms: u64 },
+    /// So many jobs at once.
+    SubmissionBurst { jobs: u32 },
+    /// So many clients say one submission over and over, hardly waiting.
+    RetryStorm { clients: u32, for_ms: u64 },
+    /// So many clients at once ask for more than their tenant may have.
+    QuotaBreach { clients: u32 },
+    /// Jobs are cancelled, each by two clients, about when they end.
+    CancelRace { jobs: u32 },
+    /// So many submissions come twice at the same time.
+    RequestsTwice { jobs: u32 },
+    /// Tasks of one tenant write so many lines each.
+    LogFlood { lines: u32 },
+    /// So many clients follow events and logs, and leave in the middle.
+    FollowersLeave { clients: u32, for_ms: u64 },
 }
 
 /// Every kind by name with what it does, for `cargo chaos list`.
 pub const KINDS: &[(&str, &str)] = &[
     ("server_killed", "the server's process dies and is started again"),
     ("server_power_loss", "the server's machine loses power; unsynced writes are lost or torn"),
+    ("server_paused", "the server stands still and its clock with it: no time has passed when it wakes"),
     ("agent_killed", "an agent's process dies; its tasks go on under their supervisor"),
     ("machine_power_loss", "an agent's machine loses power, tasks and unsynced writes included"),
     ("agent_paused", "an agent's process stands still while its tasks run, then goes on"),
+    ("supervisor_killed", "a machine's supervisor dies with the tasks it held"),
+    ("crash_in_recovery", "a machine loses power again while it comes back from a power loss"),
+    ("crash_in_creation", "a machine loses power in the very moment in which it makes a file"),
     ("slow_disk", "a machine's disk answers late, often before it is killed or loses power"),
+    ("sync_errors", "syncs fail: durable or not, nobody knows; with or without forgetting what was written"),
+    ("read_errors", "reads of a machine's disk fail"),
+    ("write_errors", "writes to a machine's disk fail, some half way"),
+    ("disk_full", "a machine's disk has no room left for a while"),
+    ("bit_rot", "objects on the server's disk read with a bit wrong"),
+    ("transfers_broken", "transfers of a machine break half way"),
+    ("transfers_slow", "transfers of a machine crawl"),
+    ("transfers_truncated", "the last part of a transfer never comes"),
+    ("transfers_corrupted", "a bit of a transfer flips under way"),
+    ("upload_replies_lost", "uploads are taken, their answers are lost"),
     ("partition", "silence both ways between an agent and the server"),
+    ("flapping", "the link between an agent and the server is cut and whole, many times"),
+    ("half_open", "an agent's streams end on its side, and the server is not told"),
+    ("slow_link", "the link of one agent is slow, message after message"),
     ("replies_lost", "an agent is heard but hears nothing"),
     ("requests_lost", "an agent hears but is not heard"),
     ("client_replies_lost", "submissions take effect, their answers are lost"),
     ("message_loss", "messages are lost and sent again, connections refused"),
     ("slow_links", "every link is slow"),
-    ("clock_skew", "a machine's clock is off and drifts"),
-    ("tasks_fail", "launches fail, tasks are killed or hang"),
+    ("clock_skew", "a machine's clock is off for good and drifts for a while"),
+    ("clock_drift", "a machine's clock runs too fast or too slow"),
+    ("clock_forward", "a machine's date jumps forward, and back later"),
+    ("clock_back", "a machine's date jumps back, and forward later"),
+    ("launches_fail", "tasks cannot be launched"),
+    ("slow_starts", "tasks start late"),
+    ("tasks_killed", "tasks are killed half way"),
+    ("tasks_out_of_memory", "tasks meet their memory limit half way"),
+    ("tasks_hang", "tasks do not end by themselves for a while"),
+    ("tasks_exit", "tasks end with an exit code of their own"),
+    ("tasks_deaf", "tasks do not heed TERM"),
+    ("outputs_missing", "tasks end well and leave no outputs"),
+    ("outputs_corrupt", "outputs change while they are collected"),
+    ("submission_burst", "many jobs are submitted at once"),
+    ("retry_storm", "many clients say one submission over and over, hardly waiting for an answer"),
+    ("quota_breach", "many clients at once ask for more than their tenant may have"),
+    ("cancel_race", "jobs are cancelled, each by two clients, about when they end"),
+    ("requests_twice", "submissions come twice at the same time, with one key"),
+    ("log_flood", "tasks of one tenant write far more lines than all others"),
+    ("followers_leave", "clients follow events and logs, leave in the middle and go on later"),
 ];
 
 impl Fault {
-    /// As in [`KINDS`].
+    /// As in [`KINDS`], and as a plan has it.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
             Self::ServerKilled { .. } => "server_killed",
             Self::ServerPowerLoss { .. } => "server_power_loss",
+            Self::ServerPaused { .. } => "server_paused",
             Self::AgentKilled { .. } => "agent_killed",
             Self::MachinePowerLoss { .. } => "machine_power_loss",
             Self::AgentPaused { .. } => "agent_paused",
+            Self::SupervisorKilled { .. } => "supervisor_killed",
+            Self::CrashInRecovery { .. } => "crash_in_recovery",
+            Self::CrashInCreation { .. } => "crash_in_creation",
             Self::SlowDisk { .. } => "slow_disk",
+            Self::SyncErrors { .. } => "sync_errors",
+            Self::ReadErrors { .. } => "read_errors",
+            Self::WriteErrors { .. } => "write_errors",
+            Self::DiskFull { .. } => "disk_full",
+            Self::BitRot { .. } => "bit_rot",
+            Self::TransfersBroken { .. } => "transfers_broken",
+            Self::TransfersSlow { .. } => "transfers_slow",
+            Self::TransfersTruncated { .. } => "transfers_truncated",
+            Self::TransfersCorrupted { .. } => "transfers_corrupted",
+            Self::UploadRepliesLost { .. } => "upload_replies_lost",
             Self::Partition { .. } => "partition",
+            Self::Flapping { .. } => "flapping",
+            Self::HalfOpen { .. } => "half_open",
+            Self::SlowLink { .. } => "slow_link",
             Self::RepliesLost { .. } => "replies_lost",
             Self::RequestsLost { .. } => "requests_lost",
             Self::ClientRepliesLost { .. } => "client_replies_lost",
             Self::MessageLoss { .. } => "message_loss",
             Self::SlowLinks { .. } => "slow_links",
             Self::ClockSkew { .. } => "clock_skew",
-            Self::TasksFail { .. } => "tasks_fail",
+            Self::ClockDrift { .. } => "clock_drift",
+            Self::ClockForward { .. } => "clock_forward",
+            Self::ClockBack { .. } => "clock_back",
+            Self::LaunchesFail { .. } => "launches_fail",
+            Self::SlowStarts { .. } => "slow_starts",
+            Self::TasksKilled { .. } => "tasks_killed",
+            Self::TasksOutOfMemory { .. } => "tasks_out_of_memory",
+            Self::TasksHang { .. } => "tasks_hang",
+            Self::TasksExit { .. } => "tasks_exit",
+            Self::TasksDeaf { .. } => "tasks_deaf",
+            Self::OutputsMissing { .. } => "outputs_missing",
+            Self::OutputsCorrupt { .. } => "outputs_corrupt",
+            Self::SubmissionBurst { .. } => "submission_burst",
+            Self::RetryStorm { .. } => "retry_storm",
+            Self::QuotaBreach { .. } => "quota_breach",
+            Self::CancelRace { .. } => "cancel_race",
+            Self::RequestsTwice { .. } => "requests_twice",
+            Self::LogFlood { .. } => "log_flood",
+            Self::FollowersLeave { .. } => "followers_leave",
         }
     }
-}
 
-impl Fault {
     /// The machine it strikes; 0, the server, where it is all of them.
     #[must_use]
     pub fn machine(&self) -> usize {
         match *self {
             Self::ServerKilled { .. }
             | Self::ServerPowerLoss { .. }
+            | Self::ServerPaused { .. }
+            | Self::BitRot { .. }
             | Self::ClientRepliesLost { .. }
             | Self::MessageLoss { .. }
-            | Self::SlowLinks { .. } => 0,
-            Self::ClockSkew { machine, .. } | Self::SlowDisk { machine, .. } => machine,
+            | Self::SlowLinks { .. }
+            | Self::SubmissionBurst { .. }
+            | Self::RetryStorm { .. }
+            | Self::QuotaBreach { .. }
+            | Self::CancelRace { .. }
+            | Self::RequestsTwice { .. }
+            | Self::LogFlood { .. }
+            | Self::FollowersLeave { .. } => 0,
+            Self::CrashInRecovery { machine, .. }
+            | Self::CrashInCreation { machine, .. }
+            | Self::SlowDisk { machine, .. }
+            | Self::SyncErrors { machine, .. }
+            | Self::ReadErrors { machine, .. }
+            | Self::WriteErrors { machine, .. }
+            | Self::DiskFull { machine, .. }
+            | Self::ClockSkew { machine, .. }
+            | Self::ClockDrift { machine, .. }
+            | Self::ClockForward { machine, .. }
+            | Self::ClockBack { machine, .. } => machine,
             Self::AgentKilled { agent, .. }
             | Self::MachinePowerLoss { agent, .. }
             | Self::AgentPaused { agent, .. }
+            | Self::SupervisorKilled { agent }
+            | Self::HalfOpen { agent }
+            | Self::SlowLink { agent, .. }
+            | Self::TransfersBroken { agent, .. }
+            | Self::TransfersSlow { agent, .. }
+            | Self::TransfersTruncated { agent, .. }
+            | Self::TransfersCorrupted { agent, .. }
+            | Self::UploadRepliesLost { agent, .. }
             | Self::Partition { agent, .. }
+            | Self::Flapping { agent, .. }
             | Self::RepliesLost { agent, .. }
             | Self::RequestsLost { agent, .. }
-            | Self::TasksFail { agent, .. } => agent + 1,
+            | Self::LaunchesFail { agent, .. }
+            | Self::SlowStarts { agent, .. }
+            | Self::TasksKilled { agent, .. }
+            | Self::TasksOutOfMemory { agent, .. }
+            | Self::TasksHang { agent, .. }
+            | Self::TasksExit { agent, .. }
+            | Self::TasksDeaf { agent, .. }
+            | Self::OutputsMissing { agent, .. }
+            | Self::OutputsCorrupt { agent, .. } => agent + 1,
+        }
+    }
+
+    /// From its strike to its healing. One that is its own end has none.
+    #[must_use]
+    pub fn span_ms(&self) -> u64 {
+        match *self {
+            Self::ServerKilled { down_ms }
+            | Self::ServerPowerLoss { down_ms }
+            | Self::AgentKilled { down_ms, .. }
+            | Self::MachinePowerLoss { down_ms, .. }
+            | Self::CrashInRecovery { down_ms, .. } => down_ms.max(DOWN_MS_MIN),
+            // Jobs are over when they are over; liveness sees to that.
+            Self::SupervisorKilled { .. }
+            | Self::HalfOpen { .. }
+            | Self::SubmissionBurst { .. }
+            | Self::QuotaBreach { .. }
+            | Self::CancelRace { .. }
+            | Self::RequestsTwice { .. }
+            | Self::LogFlood { .. } => 0,
+            Self::RetryStorm { for_ms, .. } | Self::FollowersLeave { for_ms, .. } => for_ms,
+            Self::ClockSkew { .. } => 60_000,
+            Self::ServerPaused { for_ms }
+            | Self::AgentPaused { for_ms, .. }
+            | Self::CrashInCreation { for_ms, .. }
+            | Self::SlowDisk { for_ms, .. }
+            | Self::SyncErrors { for_ms, .. }
+            | Self::ReadErrors { for_ms, .. }
+            | Self::WriteErrors { for_ms, .. }
+            | Self::DiskFull { for_ms, .. }
+            | Self::BitRot { for_ms, .. }
+            | Self::TransfersBroken { for_ms, .. }
+            | Self::TransfersSlow { for_ms, .. }
+            | Self::TransfersTruncated { for_ms, .. }
+            | Self::TransfersCorrupted { for_ms, .. }
+            | Self::UploadRepliesLost { for_ms, .. }
+            | Self::Partition { for_ms, .. }
+            | Self::Flapping { for_ms, .. }
+            | Self::SlowLink { for_ms, .. }
+            | Self::RepliesLost { for_ms, .. }
+            | Self::RequestsLost { for_ms, .. }
+            | Self::ClientRepliesLost { for_ms }
+            | Self::MessageLoss { for_ms, .. }
+            | Self::SlowLinks { for_ms, .. }
+            | Self::ClockDrift { for_ms, .. }
+            | Self::ClockForward { for_ms, .. }
+            | Self::ClockBack { for_ms, .. }
+            | Self::LaunchesFail { for_ms, .. }
+            | Self::SlowStarts { for_ms, .. }
+            | Self::TasksKilled { for_ms, .. }
+            | Self::TasksOutOfMemory { for_ms, .. }
+            | Self::TasksHang { for_ms, .. }
+            | Self::TasksExit { for_ms, .. }
+            | Self::TasksDeaf { for_ms, .. }
+            | Self::OutputsMissing { for_ms, .. }
+            | Self::OutputsCorrupt { for_ms, .. } => for_ms,
         }
     }
 }
+
+/// Between a kill and a restart at least: sockets must be gone.
+pub const DOWN_MS_MIN: u64 = 50;
 
 /// A fault and when it strikes.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,79 +351,19 @@ pub struct Planned {
     pub fault: Fault,
 }
 
-/// Draws a plan. Each seed has its own subset of kinds and its own rate, since
-/// a run in which everything always breaks sees only few kinds of trouble.
-#[must_use]
-pub fn draw(seed: u64, agents: usize, until_ms: u64) -> Vec<Planned> {
-    let mut rng = SmallRng::seed_from_u64(seed ^ 0x6661_756c_7473);
-    let mut kinds: Vec<usize> = (0..KINDS.len()).collect();
-    kinds.shuffle(&mut rng);
-    kinds.truncate(rng.random_range(2..=KINDS.len()));
-    let count = rng.random_range(3..16);
-    let mut plan: Vec<Planned> = (0..count)
-        .map(|_| {
-            let kind = *kinds.choose(&mut rng).expect("at least two kinds");
-            Planned { at_ms: rng.random_range(2_000..until_ms), fault: one(&mut rng, kind, agents) }
-        })
-        .collect();
-    let fading: Vec<Planned> = plan.iter().filter_map(|planned| fading(&mut rng, planned)).collect();
-    plan.extend(fading);
-    plan.sort_by_key(|planned| planned.at_ms);
-    plan
-}
-
-/// A disk that is slow while its machine goes down: what was asked of it is
-/// then neither done nor answered. Without that a commit is in the air for a
-/// millisecond, and no death ever meets one.
-fn fading(rng: &mut SmallRng, planned: &Planned) -> Option<Planned> {
-    let machine = match planned.fault {
-        Fault::ServerKilled { .. } | Fault::ServerPowerLoss { .. } => 0,
-        Fault::AgentKilled { agent, .. } | Fault::MachinePowerLoss { agent, .. } => agent + 1,
-        _ => return None,
-    };
-    rng.random_bool(0.5).then(|| Planned {
-        at_ms: planned.at_ms.saturating_sub(rng.random_range(500..2_000)),
-        fault: Fault::SlowDisk { machine, lag_ms: rng.random_range(20..500), for_ms: 2_000 },
-    })
-}
-
-fn one(rng: &mut SmallRng, kind: usize, agents: usize) -> Fault {
-    let agent = rng.random_range(0..agents);
-    let down_ms = *[300, 1_500, 6_000, 14_000, 45_000].choose(rng).expect("not empty");
-    let for_ms = *[800, 4_000, 11_000, 22_000, 40_000, 70_000].choose(rng).expect("not empty");
-    match KINDS[kind].0 {
-        "server_killed" => Fault::ServerKilled { down_ms: down_ms.min(14_000) },
-        "server_power_loss" => Fault::ServerPowerLoss { down_ms: down_ms.min(14_000) },
-        "agent_killed" => Fault::AgentKilled { agent, down_ms },
-        "machine_power_loss" => Fault::MachinePowerLoss { agent, down_ms },
-        "agent_paused" => Fault::AgentPaused { agent, for_ms },
-        "slow_disk" => Fault::SlowDisk {
-            machine: rng.random_range(0..=agents),
-            lag_ms: rng.random_range(5..200),
-            for_ms: for_ms.min(22_000),
-        },
-        "partition" => Fault::Partition { agent, for_ms },
-        "replies_lost" => Fault::RepliesLost { agent, for_ms },
-        "requests_lost" => Fault::RequestsLost { agent, for_ms },
-        "client_replies_lost" => Fault::ClientRepliesLost { for_ms: for_ms.min(22_000) },
-        "message_loss" => Fault::MessageLoss { percent: rng.random_range(1..20), for_ms },
-        "slow_links" => Fault::SlowLinks { latency_ms: rng.random_range(20..400), for_ms },
-        "clock_skew" => Fault::ClockSkew {
-            machine: rng.random_range(0..=agents),
-            offset_ms: rng.random_range(-3_600_000..3_600_000),
-            drift_ppm: rng.random_range(-20_000..20_000),
-        },
-        _ => Fault::TasksFail { agent, for_ms },
-    }
-}
-
 /// How often each kind fired.
 #[derive(Clone, Debug, Default)]
 pub struct Fired(pub BTreeMap<&'static str, u64>);
 
 impl Fired {
     pub fn count(&mut self, kind: &'static str) {
-        *self.0.entry(kind).or_default() += 1;
+        self.add(kind, 1);
+    }
+
+    pub fn add(&mut self, kind: &'static str, times: u64) {
+        if times > 0 {
+            *self.0.entry(kind).or_default() += times;
+        }
     }
 
     #[must_use]

@@ -17,4 +17,10 @@ pub struct History {
     pub refused: std::collections::BTreeMap<String, u64>,
     /// How often a tenant's limits were changed.
     pub limits_changed: u64,
+    /// Jobs that a user tried again, or may have.
+    pub retried: std::collections::BTreeSet<JobName>,
+    /// Streams that a client broke off.
+    pub broken_off: u64,
+    /// What a client saw that may not be: invariant and words.
+    pub broken: Option<(u8, String)>,
 }

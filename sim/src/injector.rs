@@ -1,13 +1,20 @@
 //! Fires the faults of a plan at their time, and heals all at the end.
 
+mod weather;
+
+use crate::clients::Door;
 use crate::cluster::{Cluster, Machine};
-use crate::faults::{Fault, Fired, Planned};
+use crate::faults::{DOWN_MS_MIN, Fault, Fired, Planned};
+use crate::load;
 use crate::trace::Trace;
-use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use std::collections::BTreeMap;
-use world::sim::ProcessFaults;
+use rand::{Rng, SeedableRng};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use weather::Holding;
 use world::sim::universe::{self, Net, NodeId};
+use world::sync::Notify;
+use world::task::JoinHandle;
 use world::time;
 
 /// One thing to do at one time.
@@ -15,183 +22,309 @@ use world::time;
 enum Act {
     Strike(Fault),
     Heal(Fault),
+    /// The second power loss of a crash in recovery.
+    Again(Fault),
+    BringUp(usize),
+    Cut(usize),
+    Uncut(usize),
 }
-
-/// Between a kill and a restart at least: sockets must be gone.
-const DOWN_MS_MIN: u64 = 50;
 
 pub struct Injector<'a> {
     cluster: &'a Cluster,
     trace: &'a Trace,
     rng: SmallRng,
     pub fired: Fired,
-    /// Machines that are down, and how many faults hold each link.
-    down: BTreeMap<usize, u32>,
+    /// By time, then in the order in which they were planned.
+    acts: BTreeMap<(u64, usize), Act>,
+    planned: usize,
+    holding: Vec<Holding>,
+    /// Machines that stand still with their clocks.
+    still: BTreeSet<usize>,
+    /// Machines that are to die as they make a file, with what made them so.
+    doomed: BTreeMap<usize, Fault>,
+    /// One of them did.
+    died: Arc<Notify>,
+    /// How many faults hold each link.
     held: BTreeMap<(NodeId, NodeId), u32>,
-    net: Net,
+    /// For clients that press, and these.
+    door: Door,
+    pressing: Vec<JoinHandle<()>>,
 }
 
 impl<'a> Injector<'a> {
-    pub fn new(cluster: &'a Cluster, trace: &'a Trace, seed: u64) -> Self {
-        let rng = SmallRng::seed_from_u64(seed ^ 0x696e_6a65_6374);
-        let net = Net::default();
+    pub fn new(cluster: &'a Cluster, trace: &'a Trace, door: Door, seed: u64) -> Self {
         Self {
             cluster,
             trace,
-            rng,
+            rng: SmallRng::seed_from_u64(seed ^ 0x696e_6a65_6374),
             fired: Fired::default(),
-            down: BTreeMap::new(),
+            acts: BTreeMap::new(),
+            planned: 0,
+            holding: Vec::new(),
+            still: BTreeSet::new(),
+            doomed: BTreeMap::new(),
+            died: Arc::new(Notify::new()),
             held: BTreeMap::new(),
-            net,
+            door,
+            pressing: Vec::new(),
         }
     }
 
     /// Runs a plan to its end; afterwards nothing is broken any more.
     pub async fn run(&mut self, plan: &[Planned]) {
-        universe::set_net(&self.net);
-        let mut acts: Vec<(u64, usize, Act)> = Vec::new();
+        universe::set_net(&Net::default());
         for planned in plan {
-            acts.push((planned.at_ms, acts.len(), Act::Strike(planned.fault.clone())));
-            let until = planned.at_ms + span_ms(&planned.fault);
-            acts.push((until, acts.len(), Act::Heal(planned.fault.clone())));
+            self.plan(planned.at_ms, Act::Strike(planned.fault.clone()));
+            self.plan(planned.at_ms + planned.fault.span_ms(), Act::Heal(planned.fault.clone()));
         }
-        acts.sort_by_key(|(at, order, _)| (*at, *order));
-        for (at_ms, _, act) in acts {
-            let now = u64::try_from(universe::elapsed().as_millis()).expect("a run is shorter");
-            time::sleep(time::ms(at_ms.saturating_sub(now))).await;
-            match act {
-                Act::Strike(fault) => self.strike(&fault),
-                Act::Heal(fault) => self.heal(&fault),
+        while let Some((&(at_ms, _), _)) = self.acts.first_key_value() {
+            let died = Arc::clone(&self.died);
+            let now = now_ms();
+            world::select! {
+                biased;
+                () = died.notified() => self.bury(),
+                () = time::sleep(time::ms(at_ms.saturating_sub(now))) => {
+                    let (_, act) = self.acts.pop_first().expect("seen above");
+                    self.act(act);
+                }
+            }
+        }
+        assert!(self.holding.is_empty() && self.doomed.is_empty(), "a fault was not healed");
+        for pressing in self.pressing.drain(..) {
+            pressing.await.expect("the clients' node is never killed");
+        }
+        self.count();
+    }
+
+    fn plan(&mut self, at_ms: u64, act: Act) {
+        self.acts.insert((at_ms, self.planned), act);
+        self.planned += 1;
+    }
+
+    fn act(&mut self, act: Act) {
+        match act {
+            Act::Strike(fault) => {
+                self.trace.tell(&format!("fault {fault:?}"));
+                if !weather::may_miss(&fault) {
+                    self.fired.count(fault.kind());
+                }
+                self.strike(&fault);
+                self.hold(fault);
+            }
+            Act::Heal(fault) => {
+                self.trace.tell(&format!("healed {}", fault.kind()));
+                self.heal(&fault);
+                self.let_go(&fault);
+            }
+            Act::Again(fault) => self.again(&fault),
+            Act::BringUp(machine) => self.bring_up(machine),
+            Act::Cut(agent) => {
+                self.cut(self.machine(agent + 1), &self.cluster.server);
+                self.cut(&self.cluster.server, self.machine(agent + 1));
+            }
+            Act::Uncut(agent) => {
+                self.uncut(self.machine(agent + 1), &self.cluster.server);
+                self.uncut(&self.cluster.server, self.machine(agent + 1));
             }
         }
     }
 
+    fn machine(&self, index: usize) -> &'a Machine {
+        self.cluster.machine(index)
+    }
+
+    /// What strikes once; the rest is the weather's.
     fn strike(&mut self, fault: &Fault) {
-        self.trace.tell(&format!("fault {fault:?}"));
-        self.fired.count(fault.kind());
         match *fault {
-            Fault::ServerKilled { .. } => self.take_down(0, false),
-            Fault::ServerPowerLoss { .. } => self.take_down(0, true),
-            Fault::AgentKilled { agent, .. } => self.take_down(agent + 1, false),
-            Fault::MachinePowerLoss { agent, .. } => self.take_down(agent + 1, true),
+            Fault::ServerKilled { .. } | Fault::AgentKilled { .. } => self.take_down(fault.machine(), false),
+            Fault::ServerPowerLoss { .. }
+            | Fault::MachinePowerLoss { .. }
+            | Fault::CrashInRecovery { .. } => {
+                self.take_down(fault.machine(), true);
+            }
+            Fault::ServerPaused { .. } => {
+                universe::pause(self.cluster.server.node);
+                self.still.insert(0);
+            }
             Fault::AgentPaused { agent, .. } => universe::pause(self.cluster.agents[agent].node),
-            Fault::SlowDisk { machine, lag_ms, .. } => self.slow_disk(machine, lag_ms),
-            Fault::Partition { agent, .. } => {
-                let (agent, server) = (&self.cluster.agents[agent], &self.cluster.server);
-                self.cut(agent, server);
-                self.cut(server, agent);
-            }
-            Fault::RepliesLost { agent, .. } => self.cut(&self.cluster.server, &self.cluster.agents[agent]),
-            Fault::RequestsLost { agent, .. } => self.cut(&self.cluster.agents[agent], &self.cluster.server),
-            Fault::ClientRepliesLost { .. } => self.hold(self.cluster.server.node, self.cluster.clients),
-            Fault::MessageLoss { percent, .. } => {
-                self.net.loss = f64::from(percent) / 100.0;
-                universe::set_net(&self.net);
-            }
-            Fault::SlowLinks { latency_ms, .. } => {
-                self.net.latency = time::ms(latency_ms / 2)..time::ms(latency_ms);
-                universe::set_net(&self.net);
-            }
-            Fault::ClockSkew { machine, offset_ms, drift_ppm } => {
-                let clock = &self.cluster.machine(machine).clock;
-                clock.jump_wall_ms(offset_ms);
-                clock.set_drift_ppm(i32::try_from(drift_ppm).expect("drawn small"));
-            }
-            Fault::TasksFail { agent, .. } => {
+            Fault::SupervisorKilled { agent } => {
                 if let Some(processes) = &self.cluster.agents[agent].processes {
-                    processes.set_faults(ProcessFaults::nasty());
+                    processes.lose_supervisor();
                 }
+            }
+            Fault::CrashInCreation { machine, files_before, .. } => {
+                self.machine(machine).disk.die_at_creation(files_before, Arc::clone(&self.died));
+                self.doomed.insert(machine, fault.clone());
+            }
+            Fault::Partition { agent, .. } => self.act(Act::Cut(agent)),
+            Fault::Flapping { agent, cut_ms, whole_ms, for_ms } => {
+                let (begun, mut at_ms) = (now_ms(), 0);
+                while at_ms < for_ms {
+                    self.plan(begun + at_ms, Act::Cut(agent));
+                    self.plan(begun + (at_ms + cut_ms).min(for_ms), Act::Uncut(agent));
+                    at_ms += cut_ms + whole_ms.max(1);
+                }
+            }
+            Fault::HalfOpen { agent } if universe::strike_half_open(self.machine(agent + 1).ip()) > 0 => {
+                self.fired.count(fault.kind());
+            }
+            Fault::RepliesLost { agent, .. } => self.cut(&self.cluster.server, self.machine(agent + 1)),
+            Fault::RequestsLost { agent, .. } => self.cut(self.machine(agent + 1), &self.cluster.server),
+            Fault::ClientRepliesLost { .. } => self.clog(self.cluster.server.node, self.cluster.clients),
+            Fault::ClockSkew { machine, offset_ms: by_ms, .. }
+            | Fault::ClockForward { machine, by_ms, .. } => {
+                self.machine(machine).clock.jump_wall_ms(by_ms);
+            }
+            Fault::ClockBack { machine, by_ms, .. } => self.machine(machine).clock.jump_wall_ms(-by_ms),
+            _ => {
+                let seed = self.rng.random();
+                self.pressing.extend(load::press(self.cluster.clients, &self.door, fault, seed));
             }
         }
     }
 
     fn heal(&mut self, fault: &Fault) {
-        self.trace.tell(&format!("healed {}", fault.kind()));
         match *fault {
-            Fault::ServerKilled { .. } | Fault::ServerPowerLoss { .. } => self.bring_up(0),
-            Fault::AgentKilled { agent, .. } | Fault::MachinePowerLoss { agent, .. } => {
-                self.bring_up(agent + 1)
+            Fault::ServerKilled { .. }
+            | Fault::ServerPowerLoss { .. }
+            | Fault::AgentKilled { .. }
+            | Fault::MachinePowerLoss { .. } => self.bring_up(fault.machine()),
+            Fault::CrashInRecovery { machine, after_ms, .. } => {
+                self.bring_up(machine);
+                self.plan(now_ms() + after_ms, Act::Again(fault.clone()));
             }
             // One that was killed meanwhile and runs again does not mind.
+            Fault::ServerPaused { .. } => {
+                universe::resume(self.cluster.server.node);
+                self.still.remove(&0);
+            }
             Fault::AgentPaused { agent, .. } => universe::resume(self.cluster.agents[agent].node),
-            Fault::SlowDisk { machine, .. } => self.slow_disk(machine, 0),
-            Fault::Partition { agent, .. } => {
-                let (agent, server) = (&self.cluster.agents[agent], &self.cluster.server);
-                self.uncut(agent, server);
-                self.uncut(server, agent);
+            Fault::CrashInCreation { machine, .. } if self.doomed.get(&machine) == Some(fault) => {
+                self.machine(machine).disk.spare();
+                self.doomed.remove(&machine);
             }
-            Fault::RepliesLost { agent, .. } => self.uncut(&self.cluster.server, &self.cluster.agents[agent]),
-            Fault::RequestsLost { agent, .. } => {
-                self.uncut(&self.cluster.agents[agent], &self.cluster.server)
-            }
+            Fault::Partition { agent, .. } => self.act(Act::Uncut(agent)),
+            Fault::RepliesLost { agent, .. } => self.uncut(&self.cluster.server, self.machine(agent + 1)),
+            Fault::RequestsLost { agent, .. } => self.uncut(self.machine(agent + 1), &self.cluster.server),
             Fault::ClientRepliesLost { .. } => {
-                self.release(self.cluster.server.node, self.cluster.clients);
+                self.unclog(self.cluster.server.node, self.cluster.clients);
             }
-            Fault::MessageLoss { .. } => {
-                self.net.loss = 0.0;
-                universe::set_net(&self.net);
-            }
-            Fault::SlowLinks { .. } => {
-                self.net.latency = Net::default().latency;
-                universe::set_net(&self.net);
-            }
-            // A wrong date stays wrong; the drift ends.
-            Fault::ClockSkew { machine, .. } => self.cluster.machine(machine).clock.set_drift_ppm(0),
-            Fault::TasksFail { agent, .. } => {
+            Fault::ClockForward { machine, by_ms, .. } => self.machine(machine).clock.jump_wall_ms(-by_ms),
+            Fault::ClockBack { machine, by_ms, .. } => self.machine(machine).clock.jump_wall_ms(by_ms),
+            Fault::TasksHang { agent, .. } => {
                 if let Some(processes) = &self.cluster.agents[agent].processes {
-                    processes.set_faults(ProcessFaults::default());
+                    processes.wake_hung();
                 }
             }
+            _ => {}
         }
     }
 
-    fn take_down(&mut self, index: usize, power: bool) {
-        let machine = self.cluster.machine(index);
-        let down = self.down.entry(index).or_default();
-        *down += 1;
-        if *down == 1 {
-            universe::kill(machine.node);
+    /// A machine that comes back is struck again, if it is still at that.
+    fn again(&mut self, fault: &Fault) {
+        let Fault::CrashInRecovery { machine, down_ms, .. } = *fault else { return };
+        if self.cluster.power.is_up(machine) && !self.machine(machine).has_started() {
+            self.trace.tell(&format!("machine {machine} loses power while it comes back"));
+            self.fired.count("crash_in_recovery");
+            self.take_down(machine, true);
+            self.plan(now_ms() + down_ms.max(DOWN_MS_MIN), Act::BringUp(machine));
         }
-        if power {
-            machine.disk.crash(&mut self.rng);
-            if let Some(processes) = &machine.processes {
-                processes.crash();
+    }
+
+    /// Takes down those that died making a file.
+    fn bury(&mut self) {
+        let dead: Vec<(usize, Fault)> = self
+            .doomed
+            .extract_if(.., |machine, _| !self.cluster.machine(*machine).disk.is_doomed())
+            .collect();
+        for (machine, fault) in dead {
+            self.trace.tell(&format!("machine {machine} loses power as it makes a file"));
+            self.fired.count(fault.kind());
+            self.take_down(machine, true);
+            if let Fault::CrashInCreation { down_ms, .. } = fault {
+                self.plan(now_ms() + down_ms.max(DOWN_MS_MIN), Act::BringUp(machine));
             }
-        } else if *down == 1 {
-            machine.disk.fence();
         }
     }
 
-    fn bring_up(&mut self, index: usize) {
-        let down = self.down.entry(index).or_default();
-        *down = down.saturating_sub(1);
-        if *down == 0 {
-            universe::restart(self.cluster.machine(index).node);
+    fn take_down(&mut self, machine: usize, power: bool) {
+        self.cluster.power.take_down(machine, power.then_some(&mut self.rng));
+    }
+
+    fn bring_up(&mut self, machine: usize) {
+        // Started anew it runs, and its clock with it.
+        self.still.remove(&machine);
+        self.set(machine);
+        self.cluster.power.bring_up(machine);
+    }
+
+    fn hold(&mut self, fault: Fault) {
+        let machine = fault.machine();
+        let used_bytes = self.machine(machine).disk.used_bytes();
+        self.holding.push(Holding { fault, used_bytes });
+        self.set(machine);
+    }
+
+    fn let_go(&mut self, fault: &Fault) {
+        let at =
+            self.holding.iter().position(|held| held.fault == *fault).expect("it struck before it heals");
+        self.holding.remove(at);
+        self.set(fault.machine());
+    }
+
+    /// Makes a machine as all that holds wants it.
+    fn set(&self, index: usize) {
+        let machine = self.machine(index);
+        let holding = &self.holding;
+        universe::set_net(&weather::net(holding));
+        universe::set_disk_lag(machine.node, time::ms(weather::disk_lag_ms(holding, index)));
+        universe::set_link_lag(machine.ip(), time::ms(weather::link_lag_ms(holding, index)));
+        machine.disk.set_faults(weather::disk(holding, index));
+        if self.still.contains(&index) {
+            machine.clock.stand_still();
+        } else {
+            machine.clock.set_drift_ppm(weather::drift_ppm(holding, index));
+        }
+        if let Some(transfer) = &machine.transfer {
+            transfer.set_faults(weather::transfers(holding, index));
+        }
+        if let Some(processes) = &machine.processes {
+            processes.set_faults(weather::processes(holding, index));
         }
     }
 
-    fn slow_disk(&self, index: usize, lag_ms: u64) {
-        universe::set_disk_lag(self.cluster.machine(index).node, time::ms(lag_ms));
+    /// Adds what struck by chance.
+    fn count(&mut self) {
+        for index in 0..=self.cluster.agents.len() {
+            let machine = self.machine(index);
+            weather::count_disk(&mut self.fired, &machine.disk.counts());
+            if let Some(transfer) = &machine.transfer {
+                weather::count_transfers(&mut self.fired, &transfer.counts());
+            }
+            if let Some(processes) = &machine.processes {
+                weather::count_processes(&mut self.fired, &processes.counts());
+            }
+        }
     }
 
     fn cut(&mut self, from: &Machine, to: &Machine) {
         self.cluster.cuts.cut(&from.host, &to.host);
-        self.hold(from.node, to.node);
+        self.clog(from.node, to.node);
     }
 
     fn uncut(&mut self, from: &Machine, to: &Machine) {
-        if self.release(from.node, to.node) {
+        if self.unclog(from.node, to.node) {
             self.cluster.cuts.heal(&from.host, &to.host);
         }
     }
 
-    fn hold(&mut self, from: NodeId, to: NodeId) {
+    fn clog(&mut self, from: NodeId, to: NodeId) {
         *self.held.entry((from, to)).or_default() += 1;
         universe::clog(from, to);
     }
 
     /// True where nothing holds the link any more.
-    fn release(&mut self, from: NodeId, to: NodeId) -> bool {
+    fn unclog(&mut self, from: NodeId, to: NodeId) -> bool {
         let count = self.held.entry((from, to)).or_default();
         *count = count.saturating_sub(1);
         if *count == 0 {
@@ -201,21 +334,6 @@ impl<'a> Injector<'a> {
     }
 }
 
-fn span_ms(fault: &Fault) -> u64 {
-    match *fault {
-        Fault::ServerKilled { down_ms }
-        | Fault::ServerPowerLoss { down_ms }
-        | Fault::AgentKilled { down_ms, .. }
-        | Fault::MachinePowerLoss { down_ms, .. } => down_ms.max(DOWN_MS_MIN),
-        Fault::Partition { for_ms, .. }
-        | Fault::RepliesLost { for_ms, .. }
-        | Fault::RequestsLost { for_ms, .. }
-        | Fault::AgentPaused { for_ms, .. }
-        | Fault::SlowDisk { for_ms, .. }
-        | Fault::ClientRepliesLost { for_ms }
-        | Fault::MessageLoss { for_ms, .. }
-        | Fault::SlowLinks { for_ms, .. }
-        | Fault::TasksFail { for_ms, .. } => for_ms,
-        Fault::ClockSkew { .. } => 60_000,
-    }
+fn now_ms() -> u64 {
+    u64::try_from(universe::elapsed().as_millis()).expect("a run is shorter")
 }

@@ -3,7 +3,7 @@
 use crate::checkers;
 use crate::clients::{self, Door};
 use crate::cluster::Cluster;
-use crate::faults::Fired;
+use crate::faults::{Fault, Fired};
 use crate::history::{Ack, History};
 use crate::injector::Injector;
 use crate::networked_store;
@@ -170,6 +170,10 @@ async fn one(plan: Plan, trace: Trace, keep: bool) -> Ended {
         networked_store::conform(seed, trace).await;
         return Ended { simulated: universe::elapsed(), ..Ended::default() };
     }
+    let faults = plan.faults();
+    if faults.iter().any(|planned| matches!(planned.fault, Fault::HalfOpen { .. })) {
+        universe::expect_half_open();
+    }
     let witness: SharedWitness = Arc::new(Mutex::new(Witness::new(checkers::all(), trace.clone())));
     if keep {
         witness.lock().expect("no holder panics").keep();
@@ -197,12 +201,15 @@ async fn one(plan: Plan, trace: Trace, keep: bool) -> Ended {
     }
     let limited = clients::change_limits(door.clone(), plan.changes());
     acting.push(universe::spawn_on(cluster.clients, limited));
-    let mut injector = Injector::new(&cluster, &trace, seed);
-    injector.run(&plan.faults()).await;
-    let fired = std::mem::take(&mut injector.fired);
+    let mut injector = Injector::new(&cluster, &trace, door.clone(), seed);
+    injector.run(&faults).await;
+    // Until the run is over.
+    let _tending = universe::spawn_on(cluster.clients, clients::tend_nodes(door.clone()));
+    let mut fired = std::mem::take(&mut injector.fired);
     for acting in acting {
         acting.await.expect("the clients' node is never killed");
     }
+    fired.add("followers_leave", history.lock().expect("no holder panics").broken_off);
     if scenario.canary {
         break_on_purpose(&cluster, &history).await;
     }
@@ -211,6 +218,9 @@ async fn one(plan: Plan, trace: Trace, keep: bool) -> Ended {
     let history = history.lock().expect("no holder panics").clone();
     let mut recording = Recording::of(&cluster, history, drained);
     let mut witness = witness.lock().expect("no holder panics");
+    if let Some((invariant, what)) = recording.history.broken.clone() {
+        witness.fail(invariant, what);
+    }
     witness.end(|mirror, checkers| recording.judge(mirror, checkers));
     recording.commits = witness.take_kept();
     let history = &recording.history;

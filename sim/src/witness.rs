@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use store::{Notice, Store};
-use world::sim::universe;
+use world::sim::{HostileDisk, universe};
 
 /// See the module.
 pub struct Witness {
@@ -165,8 +165,11 @@ fn digest(changes: &[Changed]) -> String {
     format!("{:016x}", u128::from_be_bytes(hash[..16].try_into().expect("sixteen bytes")) >> 64)
 }
 
-/// Watches one incarnation of the store until it ends.
-pub async fn watch(witness: SharedWitness, store: Arc<dyn Store>) {
+/// Watches one incarnation of the store until it ends, or until nothing more is
+/// told since its disk failed; then whoever calls once more goes on.
+pub async fn watch(witness: SharedWitness, store: Arc<dyn Store>, disk: &HostileDisk) {
+    let failures = disk.counts().failures();
+    let well = || disk.counts().failures() == failures;
     let every = Bytes::new();
     let Ok(mut watching) = store.watch(every.clone()).await else { return };
     let Ok(rows) = store::scan(&*store, &every, 1000).await else { return };
@@ -177,7 +180,7 @@ pub async fn watch(witness: SharedWitness, store: Arc<dyn Store>) {
     let mut held: BTreeMap<Bytes, store::Row> = rows.into_iter().map(|row| (row.key.clone(), row)).collect();
     let mut at = watching.revision;
     while at < youngest {
-        let Some((revision, changes)) = told(&witness, &mut watching).await else { return };
+        let Some((revision, changes)) = told(&witness, &mut watching, &well).await else { return };
         at = revision;
         for (key, value) in changes {
             if held.get(&key).is_some_and(|row| row.version >= at) {
@@ -190,15 +193,22 @@ pub async fn watch(witness: SharedWitness, store: Arc<dyn Store>) {
         }
     }
     witness.lock().expect("no holder of this lock panics").recover(held, at);
-    while let Some((revision, changes)) = told(&witness, &mut watching).await {
+    while let Some((revision, changes)) = told(&witness, &mut watching, &well).await {
         witness.lock().expect("no holder of this lock panics").commit(revision, now_ms(), changes);
     }
 }
 
-/// The next commit; `None` once the store has ended.
-async fn told(witness: &SharedWitness, watching: &mut store::Watch) -> Option<(u64, Vec<Changed>)> {
+/// The next commit; `None` once the store has ended or its disk failed.
+async fn told(
+    witness: &SharedWitness,
+    watching: &mut store::Watch,
+    well: &impl Fn() -> bool,
+) -> Option<(u64, Vec<Changed>)> {
     match watching.notices.recv().await? {
         Notice::Changed { revision, changes } => Some((revision, changes)),
+        // The store cuts all watchers off when it ends, and when it has opened
+        // its file again after the disk was full.
+        Notice::Lagged if !well() => None,
         Notice::Lagged => {
             let mut witness = witness.lock().expect("no holder of this lock panics");
             witness.fail(10, "the witness was too slow for the store's watch".into());

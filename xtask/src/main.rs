@@ -80,9 +80,23 @@ fn test(seeds: &str, narrow: &str) -> Result<(), String> {
         "the networked store",
         &["chaos", "sweep", "--scenario", "store", "--seeds", "4", "--twice-every", "2"],
     )?;
+    for plan in plans()? {
+        cargo("a plan of what was mended", &["chaos", "replay", &plan, "--quiet"])?;
+    }
     cargo("a calm cluster", &["chaos", "sweep", "--scenario", "calm", "--seeds", "4"])?;
     cargo("a narrow cluster", &["chaos", "sweep", "--scenario", "narrow", "--seeds", narrow])?;
     cargo("the rehearsal", &["chaos", "sweep", "--seeds", seeds])
+}
+
+/// The plans of bugs that were found, by path.
+#[allow(clippy::disallowed_methods, reason = "a build tool runs on the builder's machine, outside the world")]
+fn plans() -> Result<Vec<String>, String> {
+    let place = concat!(env!("CARGO_MANIFEST_DIR"), "/../sim/plans");
+    let entries = std::fs::read_dir(place).map_err(|error| format!("{place}: {error}"))?;
+    let paths = entries.filter_map(|entry| entry.ok()?.path().into_os_string().into_string().ok());
+    let mut plans: Vec<String> = paths.filter(|path| path.ends_with(".jsonl")).collect();
+    plans.sort();
+    if plans.is_empty() { Err(format!("{place}: there is no plan")) } else { Ok(plans) }
 }
 
 /// The tests drive the console with tmux, and REST with curl. What is not there, root

@@ -77,9 +77,14 @@ impl ArtifactsTrue {
             for (rank, process) in ends.get(&attempt).into_iter().flatten() {
                 let manifest = outcome.mirror.manifests.get(&(job.clone(), *step, *task, *rank));
                 let manifest = manifest.filter(|row| (row.attempt, row.epoch) == (*number, *epoch));
-                let named = |(path, digest): &(String, String)| {
+                // A file that changed while it was collected has several digests: the
+                // manifest names one of them.
+                let named = |(path, _): &(String, String)| {
                     let mut artifacts = manifest.into_iter().flat_map(|row| &row.artifacts);
-                    artifacts.any(|artifact| artifact.path == *path && artifact.digest == *digest)
+                    let is_it = |digest: &String| {
+                        process.wrote.iter().any(|(name, wrote)| name == path && wrote == digest)
+                    };
+                    artifacts.any(|artifact| artifact.path == *path && is_it(&artifact.digest))
                 };
                 if let Some((path, _)) = process.wrote.iter().find(|wrote| !named(wrote)) {
                     return Err(format!(

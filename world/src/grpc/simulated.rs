@@ -6,13 +6,17 @@
 
 pub(super) use super::round_trip::RoundTrips;
 use super::server::{BindError, ServeError, Server};
+use crate::sim::universe;
 use madsim::net::{Endpoint, Receiver, Sender};
 use std::{
     collections::BTreeMap,
     future::{Future, poll_fn},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tonic::{
     Request, Response, Status,
@@ -137,19 +141,29 @@ async fn answer(
     peer: SocketAddr,
 ) -> std::io::Result<()> {
     let first = rx.recv().await?;
+    let peer_ip = peer.ip();
+    carried(peer_ip).await;
     let (path, streams, mut request) = *first
         .downcast::<(PathAndQuery, bool, Request<BoxMessage>)>()
         .expect("only madsim-tonic's clients connect to this port");
     request.set_tcp_connect_info(address, peer);
     let bytes = messages.clone();
+    let mut struck = if streams { universe::half_open(peer_ip) } else { None };
+    // Set before the peer's end of a stream that is struck goes away.
+    let deaf = struck.as_ref().map(|_| Arc::new(AtomicBool::new(false)));
+    let hears = deaf.clone();
     let request = request.map(move |message| -> BoxMessageStream {
         if message.downcast_ref::<()>().is_none() {
             let message = bytes.take(message);
             return stream::once(async move { Ok(message) }).boxed();
         }
-        stream::unfold((rx, bytes), |(mut rx, bytes)| async move {
-            let message = rx.recv().await.ok()?;
-            Some((Ok(bytes.take(message)), (rx, bytes)))
+        stream::unfold((rx, bytes, hears), move |(mut rx, bytes, hears)| async move {
+            let message = rx.recv().await;
+            if hears.as_ref().is_some_and(|deaf| deaf.load(Ordering::Relaxed)) {
+                std::future::pending::<()>().await;
+            }
+            carried(peer_ip).await;
+            Some((Ok(bytes.take(message.ok()?)), (rx, bytes, hears)))
         })
         .boxed()
     });
@@ -165,14 +179,38 @@ async fn answer(
         }
     };
     let result = result.map(|response| response.map(|stream| through_bytes(stream, messages.clone())));
-    if streams { send_stream(&tx, result).await } else { send_one(&tx, result).await }
+    if !streams {
+        return send_one(&tx, result, peer_ip).await;
+    }
+    let Some((told, deaf)) = struck.as_mut().zip(deaf) else {
+        return send_stream(tx, result, peer_ip, std::future::pending()).await;
+    };
+    let struck = async {
+        // Without a word for as long as nothing strikes.
+        if told.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        deaf.store(true, Ordering::Relaxed);
+    };
+    send_stream(tx, result, peer_ip, struck).await
+}
+
+/// A message on a slow link.
+async fn carried(peer: IpAddr) {
+    if let Some(lag) = universe::link_lag(peer) {
+        crate::time::sleep(lag).await;
+    }
 }
 
 fn through_bytes(stream: BoxMessageStream, messages: RoundTrips) -> BoxMessageStream {
     stream.map(move |message| message.map(|message| messages.take(message))).boxed()
 }
 
-async fn send_one(tx: &Sender, result: Result<Response<BoxMessageStream>, Status>) -> std::io::Result<()> {
+async fn send_one(
+    tx: &Sender,
+    result: Result<Response<BoxMessageStream>, Status>,
+    peer: IpAddr,
+) -> std::io::Result<()> {
     let reply: Result<Response<BoxMessage>, Status> = match result {
         Ok(response) => {
             let (metadata, mut messages, extensions) = response.into_parts();
@@ -189,10 +227,18 @@ async fn send_one(tx: &Sender, result: Result<Response<BoxMessageStream>, Status
         }
         Err(status) => Err(with_metadata(status)),
     };
+    carried(peer).await;
     tx.send(Box::new(reply)).await
 }
 
-async fn send_stream(tx: &Sender, result: Result<Response<BoxMessageStream>, Status>) -> std::io::Result<()> {
+/// `struck` comes where the peer's side ends and this one is not told.
+async fn send_stream(
+    tx: Sender,
+    result: Result<Response<BoxMessageStream>, Status>,
+    peer: IpAddr,
+    struck: impl Future<Output = ()>,
+) -> std::io::Result<()> {
+    let mut struck = pin!(struck);
     let mut messages = match result {
         Ok(response) => {
             let (metadata, messages, extensions) = response.into_parts();
@@ -208,11 +254,18 @@ async fn send_stream(tx: &Sender, result: Result<Response<BoxMessageStream>, Sta
     loop {
         let message = tokio::select! {
             biased;
+            () = &mut struck => {
+                drop(tx);
+                // What is said goes nowhere, and nothing comes back.
+                while messages.next().await.is_some() {}
+                return Ok(());
+            }
             () = tx.closed() => return Ok(()),
             message = messages.next() => message,
         };
         let Some(message) = message else { break };
         let message: Result<BoxMessage, Status> = message;
+        carried(peer).await;
         tx.send(Box::new(message)).await?;
     }
     tx.send(Box::new(())).await

@@ -15,6 +15,9 @@
 use crate::{clock::NodeClock, time::Instant};
 use std::sync::{Arc, Mutex};
 
+/// The drift of a clock that stands.
+const STILL_PPM: i32 = -1_000_000;
+
 #[derive(Debug)]
 struct State {
     /// When the drift was last set, and what the clock said then, in microseconds.
@@ -30,7 +33,8 @@ impl State {
         let true_us =
             i128::try_from(now.saturating_duration_since(self.since).as_micros()).unwrap_or(i128::MAX / 2);
         let passed = true_us + true_us * i128::from(self.drift_ppm) / 1_000_000;
-        self.base_us + u64::try_from(passed).expect("time runs forward: the drift is above -1,000,000 ppm")
+        self.base_us
+            + u64::try_from(passed).expect("time never runs back: the drift is -1,000,000 ppm at least")
     }
 
     fn rebase(&mut self) {
@@ -75,6 +79,14 @@ impl ClockHandle {
         let mut state = self.state.lock().expect("nothing panics while holding it");
         state.rebase();
         state.drift_ppm = drift_ppm;
+    }
+
+    /// The clock stands, as that of a machine that is stopped whole and later
+    /// believes that no time has passed; setting a drift lets it go on.
+    pub fn stand_still(&self) {
+        let mut state = self.state.lock().expect("nothing panics while holding it");
+        state.rebase();
+        state.drift_ppm = STILL_PPM;
     }
 
     /// The wall clock jumps, forward or back.

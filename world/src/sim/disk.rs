@@ -15,6 +15,7 @@ mod tree;
 
 use super::faults::{DiskCounts, DiskFaults, below, strikes};
 use crate::disk::{DirEntry, Disk, DiskFile, OpenMode};
+use crate::sync::Notify;
 use rand::{RngCore, SeedableRng, rngs::SmallRng};
 use std::{
     collections::BTreeMap,
@@ -26,6 +27,8 @@ use tree::{Ino, Inode, Kind, Tree};
 
 /// Where paths of a simulated disk seem to lie; see [`Disk::absolute`].
 pub const SIM_ROOT: &str = "/sim";
+/// Where bits rot: what lies there has a digest for its name.
+const OBJECTS: &str = "objects/";
 
 #[derive(Debug)]
 struct State {
@@ -37,6 +40,15 @@ struct State {
     faults: DiskFaults,
     counts: DiskCounts,
     rng: SmallRng,
+    /// See [`HostileDisk::die_at_creation`].
+    dies: Option<Dies>,
+}
+
+/// The end of an incarnation that is to come with the making of a file.
+#[derive(Debug)]
+struct Dies {
+    files_before: u32,
+    told: Arc<Notify>,
 }
 
 /// The disk itself, as the simulator holds it. Nodes get a [`handle`].
@@ -66,6 +78,7 @@ impl HostileDisk {
                 faults: DiskFaults::default(),
                 counts: DiskCounts::default(),
                 rng: SmallRng::seed_from_u64(seed),
+                dies: None,
             })),
         }
     }
@@ -118,6 +131,23 @@ impl HostileDisk {
     #[must_use]
     pub fn counts(&self) -> DiskCounts {
         locked(&self.state).counts
+    }
+
+    /// Some files are made yet; with the next one this incarnation ends, and
+    /// whoever listens is told: the file has its name, and nothing was written.
+    pub fn die_at_creation(&self, files_before: u32, told: Arc<Notify>) {
+        locked(&self.state).dies = Some(Dies { files_before, told });
+    }
+
+    /// True until that has come to pass.
+    #[must_use]
+    pub fn is_doomed(&self) -> bool {
+        locked(&self.state).dies.is_some()
+    }
+
+    /// Takes it back.
+    pub fn spare(&self) {
+        locked(&self.state).dies = None;
     }
 
     /// Bytes of all files.
@@ -182,7 +212,11 @@ impl Disk for Handle {
             OpenMode::CreateOrWrite => (true, false),
         };
         let mut state = if create { self.changing()? } else { self.live()? };
+        let made = create && state.dies.is_some() && state.tree.find(path).is_err();
         let ino = state.tree.open(path, create, fresh)?;
+        if made && state.dies() {
+            return Err(stale());
+        }
         state.tree.hold(ino);
         state.next_file += 1;
         Ok(Arc::new(File {
@@ -191,6 +225,7 @@ impl Disk for Handle {
             incarnation: self.incarnation,
             ino,
             writes: mode != OpenMode::Read,
+            rots: path.starts_with(OBJECTS),
         }))
     }
 
@@ -262,6 +297,7 @@ struct File {
     number: u64,
     ino: Ino,
     writes: bool,
+    rots: bool,
 }
 
 impl File {
@@ -287,6 +323,20 @@ impl State {
         }
     }
 
+    /// A file was made; true where this was its node's last deed.
+    fn dies(&mut self) -> bool {
+        let Some(dies) = &mut self.dies else { return false };
+        if dies.files_before > 0 {
+            dies.files_before -= 1;
+            return false;
+        }
+        dies.told.notify_one();
+        self.dies = None;
+        self.incarnation += 1;
+        self.claims.clear();
+        true
+    }
+
     fn full(&mut self) -> io::Error {
         self.counts.no_space += 1;
         io::Error::new(io::ErrorKind::StorageFull, "no space left on device")
@@ -305,7 +355,12 @@ impl DiskFile for File {
             state.counts.read_errors += 1;
             return Err(injected("read"));
         }
-        Ok(state.tree.image(self.ino).read(size(offset)?, buffer))
+        let read = state.tree.image(self.ino).read(size(offset)?, buffer);
+        if self.rots && read > 0 && strikes(&mut state.rng, state.faults.rot_ppm) {
+            state.counts.rotten_reads += 1;
+            buffer[read / 2] ^= 0x04;
+        }
+        Ok(read)
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {

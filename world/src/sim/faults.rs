@@ -31,6 +31,8 @@ pub struct DiskFaults {
     pub lying_sync_ppm: u32,
     /// All files together hold no more; 0: no limit.
     pub capacity_bytes: u64,
+    /// A read of what lies below `objects/` gives one bit wrong.
+    pub rot_ppm: u32,
 }
 
 /// How often each fault fired since the disk was made.
@@ -46,6 +48,8 @@ pub struct DiskCounts {
     pub lying_syncs: u64,
     /// Writes refused for want of space.
     pub no_space: u64,
+    /// Reads that gave a wrong bit.
+    pub rotten_reads: u64,
     /// Power losses.
     pub power_losses: u64,
     /// Unsynced writes that a power loss let be.
@@ -58,6 +62,14 @@ pub struct DiskCounts {
     pub names_kept: u64,
     /// And those it undid.
     pub names_lost: u64,
+}
+
+impl DiskCounts {
+    /// How often whoever asked was told that something failed.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.read_errors + self.write_errors + self.sync_errors + self.no_space
+    }
 }
 
 /// What transfers of one node suffer.

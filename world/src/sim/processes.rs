@@ -26,13 +26,15 @@ use script::Script;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 /// While a dead man's switch is set the node's clock is read at least so often,
 /// since it may jump.
 const SWITCH_LOOK_MS: u64 = 200;
+/// A late output comes so soon, while it is still being collected.
+const LATE_MS: u64 = 40;
 /// From TERM to the end of a process that heeds it.
 const TERM_TAKES_MS: u64 = 20;
 
@@ -55,6 +57,8 @@ pub struct ProcessFaults {
     pub code_ppm: u32,
     /// Does not write its outputs.
     pub no_output_ppm: u32,
+    /// Something it left behind writes its outputs anew, soon after its end.
+    pub late_output_ppm: u32,
     /// Does not heed TERM.
     pub deaf_ppm: u32,
 }
@@ -73,6 +77,7 @@ impl ProcessFaults {
             hang_ppm: 0,
             code_ppm: 60_000,
             no_output_ppm: 50_000,
+            late_output_ppm: 0,
             deaf_ppm: 100_000,
         }
     }
@@ -85,6 +90,8 @@ pub struct ProcessCounts {
     pub launches: u64,
     /// Of these, refused.
     pub launch_failures: u64,
+    /// Of those, refused without a reason.
+    pub launches_denied: u64,
     /// Started late.
     pub slow: u64,
     /// Killed half way.
@@ -97,6 +104,8 @@ pub struct ProcessCounts {
     pub codes: u64,
     /// Gave no outputs.
     pub no_outputs: u64,
+    /// Outputs that changed after the end.
+    pub late_outputs: u64,
     /// Did not heed TERM when it came.
     pub deaf: u64,
     /// Killed by the dead man's switch.
@@ -150,6 +159,17 @@ struct Table {
     incarnation: u64,
     reports: VecDeque<Report>,
     spans: Vec<ProcessSpan>,
+    /// Outputs that will change yet.
+    late: Vec<LateOutput>,
+}
+
+#[derive(Debug)]
+struct LateOutput {
+    at_ms: u64,
+    span: usize,
+    name: String,
+    path: PathBuf,
+    data: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -163,6 +183,10 @@ struct Process {
     ends_how: Exit,
     lines_written: u64,
     writes_outputs: bool,
+    /// Its outputs change so long after its end.
+    changes_after_ms: Option<u64>,
+    /// Hangs by a fault, not by its script.
+    hangs: bool,
     deaf: bool,
     exit: Option<Exit>,
     /// Its place in the history, once it has started.
@@ -197,6 +221,7 @@ impl SimProcesses {
             incarnation: 0,
             reports: VecDeque::new(),
             spans: Vec::new(),
+            late: Vec::new(),
         };
         let (changed, told) = (Notify::new(), Notify::new());
         Self { node: node.to_owned(), disk, clock, base, table: Mutex::new(table), changed, told }
@@ -235,6 +260,7 @@ impl SimProcesses {
         for process in std::mem::take(&mut table.processes).into_values() {
             table.over(&process, now);
         }
+        table.late.clear();
         table.switch_at_ms = None;
         table.struck = false;
         table.reports.clear();
@@ -247,6 +273,17 @@ impl SimProcesses {
     /// Changes what goes wrong from now on.
     pub fn set_faults(&self, faults: ProcessFaults) {
         self.table().faults = faults;
+    }
+
+    /// What hangs by a fault comes to itself and ends as it would have.
+    pub fn wake_hung(&self) {
+        let now = self.now_ms();
+        for process in self.table().processes.values_mut().filter(|process| process.hangs) {
+            process.hangs = false;
+            let end = now.max(process.starts_ms + process.script.run_ms);
+            process.ends_ms = Some(process.ends_ms.map_or(end, |sooner| sooner.min(end)));
+        }
+        self.changed.notify_waiters();
     }
 
     /// Every process that ever ran.
@@ -298,7 +335,8 @@ impl SimProcesses {
             table.switch_at_ms = None;
             table.struck = true;
         }
-        let Table { processes, spans, reports, counts, .. } = table;
+        let Table { processes, spans, reports, counts, late, .. } = table;
+        self.write_late(late, spans, counts, now);
         for (key, process) in processes.iter_mut().filter(|(_, process)| process.exit.is_none()) {
             if switched {
                 counts.fenced += 1;
@@ -319,9 +357,21 @@ impl SimProcesses {
             let Some(span) = process.span else { continue };
             self.write_lines(process, counts, now);
             let Some(end) = process.ends_ms.filter(|end| *end <= now) else { continue };
-            let success = process.ends_how.code == 0 && process.ends_how.signal == 0;
+            let mut success = process.ends_how.code == 0 && process.ends_how.signal == 0;
             if success && process.writes_outputs {
-                spans[span].wrote = self.write_outputs(process, counts);
+                match self.write_outputs(process) {
+                    Ok(wrote) => spans[span].wrote = wrote,
+                    // As a program does that looks whether it could write.
+                    Err(_) => {
+                        counts.write_errors += 1;
+                        process.ends_how.code = 1;
+                        success = false;
+                    }
+                }
+                let after_ms = process.changes_after_ms.filter(|_| success);
+                late.extend(
+                    after_ms.into_iter().flat_map(|after_ms| late_outputs(process, span, now + after_ms)),
+                );
             }
             spans[span].succeeded = success;
             let wall_ms = end.saturating_sub(process.starts_ms);
@@ -354,17 +404,31 @@ impl SimProcesses {
         }
     }
 
-    fn write_outputs(&self, process: &Process, counts: &mut ProcessCounts) -> Vec<(String, String)> {
+    fn write_outputs(&self, process: &Process) -> io::Result<Vec<(String, String)>> {
         let mut wrote = Vec::new();
         for (name, bytes) in &process.script.outputs {
-            let data: Vec<u8> = (0..*bytes).map(|at| (at % 251) as u8 ^ process.pid as u8).collect();
-            // What could not be written is an output that is missing, or cut.
-            match self.open(&process.launch.cwd.join(name)).and_then(|file| file.write_at(0, &data)) {
-                Ok(()) => wrote.push((name.clone(), hex_digest(&Sha256::digest(&data)))),
-                Err(_) => counts.write_errors += 1,
+            let data = output(process, *bytes);
+            self.open(&process.launch.cwd.join(name))?.write_at(0, &data)?;
+            wrote.push((name.clone(), hex_digest(&Sha256::digest(&data))));
+        }
+        Ok(wrote)
+    }
+
+    /// Changes outputs that are due, where they still lie.
+    fn write_late(
+        &self,
+        late: &mut Vec<LateOutput>,
+        spans: &mut [ProcessSpan],
+        counts: &mut ProcessCounts,
+        now: u64,
+    ) {
+        for output in late.extract_if(.., |output| output.at_ms <= now) {
+            let there = output.path.parent().is_some_and(|dir| self.names(dir).contains(&output.name));
+            if there && self.open(&output.path).and_then(|file| file.write_at(0, &output.data)).is_ok() {
+                counts.late_outputs += 1;
+                spans[output.span].wrote.push((output.name, hex_digest(&Sha256::digest(&output.data))));
             }
         }
-        wrote
     }
 
     fn names(&self, path: &Path) -> Vec<String> {
@@ -427,6 +491,7 @@ impl SimProcesses {
         let script = Script::read(launch)?;
         let ppm = table.faults.launch_ppm;
         if strikes(&mut table.rng, ppm) {
+            table.counts.launches_denied += 1;
             return Err("the machine is out of processes".to_owned());
         }
         // The supervisor makes both files before it launches.
@@ -466,6 +531,22 @@ impl SimProcesses {
     }
 }
 
+fn output(process: &Process, bytes: u64) -> Vec<u8> {
+    (0..bytes).map(|at| (at % 251) as u8 ^ process.pid as u8).collect()
+}
+
+/// The outputs of a process with other bytes.
+fn late_outputs(process: &Process, span: usize, at_ms: u64) -> Vec<LateOutput> {
+    let late = |(name, bytes): &(String, u64)| LateOutput {
+        at_ms,
+        span,
+        name: name.clone(),
+        path: process.launch.cwd.join(name),
+        data: output(process, *bytes).into_iter().map(|byte| byte ^ 0x80).collect(),
+    };
+    process.script.outputs.iter().map(late).collect()
+}
+
 impl Process {
     /// Ends at this instant unless it ends earlier by itself; never before it
     /// has started.
@@ -494,7 +575,11 @@ impl Table {
         let half_way = killed || hungry;
         let coded = !half_way && fired(faults.code_ppm, |counts| &mut counts.codes);
         let hangs = !half_way && !coded && fired(faults.hang_ppm, |counts| &mut counts.hung);
-        let writes_outputs = !fired(faults.no_output_ppm, |counts| &mut counts.no_outputs);
+        let gives = !script.outputs.is_empty();
+        let writes_outputs = !(gives && fired(faults.no_output_ppm, |counts| &mut counts.no_outputs));
+        // Counted when they change.
+        let changes = gives && strikes(rng, faults.late_output_ppm);
+        let changes_after_ms = changes.then(|| below(rng, LATE_MS));
         // Counted when TERM comes.
         let deaf = strikes(rng, faults.deaf_ppm);
 
@@ -519,6 +604,8 @@ impl Table {
             ends_how,
             lines_written: 0,
             writes_outputs,
+            changes_after_ms,
+            hangs,
             deaf,
             // As if the switch had struck an instant later: it never ran.
             exit: self.struck.then_some(struck),
@@ -548,6 +635,7 @@ impl Table {
                 due = due.min((process.starts_ms + line).max(now + 1));
             }
         }
+        due = self.late.iter().map(|output| output.at_ms).fold(due, u64::min);
         if let Some(at) = self.switch_at_ms.filter(|_| any) {
             // The clock runs at most half as fast again as true time, so this
             // is never late by more than a millisecond.

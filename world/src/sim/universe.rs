@@ -42,16 +42,16 @@ pub struct NodeId(pub u64);
 
 #[cfg(madsim)]
 pub use simulated::{
-    clog, create_node, elapsed, kill, messages, pause, restart, resume, run, set_disk_lag, set_disk_pace,
-    set_net, spawn_on, unclog,
+    clog, create_node, elapsed, expect_half_open, kill, messages, pause, restart, resume, run, set_disk_lag,
+    set_disk_pace, set_link_lag, set_net, spawn_on, strike_half_open, unclog,
 };
 #[cfg(madsim)]
-pub(crate) use simulated::{disk_lag_us, disk_pace_us};
+pub(crate) use simulated::{disk_lag_us, disk_pace_us, half_open, link_lag};
 
 #[cfg(not(madsim))]
 pub use absent::{
-    clog, create_node, elapsed, kill, messages, pause, restart, resume, run, set_disk_lag, set_disk_pace,
-    set_net, spawn_on, unclog,
+    clog, create_node, elapsed, expect_half_open, kill, messages, pause, restart, resume, run, set_disk_lag,
+    set_disk_pace, set_link_lag, set_net, spawn_on, strike_half_open, unclog,
 };
 
 #[cfg(madsim)]
@@ -61,6 +61,10 @@ mod simulated {
     use madsim::runtime::{Handle, Runtime};
     use std::cell::RefCell;
     use std::collections::BTreeMap;
+    use tokio::sync::oneshot;
+
+    /// Streams that may lose their other side, by peer; `None` where none ever does.
+    type HalfOpen = Option<BTreeMap<IpAddr, Vec<oneshot::Sender<()>>>>;
 
     /// Of the simulation's thread: as much as a main thread has.
     const STACK_BYTES: usize = 8 << 20;
@@ -68,9 +72,13 @@ mod simulated {
     thread_local! {
         /// madsim's own ids, which have no public constructor.
         static NODES: RefCell<BTreeMap<u64, madsim::task::NodeId>> = const { RefCell::new(BTreeMap::new()) };
-        /// Disks that are slow, with the most that each request waits twice.
+        /// What each disk takes at most where nothing slows it.
         static PACES: RefCell<BTreeMap<madsim::task::NodeId, u64>> = const { RefCell::new(BTreeMap::new()) };
+        /// Disks that are slow, with the most that each request waits twice.
         static LAGS: RefCell<BTreeMap<madsim::task::NodeId, u64>> = const { RefCell::new(BTreeMap::new()) };
+        /// Slow links, by peer.
+        static LINKS: RefCell<BTreeMap<IpAddr, Duration>> = const { RefCell::new(BTreeMap::new()) };
+        static HALF_OPEN: RefCell<HalfOpen> = const { RefCell::new(None) };
     }
 
     fn id_of(node: NodeId) -> madsim::task::NodeId {
@@ -96,6 +104,8 @@ mod simulated {
             NODES.with_borrow_mut(BTreeMap::clear);
             LAGS.with_borrow_mut(BTreeMap::clear);
             PACES.with_borrow_mut(BTreeMap::clear);
+            LINKS.with_borrow_mut(BTreeMap::clear);
+            HALF_OPEN.with_borrow_mut(|streams| *streams = None);
             let mut runtime = Runtime::with_seed_and_config(seed, madsim::Config::default());
             runtime.set_time_limit(limit);
             runtime.block_on(main())
@@ -177,6 +187,43 @@ mod simulated {
         })
     }
 
+    /// Each message between a peer and whoever serves it takes so much longer, one
+    /// after the other; zero ends that.
+    pub fn set_link_lag(peer: IpAddr, lag: Duration) {
+        LINKS.with_borrow_mut(
+            |links| {
+                if lag.is_zero() { links.remove(&peer) } else { links.insert(peer, lag) }
+            },
+        );
+    }
+
+    pub(crate) fn link_lag(peer: IpAddr) -> Option<Duration> {
+        LINKS.with_borrow(|links| if links.is_empty() { None } else { links.get(&peer).copied() })
+    }
+
+    /// From now on it is known which streams are open, for [`strike_half_open`].
+    pub fn expect_half_open() {
+        HALF_OPEN.with_borrow_mut(|streams| *streams = Some(BTreeMap::new()));
+    }
+
+    /// Every open stream of a peer ends on its side, and whoever serves it is not
+    /// told. How many there were.
+    pub fn strike_half_open(peer: IpAddr) -> usize {
+        let struck = HALF_OPEN.with_borrow_mut(|streams| streams.as_mut().and_then(|all| all.remove(&peer)));
+        struck.map_or(0, |struck| struck.into_iter().filter_map(|stream| stream.send(()).ok()).count())
+    }
+
+    /// Told when a stream of this peer is struck so.
+    pub(crate) fn half_open(peer: IpAddr) -> Option<oneshot::Receiver<()>> {
+        HALF_OPEN.with_borrow_mut(|streams| {
+            let of_peer = streams.as_mut()?.entry(peer).or_default();
+            of_peer.retain(|stream| !stream.is_closed());
+            let (struck, told) = oneshot::channel();
+            of_peer.push(struck);
+            Some(told)
+        })
+    }
+
     /// Messages from one node to another are held back.
     pub fn clog(from: NodeId, to: NodeId) {
         NetSim::current().clog_link(id_of(from), id_of(to));
@@ -250,6 +297,15 @@ mod absent {
         unreachable!("{NotSimulated}")
     }
     pub fn set_disk_pace(_: NodeId, _: Duration) {
+        unreachable!("{NotSimulated}")
+    }
+    pub fn set_link_lag(_: IpAddr, _: Duration) {
+        unreachable!("{NotSimulated}")
+    }
+    pub fn expect_half_open() {
+        unreachable!("{NotSimulated}")
+    }
+    pub fn strike_half_open(_: IpAddr) -> usize {
         unreachable!("{NotSimulated}")
     }
     pub fn clog(_: NodeId, _: NodeId) {

@@ -1,0 +1,274 @@
+//! Clients without manners: bursts, storms, races, the same thing said twice at
+//! once, streams that are broken off. What they are told must hold like any
+//! other word to a client.
+
+use crate::clients::{self, Door};
+use crate::faults::Fault;
+use crate::history::Ack;
+use crate::rows::JobName;
+use crate::workload::Deed;
+use proto::v1::drumline_client::DrumlineClient;
+use proto::v1::{ArrayItem, ArraySpec, EventsRequest, JobRequest, JobSpec, LogsRequest, Resources, Step};
+use proto::validate;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use std::collections::{BTreeMap, BTreeSet};
+use world::grpc::Channel;
+use world::sim::universe::{self, NodeId};
+use world::task::JoinHandle;
+use world::time;
+
+/// What one of a storm waits for an answer, and then before it asks again.
+const STORM_CALL_MS: u64 = 150;
+const STORM_AGAIN_MS: u64 = 40;
+/// A follower waits no longer for the next message.
+const FOLLOW_MS: u64 = 3_000;
+/// Between two streams of one follower.
+const FOLLOW_AGAIN_MS: u64 = 200;
+
+/// Sets clients to it; their tasks end by themselves.
+pub fn press(node: NodeId, door: &Door, fault: &Fault, seed: u64) -> Vec<JoinHandle<()>> {
+    let begun = now_ms();
+    let mut rng = SmallRng::seed_from_u64(seed ^ begun);
+    let mut tasks = Vec::new();
+    let mut start = |task| tasks.push(universe::spawn_on(node, task));
+    let key = |number: u32| format!("{}-{begun}-{number}", fault.kind());
+    match *fault {
+        Fault::SubmissionBurst { jobs } => {
+            for number in 0..jobs {
+                start(boxed(submit(
+                    door.clone(),
+                    deed("default", key(number), task(rng.random_range(5..800), 250)),
+                )));
+            }
+        }
+        Fault::RetryStorm { clients, for_ms } => {
+            let deed = deed("default", key(0), task(500, 250));
+            for _ in 0..clients {
+                start(boxed(storm(door.clone(), deed.clone(), begun + for_ms)));
+            }
+        }
+        Fault::QuotaBreach { clients } => {
+            for number in 0..clients {
+                // Each alone fits the limit, two do not.
+                let mut spec = task(rng.random_range(500..4_000), 2_000);
+                spec.steps[0].array = Some(array(4));
+                start(boxed(submit(door.clone(), deed("lab", key(number), spec))));
+            }
+        }
+        Fault::CancelRace { jobs } => {
+            for number in 0..jobs {
+                let ms = rng.random_range(50..1_500);
+                let pauses_ms = [rng.random_range(0..2 * ms), rng.random_range(0..2 * ms)];
+                start(boxed(race(
+                    node,
+                    door.clone(),
+                    deed("default", key(number), task(ms, 500)),
+                    pauses_ms,
+                )));
+            }
+        }
+        Fault::RequestsTwice { jobs } => {
+            for number in 0..jobs {
+                let deed = deed("default", key(number), task(300, 250));
+                start(boxed(submit(door.clone(), deed.clone())));
+                start(boxed(submit(door.clone(), deed)));
+            }
+        }
+        Fault::LogFlood { lines } => {
+            let mut spec = task(4_000, 250);
+            spec.steps[0].argv.push(format!("log={lines}"));
+            spec.steps[0].array = Some(array(3));
+            start(boxed(submit(door.clone(), deed("lab", key(0), spec))));
+        }
+        Fault::FollowersLeave { clients, for_ms } => {
+            for number in 0..clients {
+                let rng = SmallRng::seed_from_u64(rng.random());
+                if number % 2 == 0 {
+                    start(boxed(follow_events(door.clone(), rng, begun + for_ms)));
+                } else {
+                    start(boxed(follow_logs(door.clone(), rng, begun + for_ms)));
+                }
+            }
+        }
+        _ => {}
+    }
+    tasks
+}
+
+type Task = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+fn boxed(task: impl Future<Output = ()> + Send + 'static) -> Task {
+    Box::pin(task)
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(universe::elapsed().as_millis()).expect("a run is shorter")
+}
+
+fn task(ms: u64, millicores: u32) -> JobSpec {
+    let step = Step {
+        name: "main".to_owned(),
+        argv: vec!["sim".to_owned(), format!("ms={ms}")],
+        per_task: Some(Resources { millicores, ..Resources::default() }),
+        ..Step::default()
+    };
+    JobSpec { name: "pressed".to_owned(), steps: vec![step], ..JobSpec::default() }
+}
+
+fn array(last: u64) -> ArraySpec {
+    ArraySpec { items: vec![ArrayItem { first: 1, last, stride: 1 }], max_running: 0 }
+}
+
+fn deed(tenant: &str, key: String, mut spec: JobSpec) -> Deed {
+    validate::normalize(&mut spec);
+    Deed {
+        at_ms: now_ms(),
+        tenant: tenant.to_owned(),
+        spec,
+        key,
+        cancel_after_ms: None,
+        retry: false,
+        again: false,
+        follows: None,
+    }
+}
+
+async fn submit(door: Door, deed: Deed) {
+    clients::submit(&door, &deed).await;
+}
+
+/// One that asks again and again, hardly waiting for an answer.
+async fn storm(door: Door, deed: Deed, until_ms: u64) {
+    while now_ms() < until_ms {
+        let tried = async {
+            let channel = world::grpc::connect(&door.address, time::ms(STORM_CALL_MS)).await.ok()?;
+            clients::submit_once(DrumlineClient::new(channel), door.clone(), &deed).await.ok()
+        };
+        if let Ok(Some(reply)) = time::timeout(time::ms(STORM_CALL_MS), tried).await {
+            let job = JobName { tenant: reply.tenant, number: reply.number };
+            let ack = Ack::Submitted { job, key: deed.key.clone() };
+            let mut history = door.history.lock().expect("no holder panics");
+            if !history.acks.contains(&ack) {
+                history.acks.push(ack);
+            }
+        }
+        time::sleep(time::ms(STORM_AGAIN_MS)).await;
+    }
+    submit(door, deed).await;
+}
+
+/// Two clients cancel a job about when it ends.
+async fn race(node: NodeId, door: Door, deed: Deed, pauses_ms: [u64; 2]) {
+    let Some(job) = clients::submit(&door, &deed).await else { return };
+    let cancelling = pauses_ms.map(|pause_ms| {
+        let (door, job) = (door.clone(), job.clone());
+        universe::spawn_on(node, async move {
+            time::sleep(time::ms(pause_ms)).await;
+            clients::cancel(&door, &job).await;
+        })
+    });
+    for cancel in cancelling {
+        cancel.await.expect("the clients' node is never killed");
+    }
+}
+
+/// Reads a tenant's events, a few of each stream, and goes on where it left: no
+/// number may be missing, none come twice.
+async fn follow_events(door: Door, mut rng: SmallRng, until_ms: u64) {
+    let mut next: Option<u64> = None;
+    while now_ms() < until_ms {
+        let most = rng.random_range(1..6);
+        let read = async {
+            let mut client = client(&door).await?;
+            let request = EventsRequest {
+                tenant: "default".to_owned(),
+                from_seq: next.unwrap_or(0),
+                follow: true,
+                job_number: 0,
+            };
+            let mut stream = client.events(door.request(request)).await.ok()?.into_inner();
+            for _ in 0..most {
+                let reply = time::timeout(time::ms(FOLLOW_MS), stream.message()).await.ok()?.ok()??;
+                for event in &reply.events {
+                    let due = next.unwrap_or(event.seq);
+                    if event.seq != due {
+                        door.broke(7, format!("a follower was told event {} where {due} was due", event.seq));
+                    }
+                    next = Some(event.seq + 1);
+                }
+            }
+            Some(())
+        };
+        if read.await.is_some() {
+            door.history.lock().expect("no holder panics").broken_off += 1;
+        }
+        time::sleep(time::ms(FOLLOW_AGAIN_MS)).await;
+    }
+}
+
+/// Reads one job's logs likewise: of each stream of an attempt the bytes come in
+/// order, without gap or repeat.
+async fn follow_logs(door: Door, mut rng: SmallRng, until_ms: u64) {
+    let known: Vec<JobName> = {
+        let history = door.history.lock().expect("no holder panics");
+        let of = |ack: &Ack| match ack {
+            Ack::Submitted { job, .. } => Some(job.clone()),
+            Ack::Cancelled { .. } => None,
+        };
+        history.acks.iter().filter_map(of).collect()
+    };
+    let Some(job) = known.get(rng.random_range(0..known.len().max(1))).cloned() else { return };
+    let mut cursor = 0;
+    let mut lengths: BTreeMap<(u32, u64, u32, u32, i32), u64> = BTreeMap::new();
+    // Attempts after a user's retry have the numbers of those before it, and chunks
+    // do not say which they are of; who retries here does so once.
+    let mut begun_anew = BTreeSet::new();
+    let mut ended = false;
+    while now_ms() < until_ms && !ended {
+        let most = rng.random_range(1..4);
+        let read = async {
+            let mut client = client(&door).await?;
+            let name = JobRequest { tenant: job.tenant.clone(), number: job.number };
+            let request = LogsRequest { job: Some(name), follow: true, cursor, ..LogsRequest::default() };
+            let mut stream = client.logs(door.request(request)).await.ok()?.into_inner();
+            for _ in 0..most {
+                let reply = time::timeout(time::ms(FOLLOW_MS), stream.message()).await.ok()?.ok()??;
+                for chunk in &reply.chunks {
+                    let stream = (chunk.step, chunk.task, chunk.rank, chunk.attempt, chunk.stream);
+                    let retried = door.history.lock().expect("no holder panics").retried.contains(&job);
+                    let again = chunk.offset == 0 && lengths.get(&stream).is_some_and(|length| *length > 0);
+                    if retried && again && begun_anew.insert(stream) {
+                        lengths.remove(&stream);
+                    }
+                    let length = lengths.entry(stream).or_default();
+                    if chunk.offset != *length {
+                        let (offset, due) = (chunk.offset, *length);
+                        door.broke(
+                            7,
+                            format!(
+                                "a follower of {job} got byte {offset} of {stream:?} where {due} was due"
+                            ),
+                        );
+                    }
+                    *length = chunk.offset + chunk.data.len() as u64;
+                }
+                cursor = reply.cursor.max(cursor);
+                if reply.end {
+                    ended = true;
+                    return None;
+                }
+            }
+            Some(())
+        };
+        if read.await.is_some() {
+            door.history.lock().expect("no holder panics").broken_off += 1;
+        }
+        time::sleep(time::ms(FOLLOW_AGAIN_MS)).await;
+    }
+}
+
+async fn client(door: &Door) -> Option<DrumlineClient<Channel>> {
+    let channel = world::grpc::connect(&door.address, time::ms(FOLLOW_MS)).await.ok()?;
+    Some(DrumlineClient::new(channel))
+}
