@@ -3,8 +3,10 @@
 //!
 //! Delta debugging over all that happens in the run, work and faults alike:
 //! parts are left out, halves first, and stay out where the same invariant
-//! still breaks. Each try is a process of its own, so that one that hangs or
-//! panics ends nothing.
+//! still breaks. What ends a trouble is not left out before the trouble is: a
+//! fault heals by itself, and limits are given back by the last change of them.
+//! Each try is a process of its own, so that one that hangs or panics ends
+//! nothing.
 
 use crate::plan::{Act, Plan};
 use crate::scenario;
@@ -127,7 +129,7 @@ fn shrink(whole: &Plan, judge: &mut dyn Judge) -> Result<Option<(Plan, String)>,
             let mut acts: Vec<Act> = plan.acts.clone();
             acts.drain(at..(at + part).min(acts.len()));
             let less = Plan { acts, ..plan.clone() };
-            if judge.judge(&less)? == Verdict::Broke(wanted.clone()) {
+            if gives_back(whole, &less) && judge.judge(&less)? == Verdict::Broke(wanted.clone()) {
                 plan = less;
             } else {
                 at += part;
@@ -139,6 +141,13 @@ fn shrink(whole: &Plan, judge: &mut dyn Judge) -> Result<Option<(Plan, String)>,
         }
     }
     Ok(Some((plan, wanted)))
+}
+
+/// Without the last change of limits, work may wait for ever through nobody's
+/// fault: another bug than the one that is looked for, and none at all.
+fn gives_back(whole: &Plan, less: &Plan) -> bool {
+    let left = less.changes();
+    left.is_empty() || left.last() == whole.changes().last()
 }
 
 impl Judge for Runs {
@@ -210,6 +219,30 @@ mod tests {
         assert_eq!(plan.deeds().iter().map(|deed| deed.at_ms).collect::<Vec<_>>(), needed);
         assert_eq!(plan.acts.len(), 3);
         assert!(judge.1 < 200, "{} tries", judge.1);
+    }
+
+    /// Breaks as soon as limits change at all before the end of the load.
+    struct NeedsLimits(u64);
+
+    impl Judge for NeedsLimits {
+        fn judge(&mut self, plan: &Plan) -> Result<Verdict, String> {
+            let there = plan.changes().iter().any(|change| change.at_ms < self.0);
+            Ok(if there { Verdict::Broke("9".to_owned()) } else { Verdict::Held })
+        }
+        fn is_over(&self) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn limits_are_given_back_in_what_is_left() {
+        let changed = |plan: &Plan| plan.changes().len() > 2;
+        let chaos = scenario::named("chaos").unwrap();
+        let whole = (1..).map(|seed| Plan::draw(seed, chaos)).find(changed).unwrap();
+        let last = whole.changes().pop().unwrap();
+        let (plan, _) = shrink(&whole, &mut NeedsLimits(last.at_ms)).unwrap().unwrap();
+        assert_eq!(plan.acts.len(), 2, "{plan:?}");
+        assert_eq!(plan.changes().pop().unwrap(), last);
     }
 
     #[test]
