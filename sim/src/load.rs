@@ -60,12 +60,14 @@ pub fn press(node: NodeId, door: &Door, fault: &Fault, seed: u64) -> Vec<JoinHan
             for number in 0..jobs {
                 let ms = rng.random_range(50..1_500);
                 let pauses_ms = [rng.random_range(0..2 * ms), rng.random_range(0..2 * ms)];
-                start(boxed(race(
-                    node,
-                    door.clone(),
-                    deed("default", key(number), task(ms, 500)),
-                    pauses_ms,
-                )));
+                let mut spec = task(ms, 500);
+                // Ranks end one by one, and a cancel may come between them too.
+                if rng.random_bool(0.4) {
+                    spec.steps[0].nodes = rng.random_range(1..3);
+                    spec.steps[0].tasks_per_node = 2;
+                }
+                let deed = deed("default", key(number), spec);
+                start(boxed(race(node, door.clone(), deed, pauses_ms)));
             }
         }
         Fault::RequestsTwice { jobs } => {
