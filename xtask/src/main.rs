@@ -4,6 +4,8 @@
 //! crates and of the real binaries, the Python client, the REST contract, what the
 //! README shows, and the rehearsals. It is what the README names and what CI runs.
 
+mod planted;
+
 use std::{
     ffi::OsStr,
     process::{Command, ExitCode},
@@ -15,6 +17,8 @@ const HELP: &str = "USAGE: cargo xtask COMMAND
   test --quick     the same with few seeds
   figures          the figures of the README, measured now
   load             what one good client notices while others behave badly
+  planted          whether the rehearsals find bugs that were planted (--quick, --only NAME, --seeds N,
+                   --cpu-seconds S)
   help             this";
 
 /// The build flags of `cargo chaos`, for building and testing its crate.
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         ["test", "--quick"] => test("20", "10"),
         ["figures"] => figures(),
         ["load"] => load(),
+        ["planted", ref options @ ..] => planted::command(options),
         ["help"] | [] => {
             println!("{HELP}");
             Ok(())
@@ -76,6 +81,8 @@ fn test(seeds: &str, narrow: &str) -> Result<(), String> {
         "what broke can be shrunk",
         &["chaos", "shrink", "--scenario", "canary", "--seed", "1", "--out", plan],
     )?;
+    println!("== planted bugs must be found: cargo xtask planted --quick");
+    planted::command(&["--quick"])?;
     cargo(
         "the networked store",
         &["chaos", "sweep", "--scenario", "store", "--seeds", "4", "--twice-every", "2"],
