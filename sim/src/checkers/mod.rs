@@ -7,6 +7,7 @@
 mod acknowledged;
 mod agreement;
 mod artifacts;
+mod backoff;
 mod ends;
 mod epochs;
 mod fencing;
@@ -22,6 +23,7 @@ mod retries;
 mod transitions;
 
 pub use ends::attempt_of;
+pub use retries::is_own;
 
 use crate::history::History;
 use crate::mirror::Mirror;
@@ -92,6 +94,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(in_turn::InTurn::default()),
         Box::new(agreement::RowsAgree::default()),
         Box::new(retries::RetriesBounded::default()),
+        Box::new(backoff::NotTooSoon::default()),
         Box::new(liveness::EveryJobEnds),
     ]
 }

@@ -17,7 +17,7 @@ pub struct RetriesBounded {
 }
 
 /// Those that spend a step's retries.
-fn is_own(kind: CauseKind) -> bool {
+pub fn is_own(kind: CauseKind) -> bool {
     matches!(
         kind,
         CauseKind::Exit

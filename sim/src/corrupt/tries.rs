@@ -1,9 +1,10 @@
 //! Slips in blocks of tasks, their attempts and their tries.
 
 use super::{At, Class, change};
+use crate::checkers::is_own;
 use crate::recording::Recording;
 use crate::rows::Row;
-use proto::v1::{BlockRow, Span, TaskNote};
+use proto::v1::{BlockRow, Event, Span, State, TaskNote};
 use rand::rngs::SmallRng;
 use std::collections::BTreeSet;
 
@@ -17,6 +18,7 @@ pub const CLASSES: &[Class] = &[
     Class { name: "attempts-back", by: &["retries"], spoil: attempts_back },
     Class { name: "tries-forgotten", by: &["retries"], spoil: note_lost },
     Class { name: "more-retries-than-allowed", by: &["retries"], spoil: too_many },
+    Class { name: "again-too-soon", by: &["backoff"], spoil: too_soon },
 ];
 
 fn any_block(rec: &Recording, rng: &mut SmallRng, is: impl Fn(At, &BlockRow) -> bool) -> Option<At> {
@@ -153,4 +155,44 @@ fn too_many(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
             note.platform_failures = 50;
         },
     )
+}
+
+/// Moves a failure in time to the very moment of the next try.
+fn too_soon(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let waits = |event: &Event| {
+        let own = event.cause.as_ref().is_some_and(|cause| is_own(cause.kind()));
+        own && event.to() == State::Pending && !event.tasks.is_empty()
+    };
+    let at = rec.draw(
+        rng,
+        |_, row| matches!(row, Row::Events { row: Some(row), .. } if row.events.iter().any(waits)),
+    )?;
+    let Row::Events { tenant, row: Some(batch), .. } = rec.row_at(at).clone() else { return None };
+    let (index, failed) = batch.events.iter().enumerate().find(|(_, event)| waits(event))?;
+    let task = failed.tasks.first()?.first;
+    let is_next = |event: &Event| {
+        (event.job_number, event.step) == (failed.job_number, failed.step)
+            && event.tasks.iter().any(|span| (span.first..=span.last).contains(&task))
+    };
+    let next = rec.after(at, |row| match row {
+        Row::Events { tenant: of, row: Some(row), .. } if *of == tenant => {
+            row.events.iter().find(|event| is_next(event)).map(|event| (event.at_ms, event.to()))
+        }
+        _ => None,
+    });
+    let (at_ms, State::Staging) = next? else { return None };
+    let tried = rec.commits[at.commit + 1..].iter().find(|commit| {
+        let tells = |row: &Row| {
+            matches!(row, Row::Events { tenant: of, row: Some(row), .. }
+                if *of == tenant && row.events.iter().any(is_next))
+        };
+        commit.rows.iter().any(tells)
+    })?;
+    let then_ms = tried.at_ms;
+    let commit = rec.commit(at.commit);
+    (commit.at_ms, commit.since_ms) = (then_ms, then_ms);
+    match &mut commit.rows[at.row] {
+        Row::Events { row, .. } => change(row, |row| row.events[index].at_ms = at_ms),
+        _ => None,
+    }
 }
