@@ -13,6 +13,7 @@ use crate::rows::JobName;
 use proto::v1::{Cause, CauseKind, Event, State};
 use std::collections::BTreeMap;
 
+#[derive(Default)]
 pub struct NotTooSoon {
     config: controller::Config,
     tasks: BTreeMap<(JobName, u32, u64), Tries>,
@@ -24,12 +25,6 @@ struct Tries {
     own: u32,
     /// By the controller's clock and in true time; 0: none is waited for.
     failed_ms: [u64; 2],
-}
-
-impl Default for NotTooSoon {
-    fn default() -> Self {
-        Self { config: controller::Config::default(), tasks: BTreeMap::new() }
-    }
 }
 
 impl NotTooSoon {
