@@ -15,6 +15,24 @@ use world::{
     time,
 };
 
+/// Why there is no connection, and what to do.
+pub fn unconnected(server: &str, error: &ConnectError) -> Failure {
+    match error {
+        ConnectError::Address { reason, .. } => {
+            Failure::wrong_use("server", server, reason, "write it like 127.0.0.1:7420")
+        }
+        ConnectError::Unreachable { .. } | ConnectError::Deadline { .. } => {
+            Failure::Unreachable(Problem::new(
+                "unavailable.server",
+                "server",
+                server,
+                error.to_string(),
+                "start it with `drumline up`, or correct the address",
+            ))
+        }
+    }
+}
+
 /// One server, as one bearer of a token.
 #[derive(Clone)]
 pub struct Client {
@@ -67,20 +85,8 @@ impl Client {
         let authorization = format!("Bearer {token}").parse::<AsciiMetadataValue>().map_err(|_| {
             Failure::wrong_use("token", "", "holds characters that no token has", "copy it again, as dl_…")
         })?;
-        let channel = connect(server, limits::CONNECT_DEADLINE).await.map_err(|error| match &error {
-            ConnectError::Address { reason, .. } => {
-                Failure::wrong_use("server", server, reason, "write it like 127.0.0.1:7420")
-            }
-            ConnectError::Unreachable { .. } | ConnectError::Deadline { .. } => {
-                Failure::Unreachable(Problem::new(
-                    "unavailable.server",
-                    "server",
-                    server,
-                    error.to_string(),
-                    "start it with `drumline up`, or correct the address",
-                ))
-            }
-        })?;
+        let channel = connect(server, limits::CONNECT_DEADLINE).await;
+        let channel = channel.map_err(|error| unconnected(server, &error))?;
         let stub = DrumlineClient::new(channel)
             .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
             .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);

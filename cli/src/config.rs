@@ -2,7 +2,7 @@
 //! to both), and that over the TOML file. Unknown keys are errors.
 
 use crate::{
-    args::{AgentArgs, Connection, ServerArgs},
+    args::{AgentArgs, Connection, SchedulerArgs, ServerArgs},
     failure::Failure,
     files, limits,
 };
@@ -54,6 +54,29 @@ pub struct AgentSettings {
     pub capacity: Resources,
     /// What constraints look at.
     pub labels: BTreeMap<String, String>,
+}
+
+/// What a scheduler beside the server's own is started with.
+#[derive(Debug)]
+pub struct SchedulerSettings {
+    /// Where the server listens.
+    pub server: String,
+    /// A token of role scheduler.
+    pub token: String,
+    /// Its name.
+    pub name: String,
+    /// Of its core.
+    pub numbers: ::scheduler::core::Config,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SchedulerFile {
+    server: Option<String>,
+    token: Option<String>,
+    name: Option<String>,
+    #[serde(deserialize_with = "gateway::scheduler_numbers")]
+    scheduler: ::scheduler::core::Config,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -135,11 +158,6 @@ pub fn agent(connection: &Connection, args: &AgentArgs) -> Result<AgentSettings,
         }
         None => AgentFile::default(),
     };
-    let needed = |field: &str, value: Option<String>, remedy: &str| {
-        value
-            .filter(|value| !value.is_empty())
-            .ok_or_else(|| Failure::wrong_use(field, "", "is not told", remedy))
-    };
     let node = args.node.clone().or(file.node).or_else(host_name);
     let node = needed("node", node, "give --node NAME")?;
     let pool = args.pool.clone().or(file.pool).unwrap_or_else(|| "default".to_owned());
@@ -176,6 +194,38 @@ pub fn agent(connection: &Connection, args: &AgentArgs) -> Result<AgentSettings,
         pool,
         labels,
     })
+}
+
+/// Settings of `drumline scheduler`.
+pub fn scheduler(connection: &Connection, args: &SchedulerArgs) -> Result<SchedulerSettings, Failure> {
+    let file: SchedulerFile = match &args.config {
+        Some(path) => {
+            let text = files::read_text("--config", path, limits::CONFIG_BYTES_MAX)?;
+            toml::from_str(&text).map_err(|error| refuse(path, &error))?
+        }
+        None => SchedulerFile::default(),
+    };
+    let mut numbers = file.scheduler;
+    if numbers.seed == 0 {
+        // Two schedulers should not jitter alike.
+        numbers.seed = world::rand::u64();
+    }
+    Ok(SchedulerSettings {
+        server: needed("server", connection.server.clone().or(file.server), "give --server HOST:PORT")?,
+        token: needed(
+            "token",
+            connection.token.clone().or(file.token),
+            "give --token; `drumline tokens create N --role scheduler` makes one",
+        )?,
+        name: needed("name", args.name.clone().or(file.name).or_else(host_name), "give --name NAME")?,
+        numbers,
+    })
+}
+
+fn needed(field: &str, value: Option<String>, remedy: &str) -> Result<String, Failure> {
+    value
+        .filter(|value| !value.is_empty())
+        .ok_or_else(|| Failure::wrong_use(field, "", "is not told", remedy))
 }
 
 /// What a node offers: as told, else what this machine has.

@@ -56,6 +56,8 @@ pub enum Right {
     MakeTokens,
     /// Run tasks: register nodes, report, ship logs, move objects.
     RunTasks,
+    /// Schedule: follow demand, see nodes and tenants, make grants.
+    Schedule,
 }
 
 /// The one table of who may do what.
@@ -69,6 +71,7 @@ const RIGHTS: &[(Right, &[Role])] = &[
     (Right::ChangeTenants, &[Role::Admin]),
     (Right::MakeTokens, &[Role::Admin]),
     (Right::RunTasks, &[Role::Admin, Role::Operator, Role::Agent]),
+    (Right::Schedule, &[Role::Admin, Role::Scheduler]),
 ];
 
 /// Whether a role has a right.
@@ -146,6 +149,7 @@ pub fn role_name(role: Role) -> &'static str {
         Role::Operator => "operator",
         Role::Admin => "admin",
         Role::Agent => "agent",
+        Role::Scheduler => "scheduler",
     }
 }
 
@@ -305,16 +309,17 @@ mod tests {
             assert!(roles.contains(&Role::Admin), "{right:?}");
             assert!(!roles.contains(&Role::Unspecified), "{right:?}");
         }
-        assert_eq!(RIGHTS.len(), Right::RunTasks as usize + 1);
+        assert_eq!(RIGHTS.len(), Right::Schedule as usize + 1);
     }
 
     #[test]
     fn the_table_reads_as_meant() {
-        use Right::{ChangeTenants, DrainNodes, MakeTokens, ReadJobs, RunTasks, Submit};
+        use Right::{ChangeTenants, DrainNodes, MakeTokens, ReadJobs, RunTasks, Schedule, Submit};
         for (role, may, may_not) in [
             (Role::Tenant, vec![Submit, ReadJobs], vec![DrainNodes, ChangeTenants, MakeTokens, RunTasks]),
-            (Role::Operator, vec![Submit, DrainNodes, RunTasks], vec![ChangeTenants, MakeTokens]),
-            (Role::Agent, vec![RunTasks], vec![Submit, ReadJobs, MakeTokens]),
+            (Role::Operator, vec![Submit, DrainNodes, RunTasks], vec![ChangeTenants, MakeTokens, Schedule]),
+            (Role::Agent, vec![RunTasks], vec![Submit, ReadJobs, MakeTokens, Schedule]),
+            (Role::Scheduler, vec![Schedule], vec![Submit, ReadJobs, MakeTokens, RunTasks, DrainNodes]),
             (Role::Unspecified, vec![], vec![Submit, ReadJobs, RunTasks]),
         ] {
             for right in may {

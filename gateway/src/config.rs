@@ -77,7 +77,8 @@ macro_rules! numbers {
         impl $table {
             const FIELDS: &'static [&'static str] = &[$(stringify!($field),)*];
         }
-        fn $read<'de, D: Deserializer<'de>>(from: D) -> Result<$target, D::Error> {
+        /// Reads that table.
+        pub fn $read<'de, D: Deserializer<'de>>(from: D) -> Result<$target, D::Error> {
             let table = $table::deserialize(from)?;
             Ok($target { $($field: table.$field,)* ..$target::default() })
         }

@@ -2,6 +2,7 @@
 //! deadline around.
 
 use crate::auth::{Auth, Caller, Right};
+use crate::demand::Demand;
 use crate::meter::Meter;
 use crate::objects::Objects;
 use crate::planner::Planner;
@@ -35,6 +36,7 @@ pub(crate) struct Gate {
     pub clock: Arc<dyn NodeClock>,
     pub controller: Handle,
     pub planner: Planner,
+    pub demand: Arc<Demand>,
     pub logs: Arc<LogRelay>,
     pub objects: Arc<Objects>,
     pub meter: Arc<Meter>,

@@ -8,6 +8,7 @@
 mod agents;
 pub mod auth;
 mod config;
+mod demand;
 mod drumline;
 mod gate;
 pub mod limits;
@@ -16,22 +17,15 @@ pub mod objects;
 mod planner;
 mod rest;
 mod rows;
+mod schedulers;
 pub mod server;
 pub mod urls;
 
-pub use config::ServerConfig;
+pub use config::{ServerConfig, scheduler_numbers};
 pub use rest::reading;
 
+pub(crate) use proto::keys::hex_of as hex;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes all");
-        text
-    })
-}
 
 /// Puts an entry into a memory of bounded size; a full one forgets all.
 pub(crate) fn remember<V>(memory: &mut BTreeMap<String, V>, key: String, value: V) {

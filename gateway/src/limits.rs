@@ -21,6 +21,13 @@ pub const FEASIBLE_MS: u64 = 1_000;
 /// Shapes remembered so.
 pub const SHAPES_MAX: usize = 256;
 
+/// Schedulers in other processes that follow demand.
+pub const SCHEDULERS_MAX: usize = 16;
+/// Updates of demand on their way to one of them; one that is further behind is
+/// cut off and begins anew.
+pub const DEMAND_UPDATES_PER_SCHEDULER: usize = 256;
+/// Demands in one update.
+pub const DEMANDS_PER_UPDATE_MAX: usize = 4096;
 /// Open streams (`SubmitMany`, `Logs`, `Events`) of one token.
 pub const STREAMS_PER_CALLER: usize = 128;
 /// Open streams of all; followers take watches of the store, which has 1024.

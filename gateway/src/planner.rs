@@ -8,7 +8,7 @@ use proto::v1::{DemandKey, JobSpec, PoolsReply, Step, WhyReply};
 use scheduler::Amount;
 use scheduler::admission::{Ask, Verdict};
 use scheduler::eta::Profile;
-use scheduler::shell::Handle;
+use scheduler::shell::{Handle, Proposals};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use world::NodeClock;
@@ -35,6 +35,10 @@ impl Planner {
 
     pub fn pools(&self) -> PoolsReply {
         self.scheduler.pools()
+    }
+
+    pub fn proposals(&self) -> Proposals {
+        self.scheduler.proposals()
     }
 
     pub fn profiles(&self) -> BTreeMap<String, Profile> {

@@ -15,11 +15,15 @@ use crate::gate::{Base, Gate, Pace, Streams, Tenants};
 use crate::objects::{Door, Objects};
 use crate::planner::{Planner, Policy};
 use crate::urls::Signer;
-use crate::{agents::AgentsDoor, auth, auth::Auth, limits, meter, rest};
+use crate::{
+    agents::AgentsDoor, auth, auth::Auth, demand::Demand, limits, meter, rest, schedulers::SchedulersDoor,
+};
 use controller::logs::LogRelay;
 use controller::shell::ControllerParts;
 use proto::v1::agents_server::AgentsServer;
 use proto::v1::drumline_server::DrumlineServer;
+use proto::v1::planning_server::PlanningServer;
+use proto::v1::rows_server::RowsServer;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -274,8 +278,9 @@ async fn assemble(
         name: format!("{}@{listening}", format.cluster_id),
     };
     let started = controller::shell::start(parts).await;
-    let (controller, demand) = started.map_err(|error| data.damaged(error.to_string()))?;
-    let planner = scheduler::shell::start(Arc::clone(&store), Arc::clone(clock), numbers.1, demand);
+    let (controller, told) = started.map_err(|error| data.damaged(error.to_string()))?;
+    let (demand, own) = Demand::hand_on(told);
+    let planner = scheduler::shell::start(Arc::clone(&store), Arc::clone(clock), numbers.1, own);
     let planner = Planner::new(planner, Arc::clone(clock));
     let (open, stopping) = watch::channel(());
     let gate = Arc::new(Gate {
@@ -285,6 +290,7 @@ async fn assemble(
         clock: Arc::clone(clock),
         controller,
         planner,
+        demand,
         logs,
         objects,
         meter,
@@ -337,6 +343,8 @@ fn server(gate: &Arc<Gate>) -> Server {
             AgentsServer::new(AgentsDoor(Arc::clone(gate)))
                 .max_decoding_message_size(limits::AGENT_FRAME_BYTES_MAX),
         )
+        .service(PlanningServer::new(SchedulersDoor::new(gate)))
+        .service(RowsServer::new(SchedulersDoor::new(gate)))
         .door(Arc::new(Door(Arc::clone(&gate.objects))))
         .http(rest::router(Arc::clone(gate)))
         .nowhere(rest::nowhere)

@@ -7,7 +7,7 @@
 //! all it takes from, so that the loser of a race only plans again. A scheduler
 //! keeps nothing of its own; one that dies is missed by nobody.
 //!
-//! [`admission`] and [`feasible`] judge a job before it is taken in; [`eta`] says
+//! [`follow`] is a scheduler in a process of its own. [`admission`] and [`feasible`] judge a job before it is taken in; [`eta`] says
 //! when it would start.
 
 pub mod admission;
@@ -15,9 +15,8 @@ pub mod amount;
 pub mod core;
 pub mod eta;
 pub mod feasible;
+pub mod follow;
 pub mod limits;
-pub mod link;
-pub mod service;
 pub mod shell;
 
 pub use amount::Amount;

@@ -39,18 +39,21 @@ pub const ETA_NODES_EXAMINED_MAX: u64 = 500_000;
 pub const ETA_NAMES_MAX: usize = 8;
 /// Updates taken from the demand channel before a pass.
 pub const EVENTS_PER_PASS_MAX: usize = 1024;
-/// Demands in one update of a link's snapshot.
-pub const DEMANDS_PER_UPDATE_MAX: usize = 4096;
 /// Nodes, demands and grants that each pass pays for in checks, where cores are
 /// checked.
 pub const CHECKED_PER_PASS: usize = 64;
-/// Updates of a remote link waiting to be sent.
+/// Updates that a server told and the core has not taken yet.
 pub const LINK_QUEUE: usize = 256;
 /// A commit not answered by then counts as indeterminate.
 pub const COMMIT_DEADLINE_MS: u64 = 10_000;
 /// A read of the store's rows not answered by then is tried again.
 pub const READ_DEADLINE_MS: u64 = 30_000;
-/// Waiting between two tries to read or to link.
+/// Waiting between two tries to read.
 pub const RETRY_PAUSE_MS: u64 = 100;
-/// A link or question to a remote scheduler not answered by then failed.
+/// A server that does not answer a scheduler elsewhere by then is out of reach.
 pub const LINK_DEADLINE_MS: u64 = 5_000;
+/// A server with nothing to tell of demand says so this often; silent for three
+/// times as long it is gone.
+pub const FOLLOW_BEAT_MS: u64 = 5_000;
+/// Between two tries to follow a server, at least; at most twice as long.
+pub const FOLLOW_PAUSE_MS: u64 = 1_000;

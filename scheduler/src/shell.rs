@@ -41,9 +41,32 @@ pub struct Handle {
     inner: Arc<Inner>,
 }
 
+/// What became of the proposals of a scheduler so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Proposals {
+    /// Each is a commit of one or more grants.
+    pub committed: u64,
+    /// Another scheduler (or the controller) was faster at one of its rows.
+    pub conflicts: u64,
+    /// The store failed, or nobody knows.
+    pub failed: u64,
+}
+
+impl Proposals {
+    fn count(&mut self, outcome: &Outcome) {
+        let counter = match outcome {
+            Outcome::Committed(_) => &mut self.committed,
+            Outcome::Conflict { .. } => &mut self.conflicts,
+            Outcome::Indeterminate | Outcome::Failed => &mut self.failed,
+        };
+        *counter += 1;
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
     core: Arc<Mutex<Core>>,
+    proposals: Arc<Mutex<Proposals>>,
     clock: Arc<dyn NodeClock>,
     stop: watch::Sender<bool>,
     ended: watch::Receiver<()>,
@@ -86,6 +109,12 @@ impl Handle {
         lock(&self.inner.core).node_use()
     }
 
+    /// What became of its proposals.
+    #[must_use]
+    pub fn proposals(&self) -> Proposals {
+        *self.inner.proposals.lock().expect("no holder of this lock panics")
+    }
+
     /// Panics where an invariant of the core is broken.
     pub fn check(&self) {
         lock(&self.inner.core).check();
@@ -115,12 +144,14 @@ pub fn start(
     demand: mpsc::Receiver<DemandUpdate>,
 ) -> Handle {
     let core = Arc::new(Mutex::new(Core::new(config)));
+    let proposals = Arc::new(Mutex::new(Proposals::default()));
     let (stop, stopped) = watch::channel(false);
     let (ending, ended) = watch::channel(());
     let shell = Shell {
         store,
         clock: Arc::clone(&clock),
         core: Arc::clone(&core),
+        proposals: Arc::clone(&proposals),
         demand,
         stopped,
         commits: FuturesUnordered::new(),
@@ -132,7 +163,7 @@ pub fn start(
         let _ending = ending;
         shell.run().await;
     });
-    Handle { inner: Arc::new(Inner { core, clock, stop, ended }) }
+    Handle { inner: Arc::new(Inner { core, proposals, clock, stop, ended }) }
 }
 
 /// The watches, opened before anything is read.
@@ -158,6 +189,7 @@ struct Shell {
     store: Arc<dyn Store>,
     clock: Arc<dyn NodeClock>,
     core: Arc<Mutex<Core>>,
+    proposals: Arc<Mutex<Proposals>>,
     demand: mpsc::Receiver<DemandUpdate>,
     stopped: watch::Receiver<bool>,
     commits: FuturesUnordered<Committing>,
@@ -190,7 +222,7 @@ impl Shell {
                     return Some(watches);
                 }
                 Some((proposal, outcome)) = self.commits.next() => {
-                    self.step(Event::Outcome { proposal, outcome });
+                    self.outcome(proposal, outcome);
                 }
                 update = self.demand.recv() => self.step(Event::Demand(update?)),
             }
@@ -212,7 +244,7 @@ impl Shell {
                     true
                 }
                 Some((proposal, outcome)) = self.commits.next() => {
-                    self.step(Event::Outcome { proposal, outcome });
+                    self.outcome(proposal, outcome);
                     true
                 }
                 notice = watches.grants.notices.recv() => self.notice(notice),
@@ -245,7 +277,7 @@ impl Shell {
             }
             if let Some(Some((proposal, outcome))) = self.commits.next().now_or_never() {
                 idle = false;
-                self.step(Event::Outcome { proposal, outcome });
+                self.outcome(proposal, outcome);
             }
             if let Ok(update) = self.demand.try_recv() {
                 idle = false;
@@ -256,6 +288,11 @@ impl Shell {
             }
         }
         None
+    }
+
+    fn outcome(&self, proposal: ProposalId, outcome: Outcome) {
+        self.proposals.lock().expect("no holder of this lock panics").count(&outcome);
+        self.step(Event::Outcome { proposal, outcome });
     }
 
     fn step(&self, event: Event) {

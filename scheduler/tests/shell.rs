@@ -3,19 +3,15 @@
 
 use prost::Message as _;
 use proto::keys::{self, Parsed};
-use proto::v1::planning_server::PlanningServer;
 use proto::v1::{Demand, DemandKey, DemandUpdate, GrantRow, NodeRow, NodeState, Quota, Resources, TenantRow};
 use scheduler::core::Config;
-use scheduler::link::link;
-use scheduler::service::PlanningService;
 use scheduler::shell::{Handle, start};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use store::{Commit, Notice, OpenOptions, RedbStore, Store, Watch, Write};
 use world::NodeClock;
-use world::grpc::{Server, bind};
 use world::sim::{HostileDisk, SkewedClock};
-use world::sync::{mpsc, oneshot};
+use world::sync::mpsc;
 use world::time::{ms, timeout};
 
 const GIB: u64 = 1 << 30;
@@ -198,46 +194,4 @@ async fn two_schedulers_share_a_store() {
     drain(store.as_ref(), &mut watch, &[to_one, to_two], left).await;
     one.check();
     two.check();
-}
-
-#[tokio::test]
-async fn a_link_tells_all_again_after_the_scheduler_came_back() {
-    let store = store().await;
-    put_node(store.as_ref(), "n1", 8).await;
-    put_tenant(store.as_ref(), "lab", None).await;
-    let mut watch = watch_grants(store.as_ref()).await;
-
-    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let address = listener.address();
-    let wanted: Arc<Mutex<Vec<Demand>>> = Arc::default();
-    let (say, updates) = mpsc::channel(16);
-    let source = Arc::clone(&wanted);
-    let snapshot = move || DemandUpdate { snapshot: true, ..told(source.lock().unwrap().clone()) };
-    let linked = link(address.to_string(), updates, Arc::new(snapshot));
-
-    let (scheduler, demand) = launch(&store, 1);
-    let service = PlanningServer::new(PlanningService::new(scheduler.clone(), demand));
-    let (stop, stopped) = oneshot::channel::<()>();
-    let serving = world::task::spawn(
-        Server::new().service(service).grace(ms(100)).serve(listener, async { _ = stopped.await }),
-    );
-    let first = wants("lab", 1, 1, 0);
-    wanted.lock().unwrap().push(first.clone());
-    say.send(told(vec![first])).await.unwrap();
-    assert_eq!(next_grant(&mut watch).await.job_number, 1);
-
-    stop.send(()).unwrap();
-    _ = timeout(ms(10_000), serving).await.expect("the server ends");
-    scheduler.stop();
-    *wanted.lock().unwrap() = vec![wants("lab", 2, 1, 0)];
-
-    let listener = bind(address).await.unwrap();
-    let (scheduler, demand) = launch(&store, 2);
-    let service = PlanningServer::new(PlanningService::new(scheduler.clone(), demand));
-    world::task::spawn(Server::new().service(service).serve(listener, std::future::pending()));
-    assert_eq!(next_grant(&mut watch).await.job_number, 2);
-    assert_eq!(scheduler.explain(&key("lab", 1)).code, "waiting.nothing");
-
-    drop(say);
-    timeout(ms(10_000), linked).await.expect("the link ends with its controller").unwrap();
 }

@@ -2,6 +2,7 @@
 //! of its own with a hostile disk and a clock that may be wrong.
 
 use crate::power::Power;
+use crate::scenario::Scenario;
 use crate::trace::Trace;
 use crate::witness::{self, SharedWitness};
 use agent::{AgentConfig, AgentParts};
@@ -10,6 +11,7 @@ use proto::v1::Resources;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
+use scheduler::follow::{self, FollowParts};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -58,6 +60,8 @@ impl Machine {
 pub struct Cluster {
     pub server: Machine,
     pub agents: Vec<Machine>,
+    /// Beside the server's own.
+    pub schedulers: Vec<Machine>,
     pub clients: NodeId,
     pub address: String,
     /// The admin token, known once the server has started.
@@ -105,7 +109,7 @@ fn host(index: usize) -> Ipv4Addr {
 impl Cluster {
     /// Builds and starts everything; returns once the server and all agents
     /// have been started (agents may still be connecting).
-    pub async fn start(seed: u64, agents: usize, witness: SharedWitness, trace: &Trace) -> Self {
+    pub async fn start(seed: u64, scenario: &Scenario, witness: SharedWitness, trace: &Trace) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed ^ 0x0063_6c75_7374_6572);
         let base = time::Instant::now();
         let objects = SimObjects::new();
@@ -125,19 +129,27 @@ impl Cluster {
         while token.lock().expect("no holder panics").is_empty() {
             time::sleep(time::ms(20)).await;
         }
-        let agents = (0..agents)
+        let agents = (0..scenario.agents)
             .map(|index| {
                 start_agent(index, &mut rng, &address, Arc::clone(&token), &objects, trace.clone(), base)
             })
             .collect::<Vec<_>>();
-        let power = Power::new(std::iter::once(&server).chain(&agents), trace);
+        let schedulers = (0..scenario.schedulers)
+            .map(|index| start_scheduler(index, &mut rng, &address, Arc::clone(&token), trace.clone()))
+            .collect::<Vec<_>>();
+        let power = Power::new(std::iter::once(&server).chain(&agents).chain(&schedulers), trace);
         world::task::spawn(Arc::clone(&power).attend(ends));
-        Self { server, agents, clients, address, token, cuts, power, store }
+        Self { server, agents, schedulers, clients, address, token, cuts, power, store }
     }
 
-    /// Machine 0 is the server.
+    /// Machine 0 is the server; the agents come next, then the schedulers.
     pub fn machine(&self, index: usize) -> &Machine {
-        if index == 0 { &self.server } else { &self.agents[index - 1] }
+        self.machines().nth(index).expect("faults are drawn for machines that there are")
+    }
+
+    /// In that order.
+    pub fn machines(&self) -> impl Iterator<Item = &Machine> {
+        std::iter::once(&self.server).chain(&self.agents).chain(&self.schedulers)
     }
 }
 
@@ -300,6 +312,59 @@ async fn run_agent(parts: AgentParts, trace: Trace, incarnation: u64, started: A
                 trace.tell(&format!("agent {} ended: {end:?}", parts.config.node));
             }
             Err(error) => trace.line(&format!("agent {} did not start: {error}", parts.config.node)),
+        }
+        time::sleep(time::ms(1_000)).await;
+    }
+}
+
+fn start_scheduler(
+    index: usize,
+    rng: &mut SmallRng,
+    server: &str,
+    token: Arc<Mutex<String>>,
+    trace: Trace,
+) -> Machine {
+    let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 3, 1)) + u32::try_from(index).expect("a few"));
+    let name = format!("scheduler-{index}");
+    let disk = Arc::new(HostileDisk::new(rng.random()));
+    let (clock, clock_handle) = SkewedClock::pair(DAWN_MS);
+    let started = Arc::new(AtomicU64::new(0));
+    let parts = FollowParts {
+        server: server.to_owned(),
+        token: String::new(),
+        name: name.clone(),
+        clock: clock as Arc<dyn world::NodeClock>,
+        config: scheduler::core::Config { seed: rng.random(), ..scheduler::core::Config::default() },
+    };
+    let (held, begun) = (Arc::clone(&disk), Arc::clone(&started));
+    let init = move || {
+        let mut parts = parts.clone();
+        parts.token.clone_from(&token.lock().expect("no holder panics"));
+        run_scheduler(parts, trace.clone(), held.incarnation(), Arc::clone(&begun))
+    };
+    let node = universe::create_node(&name, IpAddr::V4(ip), init);
+    Machine {
+        host: ip.to_string(),
+        node,
+        disk,
+        clock: clock_handle,
+        processes: None,
+        transfer: None,
+        started,
+    }
+}
+
+/// One incarnation of a scheduler; likewise.
+async fn run_scheduler(parts: FollowParts, trace: Trace, incarnation: u64, started: Arc<AtomicU64>) {
+    loop {
+        match follow::start(parts.clone()).await {
+            Ok(handle) => {
+                trace.line(&format!("{} started", parts.name));
+                started.store(incarnation, Ordering::Relaxed);
+                handle.ended().await;
+                trace.tell(&format!("{} ended", parts.name));
+            }
+            Err(error) => trace.line(&format!("{} did not start: {error}", parts.name)),
         }
         time::sleep(time::ms(1_000)).await;
     }

@@ -29,6 +29,14 @@ pub enum Fault {
     MachinePowerLoss { agent: usize, down_ms: u64 },
     /// The agent's process stands still, then goes on as if nothing had been.
     AgentPaused { agent: usize, for_ms: u64 },
+    /// A scheduler beside the server's own dies and is started again.
+    SchedulerKilled { machine: usize, down_ms: u64 },
+    /// Its process stands still, then goes on with what it knew.
+    SchedulerPaused { machine: usize, for_ms: u64 },
+    /// Silence both ways between it and the server.
+    SchedulerCut { machine: usize, for_ms: u64 },
+    /// Its grants take effect, and it is not told.
+    SchedulerRepliesLost { machine: usize, for_ms: u64 },
     /// The supervisor of a machine dies with all it held.
     SupervisorKilled { agent: usize },
     /// The machine loses power, and once more so soon after it came back.
@@ -126,6 +134,10 @@ pub const KINDS: &[(&str, &str)] = &[
     ("agent_killed", "an agent's process dies; its tasks go on under their supervisor"),
     ("machine_power_loss", "an agent's machine loses power, tasks and unsynced writes included"),
     ("agent_paused", "an agent's process stands still while its tasks run, then goes on"),
+    ("scheduler_killed", "a scheduler beside the server's own dies and is started again"),
+    ("scheduler_paused", "such a scheduler stands still, then goes on with what it knew"),
+    ("scheduler_cut", "silence both ways between such a scheduler and the server"),
+    ("scheduler_replies_lost", "such a scheduler's grants take effect, and it is not told"),
     ("supervisor_killed", "a machine's supervisor dies with the tasks it held"),
     ("crash_in_recovery", "a machine loses power again while it comes back from a power loss"),
     ("crash_in_creation", "a machine loses power in the very moment in which it makes a file"),
@@ -182,6 +194,10 @@ impl Fault {
             Self::AgentKilled { .. } => "agent_killed",
             Self::MachinePowerLoss { .. } => "machine_power_loss",
             Self::AgentPaused { .. } => "agent_paused",
+            Self::SchedulerKilled { .. } => "scheduler_killed",
+            Self::SchedulerPaused { .. } => "scheduler_paused",
+            Self::SchedulerCut { .. } => "scheduler_cut",
+            Self::SchedulerRepliesLost { .. } => "scheduler_replies_lost",
             Self::SupervisorKilled { .. } => "supervisor_killed",
             Self::CrashInRecovery { .. } => "crash_in_recovery",
             Self::CrashInCreation { .. } => "crash_in_creation",
@@ -256,7 +272,11 @@ impl Fault {
             | Self::ClockSkew { machine, .. }
             | Self::ClockDrift { machine, .. }
             | Self::ClockForward { machine, .. }
-            | Self::ClockBack { machine, .. } => machine,
+            | Self::ClockBack { machine, .. }
+            | Self::SchedulerKilled { machine, .. }
+            | Self::SchedulerPaused { machine, .. }
+            | Self::SchedulerCut { machine, .. }
+            | Self::SchedulerRepliesLost { machine, .. } => machine,
             Self::AgentKilled { agent, .. }
             | Self::MachinePowerLoss { agent, .. }
             | Self::AgentPaused { agent, .. }
@@ -291,6 +311,7 @@ impl Fault {
             Self::ServerKilled { down_ms }
             | Self::ServerPowerLoss { down_ms }
             | Self::AgentKilled { down_ms, .. }
+            | Self::SchedulerKilled { down_ms, .. }
             | Self::MachinePowerLoss { down_ms, .. }
             | Self::CrashInRecovery { down_ms, .. } => down_ms.max(DOWN_MS_MIN),
             // Jobs are over when they are over; liveness sees to that.
@@ -305,6 +326,9 @@ impl Fault {
             Self::ClockSkew { .. } => 60_000,
             Self::ServerPaused { for_ms }
             | Self::AgentPaused { for_ms, .. }
+            | Self::SchedulerPaused { for_ms, .. }
+            | Self::SchedulerCut { for_ms, .. }
+            | Self::SchedulerRepliesLost { for_ms, .. }
             | Self::CrashInCreation { for_ms, .. }
             | Self::SlowDisk { for_ms, .. }
             | Self::SyncErrors { for_ms, .. }

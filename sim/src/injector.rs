@@ -25,6 +25,7 @@ enum Act {
     /// The second power loss of a crash in recovery.
     Again(Fault),
     BringUp(usize),
+    /// A machine and the server no longer hear each other.
     Cut(usize),
     Uncut(usize),
 }
@@ -118,13 +119,13 @@ impl<'a> Injector<'a> {
             }
             Act::Again(fault) => self.again(&fault),
             Act::BringUp(machine) => self.bring_up(machine),
-            Act::Cut(agent) => {
-                self.cut(self.machine(agent + 1), &self.cluster.server);
-                self.cut(&self.cluster.server, self.machine(agent + 1));
+            Act::Cut(machine) => {
+                self.cut(self.machine(machine), &self.cluster.server);
+                self.cut(&self.cluster.server, self.machine(machine));
             }
-            Act::Uncut(agent) => {
-                self.uncut(self.machine(agent + 1), &self.cluster.server);
-                self.uncut(&self.cluster.server, self.machine(agent + 1));
+            Act::Uncut(machine) => {
+                self.uncut(self.machine(machine), &self.cluster.server);
+                self.uncut(&self.cluster.server, self.machine(machine));
             }
         }
     }
@@ -136,7 +137,9 @@ impl<'a> Injector<'a> {
     /// What strikes once; the rest is the weather's.
     fn strike(&mut self, fault: &Fault) {
         match *fault {
-            Fault::ServerKilled { .. } | Fault::AgentKilled { .. } => self.take_down(fault.machine(), false),
+            Fault::ServerKilled { .. } | Fault::AgentKilled { .. } | Fault::SchedulerKilled { .. } => {
+                self.take_down(fault.machine(), false);
+            }
             Fault::ServerPowerLoss { .. }
             | Fault::MachinePowerLoss { .. }
             | Fault::CrashInRecovery { .. } => {
@@ -146,7 +149,9 @@ impl<'a> Injector<'a> {
                 universe::pause(self.cluster.server.node);
                 self.still.insert(0);
             }
-            Fault::AgentPaused { agent, .. } => universe::pause(self.cluster.agents[agent].node),
+            Fault::AgentPaused { .. } | Fault::SchedulerPaused { .. } => {
+                universe::pause(self.machine(fault.machine()).node);
+            }
             Fault::SupervisorKilled { agent } => {
                 if let Some(processes) = &self.cluster.agents[agent].processes {
                     processes.lose_supervisor();
@@ -156,19 +161,21 @@ impl<'a> Injector<'a> {
                 self.machine(machine).disk.die_at_creation(files_before, Arc::clone(&self.died));
                 self.doomed.insert(machine, fault.clone());
             }
-            Fault::Partition { agent, .. } => self.act(Act::Cut(agent)),
-            Fault::Flapping { agent, cut_ms, whole_ms, for_ms } => {
+            Fault::Partition { .. } | Fault::SchedulerCut { .. } => self.act(Act::Cut(fault.machine())),
+            Fault::Flapping { cut_ms, whole_ms, for_ms, .. } => {
                 let (begun, mut at_ms) = (now_ms(), 0);
                 while at_ms < for_ms {
-                    self.plan(begun + at_ms, Act::Cut(agent));
-                    self.plan(begun + (at_ms + cut_ms).min(for_ms), Act::Uncut(agent));
+                    self.plan(begun + at_ms, Act::Cut(fault.machine()));
+                    self.plan(begun + (at_ms + cut_ms).min(for_ms), Act::Uncut(fault.machine()));
                     at_ms += cut_ms + whole_ms.max(1);
                 }
             }
             Fault::HalfOpen { agent } if universe::strike_half_open(self.machine(agent + 1).ip()) > 0 => {
                 self.fired.count(fault.kind());
             }
-            Fault::RepliesLost { agent, .. } => self.cut(&self.cluster.server, self.machine(agent + 1)),
+            Fault::RepliesLost { .. } | Fault::SchedulerRepliesLost { .. } => {
+                self.cut(&self.cluster.server, self.machine(fault.machine()));
+            }
             Fault::RequestsLost { agent, .. } => self.cut(self.machine(agent + 1), &self.cluster.server),
             Fault::ClientRepliesLost { .. } => self.clog(self.cluster.server.node, self.cluster.clients),
             Fault::ClockSkew { machine, offset_ms: by_ms, .. }
@@ -188,6 +195,7 @@ impl<'a> Injector<'a> {
             Fault::ServerKilled { .. }
             | Fault::ServerPowerLoss { .. }
             | Fault::AgentKilled { .. }
+            | Fault::SchedulerKilled { .. }
             | Fault::MachinePowerLoss { .. } => self.bring_up(fault.machine()),
             Fault::CrashInRecovery { machine, after_ms, .. } => {
                 self.bring_up(machine);
@@ -198,13 +206,17 @@ impl<'a> Injector<'a> {
                 universe::resume(self.cluster.server.node);
                 self.still.remove(&0);
             }
-            Fault::AgentPaused { agent, .. } => universe::resume(self.cluster.agents[agent].node),
+            Fault::AgentPaused { .. } | Fault::SchedulerPaused { .. } => {
+                universe::resume(self.machine(fault.machine()).node);
+            }
             Fault::CrashInCreation { machine, .. } if self.doomed.get(&machine) == Some(fault) => {
                 self.machine(machine).disk.spare();
                 self.doomed.remove(&machine);
             }
-            Fault::Partition { agent, .. } => self.act(Act::Uncut(agent)),
-            Fault::RepliesLost { agent, .. } => self.uncut(&self.cluster.server, self.machine(agent + 1)),
+            Fault::Partition { .. } | Fault::SchedulerCut { .. } => self.act(Act::Uncut(fault.machine())),
+            Fault::RepliesLost { .. } | Fault::SchedulerRepliesLost { .. } => {
+                self.uncut(&self.cluster.server, self.machine(fault.machine()));
+            }
             Fault::RequestsLost { agent, .. } => self.uncut(self.machine(agent + 1), &self.cluster.server),
             Fault::ClientRepliesLost { .. } => {
                 self.unclog(self.cluster.server.node, self.cluster.clients);
@@ -295,8 +307,7 @@ impl<'a> Injector<'a> {
 
     /// Adds what struck by chance.
     fn count(&mut self) {
-        for index in 0..=self.cluster.agents.len() {
-            let machine = self.machine(index);
+        for machine in self.cluster.machines() {
             weather::count_disk(&mut self.fired, &machine.disk.counts());
             if let Some(transfer) = &machine.transfer {
                 weather::count_transfers(&mut self.fired, &transfer.counts());

@@ -41,6 +41,11 @@ struct Head {
     plan: u32,
     scenario: String,
     seed: u64,
+    /// Where these are not written the scenario has a fixed number, and one scheduler.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    agents: Option<usize>,
+    #[serde(default)]
+    schedulers: usize,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -108,12 +113,12 @@ impl Plan {
     /// What a seed means today.
     #[must_use]
     pub fn draw(seed: u64, scenario: Scenario) -> Self {
+        let scenario = scenario.drawn(seed);
         if scenario.store_only {
             return Self { seed, scenario, acts: Vec::new() };
         }
         let load = scenario.load();
-        let faults =
-            if scenario.faults { faults::draw(seed, scenario.agents, load.over_ms) } else { Vec::new() };
+        let faults = if scenario.faults { faults::draw(seed, &scenario, load.over_ms) } else { Vec::new() };
         let deeds = workload::draw(seed, load, TENANTS).into_iter().map(|mut deed| {
             validate::normalize(&mut deed.spec);
             Act::Submit(Box::new(deed))
@@ -153,7 +158,13 @@ impl Plan {
     /// Written out; [`Plan::read`] reads the same back.
     #[must_use]
     pub fn text(&self) -> String {
-        let head = Head { plan: LANGUAGE, scenario: self.scenario.name.to_owned(), seed: self.seed };
+        let head = Head {
+            plan: LANGUAGE,
+            scenario: self.scenario.name.to_owned(),
+            seed: self.seed,
+            agents: Some(self.scenario.agents),
+            schedulers: self.scenario.schedulers,
+        };
         let mut text = line(&head);
         for act in &self.acts {
             let (at_ms, what) = match act {
@@ -181,12 +192,15 @@ impl Plan {
                 &format!("scenario = {}: there is none of that name; see `cargo chaos list`", head.scenario),
             )
         })?;
+        let agents = head.agents.unwrap_or(scenario.agents);
+        let scenario = Scenario { agents_min: agents, agents, schedulers: head.schedulers, ..scenario };
+        let machines = agents + head.schedulers;
         let mut acts = Vec::new();
         for (number, text) in lines {
             let Line { at_ms, what } = serde_json::from_str(text).map_err(|why| at(number, &why))?;
             acts.push(match what {
-                What::Fault(fault) if fault.machine() > scenario.agents => {
-                    return Err(at(number, &format!("{} has {} agents", scenario.name, scenario.agents)));
+                What::Fault(fault) if fault.machine() > machines => {
+                    return Err(at(number, &format!("there are {machines} machines beside the server")));
                 }
                 What::Fault(fault) => Act::Break(Planned { at_ms, fault }),
                 What::Submit(submission) => {

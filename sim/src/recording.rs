@@ -100,8 +100,7 @@ fn objects_held(disk: &dyn Disk) -> BTreeSet<(String, String)> {
             for file in list(&format!("objects/{}/{}", tenant.name, shelf.name)) {
                 let path = format!("objects/{}/{}/{}", tenant.name, shelf.name, file.name);
                 let Ok(bytes) = world::disk::read_all(disk, &path, 1 << 30) else { continue };
-                let digest: String =
-                    Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+                let digest: String = proto::keys::hex_of(&Sha256::digest(&bytes));
                 if digest == file.name {
                     held.insert((tenant.name.clone(), digest));
                 }

@@ -178,7 +178,7 @@ async fn one(plan: Plan, trace: Trace, keep: bool) -> Ended {
     if keep {
         witness.lock().expect("no holder panics").keep();
     }
-    let cluster = Cluster::start(seed, scenario.agents, Arc::clone(&witness), &trace).await;
+    let cluster = Cluster::start(seed, &scenario, Arc::clone(&witness), &trace).await;
     let history = Arc::new(Mutex::new(History::default()));
     let door = Door {
         address: cluster.address.clone(),

@@ -1,6 +1,8 @@
 //! Named shapes of runs.
 
 use crate::workload::Load;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use std::time::Duration;
 
 /// What a run looks like before its seed decides the rest.
@@ -8,7 +10,11 @@ use std::time::Duration;
 pub struct Scenario {
     pub name: &'static str,
     pub about: &'static str,
+    /// At least so many, and at most `agents`, as the seed draws it.
+    pub agents_min: usize,
     pub agents: usize,
+    /// Beside the server's own; none up to so many.
+    pub schedulers: usize,
     pub jobs: u32,
     /// Submissions and faults happen within this span.
     pub trouble: Duration,
@@ -25,8 +31,10 @@ pub struct Scenario {
 pub const ALL: &[Scenario] = &[
     Scenario {
         name: "chaos",
-        about: "8 agents, 200 jobs, faults of kinds and rates drawn by the seed",
+        about: "8 agents, 1 to 3 schedulers, 200 jobs, faults of kinds and rates drawn by the seed",
+        agents_min: 8,
         agents: 8,
+        schedulers: 2,
         jobs: 200,
         trouble: Duration::from_secs(120),
         drain: Duration::from_secs(1800),
@@ -37,7 +45,9 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "calm",
         about: "8 agents, 200 jobs, nothing breaks",
+        agents_min: 8,
         agents: 8,
+        schedulers: 0,
         jobs: 200,
         trouble: Duration::from_secs(120),
         drain: Duration::from_secs(1800),
@@ -47,9 +57,24 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "narrow",
-        about: "2 agents, 60 jobs: what is tried again comes back to the node it was on; faults drawn by the seed",
+        about: "2 agents, 1 or 2 schedulers, 60 jobs: what is tried again comes back to the node it was on; faults drawn by the seed",
+        agents_min: 2,
         agents: 2,
+        schedulers: 1,
         jobs: 60,
+        trouble: Duration::from_secs(120),
+        drain: Duration::from_secs(1800),
+        faults: true,
+        canary: false,
+        store_only: false,
+    },
+    Scenario {
+        name: "swarm",
+        about: "1 to 64 agents and 1 to 3 schedulers, as the seed draws it; 200 jobs, faults drawn by the seed",
+        agents_min: 1,
+        agents: 64,
+        schedulers: 2,
+        jobs: 200,
         trouble: Duration::from_secs(120),
         drain: Duration::from_secs(1800),
         faults: true,
@@ -59,7 +84,9 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "wide",
         about: "64 agents and the work of `chaos`: 200 jobs, faults drawn by the seed",
+        agents_min: 64,
         agents: 64,
+        schedulers: 0,
         jobs: 200,
         trouble: Duration::from_secs(120),
         drain: Duration::from_secs(1800),
@@ -70,7 +97,9 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "large",
         about: "64 agents, 600 jobs, faults drawn by the seed",
+        agents_min: 64,
         agents: 64,
+        schedulers: 0,
         jobs: 600,
         trouble: Duration::from_secs(120),
         drain: Duration::from_secs(1800),
@@ -81,7 +110,9 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "canary",
         about: "a job's row is deleted behind the controller's back: this run must fail",
+        agents_min: 2,
         agents: 2,
+        schedulers: 0,
         jobs: 20,
         trouble: Duration::from_secs(30),
         drain: Duration::from_secs(600),
@@ -92,7 +123,9 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "store",
         about: "the store's conformance suite against a store on another node",
+        agents_min: 0,
         agents: 0,
+        schedulers: 0,
         jobs: 0,
         trouble: Duration::ZERO,
         drain: Duration::ZERO,
@@ -109,6 +142,21 @@ pub fn named(name: &str) -> Option<Scenario> {
 }
 
 impl Scenario {
+    /// With the topology that a seed draws. As many small clusters as large ones:
+    /// what goes wrong with three nodes goes wrong with sixty.
+    #[must_use]
+    pub fn drawn(mut self, seed: u64) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed ^ 0x746f_706f_6c6f_6779);
+        if self.agents_min < self.agents {
+            let doublings = (self.agents / self.agents_min).ilog2();
+            let most = self.agents_min << rng.random_range(0..=doublings);
+            self.agents = rng.random_range(most.div_ceil(2).max(self.agents_min)..=most);
+            self.agents_min = self.agents;
+        }
+        self.schedulers = rng.random_range(0..=self.schedulers);
+        self
+    }
+
     /// The work's size.
     #[must_use]
     pub fn load(&self) -> Load {

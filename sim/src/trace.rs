@@ -61,7 +61,7 @@ impl Trace {
     pub fn hash(&self) -> (String, u64) {
         let inner = self.inner.lock().expect("no holder of this lock panics");
         let hash = inner.hash.clone().finalize();
-        (hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect(), inner.lines)
+        (proto::keys::hex_of(&hash[..16]), inner.lines)
     }
 
     /// What a person reads.

@@ -32,9 +32,5 @@ pub fn bytes<const N: usize>() -> [u8; N] {
 /// A fresh API token: `dl_` and 32 hexadecimal digits.
 #[must_use]
 pub fn token() -> String {
-    let mut text = String::from("dl_");
-    for byte in bytes::<16>() {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
+    format!("dl_{}", crate::transfer::hex_digest(&bytes::<16>()))
 }

@@ -11,6 +11,8 @@ mod alarm;
 #[cfg(not(madsim))]
 pub use alarm::Alarm;
 #[cfg(madsim)]
+pub(crate) use simulated::now;
+#[cfg(madsim)]
 pub use simulated::{Alarm, Sleep, sleep, sleep_until, timeout};
 pub use std::time::Duration;
 #[cfg_attr(
@@ -20,6 +22,11 @@ pub use std::time::Duration;
 pub use tokio::time::Instant;
 #[cfg(not(madsim))]
 pub use tokio::time::{Sleep, sleep, sleep_until, timeout};
+
+#[cfg(not(madsim))]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
 
 /// `Duration::from_millis`, since most of our spans are told in milliseconds.
 #[must_use]

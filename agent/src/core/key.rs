@@ -73,9 +73,17 @@ impl Key {
         self.joined('.')
     }
 
+    /// Made for every look at a spool file, so without the formatter.
     fn joined(&self, mark: char) -> String {
         let Self { tenant, job, step, task, attempt, epoch, rank } = self;
-        format!("{tenant}{mark}{job}{mark}{step}{mark}{task}{mark}{rank}{mark}{attempt}{mark}{epoch}")
+        let numbers = [*job, (*step).into(), *task, (*rank).into(), (*attempt).into(), *epoch];
+        let mut text = String::with_capacity(tenant.len() + numbers.len() * 6);
+        text.push_str(tenant);
+        for number in numbers {
+            text.push(mark);
+            push_decimal(&mut text, number);
+        }
+        text
     }
 
     /// Reads [`Key::process_key`].
@@ -104,6 +112,20 @@ impl Key {
         // One spelling for one name.
         (key.joined(mark) == text).then_some(key)
     }
+}
+
+fn push_decimal(text: &mut String, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(number % 10).expect("a digit");
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    text.extend(digits[at..].iter().map(|digit| char::from(*digit)));
 }
 
 #[cfg(test)]

@@ -174,7 +174,7 @@ fn environment(
 ) -> BTreeMap<String, String> {
     let mut env = config.base_env.clone();
     env.extend(work.step.env.iter().map(|(name, value)| (name.clone(), value.clone())));
-    let mut set = |name: &str, value: String| _ = env.insert(format!("DRUMLINE_{name}"), value);
+    let mut set = |name: &str, value: String| _ = env.insert(["DRUMLINE_", name].concat(), value);
     set("JOB_ID", work.job_id.clone());
     set("STEP", work.step.name.clone());
     set("TASK", index.to_string());

@@ -106,5 +106,5 @@ fn perform(
 
 /// Where a stream of an attempt is spooled.
 pub(crate) fn spool_path(config: &AgentConfig, key: &Key, side: Side) -> String {
-    format!("{}/{}.{}", config.directories.spool, key.file_stem(), side.suffix())
+    [config.directories.spool.as_str(), "/", &key.file_stem(), ".", side.suffix()].concat()
 }

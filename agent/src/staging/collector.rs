@@ -154,7 +154,7 @@ fn digest(disk: &dyn Disk, path: &str) -> io::Result<(u64, String)> {
         hash.update(data);
         Ok(())
     })?;
-    let digest = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = proto::keys::hex_of(&hash.finalize());
     Ok((bytes, digest))
 }
 

@@ -243,4 +243,6 @@ pub enum TokenRole {
     Admin,
     /// Only what an agent does
     Agent,
+    /// Only what a scheduler does
+    Scheduler,
 }

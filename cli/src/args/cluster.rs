@@ -121,3 +121,23 @@ pub struct AgentArgs {
     #[arg(long = "label", value_name = "K=V")]
     pub labels: Vec<String>,
 }
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Every server schedules by itself. Further schedulers share its work and lose nothing when they die:
+they keep nothing of their own. A flag wins over the environment, and that over the file. Keys of
+the file: server, token, name, and the table scheduler (as in a server's file). The token needs the
+role scheduler.
+
+Examples:
+  drumline tokens create --role scheduler planner
+  drumline scheduler --server host:7420 --token dl_…
+  drumline scheduler --config /etc/drumline/scheduler.toml")]
+pub struct SchedulerArgs {
+    /// Settings from a TOML file
+    #[arg(long, value_name = "FILE", env = "DRUMLINE_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Its name in the server's log [default: this machine's]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+}

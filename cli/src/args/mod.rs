@@ -12,7 +12,7 @@ pub use accounts::{
     QuotaAction, QuotaArgs, TenantAction, TenantLimits, TenantsArgs, TokenAction, TokenRole, TokensArgs,
     UsageArgs, UsageFormat, WhenFullArg,
 };
-pub use cluster::{AgentArgs, RunArgs, ServerArgs, UpArgs};
+pub use cluster::{AgentArgs, RunArgs, SchedulerArgs, ServerArgs, UpArgs};
 pub use operate::{
     CompletionsArgs, ManArgs, NodeAction, NodeArgs, NodesArgs, PoolsArgs, SupervisorArgs, TopArgs,
 };
@@ -100,6 +100,8 @@ pub enum Command {
     Server(ServerArgs),
     /// Run the agent of one node
     Agent(AgentArgs),
+    /// Run a scheduler beside the server's own
+    Scheduler(SchedulerArgs),
     /// Submit a job file or a command
     Submit(Box<SubmitArgs>),
     /// Submit a batch script written for Slurm

@@ -18,6 +18,7 @@ mod slurm;
 mod submit;
 pub(crate) use submit::labels;
 mod agent;
+mod scheduler;
 mod tenants;
 mod tokens;
 mod top;
@@ -44,6 +45,7 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Up(args) => on_all_cores(up::run(args)),
         Command::Server(args) => on_all_cores(server::run(args)),
         Command::Agent(args) => on_all_cores(agent::run(connection, args)),
+        Command::Scheduler(args) => on_one_core(scheduler::run(connection, args)),
         Command::Submit(args) => on_one_core(submit::run(connection, *args)),
         Command::Sbatch(args) => on_one_core(slurm::sbatch::run(connection, args)),
         Command::Squeue(args) => as_client(connection, |client| slurm::squeue::run(client, args)),

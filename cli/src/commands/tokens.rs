@@ -52,6 +52,7 @@ async fn create(
         TokenRole::Operator => Role::Operator,
         TokenRole::Admin => Role::Admin,
         TokenRole::Agent => Role::Agent,
+        TokenRole::Scheduler => Role::Scheduler,
     };
     let reply =
         client.create_token(CreateTokenRequest { name: name.clone(), role: role.into(), tenant }).await?;

@@ -99,6 +99,11 @@ impl Core {
         })
     }
 
+    /// All demand as it was told last.
+    pub fn demand_told(&self) -> impl Iterator<Item = &Demand> {
+        self.demand.steps.values()
+    }
+
     /// Everything told so far, for the invariants.
     pub(super) fn told(&self) -> impl Iterator<Item = (&StepKey, &Demand)> {
         self.demand.steps.iter()

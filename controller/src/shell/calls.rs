@@ -51,6 +51,8 @@ pub(super) enum Input {
     },
     /// Is this attempt the current one?
     Owns(AttemptRef, oneshot::Sender<bool>),
+    /// Tell all demand anew, as a snapshot.
+    TellAllDemand,
 }
 
 /// What others may read without asking the loop.
@@ -289,6 +291,13 @@ impl Handle {
         matches!(time::timeout(deadline, answer).await, Ok(Ok(true)))
     }
 
+    /// Has all demand told anew to the schedulers, for one that only begins to
+    /// listen.
+    pub async fn tell_all_demand(&self) {
+        // A controller that is gone wants nothing; the next one tells all first.
+        let _ = self.enqueue(Input::TellAllDemand).await;
+    }
+
     async fn ask(&self, make: MakeEvent) -> Result<Reply, Problem> {
         answer(self.call(make).await?).await
     }
@@ -347,8 +356,7 @@ async fn answer(reply: oneshot::Receiver<Reply>) -> Result<Reply, Problem> {
 
 fn digest(spec: &JobSpec) -> String {
     use prost::Message;
-    let hash = Sha256::digest(spec.encode_to_vec());
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    proto::keys::hex_of(&Sha256::digest(spec.encode_to_vec()))
 }
 
 /// It may have happened: asking again with the same idempotency key is safe.

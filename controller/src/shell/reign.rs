@@ -13,6 +13,11 @@ use world::clock::Now;
 use world::sync::{mpsc, oneshot};
 use world::time;
 
+/// Whom demand is told for: all shards have one owner. It is the same from reign
+/// to reign, else what an earlier one wanted and no later one knows of (jobs whose
+/// commit failed) would be granted and given back for ever.
+const SPOKEN_FOR: &str = "all shards";
+
 /// Why a reign ended.
 enum Fall {
     /// A commit failed, a watch broke, or the lease was lost: read all again.
@@ -111,9 +116,8 @@ struct Reign {
     steps_checked: u64,
 }
 
-/// Demand not yet with the scheduler, merged by step.
+/// Demand not yet with the schedulers, merged by step.
 struct DemandQueue {
-    controller: String,
     snapshot: bool,
     /// False once the scheduler is gone: the server is going down.
     listened: bool,
@@ -152,7 +156,7 @@ async fn begin(parts: &ControllerParts, view: &Arc<View>) -> Result<Reign, load:
         view: Arc::clone(view),
         tickets: BTreeMap::new(),
         next_ticket: 1,
-        told: DemandQueue { controller: owner, snapshot: true, listened: true, steps: BTreeMap::new() },
+        told: DemandQueue { snapshot: true, listened: true, steps: BTreeMap::new() },
         waiting: Vec::new(),
         waiting_until: None,
         alarm: time::Alarm::default(),
@@ -329,6 +333,7 @@ impl Reign {
                         events.push(Event::SessionLost { node, session });
                     }
                 }
+                Input::TellAllDemand => self.told.tell_all(self.core.demand_told()),
                 Input::Owns(attempt, reply) => {
                     // The asker may have given up.
                     let _ = reply.send(self.core.is_current(&attempt));
@@ -430,6 +435,12 @@ fn rows<T: prost::Message + Default>(
 }
 
 impl DemandQueue {
+    /// All there is is told anew: somebody has only begun to listen.
+    fn tell_all<'a>(&mut self, all: impl Iterator<Item = &'a Demand>) {
+        self.take(DemandChange { changed: all.cloned().collect(), gone: Vec::new() });
+        self.snapshot = true;
+    }
+
     fn take(&mut self, news: DemandChange) {
         let DemandChange { changed, gone } = news;
         for demand in changed {
@@ -455,7 +466,7 @@ impl DemandQueue {
         let Ok(room) = demand.try_reserve() else { return };
         let mut update = DemandUpdate {
             snapshot: std::mem::take(&mut self.snapshot),
-            controller: self.controller.clone(),
+            controller: SPOKEN_FOR.to_owned(),
             ..DemandUpdate::default()
         };
         for ((tenant, job_number, step), told) in std::mem::take(&mut self.steps) {

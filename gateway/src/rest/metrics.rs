@@ -136,6 +136,23 @@ async fn gather(rest: &Rest) -> Result<String, Problem> {
     page.one("drumline_tenants", "gauge", "Tenants.", tenants.len());
     page.one("drumline_tasks_queued", "gauge", "Tasks that have not ended.", queued);
     page.one("drumline_jobs_live", "gauge", "Jobs that have not ended.", live);
+    let proposals = gate.planner.proposals();
+    page.family(
+        "drumline_scheduler_proposals_total",
+        "counter",
+        "Proposals of the server's own scheduler by what became of them.",
+    );
+    for (outcome, count) in
+        [("committed", proposals.committed), ("conflict", proposals.conflicts), ("failed", proposals.failed)]
+    {
+        page.sample("drumline_scheduler_proposals_total", &format!("outcome=\"{outcome}\""), count);
+    }
+    page.one(
+        "drumline_schedulers_following",
+        "gauge",
+        "Schedulers in other processes that follow demand.",
+        gate.demand.count(),
+    );
     nodes(gate, &mut page).await?;
     store(gate, &mut page).await?;
     Ok(page.0)

@@ -1,6 +1,7 @@
 //! Draws the faults of a run.
 
 use super::{Fault, KINDS, Planned};
+use crate::scenario::Scenario;
 use rand::rngs::SmallRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
@@ -8,16 +9,18 @@ use rand::{Rng, SeedableRng};
 /// Draws a plan. Each seed has its own subset of kinds and its own rate, since
 /// a run in which everything always breaks sees only few kinds of trouble.
 #[must_use]
-pub fn draw(seed: u64, agents: usize, until_ms: u64) -> Vec<Planned> {
+pub fn draw(seed: u64, scenario: &Scenario, until_ms: u64) -> Vec<Planned> {
     let mut rng = SmallRng::seed_from_u64(seed ^ 0x6661_756c_7473);
-    let mut kinds: Vec<usize> = (0..KINDS.len()).collect();
+    let of_schedulers = |kind: &usize| KINDS[*kind].0.starts_with("scheduler_");
+    let mut kinds: Vec<usize> =
+        (0..KINDS.len()).filter(|kind| scenario.schedulers > 0 || !of_schedulers(kind)).collect();
     kinds.shuffle(&mut rng);
-    kinds.truncate(rng.random_range(2..=KINDS.len()));
+    kinds.truncate(rng.random_range(2..=kinds.len()));
     let count = rng.random_range(3..20);
     let mut plan: Vec<Planned> = (0..count)
         .map(|_| {
             let kind = *kinds.choose(&mut rng).expect("at least two kinds");
-            Planned { at_ms: rng.random_range(2_000..until_ms), fault: one(&mut rng, kind, agents) }
+            Planned { at_ms: rng.random_range(2_000..until_ms), fault: one(&mut rng, kind, scenario) }
         })
         .collect();
     let fading: Vec<Planned> = plan.iter().filter_map(|planned| fading(&mut rng, planned)).collect();
@@ -44,8 +47,10 @@ fn fading(rng: &mut SmallRng, planned: &Planned) -> Option<Planned> {
     })
 }
 
-fn one(rng: &mut SmallRng, kind: usize, agents: usize) -> Fault {
-    let agent = rng.random_range(0..agents);
+fn one(rng: &mut SmallRng, kind: usize, scenario: &Scenario) -> Fault {
+    let agent = rng.random_range(0..scenario.agents);
+    // Only drawn where there is one.
+    let scheduler = scenario.agents + rng.random_range(1..=scenario.schedulers.max(1));
     // The server has one disk and one clock among many, and most to lose.
     let machine = if rng.random_bool(0.4) { 0 } else { agent + 1 };
     let down_ms = *[300, 1_500, 6_000, 14_000, 45_000].choose(rng).expect("not empty");
@@ -61,6 +66,10 @@ fn one(rng: &mut SmallRng, kind: usize, agents: usize) -> Fault {
         "agent_killed" => Fault::AgentKilled { agent, down_ms },
         "machine_power_loss" => Fault::MachinePowerLoss { agent, down_ms },
         "agent_paused" => Fault::AgentPaused { agent, for_ms },
+        "scheduler_killed" => Fault::SchedulerKilled { machine: scheduler, down_ms },
+        "scheduler_paused" => Fault::SchedulerPaused { machine: scheduler, for_ms },
+        "scheduler_cut" => Fault::SchedulerCut { machine: scheduler, for_ms },
+        "scheduler_replies_lost" => Fault::SchedulerRepliesLost { machine: scheduler, for_ms: shortly_ms },
         "supervisor_killed" => Fault::SupervisorKilled { agent },
         "crash_in_recovery" => Fault::CrashInRecovery {
             machine,
@@ -153,13 +162,14 @@ mod tests {
     #[test]
     fn every_kind_is_drawn_as_it_is_listed() {
         let mut rng = SmallRng::seed_from_u64(1);
+        let scenario = crate::scenario::named("chaos").unwrap();
         for (kind, (name, _)) in KINDS.iter().enumerate() {
-            let fault = one(&mut rng, kind, 3);
+            let fault = one(&mut rng, kind, &scenario);
             assert_eq!(fault.kind(), *name);
             // And a plan calls it so.
             let written = serde_json::to_value(&fault).unwrap();
             assert!(written.get(*name).is_some(), "{written}");
-            assert!(fault.machine() <= 3);
+            assert!(fault.machine() <= scenario.agents + scenario.schedulers);
         }
         let names: BTreeSet<&str> = KINDS.iter().map(|(name, _)| *name).collect();
         assert_eq!(names.len(), KINDS.len());

@@ -23,6 +23,7 @@ use async_trait::async_trait;
 use proto::v1::rows_client::RowsClient;
 use proto::v1::{self, WatchReply};
 use std::{fmt, sync::Arc};
+use world::grpc::tonic::metadata::{Ascii, MetadataValue};
 use world::grpc::tonic::{Request, Response, Status, Streaming, transport::Channel};
 use world::sync::{Mutex, mpsc};
 use world::task::spawn;
@@ -39,6 +40,8 @@ pub struct RemoteStore {
     /// Held by the commit that is under way; the others wait in order.
     turn: Mutex<()>,
     deadline: Duration,
+    /// Sent with every call: who asks.
+    authorization: Option<MetadataValue<Ascii>>,
 }
 
 impl fmt::Debug for RemoteStore {
@@ -59,7 +62,22 @@ impl RemoteStore {
     /// line and once for the call.
     #[must_use]
     pub fn with_deadline(channel: Channel, deadline: Duration) -> Arc<Self> {
-        Arc::new(Self { rows: RowsClient::new(channel), turn: Mutex::new(()), deadline })
+        Arc::new(Self { rows: RowsClient::new(channel), turn: Mutex::new(()), deadline, authorization: None })
+    }
+
+    /// Like [`RemoteStore::new`], behind a door that asks who calls.
+    #[must_use]
+    pub fn bearing(channel: Channel, authorization: MetadataValue<Ascii>) -> Arc<Self> {
+        let (rows, deadline) = (RowsClient::new(channel), ms(REMOTE_DEADLINE_MS));
+        Arc::new(Self { rows, turn: Mutex::new(()), deadline, authorization: Some(authorization) })
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(authorization) = &self.authorization {
+            request.metadata_mut().insert("authorization", authorization.clone());
+        }
+        request
     }
 
     async fn call<T>(
@@ -76,7 +94,7 @@ impl RemoteStore {
 
     async fn page(&self, request: RangeRequest) -> Result<Page, ReadError> {
         let mut rows = self.rows.clone();
-        let reply = self.call(rows.range(Request::new(wire::range_to_wire(request)))).await;
+        let reply = self.call(rows.range(self.request(wire::range_to_wire(request)))).await;
         reply.map(wire::page_from_wire).map_err(|status| wire::read_error(&status))
     }
 }
@@ -90,7 +108,7 @@ impl Store for RemoteStore {
             return Err(CommitError::Unavailable(why));
         };
         let mut rows = self.rows.clone();
-        let reply = self.call(rows.commit(Request::new(wire::commit_to_wire(commit)))).await;
+        let reply = self.call(rows.commit(self.request(wire::commit_to_wire(commit)))).await;
         reply.map_err(|status| wire::commit_error(&status)).and_then(wire::outcome_from_wire)
     }
 
@@ -109,7 +127,7 @@ impl Store for RemoteStore {
     async fn watch(&self, prefix: Key) -> Result<Watch, ReadError> {
         check::prefix(&prefix).map_err(ReadError::Refused)?;
         let mut rows = self.rows.clone();
-        let stream = self.call(rows.watch(Request::new(v1::WatchRequest { prefix }))).await;
+        let stream = self.call(rows.watch(self.request(v1::WatchRequest { prefix }))).await;
         let mut stream = stream.map_err(|status| wire::read_error(&status))?;
         let first = timeout(self.deadline, stream.message()).await;
         let revision = match first {
@@ -126,13 +144,13 @@ impl Store for RemoteStore {
         check::lease(owner, ttl_ms).map_err(CommitError::Refused)?;
         let mut rows = self.rows.clone();
         let request = v1::GrantLeaseRequest { owner: owner.to_owned(), ttl_ms };
-        let reply = self.call(rows.grant_lease(Request::new(request))).await;
+        let reply = self.call(rows.grant_lease(self.request(request))).await;
         reply.map(|reply| reply.lease).map_err(|status| wire::commit_error(&status))
     }
 
     async fn keep(&self, lease: LeaseId) -> Result<(), CommitError> {
         let mut rows = self.rows.clone();
-        match self.call(rows.keep_lease(Request::new(v1::KeepLeaseRequest { lease }))).await {
+        match self.call(rows.keep_lease(self.request(v1::KeepLeaseRequest { lease }))).await {
             Ok(v1::KeepLeaseReply { kept: true }) => Ok(()),
             Ok(v1::KeepLeaseReply { kept: false }) => Err(CommitError::LeaseGone(lease)),
             Err(status) => Err(wire::commit_error(&status)),
@@ -141,7 +159,7 @@ impl Store for RemoteStore {
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), CommitError> {
         let mut rows = self.rows.clone();
-        let reply = self.call(rows.revoke_lease(Request::new(v1::RevokeLeaseRequest { lease }))).await;
+        let reply = self.call(rows.revoke_lease(self.request(v1::RevokeLeaseRequest { lease }))).await;
         reply.map(|_| ()).map_err(|status| wire::commit_error(&status))
     }
 }

@@ -12,7 +12,8 @@
     )
 )]
 
-use crate::{clock::NodeClock, time::Instant};
+use crate::clock::NodeClock;
+use crate::time::{Instant, now};
 use std::sync::{Arc, Mutex};
 
 /// The drift of a clock that stands.
@@ -38,7 +39,7 @@ impl State {
     }
 
     fn rebase(&mut self) {
-        let now = Instant::now();
+        let now = now();
         self.base_us = self.now_us(now);
         self.since = now;
     }
@@ -62,7 +63,7 @@ impl SkewedClock {
     #[must_use]
     pub fn pair(wall_ms: u64) -> (Arc<Self>, ClockHandle) {
         let state = Arc::new(Mutex::new(State {
-            since: Instant::now(),
+            since: now(),
             base_us: 0,
             drift_ppm: 0,
             wall_offset_ms: i64::try_from(wall_ms).expect("a date within 200 million years"),
@@ -106,7 +107,7 @@ impl ClockHandle {
 
 impl NodeClock for SkewedClock {
     fn monotonic_ms(&self) -> u64 {
-        self.state.lock().expect("nothing panics while holding it").now_us(Instant::now()) / 1000
+        self.state.lock().expect("nothing panics while holding it").now_us(now()) / 1000
     }
 
     fn wall_ms(&self) -> u64 {
@@ -115,7 +116,7 @@ impl NodeClock for SkewedClock {
 
     fn now(&self) -> crate::clock::Now {
         let state = self.state.lock().expect("nothing panics while holding it");
-        let mono_ms = state.now_us(Instant::now()) / 1000;
+        let mono_ms = state.now_us(now()) / 1000;
         let wall = i128::from(mono_ms) + i128::from(state.wall_offset_ms);
         crate::clock::Now { mono_ms, wall_ms: u64::try_from(wall.max(0)).unwrap_or(u64::MAX) }
     }

@@ -57,6 +57,11 @@ fn set(timer: &mut madsim::time::Sleep, context: &Context<'_>) -> (Arc<Sleeper>,
     (sleeper, Pin::new(timer).poll(&mut Context::from_waker(&woken)))
 }
 
+/// The runtime's instant; [`Instant::now`] is the same by way of libc.
+pub fn now() -> Instant {
+    madsim::time::TimeHandle::current().now_instant()
+}
+
 /// No wait is shorter, as in tokio.
 const GRAIN: Duration = Duration::from_millis(1);
 
@@ -141,15 +146,24 @@ impl Future for Ring<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let (now, asked) = (Instant::now(), self.asked);
-        let fires = self.alarm.fires();
-        let deadline = *self.deadline.get_or_insert_with(|| {
-            let earliest = asked.max(now + GRAIN);
-            // A timer that fires about then will do, so that a deadline in the
-            // past is not put off by each new wait for it.
-            fires.filter(|at| (asked..=earliest + GRAIN).contains(at)).unwrap_or(earliest)
-        });
-        if now >= deadline {
+        let (fires, asked) = (self.alarm.fires(), self.asked);
+        // Most waits are for a timer that is set already and has not fired: then
+        // nobody need ask what time it is.
+        let known = self.deadline.or(fires.filter(|at| *at == asked));
+        let (deadline, now) = match known {
+            Some(deadline) if fires.is_some_and(|at| at <= deadline) => (deadline, None),
+            Some(deadline) => (deadline, Some(now())),
+            None => {
+                let now = now();
+                let earliest = asked.max(now + GRAIN);
+                // A timer that fires about then will do, so that a deadline in the
+                // past is not put off by each new wait for it.
+                let about = fires.filter(|at| (asked..=earliest + GRAIN).contains(at));
+                (about.unwrap_or(earliest), Some(now))
+            }
+        };
+        self.deadline = Some(deadline);
+        if now.is_some_and(|now| now >= deadline) {
             return Poll::Ready(());
         }
         if fires.is_some_and(|at| at <= deadline) {
