@@ -72,11 +72,7 @@ impl Demand {
                 return true;
             }
             follower.begun = true;
-            let kept = parts(update).all(|part| follower.updates.try_send(part).is_ok());
-            if !kept {
-                world::mark!("gateway.demand.follower_cut_off");
-            }
-            kept
+            parts(update).all(|part| follower.updates.try_send(part).is_ok())
         });
     }
 

@@ -1,7 +1,10 @@
 //! Sizes at the edge of what anybody would say.
 
-use proto::v1::{Demand, DemandKey, DemandUpdate, NodeRow, NodeState, Resources, TenantRow};
-use scheduler::core::{Config, Core, Event, Snapshot};
+use proto::keys;
+use proto::v1::{
+    Demand, DemandKey, DemandUpdate, GrantNode, GrantRow, NodeRow, NodeState, Resources, TenantRow,
+};
+use scheduler::core::{Alloc, AllocOf, Config, Core, Event, Snapshot};
 use scheduler::limits::GRANT_SLOTS_MAX;
 use world::clock::Now;
 
@@ -56,4 +59,67 @@ fn a_long_array_that_needs_next_to_nothing_is_granted_in_parts() {
     core.check();
     assert!(grants.iter().all(|slots| *slots <= GRANT_SLOTS_MAX), "{grants:?}");
     assert_eq!(grants.iter().sum::<u64>(), slots);
+}
+
+/// The version that a proposal expects of a row, as far as it guards on it.
+fn guarded(core: &mut Core, key: &store::Key) -> Option<u64> {
+    let guards = core.plan(NOW).into_iter().flat_map(|proposal| proposal.commit.guards);
+    guards.filter(|guard| guard.key == *key).find_map(|guard| match guard.expect {
+        store::Expect::Version(version) => Some(version),
+        store::Expect::Absent | store::Expect::Value(_) => None,
+    })
+}
+
+/// As a newer version does that runs for a while, or a restored copy: grant rows
+/// have other versions than the alloc rows that were put with them.
+#[test]
+fn rows_that_were_written_again_do_not_make_every_proposal_late() {
+    let nodes = vec![node("n1", 8 << 30)];
+    let tenants = vec![TenantRow { name: "t".to_owned(), ..TenantRow::default() }];
+    let held = GrantRow {
+        tenant: "t".to_owned(),
+        job_number: 1,
+        epoch: 4,
+        nodes: vec![GrantNode { node: "n1".to_owned(), slots: 1 }],
+        per_slot: Some(Resources { millicores: 1_000, ..Resources::default() }),
+        ..GrantRow::default()
+    };
+    let allocs = |version| {
+        [AllocOf::Node("n1".to_owned()), AllocOf::Tenant("t".to_owned())]
+            .map(|of| Alloc { of, epoch: 4, version })
+            .to_vec()
+    };
+    let snapshot = |version, grant_version| Snapshot {
+        revision: 50,
+        allocs: allocs(version),
+        grants: vec![(held.clone(), grant_version)],
+        nodes: nodes.clone(),
+        tenants: tenants.clone(),
+    };
+    let mut core = Core::new(Config::default());
+    core.step(NOW, Event::Reread(Box::new(snapshot(31, 40))));
+    let wants = |core: &mut Core| {
+        let key = DemandKey { tenant: "t".to_owned(), job_number: 2, step: 0 };
+        let per_slot = Some(Resources { millicores: 500, ..Resources::default() });
+        let demand = Demand { key: Some(key), per_slot, slots: 1, ..Demand::default() };
+        core.step(
+            NOW,
+            Event::Demand(DemandUpdate {
+                changed: vec![demand],
+                controller: "c".into(),
+                ..Default::default()
+            }),
+        );
+    };
+    let alloc = keys::alloc_node("n1");
+    wants(&mut core);
+    assert_eq!(guarded(&mut core, &alloc), Some(31));
+
+    // Written again while it is followed: what the watch tells is no news of n1.
+    let mut core = Core::new(Config::default());
+    core.step(NOW, Event::Reread(Box::new(snapshot(31, 31))));
+    core.step(NOW, Event::Granted { row: held.clone(), revision: 60 });
+    wants(&mut core);
+    assert_eq!(guarded(&mut core, &alloc), Some(31));
+    core.check();
 }

@@ -2,6 +2,7 @@
 //! of its own with a hostile disk and a clock that may be wrong.
 
 use crate::power::Power;
+use crate::rollback;
 use crate::scenario::Scenario;
 use crate::trace::Trace;
 use crate::witness::{self, SharedWitness};
@@ -14,7 +15,7 @@ use rand::{Rng, SeedableRng};
 use scheduler::follow::{self, FollowParts};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use world::sim::universe::{self, NodeId};
 use world::sim::{ClockHandle, HostileDisk, SimObjects, SimProcesses, SimTransfer, SkewedClock};
@@ -70,6 +71,8 @@ pub struct Cluster {
     pub power: Arc<Power>,
     /// The rows of the server's present incarnation.
     pub store: SharedStore,
+    /// Before its next start a newer version of the server ran; see [`rollback`].
+    pub rolled_back: Arc<AtomicBool>,
 }
 
 /// Ends of servers that nobody has seen to yet.
@@ -119,8 +122,15 @@ impl Cluster {
         let token = Arc::new(Mutex::new(String::new()));
         let store = SharedStore::default();
         let (ended, ends) = mpsc::channel(ENDS_UNTOLD);
-        let (token_seen, store_seen) = (Arc::clone(&token), Arc::clone(&store));
-        let seen = Seen { token: token_seen, store: store_seen, witness, trace: trace.clone(), ended };
+        let rolled_back = Arc::new(AtomicBool::new(false));
+        let seen = Seen {
+            token: Arc::clone(&token),
+            store: Arc::clone(&store),
+            rolled_back: Arc::clone(&rolled_back),
+            witness,
+            trace: trace.clone(),
+            ended,
+        };
         let server = start_server(&mut rng, Arc::clone(&objects), seen);
         // A node whose `init` ends is taken down with all its tasks.
         let clients =
@@ -139,7 +149,7 @@ impl Cluster {
             .collect::<Vec<_>>();
         let power = Power::new(std::iter::once(&server).chain(&agents).chain(&schedulers), trace);
         world::task::spawn(Arc::clone(&power).attend(ends));
-        Self { server, agents, schedulers, clients, address, token, cuts, power, store }
+        Self { server, agents, schedulers, clients, address, token, cuts, power, store, rolled_back }
     }
 
     /// Machine 0 is the server; the agents come next, then the schedulers.
@@ -158,6 +168,7 @@ impl Cluster {
 struct Seen {
     token: Arc<Mutex<String>>,
     store: SharedStore,
+    rolled_back: Arc<AtomicBool>,
     witness: SharedWitness,
     trace: Trace,
     /// Told the incarnation that ends by itself.
@@ -205,7 +216,11 @@ fn server_config(seed: u64, objects: &Arc<SimObjects>, host: Ipv4Addr) -> Server
 
 /// One incarnation of the server.
 async fn serve(parts: ServerParts, seen: Seen, disk: Arc<HostileDisk>, started: Arc<AtomicU64>) {
-    let Seen { token, store, witness, trace, ended } = seen;
+    let Seen { token, store, rolled_back, witness, trace, ended } = seen;
+    if rolled_back.swap(false, Ordering::Relaxed) {
+        let rewritten = rollback::leave_unknown_fields(&disk, &parts.clock, &witness).await;
+        trace.tell(&format!("a newer version wrote {rewritten} rows before"));
+    }
     let (incarnation, failures) = (disk.incarnation(), disk.counts().failures());
     match gateway::server::start(parts).await {
         Ok(mut running) => {

@@ -29,6 +29,9 @@ pub enum Fault {
     MachinePowerLoss { agent: usize, down_ms: u64 },
     /// The agent's process stands still, then goes on as if nothing had been.
     AgentPaused { agent: usize, for_ms: u64 },
+    /// A newer version of the server ran for a while: rows have fields that this
+    /// one does not know.
+    ServerRolledBack { down_ms: u64 },
     /// A scheduler beside the server's own dies and is started again.
     SchedulerKilled { machine: usize, down_ms: u64 },
     /// Its process stands still, then goes on with what it knew.
@@ -131,6 +134,10 @@ pub const KINDS: &[(&str, &str)] = &[
     ("server_killed", "the server's process dies and is started again"),
     ("server_power_loss", "the server's machine loses power; unsynced writes are lost or torn"),
     ("server_paused", "the server stands still and its clock with it: no time has passed when it wakes"),
+    (
+        "server_rolled_back",
+        "a newer version of the server ran and was taken back: rows have fields unknown here",
+    ),
     ("agent_killed", "an agent's process dies; its tasks go on under their supervisor"),
     ("machine_power_loss", "an agent's machine loses power, tasks and unsynced writes included"),
     ("agent_paused", "an agent's process stands still while its tasks run, then goes on"),
@@ -194,6 +201,7 @@ impl Fault {
             Self::AgentKilled { .. } => "agent_killed",
             Self::MachinePowerLoss { .. } => "machine_power_loss",
             Self::AgentPaused { .. } => "agent_paused",
+            Self::ServerRolledBack { .. } => "server_rolled_back",
             Self::SchedulerKilled { .. } => "scheduler_killed",
             Self::SchedulerPaused { .. } => "scheduler_paused",
             Self::SchedulerCut { .. } => "scheduler_cut",
@@ -251,6 +259,7 @@ impl Fault {
             Self::ServerKilled { .. }
             | Self::ServerPowerLoss { .. }
             | Self::ServerPaused { .. }
+            | Self::ServerRolledBack { .. }
             | Self::BitRot { .. }
             | Self::ClientRepliesLost { .. }
             | Self::MessageLoss { .. }
@@ -310,6 +319,7 @@ impl Fault {
         match *self {
             Self::ServerKilled { down_ms }
             | Self::ServerPowerLoss { down_ms }
+            | Self::ServerRolledBack { down_ms }
             | Self::AgentKilled { down_ms, .. }
             | Self::SchedulerKilled { down_ms, .. }
             | Self::MachinePowerLoss { down_ms, .. }

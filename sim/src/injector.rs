@@ -11,6 +11,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use weather::Holding;
 use world::sim::universe::{self, Net, NodeId};
 use world::sync::Notify;
@@ -145,6 +146,10 @@ impl<'a> Injector<'a> {
             | Fault::CrashInRecovery { .. } => {
                 self.take_down(fault.machine(), true);
             }
+            Fault::ServerRolledBack { .. } => {
+                self.cluster.rolled_back.store(true, Ordering::Relaxed);
+                self.take_down(0, false);
+            }
             Fault::ServerPaused { .. } => {
                 universe::pause(self.cluster.server.node);
                 self.still.insert(0);
@@ -194,6 +199,7 @@ impl<'a> Injector<'a> {
         match *fault {
             Fault::ServerKilled { .. }
             | Fault::ServerPowerLoss { .. }
+            | Fault::ServerRolledBack { .. }
             | Fault::AgentKilled { .. }
             | Fault::SchedulerKilled { .. }
             | Fault::MachinePowerLoss { .. } => self.bring_up(fault.machine()),

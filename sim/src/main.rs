@@ -16,6 +16,7 @@ mod networked_store;
 mod plan;
 mod power;
 mod recording;
+mod rollback;
 mod rows;
 mod run;
 mod scenario;

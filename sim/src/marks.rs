@@ -139,6 +139,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("scheduler.blocked.by_capacity", Chaos, "no node can take it now"),
     ("scheduler.blocked.by_the_pass", Chaos, "it fits, but into no commit of the pass"),
     ("scheduler.demand.forgotten_by_a_snapshot", Nobody, "a new controller wants less"),
+    ("scheduler.follow.anew", Chaos, "a scheduler elsewhere follows the server anew"),
     ("scheduler.grant.gang", Chaos, "a gang is granted"),
     ("scheduler.grant.grows_in_its_pass", Narrow, "one grant takes more slots"),
     ("scheduler.grant.returned_again_and_again", Nobody, "unused grants make a demand rest"),

@@ -72,22 +72,32 @@ impl Core {
         }
     }
 
-    /// A grant row was put, by this scheduler or another.
+    /// A grant row was put, by this scheduler or another: its alloc rows were put in
+    /// the same commit. A row that is known and comes once more says nothing of
+    /// them: something else than a scheduler has written it again.
     pub(super) fn granted(&mut self, row: &GrantRow, revision: Revision) {
+        let tenant = self.tenants.intern(&row.tenant);
+        if !self.grants.contains_key(&(tenant, row.epoch)) {
+            let known = self.tenants.get_mut(tenant);
+            known.version = known.version.max(revision);
+            for node in &row.nodes {
+                let id = self.nodes.intern(&node.node);
+                self.nodes.saw_version(id, revision);
+            }
+            self.take_in(row, revision);
+        }
+    }
+
+    /// Counts a grant that is not known yet.
+    fn take_in(&mut self, row: &GrantRow, revision: Revision) {
         let tenant = self.tenants.intern(&row.tenant);
         let known = self.tenants.get_mut(tenant);
         known.epoch = known.epoch.max(row.epoch);
-        known.version = known.version.max(revision);
-        let key = StepKey { tenant, job_number: row.job_number, step: row.step };
-        let mut nodes = Vec::with_capacity(row.nodes.len());
-        for node in &row.nodes {
-            let id = self.nodes.intern(&node.node);
-            self.nodes.saw_version(id, revision);
-            nodes.push((id, node.slots));
-        }
         if self.grants.contains_key(&(tenant, row.epoch)) {
             return;
         }
+        let key = StepKey { tenant, job_number: row.job_number, step: row.step };
+        let nodes = row.nodes.iter().map(|node| (self.nodes.intern(&node.node), node.slots)).collect();
         let per_slot = Amount::of(row.per_slot.as_ref());
         let held = Held { key, nodes, per_slot, version: revision, granted_ms: row.granted_ms };
         let slots = if row.gang { 1 } else { held.slots() };
@@ -155,17 +165,23 @@ impl Core {
     }
 
     fn reread(&mut self, snapshot: Snapshot) {
+        // What was read is so, whatever was concluded before: rows may have been
+        // written again by something else than schedulers. Only what was committed
+        // from here since then is newer.
+        let settled = |known: Revision, read| if known > snapshot.revision { known.max(read) } else { read };
         for alloc in snapshot.allocs {
             match alloc.of {
                 AllocOf::Node(name) => {
                     let id = self.nodes.intern(&name);
-                    self.nodes.saw_version(id, alloc.version);
+                    let version = settled(self.nodes.get(id).version, alloc.version);
+                    self.nodes.read_version(id, version);
                 }
                 AllocOf::Tenant(name) => {
                     let id = self.tenants.intern(&name);
                     let tenant = self.tenants.get_mut(id);
                     tenant.epoch = tenant.epoch.max(alloc.epoch);
-                    tenant.version = tenant.version.max(alloc.version);
+                    tenant.version = settled(tenant.version, alloc.version);
+                    tenant.stale_below = tenant.stale_below.min(tenant.version);
                 }
             }
         }
@@ -185,7 +201,11 @@ impl Core {
             self.released(tenant, epoch);
         }
         for (row, version) in &snapshot.grants {
-            self.granted(row, *version);
+            if *version > snapshot.revision {
+                self.granted(row, *version);
+            } else {
+                self.take_in(row, *version);
+            }
         }
         self.grants_through = self.grants_through.max(snapshot.revision);
         self.reread_rest(snapshot.nodes, snapshot.tenants);

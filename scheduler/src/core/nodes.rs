@@ -220,6 +220,14 @@ impl Nodes {
         self.reindex(id);
     }
 
+    /// Its alloc row was read, and has this version.
+    pub fn read_version(&mut self, id: NodeId, version: Revision) {
+        let node = &mut self.list[id as usize];
+        node.version = version;
+        node.stale_below = node.stale_below.min(version);
+        self.reindex(id);
+    }
+
     /// A conflict showed that the view of it is old.
     pub fn stale_below(&mut self, id: NodeId, version: Revision) {
         let node = &mut self.list[id as usize];

@@ -63,6 +63,7 @@ fn one(rng: &mut SmallRng, kind: usize, scenario: &Scenario) -> Fault {
         "server_killed" => Fault::ServerKilled { down_ms: down_ms.min(14_000) },
         "server_power_loss" => Fault::ServerPowerLoss { down_ms: down_ms.min(14_000) },
         "server_paused" => Fault::ServerPaused { for_ms: for_ms.min(40_000) },
+        "server_rolled_back" => Fault::ServerRolledBack { down_ms: down_ms.min(14_000) },
         "agent_killed" => Fault::AgentKilled { agent, down_ms },
         "machine_power_loss" => Fault::MachinePowerLoss { agent, down_ms },
         "agent_paused" => Fault::AgentPaused { agent, for_ms },

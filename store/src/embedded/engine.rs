@@ -12,7 +12,7 @@ use super::shared::{Shared, Slot};
 use crate::limits::{LEASE_ROWS_MAX, LEASES_MAX, REOPEN_PAUSE_MS};
 use crate::watching::Change;
 use crate::{Commit, CommitError, Expect, Guard, Key, LeaseId, Revision, Write};
-use redb::{Database, ReadableTable, Table, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, Table, WriteTransaction};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use world::Disk;
@@ -132,6 +132,10 @@ impl Engine {
         due: &[LeaseId],
     ) -> Result<Outcome, Failure> {
         let before = self.revision;
+        // While somebody reads the state before, a commit leaves the pages it frees to
+        // the next one. Else it frees them in a second transaction of its own behind
+        // each commit, which costs half as much again.
+        let _reader = database.begin_read()?;
         let txn = database.try_begin_write()?;
         let mut outcome = Outcome::default();
         {
