@@ -27,6 +27,9 @@ pub struct Scenario {
     pub store_only: bool,
 }
 
+/// Where the number of agents is drawn, at most so many jobs for each: as in `narrow`.
+const JOBS_PER_AGENT: u32 = 30;
+
 /// All scenarios; the first is the default.
 pub const ALL: &[Scenario] = &[
     Scenario {
@@ -70,7 +73,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "swarm",
-        about: "1 to 64 agents and 1 to 3 schedulers, as the seed draws it; 200 jobs, faults drawn by the seed",
+        about: "1 to 64 agents and 1 to 3 schedulers, as the seed draws it; 30 to 200 jobs, faults drawn by the seed",
         agents_min: 1,
         agents: 64,
         schedulers: 2,
@@ -152,6 +155,10 @@ impl Scenario {
             let most = self.agents_min << rng.random_range(0..=doublings);
             self.agents = rng.random_range(most.div_ceil(2).max(self.agents_min)..=most);
             self.agents_min = self.agents;
+            // The bound on a job's end is of the platform, not of a queue that one
+            // node alone has to work off.
+            let nodes = u32::try_from(self.agents).expect("a scenario has fewer agents");
+            self.jobs = self.jobs.min(nodes * JOBS_PER_AGENT);
         }
         self.schedulers = rng.random_range(0..=self.schedulers);
         self
