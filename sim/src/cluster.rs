@@ -1,8 +1,10 @@
 //! A whole Drumline in the universe: one server, some agents, each on a machine
 //! of its own with a hostile disk and a clock that may be wrong.
 
+use crate::checkers;
 use crate::power::Power;
 use crate::rollback;
+use crate::rows::JobName;
 use crate::scenario::Scenario;
 use crate::trace::Trace;
 use crate::witness::{self, SharedWitness};
@@ -150,6 +152,14 @@ impl Cluster {
         let power = Power::new(std::iter::once(&server).chain(&agents).chain(&schedulers), trace);
         world::task::spawn(Arc::clone(&power).attend(ends));
         Self { server, agents, schedulers, clients, address, token, cuts, power, store, rolled_back }
+    }
+
+    /// Jobs of which any process wrote something.
+    pub fn logged(&self) -> BTreeSet<JobName> {
+        let processes = self.agents.iter().filter_map(|agent| agent.processes.as_ref());
+        let spans = processes.flat_map(|processes| processes.history());
+        let logged = spans.filter(|span| !span.stdout.is_empty());
+        logged.filter_map(|span| Some(checkers::attempt_of(&span.key)?.0.0)).collect()
     }
 
     /// Machine 0 is the server; the agents come next, then the schedulers.

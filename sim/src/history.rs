@@ -1,12 +1,34 @@
 //! What the clients of a run were told: the acknowledgements that must hold.
 
 use crate::rows::JobName;
+use proto::v1::LogChunk;
+use std::sync::Arc;
 
 /// One acknowledgement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ack {
     Submitted { job: JobName, key: String },
     Cancelled { job: JobName },
+}
+
+/// What one reader got of a job's log, in the order in which it came.
+#[derive(Clone, Debug, Default)]
+pub struct LogRead {
+    pub job: JobName,
+    pub chunks: Vec<LogChunk>,
+    /// Where it goes on.
+    pub cursor: u64,
+    /// It was told that this is all, and how many bytes will never come.
+    pub end: Option<u64>,
+    /// It read to the end, when all was over.
+    pub whole: bool,
+}
+
+impl LogRead {
+    #[must_use]
+    pub fn of(job: JobName, whole: bool) -> Self {
+        Self { job, whole, ..Self::default() }
+    }
 }
 
 /// Everything clients were told, in order.
@@ -21,6 +43,8 @@ pub struct History {
     pub retried: std::collections::BTreeSet<JobName>,
     /// Streams that a client broke off.
     pub broken_off: u64,
+    /// What they read of logs.
+    pub logs: Vec<Arc<LogRead>>,
     /// What a client saw that may not be: invariant and words.
     pub broken: Option<(u8, String)>,
 }

@@ -5,15 +5,14 @@
 use crate::clients::{self, Door};
 use crate::faults::Fault;
 use crate::history::Ack;
+use crate::readers::{self, FOLLOW_AGAIN_MS, FOLLOW_MS, client};
 use crate::rows::JobName;
 use crate::workload::Deed;
 use proto::v1::drumline_client::DrumlineClient;
-use proto::v1::{ArrayItem, ArraySpec, EventsRequest, JobRequest, JobSpec, LogsRequest, Resources, Step};
+use proto::v1::{ArrayItem, ArraySpec, EventsRequest, JobSpec, Resources, Step};
 use proto::validate;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use std::collections::{BTreeMap, BTreeSet};
-use world::grpc::Channel;
 use world::sim::universe::{self, NodeId};
 use world::task::JoinHandle;
 use world::time;
@@ -21,10 +20,6 @@ use world::time;
 /// What one of a storm waits for an answer, and then before it asks again.
 const STORM_CALL_MS: u64 = 150;
 const STORM_AGAIN_MS: u64 = 40;
-/// A follower waits no longer for the next message.
-const FOLLOW_MS: u64 = 3_000;
-/// Between two streams of one follower.
-const FOLLOW_AGAIN_MS: u64 = 200;
 
 /// Sets clients to it; their tasks end by themselves.
 pub fn press(node: NodeId, door: &Door, fault: &Fault, seed: u64) -> Vec<JoinHandle<()>> {
@@ -89,7 +84,7 @@ pub fn press(node: NodeId, door: &Door, fault: &Fault, seed: u64) -> Vec<JoinHan
                 if number % 2 == 0 {
                     start(boxed(follow_events(door.clone(), rng, begun + for_ms)));
                 } else {
-                    start(boxed(follow_logs(door.clone(), rng, begun + for_ms)));
+                    start(boxed(readers::follow(door.clone(), rng, begun + for_ms)));
                 }
             }
         }
@@ -207,70 +202,4 @@ async fn follow_events(door: Door, mut rng: SmallRng, until_ms: u64) {
         }
         time::sleep(time::ms(FOLLOW_AGAIN_MS)).await;
     }
-}
-
-/// Reads one job's logs likewise: of each stream of an attempt the bytes come in
-/// order, without gap or repeat.
-async fn follow_logs(door: Door, mut rng: SmallRng, until_ms: u64) {
-    let known: Vec<JobName> = {
-        let history = door.history.lock().expect("no holder panics");
-        let of = |ack: &Ack| match ack {
-            Ack::Submitted { job, .. } => Some(job.clone()),
-            Ack::Cancelled { .. } => None,
-        };
-        history.acks.iter().filter_map(of).collect()
-    };
-    let Some(job) = known.get(rng.random_range(0..known.len().max(1))).cloned() else { return };
-    let mut cursor = 0;
-    let mut lengths: BTreeMap<(u32, u64, u32, u32, i32), u64> = BTreeMap::new();
-    // Attempts after a user's retry have the numbers of those before it, and chunks
-    // do not say which they are of; who retries here does so once.
-    let mut begun_anew = BTreeSet::new();
-    let mut ended = false;
-    while now_ms() < until_ms && !ended {
-        let most = rng.random_range(1..4);
-        let read = async {
-            let mut client = client(&door).await?;
-            let name = JobRequest { tenant: job.tenant.clone(), number: job.number };
-            let request = LogsRequest { job: Some(name), follow: true, cursor, ..LogsRequest::default() };
-            let mut stream = client.logs(door.request(request)).await.ok()?.into_inner();
-            for _ in 0..most {
-                let reply = time::timeout(time::ms(FOLLOW_MS), stream.message()).await.ok()?.ok()??;
-                for chunk in &reply.chunks {
-                    let stream = (chunk.step, chunk.task, chunk.rank, chunk.attempt, chunk.stream);
-                    let retried = door.history.lock().expect("no holder panics").retried.contains(&job);
-                    let again = chunk.offset == 0 && lengths.get(&stream).is_some_and(|length| *length > 0);
-                    if retried && again && begun_anew.insert(stream) {
-                        lengths.remove(&stream);
-                    }
-                    let length = lengths.entry(stream).or_default();
-                    if chunk.offset != *length {
-                        let (offset, due) = (chunk.offset, *length);
-                        door.broke(
-                            7,
-                            format!(
-                                "a follower of {job} got byte {offset} of {stream:?} where {due} was due"
-                            ),
-                        );
-                    }
-                    *length = chunk.offset + chunk.data.len() as u64;
-                }
-                cursor = reply.cursor.max(cursor);
-                if reply.end {
-                    ended = true;
-                    return None;
-                }
-            }
-            Some(())
-        };
-        if read.await.is_some() {
-            door.history.lock().expect("no holder panics").broken_off += 1;
-        }
-        time::sleep(time::ms(FOLLOW_AGAIN_MS)).await;
-    }
-}
-
-async fn client(door: &Door) -> Option<DrumlineClient<Channel>> {
-    let channel = world::grpc::connect(&door.address, time::ms(FOLLOW_MS)).await.ok()?;
-    Some(DrumlineClient::new(channel))
 }

@@ -15,6 +15,7 @@ mod mirror;
 mod networked_store;
 mod plan;
 mod power;
+mod readers;
 mod recording;
 mod rollback;
 mod rows;

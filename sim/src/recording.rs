@@ -2,6 +2,7 @@
 
 use crate::checkers::{self, Checker, Committed, Outcome};
 use crate::cluster::Cluster;
+use crate::faults::Planned;
 use crate::history::History;
 use crate::mirror::Mirror;
 use sha2::{Digest, Sha256};
@@ -22,6 +23,8 @@ pub struct Recording {
     pub spans: Vec<ProcessSpan>,
     pub drained: Result<(), String>,
     pub objects: BTreeSet<(String, String)>,
+    /// The plan of the run.
+    pub faults: Vec<Planned>,
 }
 
 /// Who complained, of which invariant, in what words.
@@ -29,7 +32,12 @@ pub type Complaint = (&'static str, u8, String);
 
 impl Recording {
     /// What there is at the end of a run; its commits come from the witness.
-    pub fn of(cluster: &Cluster, history: History, drained: Result<(), String>) -> Self {
+    pub fn of(
+        cluster: &Cluster,
+        history: History,
+        drained: Result<(), String>,
+        faults: Vec<Planned>,
+    ) -> Self {
         let processes = cluster.agents.iter().filter_map(|agent| agent.processes.as_ref());
         Self {
             commits: Vec::new(),
@@ -37,6 +45,7 @@ impl Recording {
             spans: processes.flat_map(|processes| processes.history()).collect(),
             drained,
             objects: objects_held(&*cluster.server.disk.handle()),
+            faults,
         }
     }
 
@@ -47,6 +56,7 @@ impl Recording {
             spans: &self.spans,
             drained: self.drained.clone(),
             objects: &self.objects,
+            faults: &self.faults,
             max_own_retries: OWN_RETRIES,
             max_platform_retries: PLATFORM_RETRIES,
         }

@@ -12,7 +12,7 @@ use proto::v1::{
 use std::sync::Arc;
 
 /// Names a job.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JobName {
     pub tenant: String,
     pub number: u64,

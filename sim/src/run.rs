@@ -8,6 +8,7 @@ use crate::history::{Ack, History};
 use crate::injector::Injector;
 use crate::networked_store;
 use crate::plan::{self, Plan};
+use crate::readers;
 use crate::recording::Recording;
 use crate::scenario;
 use crate::trace::Trace;
@@ -214,9 +215,13 @@ async fn one(plan: Plan, trace: Trace, keep: bool) -> Ended {
         break_on_purpose(&cluster, &history).await;
     }
     let drained = drain(&witness, &history, scenario.drain, &trace).await;
+    if drained.is_ok() && witness.lock().expect("no holder panics").broken.is_none() {
+        let reading = universe::spawn_on(cluster.clients, readers::read_all(door, cluster.logged()));
+        reading.await.expect("the clients' node is never killed");
+    }
     trace.tell("the end");
     let history = history.lock().expect("no holder panics").clone();
-    let mut recording = Recording::of(&cluster, history, drained);
+    let mut recording = Recording::of(&cluster, history, drained, faults);
     let mut witness = witness.lock().expect("no holder panics");
     if let Some((invariant, what)) = recording.history.broken.clone() {
         witness.fail(invariant, what);

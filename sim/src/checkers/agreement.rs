@@ -12,7 +12,7 @@ use proto::v1::{BlockRow, Event, JobStateRow, Span, State, StepState};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Tasks of a block, as the layout of rows has it.
-const BLOCK_TASKS: u64 = 4096;
+pub(super) const BLOCK_TASKS: u64 = 4096;
 
 #[derive(Default)]
 pub struct RowsAgree {

@@ -28,13 +28,19 @@ impl InForce {
         }
     }
 
-    /// Whether a commit keeps to limits that counted when it was made.
-    pub fn allows(&self, tenant: &str, commit: &Committed, keeps: impl Fn(&TenantRow) -> bool) -> bool {
-        let counted = |replaced_ms: &Option<u64>| {
-            replaced_ms.is_none_or(|replaced_ms| replaced_ms + COUNTS_WITHIN_MS >= commit.since_ms)
+    /// What counted when a commit was made.
+    pub fn counted(&self, tenant: &str, commit: &Committed) -> impl Iterator<Item = &TenantRow> {
+        let from_ms = commit.since_ms;
+        let counted = move |replaced_ms: &Option<u64>| {
+            replaced_ms.is_none_or(|replaced_ms| replaced_ms + COUNTS_WITHIN_MS >= from_ms)
         };
         let rows = self.rows.get(tenant).into_iter().flatten();
-        rows.filter(|(_, replaced_ms)| counted(replaced_ms)).any(|(row, _)| keeps(row))
+        rows.filter(move |(_, replaced_ms)| counted(replaced_ms)).map(|(row, _)| row)
+    }
+
+    /// Whether a commit keeps to limits that counted when it was made.
+    pub fn allows(&self, tenant: &str, commit: &Committed, keeps: impl Fn(&TenantRow) -> bool) -> bool {
+        self.counted(tenant, commit).any(keeps)
     }
 
     /// The limits now, for people.

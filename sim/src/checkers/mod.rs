@@ -8,23 +8,29 @@ mod acknowledged;
 mod agreement;
 mod artifacts;
 mod backoff;
+mod booked;
 mod ends;
 mod epochs;
 mod fencing;
 mod gangs;
+mod gangs_end;
 mod in_force;
 mod in_turn;
 mod ledger;
 mod limits;
 mod liveness;
+mod logs;
 mod manifests;
 mod nodes;
 mod retries;
+mod stored;
 mod transitions;
 
-pub use ends::attempt_of;
+pub use ends::{AttemptName, attempt_of};
+pub use gangs_end::must_have_ended_ms;
 pub use retries::is_own;
 
+use crate::faults::Planned;
 use crate::history::History;
 use crate::mirror::Mirror;
 use crate::rows::Row;
@@ -52,6 +58,8 @@ pub struct Outcome<'a> {
     /// Digests that the object place really holds, by tenant: digest of the
     /// bytes read, not of the name.
     pub objects: &'a std::collections::BTreeSet<(String, String)>,
+    /// The plan of the run.
+    pub faults: &'a [Planned],
     pub max_own_retries: u32,
     pub max_platform_retries: u32,
 }
@@ -86,13 +94,17 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(ends::EndsTrue::default()),
         Box::new(nodes::NodesNotOverCommitted::default()),
         Box::new(ledger::LedgerConserved::default()),
+        Box::new(booked::Booked::default()),
+        Box::new(stored::Stored::default()),
         Box::new(limits::AdmittedWithinLimits::default()),
         Box::new(gangs::GangsWhole),
+        Box::new(gangs_end::GangsEnd::default()),
         Box::new(epochs::EpochsApart),
         Box::new(artifacts::ArtifactsTrue::default()),
         Box::new(transitions::Transitions::default()),
         Box::new(in_turn::InTurn::default()),
         Box::new(agreement::RowsAgree::default()),
+        Box::new(logs::LogsTrue::default()),
         Box::new(retries::RetriesBounded::default()),
         Box::new(backoff::NotTooSoon::default()),
         Box::new(liveness::EveryJobEnds),

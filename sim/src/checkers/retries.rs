@@ -1,8 +1,10 @@
 //! Invariant 8: retries stay within budgets, whatever fails. A count never goes
-//! back within a try of the user's, and the work's own failures that a row counts
-//! are those that its events tell.
+//! back within a try of the user's, and the failures that a row counts are those
+//! that its events tell: the work's own, and the platform's, which have a cap of
+//! their own. Of the platform's, events tell for sure where an attempt ran or the
+//! task failed for good; one that had not begun may have been given back untried.
 
-use super::agreement::events;
+use super::agreement::{BLOCK_TASKS, events};
 use super::{Checker, Committed, Outcome};
 use crate::mirror::Mirror;
 use crate::rows::{JobName, Row};
@@ -11,9 +13,25 @@ use std::collections::BTreeMap;
 
 #[derive(Default)]
 pub struct RetriesBounded {
-    /// The work's own failures of each task that had any, since the user's last
-    /// retry of it.
-    own: BTreeMap<(JobName, u32, u64), u32>,
+    /// The failures of each task that had any, since the user's last retry of it.
+    told: BTreeMap<(JobName, u32, u64), Told>,
+}
+
+/// What events told of a task's failures.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    own: u32,
+    /// The platform's, for sure.
+    platform: u32,
+    /// Attempts beside these that the platform ended before they ran.
+    unbegun: u32,
+}
+
+impl Told {
+    fn agrees(self, note: &TaskNote) -> bool {
+        note.own_failures == self.own
+            && (self.platform..=self.platform + self.unbegun).contains(&note.platform_failures)
+    }
 }
 
 /// Those that spend a step's retries.
@@ -45,17 +63,48 @@ impl RetriesBounded {
         let Some(step) = event.step else { return };
         let job = JobName { tenant: tenant.to_owned(), number: event.job_number };
         let kind = event.cause.as_ref().map_or(CauseKind::Unspecified, proto::v1::Cause::kind);
-        let ran = matches!(event.from(), State::Staging | State::Running);
-        let failed = ran && matches!(event.to(), State::Pending | State::Failed) && is_own(kind);
+        let (from, to) = (event.from(), event.to());
+        let over =
+            matches!(from, State::Staging | State::Running) && matches!(to, State::Pending | State::Failed);
         let anew = kind == CauseKind::RetriedByUser;
-        for task in event.tasks.iter().filter(|_| failed || anew).flat_map(|span| span.first..=span.last) {
+        for task in event.tasks.iter().filter(|_| over || anew).flat_map(|span| span.first..=span.last) {
             let name = (job.clone(), step, task);
             if anew {
-                self.own.remove(&name);
+                self.told.remove(&name);
+                continue;
+            }
+            let told = self.told.entry(name).or_default();
+            // What is put back in the queue may have lost its grant alone.
+            if is_own(kind) {
+                told.own += 1;
+            } else if to == State::Failed || from == State::Running && kind != CauseKind::Requeued {
+                told.platform += 1;
             } else {
-                *self.own.entry(name).or_default() += 1;
+                told.unbegun += 1;
             }
         }
+    }
+
+    /// A block that was written counts what the events told of its tasks.
+    fn check_block(&self, of: (&JobName, u32, u64), block: &BlockRow) -> Result<(), String> {
+        let (job, step, number) = of;
+        let first = number * BLOCK_TASKS;
+        let here = (job.clone(), step, first)..(job.clone(), step, first + BLOCK_TASKS);
+        let told: BTreeMap<u64, Told> =
+            self.told.range(here).map(|((_, _, task), told)| (*task, *told)).collect();
+        let notes: BTreeMap<u64, &TaskNote> = block.notes.iter().map(|note| (note.task, note)).collect();
+        let none = TaskNote::default();
+        for task in told.keys().chain(notes.keys()) {
+            let note = notes.get(task).copied().unwrap_or(&none);
+            let told = told.get(task).copied().unwrap_or_default();
+            if !told.agrees(note) && !completed(block, *task) {
+                return Err(format!(
+                    "task {task} of step {step} of {job} failed as its events tell {told:?}, its row counts {} itself and {} by the platform",
+                    note.own_failures, note.platform_failures
+                ));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -92,23 +141,12 @@ impl Checker for RetriesBounded {
 
     fn after(&mut self, now: &Mirror, commit: &Committed) -> Result<(), String> {
         for row in &commit.rows {
-            let Row::Block { job, step, row: Some(block), .. } = row else { continue };
+            let Row::Block { job, step, block: number, row: Some(block) } = row else { continue };
             let state = now.states.get(job).and_then(|row| row.steps.get(*step as usize));
             if state.is_none_or(|state| state.generation != block.generation) {
                 continue;
             }
-            let of_step = (job.clone(), *step, 0)..=(job.clone(), *step, u64::MAX);
-            let own: BTreeMap<u64, u32> =
-                self.own.range(of_step).map(|((_, _, task), times)| (*task, *times)).collect();
-            for note in &block.notes {
-                let told = own.get(&note.task).copied().unwrap_or(0);
-                if note.own_failures != told && !completed(block, note.task) {
-                    return Err(format!(
-                        "task {} of step {step} of {job} failed {told} times itself, its row counts {}",
-                        note.task, note.own_failures
-                    ));
-                }
-            }
+            self.check_block((job, *step, *number), block)?;
         }
         Ok(())
     }

@@ -129,6 +129,17 @@ pub struct ProcessSpan {
     pub found: Vec<String>,
     /// Its outputs that reached the disk, with their digests.
     pub wrote: Vec<(String, String)>,
+    /// Where it ran.
+    pub node: String,
+    /// How long it took, as its end told; `None`: nobody saw its end.
+    pub wall_ms: Option<u64>,
+    /// What it wrote to its standard output and came to be in the file, in order.
+    pub stdout: Arc<Vec<u8>>,
+    /// Its machine lost power since it began: of what it wrote and nobody had
+    /// read yet, pieces may be gone.
+    pub torn: bool,
+    /// Reads of its machine's disk failed at some time.
+    pub unread: bool,
 }
 
 /// See the module.
@@ -246,6 +257,7 @@ impl SimProcesses {
     /// The machine lost power: every process is gone, and all memory of it.
     pub fn crash(&self) {
         self.vanish(None);
+        self.table().spans.iter_mut().for_each(|span| span.torn = true);
     }
 
     /// The supervisor is killed, and with it what it held; the agent's client
@@ -289,7 +301,8 @@ impl SimProcesses {
     /// Every process that ever ran.
     #[must_use]
     pub fn history(&self) -> Vec<ProcessSpan> {
-        self.table().spans.clone()
+        let unread = self.disk.counts().read_errors > 0;
+        self.table().spans.iter().map(|span| ProcessSpan { unread, ..span.clone() }).collect()
     }
 
     /// How often faults fired.
@@ -351,11 +364,16 @@ impl SimProcesses {
                     succeeded: false,
                     found: self.names(&process.launch.cwd),
                     wrote: Vec::new(),
+                    node: self.node.clone(),
+                    wall_ms: None,
+                    stdout: Arc::default(),
+                    torn: false,
+                    unread: false,
                 });
                 reports.push_back(Report::Started { key: key.clone(), pid: process.pid });
             }
             let Some(span) = process.span else { continue };
-            self.write_lines(process, counts, now);
+            self.write_lines(process, &mut spans[span].stdout, counts, now);
             let Some(end) = process.ends_ms.filter(|end| *end <= now) else { continue };
             let mut success = process.ends_how.code == 0 && process.ends_how.signal == 0;
             if success && process.writes_outputs {
@@ -384,7 +402,7 @@ impl SimProcesses {
                 ..process.ends_how
             };
             process.exit = Some(exit);
-            spans[span].ended_ms = Some(now);
+            (spans[span].ended_ms, spans[span].wall_ms) = (Some(now), Some(wall_ms));
             reports.push_back(Report::Exited { key: key.clone(), exit });
         }
         if !table.reports.is_empty() {
@@ -392,15 +410,21 @@ impl SimProcesses {
         }
     }
 
-    fn write_lines(&self, process: &mut Process, counts: &mut ProcessCounts, now: u64) {
+    fn write_lines(
+        &self,
+        process: &mut Process,
+        stdout: &mut Arc<Vec<u8>>,
+        counts: &mut ProcessCounts,
+        now: u64,
+    ) {
         let due = process.script.lines_due(now - process.starts_ms);
         while process.lines_written < due {
             let line = format!("line {} of {}\n", process.lines_written, process.launch.key);
             // A full or broken disk: the program goes on without its line.
             process.lines_written += 1;
-            if self.append(&process.launch.stdout, line.as_bytes()).is_err() {
-                counts.write_errors += 1;
-            }
+            let there = self.append(&process.launch.stdout, line.as_bytes()).unwrap_or(0);
+            counts.write_errors += u64::from(there < line.len());
+            Arc::make_mut(stdout).extend_from_slice(&line.as_bytes()[..there]);
         }
     }
 
@@ -447,10 +471,15 @@ impl SimProcesses {
         disk.open(below, OpenMode::CreateOrWrite)
     }
 
-    /// As a file opened to append: after whatever is there.
-    fn append(&self, path: &Path, data: &[u8]) -> io::Result<()> {
+    /// As a file opened to append: after whatever is there. A write that fails may
+    /// have begun; returns how much is there.
+    fn append(&self, path: &Path, data: &[u8]) -> io::Result<usize> {
         let file = self.open(path)?;
-        file.write_at(file.len()?, data)
+        let begun = file.len()?;
+        match file.write_at(begun, data) {
+            Ok(()) => Ok(data.len()),
+            Err(_) => usize::try_from(file.len()? - begun).map_err(io::Error::other),
+        }
     }
 
     fn empty(&self, path: &Path) -> io::Result<()> {

@@ -1,0 +1,179 @@
+//! Invariant 7: what a reader of a log got of each stream of each attempt is, byte
+//! by byte and in order, what its process wrote, from the first byte on. And whoever
+//! reads when all is over gets all of it and is told that it is the end.
+//!
+//! What may be missing at the end: the rest of attempts whose ends were not told,
+//! as of a node that is lost; what lay on a machine that lost power, of which pieces
+//! may be gone and read as zeros; what an agent gave up since its disk could not be
+//! read. What befalls the server's disk excuses nothing: agents keep what the server
+//! has not made durable.
+
+use super::agreement::events;
+use super::ends::{AttemptName, attempt_of};
+use super::retries::is_own;
+use super::{Checker, Committed, Outcome};
+use crate::history::LogRead;
+use crate::mirror::Mirror;
+use crate::rows::JobName;
+use proto::estimate::step_ranks;
+use proto::v1::{Cause, CauseKind, LogChunk, State, Stream};
+use std::collections::{BTreeMap, BTreeSet};
+use world::sim::ProcessSpan;
+
+#[derive(Default)]
+pub struct LogsTrue {
+    /// Attempts that completed, and those that failed by themselves.
+    told: BTreeSet<(AttemptName, bool)>,
+}
+
+/// Step, task, rank, attempt: what a chunk says of whose it is. Attempts after a
+/// user's retry have the numbers of those before it, and other epochs.
+type Name = (u32, u64, u32, u32);
+
+/// The processes of one job, by name and epoch. Of one epoch there are two where
+/// the first was lost before anybody heard that it had begun.
+type Written<'a> = BTreeMap<Name, BTreeMap<u64, Vec<&'a ProcessSpan>>>;
+
+fn written<'a>(spans: &'a [ProcessSpan]) -> BTreeMap<JobName, Written<'a>> {
+    let mut jobs: BTreeMap<JobName, Written<'a>> = BTreeMap::new();
+    for span in spans {
+        let Some(((job, step, task, attempt, epoch), rank)) = attempt_of(&span.key) else { continue };
+        let names = jobs.entry(job).or_default();
+        names.entry((step, task, rank, attempt)).or_default().entry(epoch).or_default().push(span);
+    }
+    jobs
+}
+
+fn name(chunk: &LogChunk) -> Name {
+    (chunk.step, chunk.task, chunk.rank, chunk.attempt)
+}
+
+/// Whether a process wrote this there.
+fn wrote(span: &ProcessSpan, offset: u64, data: &[u8]) -> bool {
+    let from = usize::try_from(offset).unwrap_or(usize::MAX);
+    let Some(there) = span.stdout.get(from..from.saturating_add(data.len())) else { return false };
+    there == data || span.torn && there.iter().zip(data).all(|(there, got)| there == got || *got == 0)
+}
+
+/// How far a reader has come with each stream of a job.
+type Places = BTreeMap<(Name, u64), u64>;
+
+/// Follows a reader; the places it came to.
+fn follow(read: &LogRead, written: &Written<'_>) -> Result<Places, String> {
+    let mut places = Places::new();
+    for chunk in &read.chunks {
+        let name = name(chunk);
+        let epochs = if chunk.stream() == Stream::Stdout { written.get(&name) } else { None };
+        let due = |epoch: &u64| places.get(&(name, *epoch)).copied().unwrap_or(0);
+        let follows = epochs.into_iter().flatten().find(|(epoch, spans)| {
+            due(epoch) == chunk.offset && spans.iter().any(|span| wrote(span, chunk.offset, &chunk.data))
+        });
+        let Some((epoch, _)) = follows else {
+            let dues: Vec<u64> = epochs.into_iter().flatten().map(|(epoch, _)| due(epoch)).collect();
+            let text: String = String::from_utf8_lossy(&chunk.data).chars().take(60).collect();
+            return Err(format!(
+                "a reader of {} got {} bytes at {} of {name:?} {:?}, where {dues:?} was due, or other bytes: {text:?}",
+                read.job,
+                chunk.data.len(),
+                chunk.offset,
+                chunk.stream()
+            ));
+        };
+        places.insert((name, *epoch), chunk.offset + chunk.data.len() as u64);
+    }
+    Ok(places)
+}
+
+fn is_excused(span: &ProcessSpan) -> bool {
+    span.torn || span.unread
+}
+
+impl LogsTrue {
+    /// Whether its end was told, so that all it wrote is to be had.
+    fn is_told(&self, outcome: &Outcome<'_>, attempt: &AttemptName) -> bool {
+        let spec = outcome.mirror.jobs.get(&attempt.0).and_then(|row| row.spec.as_ref());
+        let alone = spec
+            .and_then(|spec| spec.steps.get(attempt.1 as usize))
+            .is_some_and(|step| step_ranks(step) == 1);
+        // Which rank of a gang failed it, events do not tell.
+        self.told.contains(&(attempt.clone(), true)) || alone && self.told.contains(&(attempt.clone(), false))
+    }
+
+    fn is_whole(
+        &self,
+        outcome: &Outcome<'_>,
+        read: &LogRead,
+        written: &Written<'_>,
+        places: &Places,
+    ) -> Result<(), String> {
+        let job = &read.job;
+        let mut excused = false;
+        for (name, epochs) in written {
+            let (step, task, rank, attempt) = *name;
+            for (epoch, spans) in epochs {
+                let [span] = spans[..] else {
+                    excused = true;
+                    continue;
+                };
+                excused |= is_excused(span);
+                let got = places.get(&(*name, *epoch)).copied().unwrap_or(0);
+                if got == span.stdout.len() as u64 || is_excused(span) {
+                    continue;
+                }
+                if self.is_told(outcome, &(job.clone(), step, task, attempt, *epoch)) {
+                    return Err(format!(
+                        "the log of {} has {got} bytes at the end, of {} that rank {rank} wrote",
+                        span.key,
+                        span.stdout.len()
+                    ));
+                }
+            }
+        }
+        match read.end {
+            None => Err(format!("the log of {job} did not come to its end")),
+            Some(missing) if missing > 0 && !excused => {
+                Err(format!("the log of {job} ended with {missing} bytes missing, and none may be"))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+impl Checker for LogsTrue {
+    fn name(&self) -> &'static str {
+        "logs"
+    }
+    fn invariant(&self) -> u8 {
+        7
+    }
+
+    fn commit(&mut self, _: &Mirror, commit: &Committed) -> Result<(), String> {
+        for (tenant, event) in events(commit) {
+            let Some(step) = event.step else { continue };
+            let kind = event.cause.as_ref().map_or(CauseKind::Unspecified, Cause::kind);
+            let completed = event.to() == State::Completed;
+            let failed = matches!(event.to(), State::Pending | State::Failed) && is_own(kind);
+            if !completed && !failed {
+                continue;
+            }
+            let job = JobName { tenant: tenant.to_owned(), number: event.job_number };
+            for task in event.tasks.iter().flat_map(|span| span.first..=span.last) {
+                self.told.insert(((job.clone(), step, task, event.attempt, event.epoch), completed));
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, outcome: &Outcome<'_>) -> Result<(), String> {
+        let jobs = written(outcome.spans);
+        let nothing = Written::new();
+        for read in &outcome.history.logs {
+            let written = jobs.get(&read.job).unwrap_or(&nothing);
+            let places = follow(read, written)?;
+            if read.whole {
+                self.is_whole(outcome, read, written, &places)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,64 @@
+//! Invariant 3, what is kept against what is booked: a job counts as stored the
+//! bytes that its committed manifests name, each manifest once, and at its end all
+//! of them.
+
+use super::{Checker, Committed, Outcome};
+use crate::mirror::Mirror;
+use crate::rows::{JobName, Row};
+use std::collections::BTreeMap;
+
+#[derive(Default)]
+pub struct Stored {
+    /// Bytes that manifests of a job named when they were written.
+    named: BTreeMap<JobName, u64>,
+}
+
+impl Checker for Stored {
+    fn name(&self) -> &'static str {
+        "stored"
+    }
+    fn invariant(&self) -> u8 {
+        3
+    }
+
+    fn commit(&mut self, before: &Mirror, commit: &Committed) -> Result<(), String> {
+        for row in &commit.rows {
+            let Row::Manifest { job, step, task, rank, row: Some(row) } = row else { continue };
+            let was = before.manifests.get(&(job.clone(), *step, *task, *rank));
+            // A controller that takes over in the midst of a gang writes them again.
+            if was.is_some_and(|was| (was.attempt, was.epoch) == (row.attempt, row.epoch)) {
+                continue;
+            }
+            let bytes: u64 = row.artifacts.iter().map(|artifact| artifact.size_bytes).sum();
+            *self.named.entry(job.clone()).or_default() += bytes;
+        }
+        Ok(())
+    }
+
+    fn after(&mut self, _: &Mirror, commit: &Committed) -> Result<(), String> {
+        for row in &commit.rows {
+            let Row::State(job, Some(state)) = row else { continue };
+            let named = self.named.get(job).copied().unwrap_or(0);
+            if state.storage_bytes > named {
+                return Err(format!(
+                    "job {job} counts {} bytes as stored, its manifests name {named}",
+                    state.storage_bytes
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, outcome: &Outcome<'_>) -> Result<(), String> {
+        for (job, state) in &outcome.mirror.states {
+            let named = self.named.get(job).copied().unwrap_or(0);
+            if state.storage_bytes != named {
+                return Err(format!(
+                    "job {job} counts {} bytes as stored at the end, its manifests named {named}",
+                    state.storage_bytes
+                ));
+            }
+        }
+        Ok(())
+    }
+}

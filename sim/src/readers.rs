@@ -1,0 +1,124 @@
+//! Readers of logs. What they got is kept as they got it, and judged at the end
+//! of the run, when all is known that was written.
+
+use crate::clients::Door;
+use crate::history::{Ack, LogRead};
+use crate::rows::JobName;
+use proto::v1::drumline_client::DrumlineClient;
+use proto::v1::{JobRequest, LogsRequest};
+use rand::Rng;
+use rand::rngs::SmallRng;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use world::grpc::Channel;
+use world::sim::universe;
+use world::time;
+
+/// A follower waits no longer for the next message.
+pub const FOLLOW_MS: u64 = 3_000;
+/// Between two streams of one follower.
+pub const FOLLOW_AGAIN_MS: u64 = 200;
+/// Whoever reads a log to its end waits so long for the next message: longer than
+/// the server waits for bytes that may never come.
+const WHOLE_MS: u64 = 45_000;
+/// So many streams are tried for that, in all. Nothing is broken any more.
+const WHOLE_TRIES: u32 = 5;
+/// Logs that are read to their ends at the same time.
+const WHOLE_AT_ONCE: usize = 64;
+
+pub async fn client(door: &Door) -> Option<DrumlineClient<Channel>> {
+    let channel = world::grpc::connect(&door.address, time::ms(FOLLOW_MS)).await.ok()?;
+    Some(DrumlineClient::new(channel))
+}
+
+/// Follows one job's logs, a few messages of each stream, and goes on where it
+/// left.
+pub async fn follow(door: Door, mut rng: SmallRng, until_ms: u64) {
+    let known: Vec<JobName> = {
+        let history = door.history.lock().expect("no holder panics");
+        let of = |ack: &Ack| match ack {
+            Ack::Submitted { job, .. } => Some(job.clone()),
+            Ack::Cancelled { .. } => None,
+        };
+        history.acks.iter().filter_map(of).collect()
+    };
+    let Some(job) = known.get(rng.random_range(0..known.len().max(1))).cloned() else { return };
+    let mut read = LogRead::of(job, false);
+    while now_ms() < until_ms && read.end.is_none() {
+        let most = rng.random_range(1..4);
+        if let Some(client) = client(&door).await
+            && some(&door, client, &mut read, most, FOLLOW_MS).await
+        {
+            door.history.lock().expect("no holder panics").broken_off += 1;
+        }
+        time::sleep(time::ms(FOLLOW_AGAIN_MS)).await;
+    }
+    door.history.lock().expect("no holder panics").logs.push(Arc::new(read));
+}
+
+/// Reads on, so many messages at most; true where all of them came and the log
+/// goes on.
+async fn some(
+    door: &Door,
+    mut client: DrumlineClient<Channel>,
+    read: &mut LogRead,
+    most: u32,
+    wait_ms: u64,
+) -> bool {
+    let name = JobRequest { tenant: read.job.tenant.clone(), number: read.job.number };
+    let request =
+        LogsRequest { job: Some(name), follow: true, cursor: read.cursor, ..LogsRequest::default() };
+    let opened = time::timeout(time::ms(wait_ms), client.logs(door.request(request))).await;
+    let Ok(Ok(opened)) = opened else { return false };
+    let mut stream = opened.into_inner();
+    for _ in 0..most {
+        let Ok(Ok(Some(reply))) = time::timeout(time::ms(wait_ms), stream.message()).await else {
+            return false;
+        };
+        read.chunks.extend(reply.chunks);
+        read.cursor = reply.cursor.max(read.cursor);
+        if reply.end {
+            read.end = Some(reply.missing_bytes);
+            return false;
+        }
+    }
+    true
+}
+
+/// Reads the logs of jobs that have ended from their beginnings to their ends, as
+/// `drumline logs --follow` does.
+pub async fn read_all(door: Door, jobs: BTreeSet<JobName>) {
+    let mut jobs = jobs.into_iter();
+    loop {
+        let reading: Vec<_> = jobs
+            .by_ref()
+            .take(WHOLE_AT_ONCE)
+            .map(|job| world::task::spawn(read_whole(door.clone(), job)))
+            .collect();
+        if reading.is_empty() {
+            return;
+        }
+        for reading in reading {
+            let read = reading.await.expect("the clients' node is never killed");
+            door.history.lock().expect("no holder panics").logs.push(Arc::new(read));
+        }
+    }
+}
+
+async fn read_whole(door: Door, job: JobName) -> LogRead {
+    let mut read = LogRead::of(job, true);
+    for _ in 0..WHOLE_TRIES {
+        if let Some(client) = client(&door).await {
+            some(&door, client, &mut read, u32::MAX, WHOLE_MS).await;
+        }
+        if read.end.is_some() {
+            break;
+        }
+        time::sleep(time::ms(FOLLOW_AGAIN_MS)).await;
+    }
+    read
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(universe::elapsed().as_millis()).expect("a run is shorter")
+}
