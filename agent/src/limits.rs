@@ -74,6 +74,8 @@ pub const REMOVAL_WAIT_MS: u64 = 20;
 pub const SHELF_DIRECTORIES_MAX: usize = 256;
 /// Pairs of empty spool files kept.
 pub const SHELF_SPOOLS_MAX: usize = 256;
+/// So many of them share one sync of their new names before they serve again.
+pub const SHELF_SPOOLS_PER_SYNC: usize = 64;
 /// Without chores for so long, what is kept is removed.
 pub const SHELF_IDLE_MS: u64 = 2_000;
 
