@@ -2,7 +2,7 @@
 //!
 //! `v1` is generated from `proto/drumline/v1/*.proto`. Beside it stand what
 //! those messages mean to people: ids, the job file, units, array grammar, JSON,
-//! and the validation that every door applies. No IO and no clock in here.
+//! the validation that every door applies, and trace files. No IO and no clock in here.
 
 pub mod after;
 pub mod array;
@@ -17,6 +17,7 @@ pub mod month;
 pub mod problem;
 pub mod sbatch;
 pub mod spans;
+pub mod trace;
 pub mod travelling;
 pub mod units;
 pub mod validate;
