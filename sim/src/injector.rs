@@ -106,7 +106,7 @@ impl<'a> Injector<'a> {
     fn act(&mut self, act: Act) {
         match act {
             Act::Strike(fault) => {
-                self.trace.tell(&format!("fault {fault:?}"));
+                self.trace.struck(&fault);
                 if !weather::may_miss(&fault) {
                     self.fired.count(fault.kind());
                 }
@@ -114,7 +114,7 @@ impl<'a> Injector<'a> {
                 self.hold(fault);
             }
             Act::Heal(fault) => {
-                self.trace.tell(&format!("healed {}", fault.kind()));
+                self.trace.healed(&fault);
                 self.heal(&fault);
                 self.let_go(&fault);
             }

@@ -1,6 +1,6 @@
 //! `cargo chaos list`.
 
-use crate::{checkers, faults, marks, scenario};
+use crate::{built, checkers, faults, marks, scenario};
 use std::process::ExitCode;
 
 pub fn command() -> ExitCode {
@@ -21,5 +21,9 @@ pub fn command() -> ExitCode {
     for (name, by, about) in marks::ALL {
         println!("  {name:<44} {:<7} {about}", by.scenario());
     }
+    println!("built of");
+    println!("  {:<22} {}", "commit", built::COMMIT);
+    println!("  {:<22} {}", "Cargo.lock", built::lock_sha256());
+    println!("  {:<22} {}", "toolchain", built::TOOLCHAIN);
     ExitCode::SUCCESS
 }

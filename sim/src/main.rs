@@ -1,6 +1,7 @@
 //! `cargo chaos`: whole clusters under seeded chaos, each run reproducible
 //! from one number.
 
+mod built;
 mod checkers;
 mod clients;
 mod cluster;
@@ -45,6 +46,9 @@ struct Arguments {
 const EXAMPLES: &str = "EXAMPLES:
   cargo chaos run --seed 42                      one run with its story
   cargo chaos run --seed 42 --scenario calm      without faults
+  cargo chaos run --seed 42 --job lab-3          all that was decided for one job
+  cargo chaos run --seed 42 --trace-out T        and a trace file of it
+  cargo chaos trace T --from 30 --node node-2    a part of a trace file
   cargo chaos sweep --seeds 500                  500 seeds, a process each
   cargo chaos sweep --minutes 30                 as many as fit
   cargo chaos shrink --seed 42                   the least that still breaks, as a plan
@@ -64,6 +68,8 @@ enum Command {
     Shrink(shrink::ShrinkArguments),
     /// One run of a plan that was written out
     Replay(run::ReplayArguments),
+    /// Prints a trace file, or a part of it
+    Trace(trace::TraceArguments),
     /// Corrupts recorded histories at random: a checker must reject each
     Corrupt(corrupt::CorruptArguments),
     /// Scenarios, faults, invariants, marks
@@ -77,6 +83,7 @@ fn main() -> ExitCode {
         Command::Sweep(arguments) => sweep::command(&arguments),
         Command::Shrink(arguments) => shrink::command(&arguments),
         Command::Replay(arguments) => run::replay(&arguments),
+        Command::Trace(arguments) => trace::command(&arguments),
         Command::Corrupt(arguments) => corrupt::command(&arguments),
         Command::List => list::command(),
     }

@@ -1,5 +1,6 @@
 //! One run: a cluster, a workload, a plan of faults, the checkers, a verdict.
 
+use crate::built;
 use crate::checkers;
 use crate::clients::{self, Door};
 use crate::cluster::Cluster;
@@ -11,11 +12,12 @@ use crate::plan::{self, Plan};
 use crate::readers;
 use crate::recording::Recording;
 use crate::scenario;
-use crate::trace::Trace;
+use crate::trace::{self, Trace, Wanted};
 use crate::witness::{SharedWitness, Witness};
 use clap::Args;
+use proto::trace::{Head, Writer};
 use proto::v1::State;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -31,12 +33,29 @@ pub struct RunArguments {
     /// See `cargo chaos list`
     #[arg(long, default_value = "chaos")]
     scenario: String,
+    #[command(flatten)]
+    shown: Shown,
+}
+
+/// What is printed and written of a run.
+#[derive(Args)]
+struct Shown {
     /// Only the verdict
     #[arg(long)]
     quiet: bool,
     /// Print every line of the trace (for comparing two runs)
     #[arg(long)]
     trace: bool,
+    /// Write a trace file, for `cargo chaos trace`; docs/trace.md has its format
+    #[arg(long, value_name = "FILE")]
+    trace_out: Option<PathBuf>,
+    /// Instead of the time line all that was decided for this job, such as lab-17
+    /// (may be said more than once)
+    #[arg(long, value_name = "NAME")]
+    job: Vec<String>,
+    /// Likewise for this node: node-3, server
+    #[arg(long, value_name = "NAME")]
+    node: Vec<String>,
 }
 
 /// A run longer than this (in virtual time) is stuck.
@@ -61,12 +80,8 @@ struct Ended {
 pub struct ReplayArguments {
     /// As `cargo chaos shrink` writes it
     plan: PathBuf,
-    /// Only the verdict
-    #[arg(long)]
-    quiet: bool,
-    /// Print every line of the trace (for comparing two runs)
-    #[arg(long)]
-    trace: bool,
+    #[command(flatten)]
+    shown: Shown,
 }
 
 pub fn command(arguments: &RunArguments) -> ExitCode {
@@ -78,13 +93,13 @@ pub fn command(arguments: &RunArguments) -> ExitCode {
         return ExitCode::from(2);
     };
     let again = format!("cargo chaos run --seed {} --scenario {}", arguments.seed, scenario.name);
-    play(Plan::draw(arguments.seed, scenario), &again, arguments.quiet, arguments.trace)
+    play(Plan::draw(arguments.seed, scenario), &again, &arguments.shown)
 }
 
 pub fn replay(arguments: &ReplayArguments) -> ExitCode {
     let path = arguments.plan.display();
     match plan::load(&arguments.plan) {
-        Ok(plan) => play(plan, &format!("cargo chaos replay {path}"), arguments.quiet, arguments.trace),
+        Ok(plan) => play(plan, &format!("cargo chaos replay {path}"), &arguments.shown),
         Err(why) => {
             eprintln!("error: {path}: {why}");
             ExitCode::from(2)
@@ -92,9 +107,16 @@ pub fn replay(arguments: &ReplayArguments) -> ExitCode {
     }
 }
 
-fn play(plan: Plan, again: &str, quiet: bool, traced: bool) -> ExitCode {
+fn play(plan: Plan, again: &str, shown: &Shown) -> ExitCode {
     init_tracing();
-    let trace = Trace::new(traced);
+    let file = match shown.trace_out.as_deref().map(|path| trace_file(path, &plan, again)).transpose() {
+        Ok(file) => file,
+        Err(why) => {
+            eprintln!("error: {why}");
+            return ExitCode::from(2);
+        }
+    };
+    let trace = Trace::new(Wanted { lines: shown.trace, story: shown.tells(), file });
     let seed = plan.seed;
     let limit = if plan.scenario.store_only { STORE_RUN_LIMIT } else { RUN_LIMIT };
     let begun = real_now();
@@ -110,15 +132,83 @@ fn play(plan: Plan, again: &str, quiet: bool, traced: bool) -> ExitCode {
     for line in trace.lines() {
         println!("{line}");
     }
-    if !quiet {
-        for line in trace.story() {
-            println!("{line}");
-        }
+    let known = !shown.tells() || tell(&trace, &ended, shown);
+    tell_counts(&trace, &ended);
+    if let Some((invariant, what)) = &ended.broken {
+        println!("BROKEN invariant {invariant}: {what}");
+        println!("reproduce: {again}  # commit {}", built::COMMIT);
+    }
+    let verdict = if ended.broken.is_none() { "ok" } else { "broken" };
+    println!(
+        "seed={seed} verdict={verdict} trace={} sim_s={:.1} wall_s={:.2} faults={} jobs={}",
+        trace.hash().0,
+        ended.simulated.as_secs_f64(),
+        wall.as_secs_f64(),
+        ended.fired.total(),
+        ended.jobs,
+    );
+    let simulated_us = u64::try_from(ended.simulated.as_micros()).expect("a run is shorter");
+    if let Err(error) = trace.finish(simulated_us, verdict) {
+        eprintln!("error: --trace-out: {error}");
+        return ExitCode::from(2);
+    }
+    if !known {
+        return ExitCode::from(2);
+    }
+    ExitCode::from(u8::from(ended.broken.is_some()))
+}
+
+impl Shown {
+    fn tells(&self) -> bool {
+        !self.quiet || !self.job.is_empty() || !self.node.is_empty()
+    }
+}
+
+/// Begins the file that the trace of a run goes to.
+#[allow(clippy::disallowed_methods, reason = "a tool around simulations writes a real file")]
+fn trace_file(path: &Path, plan: &Plan, again: &str) -> Result<trace::TraceFile, String> {
+    let head = Head {
+        seed: plan.seed,
+        scenario: plan.scenario.name.to_owned(),
+        commit: built::COMMIT.to_owned(),
+        lock_sha256: built::lock_sha256(),
+        toolchain: built::TOOLCHAIN.to_owned(),
+        again: again.to_owned(),
+    };
+    std::fs::File::create(path)
+        .and_then(|file| Writer::begin(Box::new(std::io::BufWriter::new(file)) as _, &head))
+        .map_err(|error| format!("--trace-out = {}: {error}", path.display()))
+}
+
+/// Prints the story, or what was asked for of it; false where there is nothing of
+/// a name that was asked for.
+fn tell(trace: &Trace, ended: &Ended, shown: &Shown) -> bool {
+    let story = trace.story();
+    if shown.job.is_empty() && shown.node.is_empty() {
+        trace::timeline(&story).iter().for_each(|line| println!("{line}"));
         println!("jobs: {}", ended.states);
         if !ended.refused.is_empty() {
             println!("refused: {}", ended.refused);
         }
+        println!("more: --job NAME, --node NAME, --trace-out FILE");
+        return true;
     }
+    let jobs = shown.job.iter().map(|name| ("job", name, trace::of_job(&story, name)));
+    let nodes = shown.node.iter().map(|name| ("node", name, trace::of_node(&story, name)));
+    let mut known = true;
+    for (what, name, lines) in jobs.chain(nodes) {
+        println!("{what} {name}");
+        lines.iter().for_each(|line| println!("{line}"));
+        if lines.is_empty() {
+            eprintln!("error: --{what} = {name}: there is none of that name in this run");
+            known = false;
+        }
+    }
+    known
+}
+
+/// What a sweep adds up.
+fn tell_counts(trace: &Trace, ended: &Ended) {
     let mut fired: Vec<String> =
         ended.fired.0.iter().map(|(kind, count)| format!("{kind}={count}")).collect();
     fired.push(format!("limits_changed={}", ended.limits_changed));
@@ -126,20 +216,13 @@ fn play(plan: Plan, again: &str, quiet: bool, traced: bool) -> ExitCode {
     let marks: Vec<String> =
         world::marks::reached().iter().map(|(mark, count)| format!("{mark}={count}")).collect();
     println!("marks {}", marks.join(" "));
-    if let Some((invariant, what)) = &ended.broken {
-        println!("BROKEN invariant {invariant}: {what}");
-        println!("reproduce: {again}");
-    }
-    println!(
-        "seed={seed} verdict={} trace={} sim_s={:.1} wall_s={:.2} faults={} jobs={}",
-        if ended.broken.is_none() { "ok" } else { "broken" },
-        trace.hash().0,
-        ended.simulated.as_secs_f64(),
-        wall.as_secs_f64(),
-        ended.fired.total(),
-        ended.jobs,
-    );
-    ExitCode::from(u8::from(ended.broken.is_some()))
+    let took = |took: &Option<u64>| took.map_or_else(|| "never".to_owned(), |ms| ms.to_string());
+    let recovery: Vec<String> = trace
+        .recovery()
+        .iter()
+        .map(|(kind, times)| format!("{kind}={}", times.iter().map(took).collect::<Vec<_>>().join(",")))
+        .collect();
+    println!("recovery {}", recovery.join(" "));
 }
 
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "how long a run really took")]

@@ -3,9 +3,13 @@
 //! This is a tool around simulations, not part of one: it lives in real time
 //! and starts real processes.
 
+mod recovery;
+
+use crate::built;
 use crate::marks;
 use crate::scenario::Scenario;
 use clap::Args;
+use recovery::Recoveries;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::process::{Child, ExitCode, Stdio};
@@ -78,6 +82,7 @@ struct Table {
     seconds: BTreeMap<u64, Verdict>,
     fired: Counts,
     marks: Counts,
+    recovery: Recoveries,
 }
 
 /// How often each of a kind happened.
@@ -171,11 +176,15 @@ fn start(seed: u64, second: bool, scenario: &str) -> std::io::Result<Running> {
     if second {
         // A run that somebody watches must be the one that nobody watched.
         command.env("RUST_LOG", "error");
+        // Nor may it matter that all of it is written down.
+        command.args(["run", "--trace-out", "/dev/null"]);
+    } else {
+        command.arg("run");
     }
     // Memory once taken is kept: asking for it again costs two runs in a hundred.
     let child = command
         .env("MIMALLOC_PURGE_DELAY", "-1")
-        .args(["run", "--quiet", "--seed", &seed.to_string(), "--scenario", scenario])
+        .args(["--quiet", "--seed", &seed.to_string(), "--scenario", scenario])
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output.try_clone()?)
@@ -208,6 +217,7 @@ struct Told {
     verdict: Verdict,
     fired: Counts,
     marks: Counts,
+    recovery: Recoveries,
 }
 
 fn finished(mut run: Running, watchdog: Duration) -> Result<(Told, bool), Running> {
@@ -244,7 +254,7 @@ fn count<'a>(counts: &mut Counts, words: impl Iterator<Item = &'a str>) {
 }
 
 fn parse(text: &str) -> Told {
-    let Told { mut verdict, mut fired, mut marks } = Told::default();
+    let Told { mut verdict, mut fired, mut marks, mut recovery } = Told::default();
     let mut last_words = String::new();
     for line in text.lines() {
         let mut words = line.split_whitespace();
@@ -252,6 +262,8 @@ fn parse(text: &str) -> Told {
             count(&mut fired, words.skip(1));
         } else if line.starts_with("marks ") {
             count(&mut marks, words.skip(1));
+        } else if line.starts_with("recovery ") {
+            recovery.read(words.skip(1));
         } else if line.starts_with("seed=") {
             let fields: BTreeMap<&str, &str> =
                 words.by_ref().filter_map(|word| word.split_once('=')).collect();
@@ -270,12 +282,27 @@ fn parse(text: &str) -> Told {
     if !verdict.ok && verdict.why.is_empty() {
         verdict.why = last_words;
     }
-    Told { verdict, fired, marks }
+    Told { verdict, fired, marks, recovery }
+}
+
+/// CPU time, user and system, of all runs that ended, as Linux counts it: in
+/// hundredths of a second. Elsewhere nobody says.
+#[allow(clippy::disallowed_methods, reason = "a sweep asks the machine what its runs cost")]
+fn children_cpu_s() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The second field is a name in brackets and may hold anything.
+    let (_, rest) = text.rsplit_once(')')?;
+    let ticks: Vec<f64> =
+        rest.split_whitespace().skip(13).take(2).filter_map(|word| word.parse().ok()).collect();
+    (ticks.len() == 2).then(|| ticks.iter().sum::<f64>() / 100.0)
 }
 
 impl Table {
     fn take(&mut self, told: Told, second: bool) {
-        let Told { verdict, fired, marks } = told;
+        let Told { verdict, fired, marks, recovery } = told;
+        if !second {
+            self.recovery.add(recovery);
+        }
         for (counts, more) in [(&mut self.fired, fired), (&mut self.marks, marks)] {
             for (name, count) in more {
                 *counts.entry(name).or_default() += count;
@@ -317,7 +344,11 @@ impl Table {
         }
         for (seed, why) in &failed {
             println!("failed  seed={seed}  {why}");
-            println!("        cargo chaos run --seed {seed} --scenario {}", scenario.name);
+            println!(
+                "        cargo chaos run --seed {seed} --scenario {}  # commit {}",
+                scenario.name,
+                built::COMMIT
+            );
         }
         let (sim, cpu) = self
             .verdicts
@@ -327,14 +358,19 @@ impl Table {
         for (kind, count) in &self.fired {
             println!("{kind:<22} {count}");
         }
+        self.recovery.lines().iter().for_each(|line| println!("{line}"));
         let marked = self.print_marks(scenario);
         let rate = if cpu > 0.0 { sim / cpu } else { 0.0 };
+        let spent_s = children_cpu_s().unwrap_or(cpu);
+        let seeds = self.verdicts.len() as f64;
+        let hourly = if spent_s > 0.0 { seeds * 3600.0 / spent_s } else { 0.0 };
         println!(
-            "seeds={} failed={} twice={} sim_s={sim:.0} run_s={cpu:.1} sim/real={rate:.0} wall_s={:.1}",
+            "seeds={} failed={} twice={} sim_s={sim:.0} run_s={cpu:.1} sim/real={rate:.0} wall_s={:.1} cpu_s={spent_s:.1} seeds/cpu_h={hourly:.0} commit={}",
             self.verdicts.len(),
             failed.len(),
             self.seconds.len(),
-            wall.as_secs_f64()
+            wall.as_secs_f64(),
+            built::COMMIT
         );
         // What a canary breaks must be found on every seed.
         let green = if scenario.canary { failed.len() >= self.verdicts.len() } else { failed.is_empty() };

@@ -88,6 +88,7 @@ impl Witness {
         }
         let commit = Committed { rows: decoded, at_ms: now_ms(), since_ms };
         self.seen_ms = commit.at_ms;
+        self.trace.committed(&self.mirror, &commit);
         let mut broken = None;
         for checker in &mut self.checkers {
             if let Err(what) = checker.commit(&self.mirror, &commit) {

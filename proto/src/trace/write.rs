@@ -5,11 +5,11 @@ use super::bytes::{self, put_block, put_number, put_text};
 use super::{CHUNK_BYTES_MAX, CHUNK_RECORDS_MAX, END, Head, MAGIC, Record, TEXT_BYTES_MAX, VERSION};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Write};
 
 /// See the module. A writer that is dropped without [`finish`](Writer::finish)
 /// leaves a file that is cut off, of which whole chunks can still be read.
-#[derive(Debug)]
 pub struct Writer<W: Write> {
     out: Hashed<W>,
     chunk: Vec<u8>,
@@ -22,8 +22,13 @@ pub struct Writer<W: Write> {
     total: u64,
 }
 
+impl<W: Write> fmt::Debug for Writer<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer").field("last_us", &self.last_us).finish_non_exhaustive()
+    }
+}
+
 /// Counts and hashes what goes out.
-#[derive(Debug)]
 struct Hashed<W> {
     out: W,
     hash: Sha256,
