@@ -8,8 +8,8 @@ use crate::workload::{self, Change, Deed, Follows};
 use prost::Message;
 use proto::v1::drumline_client::DrumlineClient;
 use proto::v1::{
-    CancelRequest, CauseKind, Dependency, DrainNodeRequest, JobRequest, ListTenantsRequest, NodesRequest,
-    Problem, PutTenantRequest, RetryRequest, State, SubmitReply, SubmitRequest, TenantRow,
+    CancelRequest, Dependency, DrainNodeRequest, JobRequest, ListTenantsRequest, NodesRequest, Problem,
+    PutTenantRequest, RetryRequest, State, SubmitReply, SubmitRequest, TenantRow,
 };
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -99,9 +99,8 @@ async fn set_limits(door: &Door, row: &TenantRow) -> Result<(), Refusal> {
 
 /// Does one deed to its end.
 pub async fn act(door: Door, mut deed: Deed) {
-    if let Some(on) = deed.follows.take().and_then(|follows| known(&door, &deed.tenant, follows)) {
-        deed.spec.after.push(on);
-    }
+    let follows = std::mem::take(&mut deed.follows);
+    deed.spec.after.extend(follows.into_iter().filter_map(|follows| known(&door, &deed.tenant, follows)));
     let spoken = format!("{} {}", deed.tenant, deed.key);
     let Some(job) = submit(&door, &deed).await else { return };
     if deed.again && submit(&door, &deed).await.as_ref() != Some(&job) {
@@ -110,8 +109,13 @@ pub async fn act(door: Door, mut deed: Deed) {
     if let Some(after_ms) = deed.cancel_after_ms {
         time::sleep(time::ms(after_ms)).await;
         cancel(&door, &job).await;
-    } else if deed.retry {
-        retry_once_failed(&door, &job).await;
+    }
+    let Some(retry) = deed.retry else { return };
+    let clients: Vec<_> = (0..retry.clients)
+        .map(|_| world::task::spawn(retry_once_ended(door.clone(), job.clone(), retry.from_step.clone())))
+        .collect();
+    for client in clients {
+        client.await.expect("the clients' node is never killed");
     }
 }
 
@@ -198,40 +202,61 @@ pub async fn cancel(door: &Door, job: &JobName) {
     }
 }
 
-/// Looks at the job now and then until it ends; where it failed, or another's
-/// failure cost it tasks, retries once.
-async fn retry_once_failed(door: &Door, job: &JobName) {
+/// Looks at the job now and then until it ends. Then tries it again once: what
+/// failed or was cancelled, or from a step on, however it ended.
+async fn retry_once_ended(door: Door, job: JobName, from_step: String) {
     for _ in 0..60 {
         time::sleep(time::ms(3_000)).await;
         let seen = door
             .call(|mut client, door| {
-                let request = door.request(name(job));
-                async move {
-                    let view = client.get_job(request).await?.into_inner();
-                    let state = view.state.unwrap_or_default();
-                    let by_others =
-                        state.cause.as_ref().is_some_and(|why| why.kind() == CauseKind::DependencyFailed);
-                    Ok(if by_others { State::Failed } else { state.state() })
-                }
+                let request = door.request(name(&job));
+                async move { Ok(client.get_job(request).await?.into_inner().state.unwrap_or_default().state()) }
             })
             .await;
         match seen {
-            Ok(State::Failed) => {
-                door.history.lock().expect("no holder panics").retried.insert(job.clone());
-                let retried = door
-                    .call(|mut client, door| {
-                        let request = RetryRequest { job: Some(name(job)), from_step: String::new() };
-                        async move { Ok(client.retry(door.request(request)).await?.into_inner().tasks) }
-                    })
-                    .await;
-                if let Ok(tasks) = retried {
-                    door.trace.line(&format!("ack retry {job} {tasks}"));
-                }
+            Ok(State::Completed) if from_step.is_empty() => return,
+            Ok(State::Completed | State::Failed | State::Cancelled) => {
+                retry(&door, &job, &from_step).await;
                 return;
             }
-            Ok(State::Completed | State::Cancelled) | Err(Refusal::GaveUp) => return,
+            Err(Refusal::GaveUp) => return,
             Ok(_) | Err(Refusal::Problem(_)) => {}
         }
+    }
+}
+
+/// Tries an ended job again; false where that was refused.
+pub async fn retry(door: &Door, job: &JobName, from_step: &str) -> bool {
+    let retried = door
+        .call(|mut client, door| {
+            // One whose answer is lost may have been taken.
+            *door.history.lock().expect("no holder panics").retried.entry(job.clone()).or_default() += 1;
+            let request = RetryRequest { job: Some(name(job)), from_step: from_step.to_owned() };
+            async move { Ok(client.retry(door.request(request)).await?.into_inner().tasks) }
+        })
+        .await;
+    match &retried {
+        Ok(tasks) => door.trace.line(&format!("ack retry {job} {tasks}")),
+        Err(Refusal::Problem(problem)) => door.trace.line(&format!("refused retry {job} {}", problem.code)),
+        Err(Refusal::GaveUp) => {}
+    }
+    retried.is_ok()
+}
+
+/// Keeps new work from a node, or lets it come again.
+pub async fn drain(door: &Door, node: &str, drained: bool) {
+    let told = door
+        .call(|mut client, door| {
+            let reason = if drained { "its fan is loud" } else { "" }.to_owned();
+            let request = DrainNodeRequest { node: node.to_owned(), drained, reason };
+            async move { client.drain_node(door.request(request)).await.map(|_| ()) }
+        })
+        .await;
+    match told {
+        Ok(()) => door.trace.line(&format!("ack drain {node} {drained}")),
+        // A node that never came up is not known.
+        Err(Refusal::Problem(problem)) => door.trace.line(&format!("refused drain {node} {}", problem.code)),
+        Err(Refusal::GaveUp) => {}
     }
 }
 

@@ -6,6 +6,7 @@ use crate::power::Power;
 use crate::rollback;
 use crate::rows::JobName;
 use crate::scenario::Scenario;
+use crate::shape::{self, Kind};
 use crate::trace::Trace;
 use crate::witness::{self, SharedWitness};
 use agent::{AgentConfig, AgentParts};
@@ -30,7 +31,7 @@ const PORT: u16 = 7070;
 /// and a disk that turns. On the slower ones commits gather in groups.
 const SERVER_DISKS_MS: [u64; 3] = [0, 8, 20];
 /// The date at which every simulation begins.
-const DAWN_MS: u64 = 1_767_225_600_000;
+pub const DAWN_MS: u64 = 1_767_225_600_000;
 
 /// One machine.
 pub struct Machine {
@@ -141,9 +142,12 @@ impl Cluster {
         while token.lock().expect("no holder panics").is_empty() {
             time::sleep(time::ms(20)).await;
         }
-        let agents = (0..scenario.agents)
-            .map(|index| {
-                start_agent(index, &mut rng, &address, Arc::clone(&token), &objects, trace.clone(), base)
+        let kinds = shape::draw(seed, scenario.agents);
+        let agents = kinds
+            .into_iter()
+            .enumerate()
+            .map(|named| {
+                start_agent(named, &mut rng, &address, Arc::clone(&token), &objects, trace.clone(), base)
             })
             .collect::<Vec<_>>();
         let schedulers = (0..scenario.schedulers)
@@ -269,7 +273,7 @@ async fn serve(parts: ServerParts, seen: Seen, disk: Arc<HostileDisk>, started: 
 }
 
 fn start_agent(
-    index: usize,
+    (index, kind): (usize, Kind),
     rng: &mut SmallRng,
     server: &str,
     token: Arc<Mutex<String>>,
@@ -297,6 +301,8 @@ fn start_agent(
         address: ip.to_string(),
         // No invariant is about how soon a line is seen, and looking costs.
         log_poll_ms: 250,
+        pool: kind.pool,
+        labels: kind.labels,
         ..AgentConfig::new(server, "", &name, capacity)
     };
     let (held, tasks) = (Arc::clone(&disk), Arc::clone(&processes));

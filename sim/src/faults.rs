@@ -6,9 +6,11 @@
 //! can survive it. It belongs to a store with replicas, on one of them.
 
 mod draw;
+mod spare;
 
 pub use draw::draw;
 use serde::{Deserialize, Serialize};
+pub use spare::{server_is_behind, spare_enough};
 use std::collections::BTreeMap;
 
 /// What may be broken. `agent` is the index of a machine with tasks, `machine`
@@ -27,6 +29,8 @@ pub enum Fault {
     AgentKilled { agent: usize, down_ms: u64 },
     /// The agent's machine loses power, with tasks and unsynced writes.
     MachinePowerLoss { agent: usize, down_ms: u64 },
+    /// The same, and it never comes back.
+    MachineGone { agent: usize },
     /// The agent's process stands still, then goes on as if nothing had been.
     AgentPaused { agent: usize, for_ms: u64 },
     /// A newer version of the server ran for a while: rows have fields that this
@@ -121,6 +125,11 @@ pub enum Fault {
     QuotaBreach { clients: u32 },
     /// Jobs are cancelled, each by two clients, about when they end.
     CancelRace { jobs: u32 },
+    /// Jobs that fail are tried again by two clients at once, as soon as that goes,
+    /// while a third cancels them.
+    RetryRace { jobs: u32 },
+    /// An operator keeps new work from a node for a while.
+    NodeDrained { agent: usize, for_ms: u64 },
     /// So many submissions come twice at the same time.
     RequestsTwice { jobs: u32 },
     /// Tasks of one tenant write so many lines each.
@@ -140,6 +149,7 @@ pub const KINDS: &[(&str, &str)] = &[
     ),
     ("agent_killed", "an agent's process dies; its tasks go on under their supervisor"),
     ("machine_power_loss", "an agent's machine loses power, tasks and unsynced writes included"),
+    ("machine_gone", "an agent's machine loses power and never comes back"),
     ("agent_paused", "an agent's process stands still while its tasks run, then goes on"),
     ("scheduler_killed", "a scheduler beside the server's own dies and is started again"),
     ("scheduler_paused", "such a scheduler stands still, then goes on with what it knew"),
@@ -185,6 +195,8 @@ pub const KINDS: &[(&str, &str)] = &[
     ("retry_storm", "many clients say one submission over and over, hardly waiting for an answer"),
     ("quota_breach", "many clients at once ask for more than their tenant may have"),
     ("cancel_race", "jobs are cancelled, each by two clients, about when they end"),
+    ("retry_race", "failed jobs are tried again by two clients at once, while a third cancels them"),
+    ("node_drained", "an operator drains a node in the midst of load, and resumes it"),
     ("requests_twice", "submissions come twice at the same time, with one key"),
     ("log_flood", "tasks of one tenant write far more lines than all others"),
     ("followers_leave", "clients follow events and logs, leave in the middle and go on later"),
@@ -200,6 +212,7 @@ impl Fault {
             Self::ServerPaused { .. } => "server_paused",
             Self::AgentKilled { .. } => "agent_killed",
             Self::MachinePowerLoss { .. } => "machine_power_loss",
+            Self::MachineGone { .. } => "machine_gone",
             Self::AgentPaused { .. } => "agent_paused",
             Self::ServerRolledBack { .. } => "server_rolled_back",
             Self::SchedulerKilled { .. } => "scheduler_killed",
@@ -246,6 +259,8 @@ impl Fault {
             Self::RetryStorm { .. } => "retry_storm",
             Self::QuotaBreach { .. } => "quota_breach",
             Self::CancelRace { .. } => "cancel_race",
+            Self::RetryRace { .. } => "retry_race",
+            Self::NodeDrained { .. } => "node_drained",
             Self::RequestsTwice { .. } => "requests_twice",
             Self::LogFlood { .. } => "log_flood",
             Self::FollowersLeave { .. } => "followers_leave",
@@ -268,6 +283,7 @@ impl Fault {
             | Self::RetryStorm { .. }
             | Self::QuotaBreach { .. }
             | Self::CancelRace { .. }
+            | Self::RetryRace { .. }
             | Self::RequestsTwice { .. }
             | Self::LogFlood { .. }
             | Self::FollowersLeave { .. } => 0,
@@ -288,6 +304,8 @@ impl Fault {
             | Self::SchedulerRepliesLost { machine, .. } => machine,
             Self::AgentKilled { agent, .. }
             | Self::MachinePowerLoss { agent, .. }
+            | Self::MachineGone { agent }
+            | Self::NodeDrained { agent, .. }
             | Self::AgentPaused { agent, .. }
             | Self::SupervisorKilled { agent }
             | Self::HalfOpen { agent }
@@ -326,10 +344,12 @@ impl Fault {
             | Self::CrashInRecovery { down_ms, .. } => down_ms.max(DOWN_MS_MIN),
             // Jobs are over when they are over; liveness sees to that.
             Self::SupervisorKilled { .. }
+            | Self::MachineGone { .. }
             | Self::HalfOpen { .. }
             | Self::SubmissionBurst { .. }
             | Self::QuotaBreach { .. }
             | Self::CancelRace { .. }
+            | Self::RetryRace { .. }
             | Self::RequestsTwice { .. }
             | Self::LogFlood { .. } => 0,
             Self::RetryStorm { for_ms, .. } | Self::FollowersLeave { for_ms, .. } => for_ms,
@@ -339,6 +359,7 @@ impl Fault {
             | Self::SchedulerPaused { for_ms, .. }
             | Self::SchedulerCut { for_ms, .. }
             | Self::SchedulerRepliesLost { for_ms, .. }
+            | Self::NodeDrained { for_ms, .. }
             | Self::CrashInCreation { for_ms, .. }
             | Self::SlowDisk { for_ms, .. }
             | Self::SyncErrors { for_ms, .. }

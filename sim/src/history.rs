@@ -39,8 +39,8 @@ pub struct History {
     pub refused: std::collections::BTreeMap<String, u64>,
     /// How often a tenant's limits were changed.
     pub limits_changed: u64,
-    /// Jobs that a user tried again, or may have.
-    pub retried: std::collections::BTreeSet<JobName>,
+    /// Jobs that users tried again, with how often at most.
+    pub retried: std::collections::BTreeMap<JobName, u64>,
     /// Streams that a client broke off.
     pub broken_off: u64,
     /// What they read of logs.

@@ -143,6 +143,7 @@ impl<'a> Injector<'a> {
             }
             Fault::ServerPowerLoss { .. }
             | Fault::MachinePowerLoss { .. }
+            | Fault::MachineGone { .. }
             | Fault::CrashInRecovery { .. } => {
                 self.take_down(fault.machine(), true);
             }

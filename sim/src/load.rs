@@ -2,6 +2,8 @@
 //! once, streams that are broken off. What they are told must hold like any
 //! other word to a client.
 
+mod races;
+
 use crate::clients::{self, Door};
 use crate::faults::Fault;
 use crate::history::Ack;
@@ -65,6 +67,18 @@ pub fn press(node: NodeId, door: &Door, fault: &Fault, seed: u64) -> Vec<JoinHan
                 start(boxed(race(node, door.clone(), deed, pauses_ms)));
             }
         }
+        Fault::RetryRace { jobs } => {
+            for number in 0..jobs {
+                let mut spec = task(rng.random_range(5..400), 250);
+                spec.steps[0].argv.push("code=3".to_owned());
+                spec.steps[0].retries = Some(0);
+                let seeds: [u64; 3] = rng.random();
+                start(boxed(races::retry(door.clone(), deed("default", key(number), spec), seeds)));
+            }
+        }
+        Fault::NodeDrained { agent, for_ms } => {
+            start(boxed(races::drained(door.clone(), format!("node-{agent}"), for_ms)));
+        }
         Fault::RequestsTwice { jobs } => {
             for number in 0..jobs {
                 let deed = deed("default", key(number), task(300, 250));
@@ -125,9 +139,9 @@ fn deed(tenant: &str, key: String, mut spec: JobSpec) -> Deed {
         spec,
         key,
         cancel_after_ms: None,
-        retry: false,
+        retry: None,
         again: false,
-        follows: None,
+        follows: Vec::new(),
     }
 }
 

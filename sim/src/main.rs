@@ -22,6 +22,7 @@ mod rollback;
 mod rows;
 mod run;
 mod scenario;
+mod shape;
 mod shrink;
 mod sweep;
 mod trace;

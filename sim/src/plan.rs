@@ -7,10 +7,11 @@
 
 use crate::faults::{self, Fault, Planned};
 use crate::scenario::{self, Scenario};
-use crate::workload::{self, Change, Deed, Follows};
-use proto::v1::{Budget, Dependency, DependencyKind, JobSpec, Quota, Step, TenantRow, WhenFull};
+use crate::shape;
+use crate::workload::{self, Change, Deed, Follows, Retry};
+use proto::v1::{Budget, Constraint, Dependency, DependencyKind, JobSpec, Quota, Step, TenantRow, WhenFull};
 use proto::{array, jobfile, units, validate};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -72,10 +73,19 @@ struct Submission {
     cancel_after_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "is_false")]
     retry: bool,
+    /// With `retry`: from this step.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    retry_from: String,
+    /// With `retry`: by so many clients, where that is not one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry_clients: Option<u32>,
     #[serde(default, skip_serializing_if = "is_false")]
     again: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_many")]
+    follows: Vec<Following>,
+    /// Nothing of it begins before; no job file says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    follows: Option<Following>,
+    begin_ms: Option<u64>,
     /// As in a job file.
     job: Value,
 }
@@ -89,6 +99,20 @@ struct Following {
     step: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     index: Option<u64>,
+}
+
+/// Older plans have at most one, by itself.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Following>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Many(Vec<Following>),
+        One(Following),
+    }
+    Ok(match Written::deserialize(deserializer)? {
+        Written::Many(many) => many,
+        Written::One(one) => vec![one],
+    })
 }
 
 #[derive(Serialize, Deserialize)]
@@ -118,8 +142,18 @@ impl Plan {
             return Self { seed, scenario, acts: Vec::new() };
         }
         let load = scenario.load();
-        let faults = if scenario.faults { faults::draw(seed, &scenario, load.over_ms) } else { Vec::new() };
-        let deeds = workload::draw(seed, load, TENANTS).into_iter().map(|mut deed| {
+        let machines = shape::draw(seed, scenario.agents);
+        let mut deeds = workload::draw(seed, load, TENANTS, &machines);
+        let mut faults =
+            if scenario.faults { faults::draw(seed, &scenario, load.over_ms) } else { Vec::new() };
+        let steps: Vec<&Step> = deeds.iter().flat_map(|deed| &deed.spec.steps).collect();
+        faults::spare_enough(&mut faults, &machines, &steps);
+        // By a clock that is an hour behind for good they would begin too late for
+        // the bound on every job's end.
+        if faults::server_is_behind(&faults) {
+            deeds.iter_mut().for_each(|deed| deed.spec.begin_ms = 0);
+        }
+        let deeds = deeds.into_iter().map(|mut deed| {
             validate::normalize(&mut deed.spec);
             Act::Submit(Box::new(deed))
         });
@@ -229,49 +263,51 @@ fn line(value: &impl Serialize) -> String {
 
 impl Submission {
     fn of(deed: &Deed) -> Self {
-        let follows = deed.follows.as_ref().map(|follows| Following {
+        let following = |follows: &Follows| Following {
             key: follows.key.clone(),
             kind: follows.on.kind().as_str_name().to_owned(),
             step: follows.on.step.clone(),
             index: follows.on.index,
-        });
+        };
+        let retry = deed.retry.as_ref();
         Self {
             tenant: deed.tenant.clone(),
             key: deed.key.clone(),
             cancel_after_ms: deed.cancel_after_ms,
-            retry: deed.retry,
+            retry: retry.is_some(),
+            retry_from: retry.map(|retry| retry.from_step.clone()).unwrap_or_default(),
+            retry_clients: retry.map(|retry| retry.clients).filter(|clients| *clients != 1),
             again: deed.again,
-            follows,
+            follows: deed.follows.iter().map(following).collect(),
+            begin_ms: Some(deed.spec.begin_ms).filter(|begin_ms| *begin_ms > 0),
             job: job(&deed.spec),
         }
     }
 
     fn deed(self, at_ms: u64) -> Result<Deed, String> {
-        let spec = jobfile::from_value(self.job, Path::new("")).map_err(|problem| problem.to_string())?;
-        let follows = match self.follows {
-            None => None,
-            Some(following) => {
-                let kind = DependencyKind::from_str_name(&following.kind)
-                    .ok_or_else(|| format!("follows.kind = {}: is none", following.kind))?;
-                let on = Dependency {
-                    kind: kind.into(),
-                    step: following.step,
-                    index: following.index,
-                    ..Dependency::default()
-                };
-                Some(Follows { key: following.key, on })
-            }
-        };
+        let mut spec = jobfile::from_value(self.job, Path::new("")).map_err(|problem| problem.to_string())?;
+        spec.begin_ms = self.begin_ms.unwrap_or(0);
+        let (from_step, clients) = (self.retry_from, self.retry_clients.unwrap_or(1));
         Ok(Deed {
             at_ms,
             tenant: self.tenant,
             spec,
             key: self.key,
             cancel_after_ms: self.cancel_after_ms,
-            retry: self.retry,
+            retry: self.retry.then_some(Retry { from_step, clients }),
             again: self.again,
-            follows,
+            follows: self.follows.into_iter().map(Following::read).collect::<Result<_, _>>()?,
         })
+    }
+}
+
+impl Following {
+    fn read(self) -> Result<Follows, String> {
+        let kind = DependencyKind::from_str_name(&self.kind)
+            .ok_or_else(|| format!("follows.kind = {}: is none", self.kind))?;
+        let on =
+            Dependency { kind: kind.into(), step: self.step, index: self.index, ..Dependency::default() };
+        Ok(Follows { key: self.key, on })
     }
 }
 
@@ -326,11 +362,17 @@ fn job(spec: &JobSpec) -> Value {
         let span = units::format_duration_ms(spec.expected_runtime_ms);
         job.insert("expected_runtime".to_owned(), json!(span));
     }
+    if !spec.labels.is_empty() {
+        job.insert("labels".to_owned(), json!(spec.labels));
+    }
     Value::Object(job)
 }
 
 fn step(step: &Step) -> Value {
     let each = step.per_task.unwrap_or_default();
+    let constraint =
+        |on: &Constraint| format!("{}{}{}", on.label, if on.negated { "!=" } else { "=" }, on.value);
+    let constraints: Vec<String> = step.constraints.iter().map(constraint).collect();
     let written = [
         ("name", Some(json!(step.name))),
         ("argv", Some(json!(step.argv))),
@@ -343,6 +385,9 @@ fn step(step: &Step) -> Value {
         ("gpus", (each.gpus > 0).then(|| json!(each.gpus))),
         ("outputs", (!step.outputs.is_empty()).then(|| json!(step.outputs))),
         ("retries", step.retries.map(|retries| json!(retries))),
+        ("env", (!step.env.is_empty()).then(|| json!(step.env))),
+        ("pool", (!step.pool.is_empty()).then(|| json!(step.pool))),
+        ("constraints", (!constraints.is_empty()).then(|| json!(constraints))),
         ("timeout", (step.timeout_ms > 0).then(|| json!(units::format_duration_ms(step.timeout_ms)))),
     ];
     let present = written.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
@@ -366,6 +411,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn plans_in_which_one_follows_one_are_still_read() {
+        let head = r#"{"plan":1,"scenario":"narrow","seed":7}"#;
+        let job = r#""job":{"name":"j","step":[{"name":"main","argv":["sim","ms=1"]}]}"#;
+        let follows = r#"{"key":"deed-1","kind":"DEPENDENCY_KIND_OK"}"#;
+        let [one, many] = [follows.to_owned(), format!("[{follows}]")].map(|follows| {
+            let submit = format!(r#""tenant":"lab","key":"k","retry":true,"follows":{follows},{job}"#);
+            Plan::read(&format!("{head}\n{{\"at_ms\":1,\"submit\":{{{submit}}}}}")).unwrap().deeds()
+        });
+        assert_eq!(one, many);
+        assert_eq!(one[0].follows.len(), 1);
+        assert_eq!(one[0].retry, Some(Retry { from_step: String::new(), clients: 1 }));
     }
 
     #[test]

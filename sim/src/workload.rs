@@ -1,9 +1,13 @@
 //! The work of a run, drawn from its seed: what is submitted, cancelled,
-//! retried, and when.
+//! retried, and when. Plain work is drawn here; what only some seeds have is laid
+//! over it: [`special`] shapes of jobs, and jobs that come [`after`] others.
 
+mod after;
+mod special;
+
+use crate::shape::Kind;
 use proto::v1::{
-    ArrayItem, ArraySpec, Budget, Dependency, DependencyKind, JobSpec, Quota, Resources, Step, TenantRow,
-    WhenFull,
+    ArrayItem, ArraySpec, Budget, Dependency, JobSpec, Quota, Resources, Step, TenantRow, WhenFull,
 };
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
@@ -19,12 +23,22 @@ pub struct Deed {
     pub key: String,
     /// Cancels the job so long after its acknowledgement.
     pub cancel_after_ms: Option<u64>,
-    /// Retries the job once it has failed.
-    pub retry: bool,
+    /// Tries the job again once it has ended.
+    pub retry: Option<Retry>,
     /// Says the submission twice, as a client does that got no answer.
     pub again: bool,
-    /// Comes after another deed's array, by tasks, where that job is known by then.
-    pub follows: Option<Follows>,
+    /// Comes after other deeds' jobs, or tasks of them, where these are known by then.
+    pub follows: Vec<Follows>,
+}
+
+/// How a user tries an ended job again, once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    /// Empty: what failed or was cancelled. Named: that step and all after it, also
+    /// of a job that completed.
+    pub from_step: String,
+    /// So many clients do so at the same time.
+    pub clients: u32,
 }
 
 /// What of another deed's job one waits for.
@@ -47,9 +61,9 @@ pub struct Load {
     pub nodes: u32,
 }
 
-/// Draws a workload.
+/// Draws a workload for machines of these kinds.
 #[must_use]
-pub fn draw(seed: u64, load: Load, tenants: &[&str]) -> Vec<Deed> {
+pub fn draw(seed: u64, load: Load, tenants: &[&str], machines: &[Kind]) -> Vec<Deed> {
     let mut rng = SmallRng::seed_from_u64(seed ^ 0x776f_726b_6c6f_6164);
     let mut deeds: Vec<Deed> = (0..load.jobs)
         .map(|number| {
@@ -60,61 +74,21 @@ pub fn draw(seed: u64, load: Load, tenants: &[&str]) -> Vec<Deed> {
                 spec,
                 key: format!("deed-{number}"),
                 cancel_after_ms: rng.random_bool(0.08).then(|| rng.random_range(0..20_000)),
-                retry: rng.random_bool(0.3),
+                retry: rng.random_bool(0.3).then(|| Retry { from_step: String::new(), clients: 1 }),
                 again: rng.random_bool(0.1),
-                follows: None,
+                follows: Vec::new(),
             }
         })
         .collect();
-    deeds.sort_by(|a, b| (a.at_ms, &a.key).cmp(&(b.at_ms, &b.key)));
-    follow(seed, &mut deeds);
-    deeds
-}
-
-/// Has some deeds follow an earlier one's array: each task its like, or the whole
-/// job one of its tasks.
-fn follow(seed: u64, deeds: &mut [Deed]) {
-    let mut rng = SmallRng::seed_from_u64(seed ^ 0x666f_6c6c_6f77);
-    let share = *[0.0, 0.1, 0.3].choose(&mut rng).expect("not empty");
-    for at in 1..deeds.len() {
-        if !rng.random_bool(share) {
-            continue;
-        }
-        let (earlier, later) = deeds.split_at_mut(at);
-        let deed = &mut later[0];
-        let arrays = earlier.iter().filter(|other| other.tenant == deed.tenant).filter_map(|other| {
-            let step = other.spec.steps.iter().find(|step| step.array.is_some())?;
-            Some((other.key.clone(), step.name.clone(), step.array.clone()?))
-        });
-        let arrays: Vec<_> = arrays.collect();
-        let Some((key, step, array)) = arrays.choose(&mut rng) else { continue };
-        let (last, named) = (array.items[0].last, rng.random_bool(0.5));
-        let mut on =
-            Dependency { step: if named { step.clone() } else { String::new() }, ..Dependency::default() };
-        if rng.random_bool(0.7) {
-            on.set_kind(DependencyKind::Each);
-            deed.spec.steps = vec![like_step(&mut rng, last)];
-        } else {
-            let kinds = [DependencyKind::Ok, DependencyKind::Ok, DependencyKind::Any, DependencyKind::NotOk];
-            on.set_kind(*kinds.choose(&mut rng).expect("not empty"));
-            on.index = Some(rng.random_range(1..=last));
-        }
-        deed.follows = Some(Follows { key: key.clone(), on });
-    }
-}
-
-/// An array like another of `1..=last`, or nearly.
-fn like_step(rng: &mut SmallRng, last: u64) -> Step {
-    let mut step = step(rng, "like", &[]);
-    let item = match rng.random_range(0..6) {
-        0 => ArrayItem { first: 2, last: last + 2, stride: 1 },
-        1 => ArrayItem { first: 1, last: last.div_ceil(2), stride: 1 },
-        2 => ArrayItem { first: 1, last, stride: 2 },
-        _ => ArrayItem { first: 1, last, stride: 1 },
+    let by_time = |deeds: &mut Vec<Deed>| {
+        deeds.sort_by(|a, b| (a.at_ms, &a.key).cmp(&(b.at_ms, &b.key)));
     };
-    step.array = Some(ArraySpec { items: vec![item], max_running: u32::from(rng.random_bool(0.2)) * 4 });
-    shorten(&mut step, CAPPED_ARRAY_MS * 4 / last.max(40));
-    step
+    by_time(&mut deeds);
+    special::draw(seed, &mut deeds, machines);
+    after::tasks(seed, &mut deeds);
+    after::jobs(seed, &mut deeds, load.over_ms);
+    by_time(&mut deeds);
+    deeds
 }
 
 /// A tenant's limits as an operator sets them.

@@ -5,10 +5,12 @@
 //! checker answers with what broke, in words.
 
 mod acknowledged;
+mod after_jobs;
 mod agreement;
 mod artifacts;
 mod backoff;
 mod booked;
+mod drained;
 mod ends;
 mod epochs;
 mod fencing;
@@ -103,6 +105,8 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(artifacts::ArtifactsTrue::default()),
         Box::new(transitions::Transitions::default()),
         Box::new(in_turn::InTurn::default()),
+        Box::new(after_jobs::AfterJobs::default()),
+        Box::new(drained::NothingOnDrained::default()),
         Box::new(agreement::RowsAgree::default()),
         Box::new(logs::LogsTrue::default()),
         Box::new(retries::RetriesBounded::default()),

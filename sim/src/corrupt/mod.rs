@@ -10,6 +10,7 @@ mod grants;
 mod history;
 mod jobs;
 mod money;
+mod order;
 mod outcome;
 mod tries;
 
@@ -73,12 +74,19 @@ pub fn command(arguments: &CorruptArguments) -> ExitCode {
 }
 
 fn corrupt(arguments: &CorruptArguments) -> Result<bool, String> {
-    let classes: Vec<&Class> =
-        [history::CLASSES, jobs::CLASSES, tries::CLASSES, grants::CLASSES, money::CLASSES, outcome::CLASSES]
-            .into_iter()
-            .flatten()
-            .filter(|class| arguments.class.as_ref().is_none_or(|wanted| class.name == wanted))
-            .collect();
+    let classes: Vec<&Class> = [
+        history::CLASSES,
+        jobs::CLASSES,
+        order::CLASSES,
+        tries::CLASSES,
+        grants::CLASSES,
+        money::CLASSES,
+        outcome::CLASSES,
+    ]
+    .into_iter()
+    .flatten()
+    .filter(|class| arguments.class.as_ref().is_none_or(|wanted| class.name == wanted))
+    .collect();
     if classes.is_empty() {
         return Err(format!("class = {}: there is none", arguments.class.as_deref().unwrap_or_default()));
     }

@@ -38,6 +38,7 @@ fn fading(rng: &mut SmallRng, planned: &Planned) -> Option<Planned> {
         | Fault::ServerPowerLoss { .. }
         | Fault::AgentKilled { .. }
         | Fault::MachinePowerLoss { .. }
+        | Fault::MachineGone { .. }
         | Fault::CrashInRecovery { .. } => planned.fault.machine(),
         _ => return None,
     };
@@ -66,6 +67,7 @@ fn one(rng: &mut SmallRng, kind: usize, scenario: &Scenario) -> Fault {
         "server_rolled_back" => Fault::ServerRolledBack { down_ms: down_ms.min(14_000) },
         "agent_killed" => Fault::AgentKilled { agent, down_ms },
         "machine_power_loss" => Fault::MachinePowerLoss { agent, down_ms },
+        "machine_gone" => Fault::MachineGone { agent },
         "agent_paused" => Fault::AgentPaused { agent, for_ms },
         "scheduler_killed" => Fault::SchedulerKilled { machine: scheduler, down_ms },
         "scheduler_paused" => Fault::SchedulerPaused { machine: scheduler, for_ms },
@@ -143,6 +145,8 @@ fn one(rng: &mut SmallRng, kind: usize, scenario: &Scenario) -> Fault {
         },
         "quota_breach" => Fault::QuotaBreach { clients: rng.random_range(3..12) },
         "cancel_race" => Fault::CancelRace { jobs: rng.random_range(3..25) },
+        "retry_race" => Fault::RetryRace { jobs: rng.random_range(3..20) },
+        "node_drained" => Fault::NodeDrained { agent, for_ms },
         "requests_twice" => Fault::RequestsTwice { jobs: rng.random_range(1..20) },
         "log_flood" => Fault::LogFlood { lines: rng.random_range(500..8_000) },
         "followers_leave" => Fault::FollowersLeave { clients: rng.random_range(2..10), for_ms: shortly_ms },
