@@ -27,6 +27,9 @@ pub enum Fault {
     ServerPaused { for_ms: u64 },
     /// The agent's process dies; its tasks go on under their supervisor.
     AgentKilled { agent: usize, down_ms: u64 },
+    /// All agents, one after the other, end and are started again: an upgrade. Their
+    /// tasks go on.
+    AgentsUpgraded { down_ms: u64, for_ms: u64 },
     /// The agent's machine loses power, with tasks and unsynced writes.
     MachinePowerLoss { agent: usize, down_ms: u64 },
     /// The same, and it never comes back.
@@ -148,6 +151,7 @@ pub const KINDS: &[(&str, &str)] = &[
         "a newer version of the server ran and was taken back: rows have fields unknown here",
     ),
     ("agent_killed", "an agent's process dies; its tasks go on under their supervisor"),
+    ("agents_upgraded", "all agents are killed and started again, one after the other; tasks go on"),
     ("machine_power_loss", "an agent's machine loses power, tasks and unsynced writes included"),
     ("machine_gone", "an agent's machine loses power and never comes back"),
     ("agent_paused", "an agent's process stands still while its tasks run, then goes on"),
@@ -211,6 +215,7 @@ impl Fault {
             Self::ServerPowerLoss { .. } => "server_power_loss",
             Self::ServerPaused { .. } => "server_paused",
             Self::AgentKilled { .. } => "agent_killed",
+            Self::AgentsUpgraded { .. } => "agents_upgraded",
             Self::MachinePowerLoss { .. } => "machine_power_loss",
             Self::MachineGone { .. } => "machine_gone",
             Self::AgentPaused { .. } => "agent_paused",
@@ -275,6 +280,7 @@ impl Fault {
             | Self::ServerPowerLoss { .. }
             | Self::ServerPaused { .. }
             | Self::ServerRolledBack { .. }
+            | Self::AgentsUpgraded { .. }
             | Self::BitRot { .. }
             | Self::ClientRepliesLost { .. }
             | Self::MessageLoss { .. }
@@ -359,6 +365,7 @@ impl Fault {
             | Self::SchedulerPaused { for_ms, .. }
             | Self::SchedulerCut { for_ms, .. }
             | Self::SchedulerRepliesLost { for_ms, .. }
+            | Self::AgentsUpgraded { for_ms, .. }
             | Self::NodeDrained { for_ms, .. }
             | Self::CrashInCreation { for_ms, .. }
             | Self::SlowDisk { for_ms, .. }

@@ -25,6 +25,7 @@ enum Act {
     Heal(Fault),
     /// The second power loss of a crash in recovery.
     Again(Fault),
+    TakeDown(usize),
     BringUp(usize),
     /// A machine and the server no longer hear each other.
     Cut(usize),
@@ -119,6 +120,7 @@ impl<'a> Injector<'a> {
                 self.let_go(&fault);
             }
             Act::Again(fault) => self.again(&fault),
+            Act::TakeDown(machine) => self.take_down(machine, false),
             Act::BringUp(machine) => self.bring_up(machine),
             Act::Cut(machine) => {
                 self.cut(self.machine(machine), &self.cluster.server);
@@ -174,6 +176,14 @@ impl<'a> Injector<'a> {
                     self.plan(begun + at_ms, Act::Cut(fault.machine()));
                     self.plan(begun + (at_ms + cut_ms).min(for_ms), Act::Uncut(fault.machine()));
                     at_ms += cut_ms + whole_ms.max(1);
+                }
+            }
+            Fault::AgentsUpgraded { down_ms, for_ms } => {
+                let (begun, agents) = (now_ms(), self.cluster.agents.len());
+                for machine in 1..=agents {
+                    let at_ms = begun + for_ms * (machine as u64 - 1) / agents as u64;
+                    self.plan(at_ms, Act::TakeDown(machine));
+                    self.plan(at_ms + down_ms.max(DOWN_MS_MIN), Act::BringUp(machine));
                 }
             }
             Fault::HalfOpen { agent } if universe::strike_half_open(self.machine(agent + 1).ip()) > 0 => {

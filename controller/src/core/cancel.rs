@@ -149,8 +149,10 @@ impl Core {
             let Some(job) = owner.jobs.get_mut(&waiter) else { continue };
             let Some(kind) = job.waits.remove(&number) else { continue };
             if !met_by(kind, state) {
+                world::mark!("controller.after.unmet");
                 self.doom(&tenant, waiter, not_as_it_should(&tenant, number));
             } else if job.waits.is_empty() {
+                world::mark!("controller.after.met");
                 for step in 0..job.steps.len() {
                     self.out.wants(&tenant, waiter, step as u32);
                 }

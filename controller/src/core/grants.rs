@@ -184,7 +184,11 @@ impl Core {
         let grant = owner.grants.get(&epoch)?;
         let name = &grant.row.nodes.get(node)?.node;
         let room = u64::from(grant.row.nodes.get(node)?.slots).saturating_mul(1 + ahead);
-        if grant.bound.get(node)?.len() as u64 >= room || !self.takes_work(name) {
+        if grant.bound.get(node)?.len() as u64 >= room {
+            return None;
+        }
+        if !self.takes_work(name) {
+            world::mark!("controller.feed.node_takes_no_work");
             return None;
         }
         let (name, new) = (name.clone(), grant.new);
@@ -271,7 +275,8 @@ impl Core {
     fn bind_gang(&mut self, tenant: &str, epoch: u64) {
         let Some(owner) = self.tenants.get_mut(tenant) else { return };
         let Some(grant) = owner.grants.get(&epoch) else { return };
-        if !grant.idle() {
+        // A node may have been drained while the grant stood in line.
+        if !grant.idle() || !grant.row.nodes.iter().all(|node| self.takes_work(&node.node)) {
             return;
         }
         let nodes = grant.row.nodes.len();

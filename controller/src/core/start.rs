@@ -245,6 +245,7 @@ impl Core {
                 for on in job.after().iter().filter(|on| !after::by_task(on)).cloned().collect::<Vec<_>>() {
                     // One that began has waited its wait; the other may live again.
                     if live.binary_search(&on.job_number).is_ok() && job.state.state() == State::Pending {
+                        world::mark!("controller.start.waits_for_a_job");
                         job.waits.insert(on.job_number, on.kind);
                         tenant.waiters.entry(on.job_number).or_default().insert(*number);
                     } else if let Some(end) = self.ends.get(&(name.clone(), on.job_number))

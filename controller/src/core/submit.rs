@@ -218,7 +218,10 @@ impl Core {
         for (on, kind, met) in waits {
             match met {
                 Met::Yes => {}
-                Met::Never => doomed = Some(on),
+                Met::Never => {
+                    world::mark!("controller.after.never");
+                    doomed = Some(on);
+                }
                 Met::Waits => {
                     job.waits.insert(on, kind);
                     tenant.waiters.entry(on).or_default().insert(number);

@@ -66,6 +66,9 @@ fn one(rng: &mut SmallRng, kind: usize, scenario: &Scenario) -> Fault {
         "server_paused" => Fault::ServerPaused { for_ms: for_ms.min(40_000) },
         "server_rolled_back" => Fault::ServerRolledBack { down_ms: down_ms.min(14_000) },
         "agent_killed" => Fault::AgentKilled { agent, down_ms },
+        "agents_upgraded" => {
+            Fault::AgentsUpgraded { down_ms: down_ms.min(6_000), for_ms: for_ms.clamp(4_000, 40_000) }
+        }
         "machine_power_loss" => Fault::MachinePowerLoss { agent, down_ms },
         "machine_gone" => Fault::MachineGone { agent },
         "agent_paused" => Fault::AgentPaused { agent, for_ms },
