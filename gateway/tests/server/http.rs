@@ -10,6 +10,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
+use std::net::SocketAddr;
 
 pub struct Http {
     client: Client<HttpConnector, Full<Bytes>>,
@@ -70,6 +71,11 @@ impl Http {
         Self { client, base, token: token.to_owned(), document: self.document.clone() }
     }
 
+    /// The same server by another way.
+    pub fn at(&self, address: SocketAddr) -> Self {
+        Self { base: format!("http://{address}"), ..self.with(&self.token) }
+    }
+
     pub fn request(&self, method: &str, target: &str) -> hyper::http::request::Builder {
         let builder = Request::builder().method(method).uri(format!("{}{target}", self.base));
         if self.token.is_empty() {
@@ -116,7 +122,15 @@ impl Http {
 
     /// The head of an answer whose body may have no end.
     pub async fn open(&self, request: hyper::http::request::Builder) -> Response<Incoming> {
-        self.client.request(request.body(Full::default()).unwrap()).await.unwrap()
+        self.try_open(request).await.unwrap()
+    }
+
+    /// Likewise, where the connection may break before the head is there.
+    pub async fn try_open(
+        &self,
+        request: hyper::http::request::Builder,
+    ) -> Result<Response<Incoming>, hyper_util::client::legacy::Error> {
+        self.client.request(request.body(Full::default()).unwrap()).await
     }
 
     fn check(&self, method: &Method, path: &str, answer: &Answer) {

@@ -12,8 +12,10 @@ use proto::keys;
 use proto::v1::{Cause, CauseKind, Event, EventBatchRow, Role, State};
 use serde_json::{Value, json};
 use std::future::Future;
+use std::net::SocketAddr;
 use store::Commit;
-use tokio::net::TcpStream;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -66,8 +68,9 @@ impl Sse {
                 self.unread = rest.to_owned();
                 return Some(said);
             }
-            let frame = time::timeout(deadline(), self.body.frame()).await.expect("something comes")?;
-            self.unread += std::str::from_utf8(&frame.unwrap().into_data().unwrap()).unwrap();
+            // A stream that was cut is over, and what of a block has come says nothing.
+            let frame = time::timeout(deadline(), self.body.frame()).await.expect("something comes")?.ok()?;
+            self.unread += std::str::from_utf8(&frame.into_data().unwrap()).unwrap();
         }
     }
 
@@ -100,7 +103,11 @@ async fn socket(http: &Http, target: &str) -> Result<Socket, Error> {
 
 /// The next thing said; a close as its code.
 async fn heard(socket: &mut Socket) -> Said {
-    match time::timeout(deadline(), socket.next()).await.expect("something comes") {
+    said(time::timeout(deadline(), socket.next()).await.expect("something comes"))
+}
+
+fn said(message: Option<Result<Message, Error>>) -> Said {
+    match message {
         Some(Ok(Message::Text(text))) => {
             let value: Value = serde_json::from_str(&text).unwrap();
             match value["seq"].as_u64() {
@@ -114,6 +121,24 @@ async fn heard(socket: &mut Socket) -> Said {
         Some(Ok(Message::Ping(_))) => Said::Ping,
         Some(Ok(Message::Close(Some(frame)))) => Said::Named("close".into(), json!(u16::from(frame.code))),
         other => panic!("{other:?}"),
+    }
+}
+
+/// A wire to the server that breaks: each connection carries the bytes of its turn
+/// towards the client and is cut then, wherever in a message that is.
+async fn wire(listener: TcpListener, server: SocketAddr) {
+    loop {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut server = TcpStream::connect(server).await.unwrap();
+        // A head has some 300 bytes, and so has an event.
+        let carried = chance(4_000) as u64;
+        let (mut from_client, mut to_client) = client.split();
+        let (from_server, mut to_server) = server.split();
+        let mut from_server = from_server.take(carried);
+        world::select! { biased;
+            _ = tokio::io::copy(&mut from_server, &mut to_client) => {},
+            _ = tokio::io::copy(&mut from_client, &mut to_server) => {},
+        }
     }
 }
 
@@ -251,6 +276,48 @@ async fn a_socket_cut_a_hundred_times_joins() {
     }
     joins(&seen, newest);
     drop(socket);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn streams_cut_anywhere_a_hundred_times_join() {
+    let (_dir, server, http) = start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let cut = http.at(listener.local_addr().unwrap());
+    let subscribe = async {
+        let (mut by_sse, mut by_socket): (Vec<u64>, Vec<u64>) = Default::default();
+        for _ in 0..CUTS {
+            let last = by_sse.last().copied().unwrap_or(0).to_string();
+            let request = cut.request("GET", "/v1/events").header("accept", "text/event-stream");
+            // Also the answer's head may be lost.
+            if let Ok(response) = cut.try_open(request.header("last-event-id", last)).await {
+                let mut stream = Sse { body: response.into_body(), unread: String::new() };
+                while let Some(told) = stream.next().await {
+                    by_sse.extend(match told {
+                        Said::Event(seq) => Some(seq),
+                        _ => None,
+                    });
+                }
+            }
+            let from = by_socket.last().map_or(0, |seq| seq + 1);
+            let Ok(mut socket) = socket(&cut, &format!("/v1/events?from={from}")).await else { continue };
+            while let Some(Ok(message)) = time::timeout(deadline(), socket.next()).await.expect("an end") {
+                by_socket.extend(match said(Some(Ok(message))) {
+                    Said::Event(seq) => Some(seq),
+                    _ => None,
+                });
+            }
+        }
+        (by_sse, by_socket)
+    };
+    let (by_sse, by_socket) = world::select! { biased;
+        told = while_busy(&http, subscribe) => told,
+        () = wire(listener, server.listening) => panic!("there is always another connection"),
+    };
+    for seen in [by_sse, by_socket] {
+        assert!(seen.len() > CUTS, "only {} events were told", seen.len());
+        joins(&seen, seen.len() as u64);
+    }
     server.stop().await;
 }
 
