@@ -42,6 +42,10 @@ values = ["ada-1", "grace-1", "1", "ada-2"]
 dictionary = "tenants"
 probability = 0.7
 
+[parameters."query.tenant"]
+dictionary = "tenants"
+probability = 0.7
+
 [parameters."path.id"]
 dictionary = "jobs"
 probability = 0.7

@@ -157,7 +157,23 @@ fn success(answer: &Answer) -> Value {
         let schema = json!({ "type": "string", "format": "uri-reference" });
         told["headers"] = json!({ "Location": { "required": true, "schema": schema } });
     }
+    if answer.content.iter().any(|(_, schema)| NAMES_A_JOB.contains(schema)) {
+        told["links"] = Value::Object(links());
+    }
     told
+}
+
+/// Answers of which member `id` is a job's.
+const NAMES_A_JOB: [&str; 3] = ["Submitted", "JobState", "Retried"];
+
+/// From a job's id to all that can be done with a job.
+fn links() -> Map<String, Value> {
+    let of_jobs = ROUTES.iter().filter(|route| path_names(route.path).any(|name| name == "id"));
+    let link = |operation: &Operation| {
+        let link = json!({ "operationId": operation.id, "parameters": { "id": "$response.body#/id" } });
+        (operation.id.to_owned(), link)
+    };
+    of_jobs.flat_map(|route| route.operations).map(link).collect()
 }
 
 fn meaning(status: u16) -> &'static str {
@@ -207,6 +223,22 @@ mod tests {
             .map(|name| format!("#/components/schemas/{name}"))
             .collect();
         assert_eq!(named, there.iter().map(String::as_str).collect());
+    }
+
+    #[test]
+    fn links_lead_from_a_job_to_what_can_be_done_with_it() {
+        let document = document();
+        let submitted = &document["paths"]["/v1/jobs"]["post"]["responses"]["201"];
+        let names: Vec<&str> = submitted["links"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(
+            names,
+            ["cancelJob", "getJob", "getLogs", "listOutputs", "listTasks", "retryJob", "whyJob"]
+        );
+        for schema in NAMES_A_JOB {
+            let members = &document["components"]["schemas"][schema];
+            assert_eq!(members["properties"]["id"]["type"], "string", "{schema}");
+            assert!(members["required"].as_array().unwrap().contains(&json!("id")), "{schema}");
+        }
     }
 
     #[test]
