@@ -23,7 +23,10 @@ struct Site {
 
 impl Site {
     fn new(name: &str, agents: usize) -> Self {
-        let cluster = Cluster::new(name, agents, "2");
+        Self::around(Cluster::new(name, agents, "2"))
+    }
+
+    fn around(cluster: Cluster) -> Self {
         let (work, links) = (cluster.dir.join("work"), cluster.dir.join("links"));
         fs::create_dir(&work).unwrap();
         fs::create_dir(&links).unwrap();
@@ -117,6 +120,62 @@ echo trouble >&2
     let log = site.log("1");
     assert_eq!((log.matches("trouble\n").count(), log.matches("of 3\n").count()), (3, 3), "{log}");
     assert!(!format!("{}", site.cluster.show("default-1")).contains("DRUMLINE_UNSEEN"));
+}
+
+/// Nodes are missed sooner than by default.
+const BRISK: &str = "
+[controller]
+heartbeat_ms = 1000
+lease_ttl_ms = 12000
+lease_margin_ms = 500
+suspect_after_ms = 1500
+lost_after_ms = 3000
+platform_backoff_ms = 300
+";
+
+#[test]
+fn what_a_script_asks_for_reaches_its_task_and_a_lost_node_means_once_more() {
+    let mut cluster = Cluster::with_config("slurm-asks", BRISK);
+    for name in ["n1", "n2"] {
+        cluster.add_node(name, &["--cores", "2", "--memory", "1GiB", "--gpus", "2"]);
+    }
+    cluster.until_ready(2);
+    let mut site = Site::around(cluster);
+    fs::create_dir(site.work.join("place")).unwrap();
+    let script = "#!/bin/sh
+#SBATCH -J asks -p default -D place -N 1 --ntasks=2 --ntasks-per-node=2 --cpus-per-task=1
+#SBATCH --mem-per-cpu=64M --gres=gpu:2 --export=SHADE,GREETING=hello
+#SBATCH --requeue -o %x.%j.out -e %x.%j.err
+echo $SLURM_JOB_PARTITION $SLURM_NTASKS $SLURM_NTASKS_PER_NODE $SLURM_CPUS_ON_NODE
+echo $SLURM_MEM_PER_CPU $SLURM_GPUS_ON_NODE $SHADE $GREETING \"${UNSEEN:-unset}\"
+pwd
+echo trouble >&2
+";
+    fs::write(site.work.join("asks.sh"), script).unwrap();
+    let mut command = site.command("sbatch", &["--wait", "-o", "line.out", "asks.sh"]);
+    let done = run(command.env("SHADE", "blue").env("UNSEEN", "x")).ok();
+    assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("Submitted batch job 1\n", ""));
+    let place = site.work.join("place").display().to_string();
+    // The command line names another file than the script does.
+    assert_eq!(site.read("place/line.out"), format!("default 2 2 2\n64 2 blue hello unset\n{place}\n"));
+    assert_eq!(site.read("place/asks.1.err"), "trouble\n");
+    assert!(!site.exists("place/asks.1.out"));
+    let step = &site.cluster.show("default-1")["steps"][0]["per_task"];
+    assert_eq!((&step["cores"], &step["gpus"]), (&2.0.into(), &2.into()), "{step}");
+
+    let number = site.sbatch(
+        &["--requeue", "--open-mode=append", "-o", "again.out"],
+        "#!/bin/sh\necho run $SLURM_RESTART_COUNT on $SLURMD_NODENAME\n\
+         if [ $SLURM_RESTART_COUNT -eq 0 ]; then sleep 600; fi\n",
+    );
+    until_true("it runs", || site.exists("again.out") && site.read("again.out").ends_with('\n'));
+    let first = site.read("again.out").trim().to_owned();
+    let lost = site.cluster.nodes.iter_mut().find(|node| first == format!("run 0 on {}", node.name));
+    let lost = lost.unwrap_or_else(|| panic!("{first}"));
+    lost.kill_all();
+    site.until_state(&number, "COMPLETED");
+    let other = if first.ends_with("n1") { "n2" } else { "n1" };
+    assert_eq!(site.read("again.out"), format!("{first}\nrun 1 on {other}\n"));
 }
 
 #[test]
