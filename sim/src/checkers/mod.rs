@@ -28,8 +28,7 @@ mod retries;
 mod stored;
 mod transitions;
 
-pub use ends::{AttemptName, attempt_of};
-pub use gangs_end::must_have_ended_ms;
+pub use ends::attempt_of;
 pub use retries::is_own;
 
 use crate::faults::Planned;
