@@ -17,8 +17,8 @@ const HELP: &str = "USAGE: cargo xtask COMMAND
   test --quick     the same with few seeds
   figures          the figures of the README, measured now
   load             what one good client notices while others behave badly
-  planted          whether the rehearsals find bugs that were planted (--quick, --only NAME, --seeds N,
-                   --cpu-seconds S)
+  planted          whether the rehearsals find bugs that were planted (--quick, --only NAME, --class NAME,
+                   --seeds N, --cpu-seconds S, --fast-build)
   help             this";
 
 /// The build flags of `cargo chaos`, for building and testing its crate.

@@ -26,12 +26,16 @@ pub const HELP: &str = "USAGE: cargo xtask planted [OPTIONS]
 
   --quick           four bugs, 20 seeds each: all must be found
   --only NAME       one bug of sim/planted/ (may be said more than once)
+  --class NAME      those whose names begin with NAME-, such as leak (likewise)
   --seeds N         seeds tried for each (400)
-  --cpu-seconds S   CPU seconds spent on each (60)";
+  --cpu-seconds S   CPU seconds spent on each (60)
+  --fast-build      built in pieces, in a directory of its own: for whoever builds often";
 
 struct Options {
     quick: bool,
     only: Vec<String>,
+    classes: Vec<String>,
+    fast_build: bool,
     seeds: u64,
     cpu_seconds: u64,
 }
@@ -56,10 +60,14 @@ pub fn command(words: &[&str]) -> Result<(), String> {
     if let Some(unknown) = options.only.iter().find(|name| all.iter().all(|bug| bug.name != **name)) {
         return Err(format!("--only {unknown}: sim/planted/ has no patch of that name"));
     }
+    if let Some(unknown) = options.classes.iter().find(|class| !all.iter().any(|bug| is_of(&bug.name, class)))
+    {
+        return Err(format!("--class {unknown}: sim/planted/ has no patch of that class"));
+    }
     println!("== the scratch copy: {} patches", all.len());
     let patches: Vec<&Path> = all.iter().map(|bug| bug.patch.as_path()).collect();
     copy::update(root, &place, &root.join("sim/planted/switch.patch"), &patches)?;
-    let simulator = build(&place)?;
+    let simulator = build(&place, options.fast_build)?;
     println!("== all bugs asleep: {HEALTHY_SEEDS} seeds of each scenario must be green");
     let mut cpu = Cpu::now()?;
     for scenario in ["chaos", "narrow"] {
@@ -80,23 +88,31 @@ pub fn command(words: &[&str]) -> Result<(), String> {
 
 impl Options {
     fn chooses(&self, name: &str) -> bool {
-        if self.only.is_empty() {
+        if self.only.is_empty() && self.classes.is_empty() {
             return !self.quick || QUICK.contains(&name);
         }
-        self.only.iter().any(|only| only == name)
+        self.only.iter().any(|only| only == name) || self.classes.iter().any(|class| is_of(name, class))
     }
+}
+
+/// `leak-environment` is of the class `leak`.
+fn is_of(name: &str, class: &str) -> bool {
+    name.strip_prefix(class).is_some_and(|rest| rest.starts_with('-'))
 }
 
 fn options(words: &[&str]) -> Result<Options, String> {
     let quick = words.contains(&"--quick");
     let seeds = if quick { 20 } else { 400 };
-    let mut options = Options { quick, only: Vec::new(), seeds, cpu_seconds: 60 };
+    let mut options =
+        Options { quick, only: Vec::new(), classes: Vec::new(), fast_build: false, seeds, cpu_seconds: 60 };
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} wants a value\n\n{HELP}"));
         let number = |text: &str| text.parse().map_err(|_| format!("{word} {text}: no number\n\n{HELP}"));
         match *word {
             "--quick" => {}
+            "--fast-build" => options.fast_build = true,
+            "--class" => options.classes.push((*value()?).to_owned()),
             "--only" => options.only.push((*value()?).to_owned()),
             "--seeds" => options.seeds = number(value()?)?,
             "--cpu-seconds" => options.cpu_seconds = number(value()?)?,
@@ -139,19 +155,25 @@ fn bugs(root: &Path) -> Result<Vec<Bug>, String> {
 }
 
 /// Builds the simulator of the scratch copy. Without link-time optimisation: a
-/// build must not cost more than the search.
+/// build must not cost more than the search. A fast build compiles again only what
+/// changed, piece by piece; what it makes runs a little slower.
 #[allow(clippy::disallowed_methods, reason = "a build tool runs on the builder's machine, outside the world")]
-fn build(place: &Path) -> Result<PathBuf, String> {
+fn build(place: &Path, fast: bool) -> Result<PathBuf, String> {
     println!("== its simulator");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let target = place.join("build");
+    let (target, profile) = if fast {
+        // All else as the profile has it: what others built like this can be used.
+        (place.join("fast"), ["profile.release.incremental=true", "profile.release.debug=false"])
+    } else {
+        (place.join("build"), ["profile.release.lto=false", "profile.release.debug=0"])
+    };
     let done = Command::new(cargo)
         .current_dir(place.join("tree"))
         .args(["build", "--quiet", "--release", "--package", "sim", "--target-dir"])
         .arg(&target)
         .args(["--config", "build.rustflags=['--cfg','madsim']"])
         .args(["--config", "profile.release.overflow-checks=true"])
-        .args(["--config", "profile.release.lto=false", "--config", "profile.release.debug=0"])
+        .args(["--config", profile[0], "--config", profile[1]])
         .status()
         .map_err(|error| format!("cargo could not be started: {error}"))?;
     if done.success() {

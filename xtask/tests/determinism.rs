@@ -83,3 +83,53 @@ fn nobody_new_asks_leaking_crates_for_chance() {
         assert_eq!(found, allowed.iter().copied().collect(), "who depends on {wanted}: see DETERMINISM.md");
     }
 }
+
+/// What is rehearsed and not of the rehearsals: no file, thread, variable or chance
+/// but the world's.
+const PRODUCT: [&str; 6] = ["proto", "store", "scheduler", "controller", "agent", "gateway"];
+
+/// What would let the machine in, as a source would say it.
+const SIDE_DOORS: [&str; 14] = [
+    "std::env::",
+    "std::fs",
+    "std::thread",
+    "std::process",
+    "\"/proc/",
+    "\"/dev/",
+    "RandomState",
+    "DefaultHasher",
+    "thread_rng",
+    "rand::rng(",
+    "tracing::enabled!",
+    "as_ptr() as",
+    "{:p}",
+    "unsafe {",
+];
+
+#[test]
+fn no_side_door_stands_in_what_is_rehearsed() {
+    let mut files = Vec::new();
+    PRODUCT.iter().for_each(|name| sources(&root().join(name).join("src"), &mut files));
+    assert!(files.len() > 50, "only {} sources: look for where they are now", files.len());
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for door in SIDE_DOORS {
+            assert!(!text.contains(door), "{}: `{door}`: ask the world for it", file.display());
+        }
+    }
+}
+
+#[test]
+fn every_planted_leak_is_in_the_table() {
+    let table = std::fs::read_to_string(root().join("DETERMINISM.md")).unwrap();
+    let mut leaks = 0;
+    for entry in std::fs::read_dir(root().join("sim/planted")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().expect("a file has a name").to_string_lossy().into_owned();
+        if name.starts_with("leak-") {
+            leaks += 1;
+            assert!(table.contains(&format!("`{name}`")), "{name}: which guard does it take away?");
+        }
+    }
+    assert!(leaks >= 10, "only {leaks} leaks are planted");
+}
