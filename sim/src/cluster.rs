@@ -355,7 +355,7 @@ fn start_scheduler(
     token: Arc<Mutex<String>>,
     trace: Trace,
 ) -> Machine {
-    let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 3, 1)) + u32::try_from(index).expect("a few"));
+    let ip = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 1, 0, 1)) + u32::try_from(index).expect("a few"));
     let name = format!("scheduler-{index}");
     let disk = Arc::new(HostileDisk::new(rng.random()));
     let (clock, clock_handle) = SkewedClock::pair(DAWN_MS);
