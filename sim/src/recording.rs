@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use world::disk::Disk;
-use world::sim::ProcessSpan;
+use world::sim::{LaunchAsked, ProcessSpan};
 
 /// The most a task may be retried where its step does not say.
 const OWN_RETRIES: u32 = 3;
@@ -21,6 +21,7 @@ pub struct Recording {
     pub commits: Vec<Arc<Committed>>,
     pub history: History,
     pub spans: Vec<ProcessSpan>,
+    pub launches: Vec<LaunchAsked>,
     pub drained: Result<(), String>,
     pub objects: BTreeSet<(String, String)>,
     /// The plan of the run.
@@ -42,7 +43,8 @@ impl Recording {
         Self {
             commits: Vec::new(),
             history,
-            spans: processes.flat_map(|processes| processes.history()).collect(),
+            spans: processes.clone().flat_map(|processes| processes.history()).collect(),
+            launches: processes.flat_map(|processes| processes.launches()).collect(),
             drained,
             objects: objects_held(&*cluster.server.disk.handle()),
             faults,
@@ -54,6 +56,7 @@ impl Recording {
             mirror,
             history: &self.history,
             spans: &self.spans,
+            launches: &self.launches,
             drained: self.drained.clone(),
             objects: &self.objects,
             faults: &self.faults,

@@ -16,6 +16,7 @@ mod epochs;
 mod fencing;
 mod gangs;
 mod gangs_end;
+mod gangs_start;
 mod in_force;
 mod in_turn;
 mod ledger;
@@ -29,13 +30,14 @@ mod stored;
 mod transitions;
 
 pub use ends::attempt_of;
+pub use gangs_end::must_have_ended_ms;
 pub use retries::is_own;
 
 use crate::faults::Planned;
 use crate::history::History;
 use crate::mirror::Mirror;
 use crate::rows::Row;
-use world::sim::ProcessSpan;
+use world::sim::{LaunchAsked, ProcessSpan};
 
 /// One durable commit.
 #[derive(Clone, Debug)]
@@ -54,6 +56,8 @@ pub struct Outcome<'a> {
     pub history: &'a History,
     /// Every process that ever ran, in true time.
     pub spans: &'a [ProcessSpan],
+    /// Every launch that an agent asked for, likewise.
+    pub launches: &'a [LaunchAsked],
     /// Whether every job ended within the bound after the last heal.
     pub drained: Result<(), String>,
     /// Digests that the object place really holds, by tenant: digest of the
@@ -99,6 +103,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(stored::Stored::default()),
         Box::new(limits::AdmittedWithinLimits::default()),
         Box::new(gangs::GangsWhole),
+        Box::new(gangs_start::GangsStart),
         Box::new(gangs_end::GangsEnd::default()),
         Box::new(epochs::EpochsApart),
         Box::new(artifacts::ArtifactsTrue::default()),

@@ -12,6 +12,7 @@ mod jobs;
 mod money;
 mod order;
 mod outcome;
+mod readers;
 mod tries;
 
 use crate::checkers::Committed;
@@ -82,6 +83,7 @@ fn corrupt(arguments: &CorruptArguments) -> Result<bool, String> {
         grants::CLASSES,
         money::CLASSES,
         outcome::CLASSES,
+        readers::CLASSES,
     ]
     .into_iter()
     .flatten()

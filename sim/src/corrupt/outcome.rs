@@ -4,15 +4,15 @@
 //! drained every job has ended, so there is none it could be said of.
 
 use super::{At, Class, change};
-use crate::checkers::attempt_of;
+use crate::checkers::{attempt_of, must_have_ended_ms};
 use crate::recording::Recording;
 use crate::rows::{JobName, Row};
-use proto::v1::{ManifestRow, State};
+use proto::v1::{CauseKind, ManifestRow, RankEnd, State};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use world::sim::ProcessSpan;
+use world::sim::{LaunchAsked, ProcessSpan};
 
 pub const CLASSES: &[Class] = &[
     Class { name: "completed-without-its-manifest", by: &["artifacts"], spoil: manifest_lost },
@@ -42,6 +42,8 @@ pub const CLASSES: &[Class] = &[
     Class { name: "begun-among-files-of-others", by: &["artifacts"], spoil: foreign_file },
     Class { name: "completed-and-never-ran", by: &["ends-true"], spoil: never_ran },
     Class { name: "a-rank-did-not-end", by: &["ends-true"], spoil: rank_missing },
+    Class { name: "a-rank-launched-alone", by: &["gangs-start"], spoil: alone },
+    Class { name: "a-rank-outlives-its-gang", by: &["gangs-end"], spoil: outlives },
     Class { name: "two-epochs-side-by-side", by: &["epochs-apart"], spoil: side_by_side },
     Class { name: "never-ends", by: &["liveness"], spoil: never_ends },
     Class { name: "held-by-nobody", by: &["liveness", "fencing"], spoil: held },
@@ -100,7 +102,7 @@ fn bytes_gone(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
 type Attempt = (JobName, u32, u64, u32, u64);
 
 /// Attempts that completed their tasks.
-fn completed(rec: &Recording) -> BTreeSet<Attempt> {
+pub(super) fn completed(rec: &Recording) -> BTreeSet<Attempt> {
     let mut completed = BTreeSet::new();
     for row in rec.commits.iter().flat_map(|commit| &commit.rows) {
         let Row::Events { tenant, row: Some(row), .. } = row else { continue };
@@ -152,6 +154,50 @@ fn never_ran(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
 
 fn rank_missing(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
     span(rec, rng, |_, rank| rank > 0, |span| span.succeeded = false)
+}
+
+/// Of ranks that a node launched together, one a moment later.
+fn alone(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let places = |launch: &LaunchAsked| {
+        let (attempt, rank) = attempt_of(&launch.key)?;
+        Some((attempt, rank, launch.node.clone(), launch.at_ms))
+    };
+    let all: Vec<_> = rec.launches.iter().map(places).collect();
+    let together: BTreeSet<_> = all.iter().flatten().cloned().collect();
+    let beside = |at: &usize| {
+        let Some((attempt, rank, node, at_ms)) = &all[*at] else { return false };
+        rank.checked_sub(1)
+            .is_some_and(|other| together.contains(&(attempt.clone(), other, node.clone(), *at_ms)))
+    };
+    let such: Vec<usize> = (0..all.len()).filter(beside).collect();
+    let at = such.choose(rng).copied()?;
+    rec.launches[at].at_ms += 1;
+    Some(())
+}
+
+/// A rank that ran on after another's loss was durable, on a node that was well.
+fn outlives(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let mut late: Vec<(usize, u64)> = Vec::new();
+    for commit in &rec.commits {
+        for row in &commit.rows {
+            let Row::Block { job, step, row: Some(block), .. } = row else { continue };
+            let lost =
+                |end: &RankEnd| end.cause.as_ref().is_some_and(|cause| cause.kind() != CauseKind::Succeeded);
+            let [run] = &block.active[..] else { continue };
+            let Some(task) = run.tasks.filter(|_| block.ranks.iter().any(lost)) else { continue };
+            let attempt = (job.clone(), *step, task.first, run.attempt, run.epoch);
+            for (at, span) in rec.spans.iter().enumerate() {
+                let Some((name, rank)) = attempt_of(&span.key) else { continue };
+                if name == attempt && block.ranks.iter().all(|end| end.rank != rank) {
+                    let due_ms = must_have_ended_ms(&rec.faults, &span.node, commit.at_ms);
+                    late.extend(due_ms.map(|due_ms| (at, due_ms + 1)));
+                }
+            }
+        }
+    }
+    let (at, ended_ms) = late.choose(rng).copied()?;
+    rec.spans[at].ended_ms = Some(ended_ms);
+    Some(())
 }
 
 /// Of one that took time: where it did not, nothing can be beside it.

@@ -3,8 +3,8 @@
 use super::{At, Class, change};
 use crate::checkers::is_own;
 use crate::recording::Recording;
-use crate::rows::Row;
-use proto::v1::{BlockRow, Event, Span, State, TaskNote};
+use crate::rows::{JobName, Row};
+use proto::v1::{BlockRow, CauseKind, Event, Span, State, TaskNote};
 use rand::rngs::SmallRng;
 use std::collections::BTreeSet;
 
@@ -18,6 +18,8 @@ pub const CLASSES: &[Class] = &[
     Class { name: "attempts-back", by: &["retries"], spoil: attempts_back },
     Class { name: "tries-forgotten", by: &["retries"], spoil: note_lost },
     Class { name: "more-retries-than-allowed", by: &["retries"], spoil: too_many },
+    Class { name: "lost-node-not-counted", by: &["retries"], spoil: not_counted },
+    Class { name: "platform-failures-of-nothing", by: &["retries"], spoil: from_nowhere },
     Class { name: "again-too-soon", by: &["backoff"], spoil: too_soon },
 ];
 
@@ -155,6 +157,47 @@ fn too_many(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
             note.platform_failures = 50;
         },
     )
+}
+
+fn from_nowhere(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    note(rec, rng, |_, _| true, |note| note.platform_failures += 20)
+}
+
+/// Of a task that the platform failed while it ran. Of those that had not begun
+/// nobody knows for sure.
+fn not_counted(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let unbegun = given_back(rec);
+    let such = |job: &JobName, step: u32, row: &BlockRow, note: &TaskNote| {
+        let doubtful = unbegun.contains(&(job.clone(), step, note.task));
+        note.platform_failures > 0 && !doubtful && !is_completed(row, note.task)
+    };
+    let index = |row: &Row| match row {
+        Row::Block { job, step, row: Some(row), .. } => {
+            row.notes.iter().position(|note| such(job, *step, row, note))
+        }
+        _ => None,
+    };
+    let at = rec.draw(rng, |_, row| index(row).is_some())?;
+    let index = index(rec.row_at(at))?;
+    block(rec, at, |row| row.notes[index].platform_failures -= 1)
+}
+
+/// Tasks of which an attempt was ever given back before it ran.
+fn given_back(rec: &Recording) -> BTreeSet<(JobName, u32, u64)> {
+    let mut tasks = BTreeSet::new();
+    for row in rec.commits.iter().flat_map(|commit| &commit.rows) {
+        let Row::Events { tenant, row: Some(row), .. } = row else { continue };
+        for event in row.events.iter().filter(|event| event.to() == State::Pending) {
+            let Some(step) = event.step else { continue };
+            let requeued = event.cause.as_ref().is_some_and(|cause| cause.kind() == CauseKind::Requeued);
+            if event.from() == State::Staging || requeued {
+                let job = JobName { tenant: tenant.clone(), number: event.job_number };
+                let all = event.tasks.iter().flat_map(|span| span.first..=span.last);
+                tasks.extend(all.map(|task| (job.clone(), step, task)));
+            }
+        }
+    }
+    tasks
 }
 
 /// Moves a failure in time to the very moment of the next try.

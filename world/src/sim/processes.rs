@@ -10,7 +10,12 @@
 //! as struck until the switch is wound again; a new agent is told all ends
 //! again; lengths of outputs are those of the files.
 
+mod history;
 mod script;
+mod weather;
+
+pub use history::{LaunchAsked, ProcessSpan};
+pub use weather::{ProcessCounts, ProcessFaults};
 
 use super::HostileDisk;
 use super::faults::{below, strikes};
@@ -37,110 +42,6 @@ const SWITCH_LOOK_MS: u64 = 200;
 const LATE_MS: u64 = 40;
 /// From TERM to the end of a process that heeds it.
 const TERM_TAKES_MS: u64 = 20;
-
-/// What processes of a node suffer, in parts per million of launches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ProcessFaults {
-    /// It cannot be launched.
-    pub launch_ppm: u32,
-    /// Its start takes a while, up to `slow_ms`.
-    pub slow_ppm: u32,
-    /// See `slow_ppm`.
-    pub slow_ms: u64,
-    /// Killed by signal 9 half way.
-    pub kill_ppm: u32,
-    /// Meets its memory limit half way, where it has one.
-    pub oom_ppm: u32,
-    /// Never ends by itself.
-    pub hang_ppm: u32,
-    /// Ends with an exit code of its own.
-    pub code_ppm: u32,
-    /// Does not write its outputs.
-    pub no_output_ppm: u32,
-    /// Something it left behind writes its outputs anew, soon after its end.
-    pub late_output_ppm: u32,
-    /// Does not heed TERM.
-    pub deaf_ppm: u32,
-}
-
-impl ProcessFaults {
-    /// A bad neighbourhood: about one launch in four goes wrong. None of them
-    /// hangs: that is for who also sets timeouts.
-    #[must_use]
-    pub fn nasty() -> Self {
-        Self {
-            launch_ppm: 50_000,
-            slow_ppm: 50_000,
-            slow_ms: 2_000,
-            kill_ppm: 60_000,
-            oom_ppm: 20_000,
-            hang_ppm: 0,
-            code_ppm: 60_000,
-            no_output_ppm: 50_000,
-            late_output_ppm: 0,
-            deaf_ppm: 100_000,
-        }
-    }
-}
-
-/// How often each fault fired.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ProcessCounts {
-    /// Launches asked for.
-    pub launches: u64,
-    /// Of these, refused.
-    pub launch_failures: u64,
-    /// Of those, refused without a reason.
-    pub launches_denied: u64,
-    /// Started late.
-    pub slow: u64,
-    /// Killed half way.
-    pub killed: u64,
-    /// Met their memory limit.
-    pub out_of_memory: u64,
-    /// Never ended by themselves.
-    pub hung: u64,
-    /// Ended with a code of their own.
-    pub codes: u64,
-    /// Gave no outputs.
-    pub no_outputs: u64,
-    /// Outputs that changed after the end.
-    pub late_outputs: u64,
-    /// Did not heed TERM when it came.
-    pub deaf: u64,
-    /// Killed by the dead man's switch.
-    pub fenced: u64,
-    /// Writes that the disk refused.
-    pub write_errors: u64,
-}
-
-/// When a process ran, in true milliseconds since the base instant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProcessSpan {
-    /// Which process.
-    pub key: ProcessKey,
-    /// Its start.
-    pub started_ms: u64,
-    /// Its end; `None`: it still runs.
-    pub ended_ms: Option<u64>,
-    /// It ended by itself, with exit code 0.
-    pub succeeded: bool,
-    /// What lay in its working directory when it started.
-    pub found: Vec<String>,
-    /// Its outputs that reached the disk, with their digests.
-    pub wrote: Vec<(String, String)>,
-    /// Where it ran.
-    pub node: String,
-    /// How long it took, as its end told; `None`: nobody saw its end.
-    pub wall_ms: Option<u64>,
-    /// What it wrote to its standard output and came to be in the file, in order.
-    pub stdout: Arc<Vec<u8>>,
-    /// Its machine lost power since it began: of what it wrote and nobody had
-    /// read yet, pieces may be gone.
-    pub torn: bool,
-    /// Reads of its machine's disk failed at some time.
-    pub unread: bool,
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -170,6 +71,7 @@ struct Table {
     incarnation: u64,
     reports: VecDeque<Report>,
     spans: Vec<ProcessSpan>,
+    launches: Vec<LaunchAsked>,
     /// Outputs that will change yet.
     late: Vec<LateOutput>,
 }
@@ -232,6 +134,7 @@ impl SimProcesses {
             incarnation: 0,
             reports: VecDeque::new(),
             spans: Vec::new(),
+            launches: Vec::new(),
             late: Vec::new(),
         };
         let (changed, told) = (Notify::new(), Notify::new());
@@ -303,6 +206,12 @@ impl SimProcesses {
     pub fn history(&self) -> Vec<ProcessSpan> {
         let unread = self.disk.counts().read_errors > 0;
         self.table().spans.iter().map(|span| ProcessSpan { unread, ..span.clone() }).collect()
+    }
+
+    /// Every launch that was asked for.
+    #[must_use]
+    pub fn launches(&self) -> Vec<LaunchAsked> {
+        self.table().launches.clone()
     }
 
     /// How often faults fired.
@@ -495,6 +404,7 @@ impl SimProcesses {
     fn launch(&self, table: &mut Table, launch: Launch, now: u64) {
         table.counts.launches += 1;
         let key = launch.key.clone();
+        table.launches.push(LaunchAsked { key: key.clone(), node: self.node.clone(), at_ms: now });
         match self.prepare(table, &launch) {
             Ok(script) => {
                 let process = table.process(launch, script, now);

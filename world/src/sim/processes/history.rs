@@ -1,0 +1,43 @@
+//! What processes there were, for who judges a run.
+
+use crate::processes::ProcessKey;
+use std::sync::Arc;
+
+/// When a process ran, in true milliseconds since the base instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessSpan {
+    /// Which process.
+    pub key: ProcessKey,
+    /// Its start.
+    pub started_ms: u64,
+    /// Its end; `None`: it still runs.
+    pub ended_ms: Option<u64>,
+    /// It ended by itself, with exit code 0.
+    pub succeeded: bool,
+    /// What lay in its working directory when it started.
+    pub found: Vec<String>,
+    /// Its outputs that reached the disk, with their digests.
+    pub wrote: Vec<(String, String)>,
+    /// Where it ran.
+    pub node: String,
+    /// How long it took, as its end told; `None`: nobody saw its end.
+    pub wall_ms: Option<u64>,
+    /// What it wrote to its standard output and came to be in the file, in order.
+    pub stdout: Arc<Vec<u8>>,
+    /// Its machine lost power since it began: of what it wrote and nobody had
+    /// read yet, pieces may be gone.
+    pub torn: bool,
+    /// Reads of its machine's disk failed at some time.
+    pub unread: bool,
+}
+
+/// A launch that a node's agent asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaunchAsked {
+    /// Of which process.
+    pub key: ProcessKey,
+    /// Where.
+    pub node: String,
+    /// When, in true milliseconds since the base instant.
+    pub at_ms: u64,
+}
