@@ -83,6 +83,8 @@ fn test(seeds: &str, narrow: &str) -> Result<(), String> {
     )?;
     println!("== planted bugs must be found: cargo xtask planted --quick");
     planted::command(&["--quick"])?;
+    println!("== leaks of determinism must be found: cargo xtask planted --class leak --seeds 20");
+    planted::command(&["--class", "leak", "--seeds", "20"])?;
     cargo(
         "the networked store",
         &["chaos", "sweep", "--scenario", "store", "--seeds", "4", "--twice-every", "2"],

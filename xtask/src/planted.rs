@@ -230,3 +230,24 @@ fn judge(rows: &[Row], options: &Options) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bugs_are_chosen_by_name_and_by_class() {
+        let chosen = |words: &[&str]| {
+            let options = options(words).unwrap();
+            let names = ["gang-released-in-part", "leak-environment", "leaking", "zombie-manifest"];
+            names.into_iter().filter(|name| options.chooses(name)).collect::<Vec<_>>()
+        };
+        assert_eq!(chosen(&[]).len(), 4);
+        assert_eq!(chosen(&["--quick"]), ["gang-released-in-part"]);
+        assert_eq!(chosen(&["--class", "leak", "--fast-build"]), ["leak-environment"]);
+        let both = ["--only", "zombie-manifest", "--only", "leaking", "--class", "leak"];
+        assert_eq!(chosen(&both), ["leak-environment", "leaking", "zombie-manifest"]);
+        assert!(options(&["--class"]).is_err());
+        assert!(options(&["--slow-build"]).is_err());
+    }
+}
