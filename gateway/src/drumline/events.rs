@@ -12,8 +12,9 @@ use proto::ids::JobId;
 use proto::keys;
 use proto::problem::{self, Problem};
 use proto::v1::{Event, EventBatchRow, EventsReply, EventsRequest};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use store::{Key, Notice, RangeRequest, Watch};
+use store::{Key, Notice, RangeRequest, Row, Watch};
 use world::time;
 
 struct History {
@@ -26,6 +27,10 @@ struct History {
     next_seq: u64,
     /// Where to read on; `None`: the batch that holds `next_seq` must be found.
     from: Option<Key>,
+    /// Rows that were read and are not yet told: one reply has only so many bytes.
+    read: VecDeque<Row>,
+    /// There were more rows behind them.
+    more: bool,
     watch: Option<Watch>,
     /// All rows are read; what is new comes from the watch.
     caught_up: bool,
@@ -52,6 +57,8 @@ pub(super) async fn follow(
         follow: request.follow,
         next_seq: request.from_seq,
         from: None,
+        read: VecDeque::new(),
+        more: false,
         watch: None,
         caught_up: false,
         ending: false,
@@ -66,8 +73,11 @@ impl Source for History {
     async fn next(&mut self) -> Result<Option<EventsReply>, Problem> {
         while !self.over {
             if !self.caught_up {
-                self.prepare().await?;
-                let events = self.read_on().await?;
+                if self.read.is_empty() {
+                    self.prepare().await?;
+                    self.read_on().await?;
+                }
+                let events = self.of_rows()?;
                 if !events.is_empty() {
                     return Ok(Some(self.reply(events, false)));
                 }
@@ -105,8 +115,8 @@ impl History {
         Ok(())
     }
 
-    /// The next rows; `caught_up` once there are no more.
-    async fn read_on(&mut self) -> Result<Vec<Event>, Problem> {
+    /// The next rows.
+    async fn read_on(&mut self) -> Result<(), Problem> {
         let from = match self.from.take() {
             Some(from) => from,
             None => self.first_key().await?,
@@ -117,11 +127,23 @@ impl History {
             RangeRequest { from: from.clone(), to, limit: limits::EVENT_ROWS_PER_READ, backwards: false };
         let page = rows::range(&*self.gate.store, request).await?;
         self.from = Some(page.rows.last().map_or(from, |row| keys::after(&row.key)));
-        self.caught_up = !page.more;
+        self.more = page.more;
+        self.read = page.rows.into();
+        Ok(())
+    }
+
+    /// As many events of the rows that were read as one reply has; `caught_up` once
+    /// there are no more.
+    fn of_rows(&mut self) -> Result<Vec<Event>, Problem> {
         let mut events = Vec::new();
-        for row in &page.rows {
-            self.take(rows::decode(row)?, &mut events);
+        let mut bytes = 0;
+        while bytes < limits::EVENT_BYTES_PER_REPLY
+            && let Some(row) = self.read.pop_front()
+        {
+            bytes += row.value.len();
+            self.take(rows::decode(&row)?, &mut events);
         }
+        self.caught_up = self.read.is_empty() && !self.more;
         Ok(events)
     }
 
@@ -192,6 +214,7 @@ impl History {
     fn read_again(&mut self) {
         self.caught_up = false;
         self.from = None;
+        self.read.clear();
     }
 
     /// What a follower of one job waits for.

@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use prost::Message as _;
 use proto::keys;
-use proto::v1::{Cause, CauseKind, Event, EventBatchRow, Role, State};
+use proto::v1::{Cause, CauseKind, Event, EventBatchRow, EventsRequest, Role, State};
 use serde_json::{Value, json};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -527,5 +527,28 @@ async fn a_slow_stream_is_told_what_it_missed_and_resumes() {
     }
     assert!(told > 0, "it was slow");
     joins(&seen, HISTORY);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_long_history_comes_in_replies_that_any_client_takes() {
+    let (_dir, server, _) = slow_server().await;
+    // This one takes messages of 4 MiB, as gRPC's clients do unless told otherwise.
+    let mut admin = Client::new(&server, &server.token).await;
+    for follow in [false, true] {
+        let request = EventsRequest { tenant: "lab".into(), follow, ..EventsRequest::default() };
+        let mut replies = admin.grpc.events(admin.request(request)).await.unwrap().into_inner();
+        let mut seen = Vec::new();
+        while seen.len() < usize::try_from(HISTORY).unwrap() {
+            let reply = replies.message().await.unwrap().expect("there is more");
+            assert!(!reply.events.is_empty() && !reply.end);
+            assert!(reply.encoded_len() < 1 << 20, "{} bytes", reply.encoded_len());
+            seen.extend(reply.events.iter().map(|event| event.seq));
+        }
+        joins(&seen, HISTORY);
+        if !follow {
+            assert!(replies.message().await.unwrap().expect("the end is told").end);
+        }
+    }
     server.stop().await;
 }
