@@ -255,6 +255,8 @@ async fn serve(parts: ServerParts, seen: Seen, disk: Arc<HostileDisk>, started: 
                 () = watching => {}
             }
         }
+        // It lost power as it made a file, and is taken down for that just now.
+        Err(_) if disk.incarnation() != incarnation => {}
         // While its disk fails it need not start; but it must not take that for
         // damage, and no fault of a plan may leave a server that cannot start again.
         Err(error) => {
