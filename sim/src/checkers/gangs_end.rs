@@ -129,7 +129,7 @@ impl Checker for GangsEnd {
             let due_ms = must_have_ended_ms(outcome.faults, &span.node, *lost_ms);
             if rank != *lost && due_ms.is_some_and(|due_ms| ended_ms > due_ms) {
                 return Err(format!(
-                    "rank {lost} of {} was lost at {lost_ms} ms; rank {rank} ran until {ended_ms} ms on {}, \
+                    "it was durable at {lost_ms} ms that rank {lost} was lost; {} ran until {ended_ms} ms on {}, \
                      with nothing in the way",
                     span.key, span.node
                 ));

@@ -7,7 +7,7 @@ use super::{At, Class, change};
 use crate::checkers::{attempt_of, must_have_ended_ms};
 use crate::recording::Recording;
 use crate::rows::{JobName, Row};
-use proto::v1::{CauseKind, ManifestRow, RankEnd, State};
+use proto::v1::{Cause, CauseKind, ManifestRow, RankEnd, State};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use world::sim::{LaunchAsked, ProcessSpan};
 
 pub const CLASSES: &[Class] = &[
-    Class { name: "completed-without-its-manifest", by: &["artifacts"], spoil: manifest_lost },
+    Class { name: "completed-without-its-manifest", by: &["artifacts", "stored"], spoil: manifest_lost },
     Class {
         name: "manifest-of-another-epoch",
         by: &["fencing", "artifacts"],
@@ -175,29 +175,31 @@ fn alone(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
     Some(())
 }
 
-/// A rank that ran on after another's loss was durable, on a node that was well.
+/// A row tells that a gang lost its first rank, and another, on a node that was
+/// well, ran on for long.
 fn outlives(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
-    let mut late: Vec<(usize, u64)> = Vec::new();
-    for commit in &rec.commits {
-        for row in &commit.rows {
-            let Row::Block { job, step, row: Some(block), .. } = row else { continue };
-            let lost =
-                |end: &RankEnd| end.cause.as_ref().is_some_and(|cause| cause.kind() != CauseKind::Succeeded);
-            let [run] = &block.active[..] else { continue };
-            let Some(task) = run.tasks.filter(|_| block.ranks.iter().any(lost)) else { continue };
-            let attempt = (job.clone(), *step, task.first, run.attempt, run.epoch);
-            for (at, span) in rec.spans.iter().enumerate() {
-                let Some((name, rank)) = attempt_of(&span.key) else { continue };
-                if name == attempt && block.ranks.iter().all(|end| end.rank != rank) {
-                    let due_ms = must_have_ended_ms(&rec.faults, &span.node, commit.at_ms);
-                    late.extend(due_ms.map(|due_ms| (at, due_ms + 1)));
-                }
-            }
+    let others = |span: &ProcessSpan| {
+        let (attempt, rank) = attempt_of(&span.key)?;
+        (rank > 0).then_some((attempt, (span.node.clone(), span.ended_ms?)))
+    };
+    let others: Vec<_> = rec.spans.iter().filter_map(others).collect();
+    let at = rec.draw(rng, |at, row| {
+        let Row::Block { job, step, row: Some(block), .. } = row else { return false };
+        let [run] = &block.active[..] else { return false };
+        let Some(task) = run.tasks.filter(|_| block.ranks.is_empty()) else { return false };
+        let attempt = (job.clone(), *step, task.first, run.attempt, run.epoch);
+        let lost_ms = rec.commits[at.commit].at_ms;
+        others.iter().filter(|(name, _)| *name == attempt).any(|(_, (node, ended_ms))| {
+            must_have_ended_ms(&rec.faults, node, lost_ms).is_some_and(|due_ms| *ended_ms > due_ms)
+        })
+    })?;
+    let why = Cause { kind: CauseKind::Exit.into(), ..Cause::default() };
+    match rec.row(at) {
+        Row::Block { row, .. } => {
+            change(row, |row| row.ranks.push(RankEnd { cause: Some(why), ..RankEnd::default() }))
         }
+        _ => None,
     }
-    let (at, ended_ms) = late.choose(rng).copied()?;
-    rec.spans[at].ended_ms = Some(ended_ms);
-    Some(())
 }
 
 /// Of one that took time: where it did not, nothing can be beside it.
