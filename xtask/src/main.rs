@@ -39,8 +39,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match words[..] {
-        ["test"] => test("500", "250"),
-        ["test", "--quick"] => test("20", "10"),
+        ["test"] => test("500", "250", "40"),
+        ["test", "--quick"] => test("20", "10", "5"),
         ["figures"] => figures(),
         ["load"] => load(),
         ["planted", ref options @ ..] => planted::command(options),
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn test(seeds: &str, narrow: &str) -> Result<(), String> {
+fn test(seeds: &str, narrow: &str, sizes: &str) -> Result<(), String> {
     tools()?;
     cargo("formatting", &["fmt", "--all", "--check"])?;
     cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
@@ -93,6 +93,8 @@ fn test(seeds: &str, narrow: &str) -> Result<(), String> {
         cargo("a plan of what was mended", &["chaos", "replay", &plan, "--quiet"])?;
     }
     cargo("a calm cluster", &["chaos", "sweep", "--scenario", "calm", "--seeds", "4"])?;
+    let sizes = ["chaos", "sweep", "--scenario", "swarm", "--seeds", sizes];
+    cargo("clusters of any size, with one scheduler or several", &sizes)?;
     cargo("a narrow cluster", &["chaos", "sweep", "--scenario", "narrow", "--seeds", narrow])?;
     cargo("the rehearsal", &["chaos", "sweep", "--seeds", seeds])
 }
