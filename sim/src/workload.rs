@@ -251,10 +251,14 @@ fn array_step(rng: &mut SmallRng, name: &str, after: &[&str]) -> Step {
     step
 }
 
+/// How long its program runs.
+fn run_ms(step: &Step) -> u64 {
+    step.argv.get(1).and_then(|word| word.strip_prefix("ms=")?.parse().ok()).unwrap_or(0)
+}
+
 /// Makes the program run no longer than this.
 fn shorten(step: &mut Step, longest_ms: u64) {
-    let run_ms = step.argv[1].strip_prefix("ms=").and_then(|text| text.parse::<u64>().ok());
-    if run_ms.is_some_and(|run_ms| run_ms > longest_ms) {
+    if run_ms(step) > longest_ms {
         step.argv[1] = format!("ms={longest_ms}");
     }
 }

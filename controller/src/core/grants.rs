@@ -273,16 +273,16 @@ impl Core {
 
     /// A gang's one task takes the whole grant.
     fn bind_gang(&mut self, tenant: &str, epoch: u64) {
-        let Some(grant) = self.tenants.get(tenant).and_then(|owner| owner.grants.get(&epoch)) else { return };
+        let grant = self.tenants.get(tenant).and_then(|owner| owner.grants.get(&epoch));
+        let Some(grant) = grant.filter(|grant| grant.idle()) else { return };
         // A node may have been drained while the grant stood in line.
-        if !grant.idle() || !grant.row.nodes.iter().all(|node| self.takes_work(&node.node)) {
+        if !grant.row.nodes.iter().all(|node| self.takes_work(&node.node)) {
             return;
         }
         let nodes = grant.row.nodes.len();
         let (number, step) = (grant.row.job_number, grant.row.step);
-        let Some(owner) = self.tenants.get_mut(tenant) else { return };
-        let run = owner.jobs.get_mut(&number).and_then(|job| job.steps.get_mut(step as usize));
-        let Some(run) = run else { return };
+        let job = self.tenants.get_mut(tenant).and_then(|owner| owner.jobs.get_mut(&number));
+        let Some(run) = job.and_then(|job| job.steps.get_mut(step as usize)) else { return };
         let retry = run.retries.range(..=(self.now.mono_ms, u64::MAX)).next().copied();
         let task = match retry {
             Some(retry) => {

@@ -1,7 +1,7 @@
 //! Jobs that come after others: task by task, after one task, or after whole jobs.
 //! Which others, a deed names by their keys: numbers are given only in the run.
 
-use super::{CAPPED_ARRAY_MS, Deed, Follows, shorten, step};
+use super::{CAPPED_ARRAY_MS, Deed, Follows, run_ms, shorten, step};
 use proto::array;
 use proto::v1::{ArrayItem, ArraySpec, Dependency, DependencyKind, Step};
 use rand::rngs::SmallRng;
@@ -104,8 +104,4 @@ pub fn jobs(seed: u64, deeds: &mut [Deed], over_ms: u64) {
             deed.at_ms = (last.at_ms + rng.random_range(20..ends_about_ms)).min(over_ms);
         }
     }
-}
-
-fn run_ms(step: &Step) -> u64 {
-    step.argv.get(1).and_then(|word| word.strip_prefix("ms=")?.parse().ok()).unwrap_or(0)
 }

@@ -2,7 +2,7 @@
 //! run far past their timeouts, jobs of very many steps, retries from a step and by
 //! two at once, and more of a job file's grammar.
 
-use super::{Deed, Retry, shorten, step};
+use super::{Deed, Retry, run_ms, shorten, step};
 use crate::cluster::DAWN_MS;
 use crate::shape::{Kind, could_run};
 use proto::v1::{ArrayItem, ArraySpec, Constraint, Step};
@@ -27,6 +27,7 @@ struct Shares {
     placed: f64,
     pieces: f64,
     begin: f64,
+    hasty: f64,
 }
 
 impl Shares {
@@ -41,6 +42,7 @@ impl Shares {
             placed: one_of([0.0, 0.1, 0.4]),
             pieces: one_of([0.0, 0.2, 0.8]),
             begin: one_of([0.0, 0.03, 0.15]),
+            hasty: one_of([0.0, 0.05, 0.4]),
         }
     }
 }
@@ -69,6 +71,9 @@ pub fn draw(seed: u64, deeds: &mut [Deed], machines: &[Kind]) {
         }
         if rng.random_bool(shares.begin) {
             deed.spec.begin_ms = DAWN_MS + deed.at_ms + rng.random_range(100..40_000);
+        }
+        if rng.random_bool(shares.hasty) {
+            deed.spec.steps.iter_mut().for_each(|step| hurry(&mut rng, step));
         }
         if rng.random_bool(shares.retry_from) {
             let from = deed.spec.steps.choose(&mut rng).expect("a job has steps").name.clone();
@@ -121,6 +126,15 @@ fn many_steps(rng: &mut SmallRng) -> Vec<Step> {
             step
         })
         .collect()
+}
+
+/// A timeout that its program keeps to, unless something keeps it: it hangs, or its
+/// machine stands still.
+fn hurry(rng: &mut SmallRng, step: &mut Step) {
+    let runs_ms = run_ms(step);
+    if step.timeout_ms == 0 {
+        step.timeout_ms = runs_ms + *[500, 3_000, 10_000].choose(rng).expect("not empty");
+    }
 }
 
 /// As many tasks, or nearly, in several items: `1-10:3,20`.
