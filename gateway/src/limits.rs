@@ -56,8 +56,7 @@ pub const ROWS_PER_READ: usize = 500;
 /// Event rows read at once.
 pub const EVENT_ROWS_PER_READ: usize = 64;
 /// Bytes of events of one reply, about: a row more at most, which is less than gRPC's
-/// customary 4 MiB. Few enough that many who read a long history at once keep nobody
-/// else waiting.
+/// customary 4 MiB. Few, so that the turn of each who reads a long history is short.
 pub const EVENT_BYTES_PER_REPLY: usize = 64 << 10;
 /// Bytes of log data of one reply, about.
 pub const LOG_BYTES_PER_REPLY: usize = 256 << 10;
