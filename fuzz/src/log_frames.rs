@@ -186,9 +186,10 @@ impl Relay {
         let told = self.log.append(&shipment(spot, offset, data, end, at_ms));
         if let Some(skip) = at.checked_sub(offset).and_then(|skip| usize::try_from(skip).ok())
             && !held.done
-            && skip <= data.len()
+            // An end says that nothing more will come, however little there is.
+            && (skip <= data.len() || end)
         {
-            held.bytes.extend(&data[skip..]);
+            held.bytes.extend(data.get(skip..).unwrap_or_default());
             held.done = end;
         }
         let expected = (held.bytes.len() as u64, held.done);

@@ -105,6 +105,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("controller.lease.over_before_it_began", Chaos, "a lost node had not begun a task"),
     ("controller.lease.over_with_a_task", Chaos, "a lost node's task is over"),
     ("controller.lease.over_with_ranks", Chaos, "a lost node's ranks are over"),
+    ("controller.logs.ends_before_what_is_held", Nobody, "a power loss cut a log that was shipped further"),
     ("controller.logs.gap_refused", Nobody, "a shipment leaves a gap"),
     ("controller.logs.said_before", Chaos, "a shipment comes twice"),
     ("controller.logs.torn_tail", Nobody, "a crash tore the end of a log"),

@@ -141,14 +141,16 @@ impl JobLog {
     }
 
     /// Appends the part of the shipment that is new. Returns the first offset
-    /// not yet held, and whether the stream is at its end.
+    /// not yet held, and whether the stream is at its end. An end before what is held
+    /// is of a file that a power loss cut after more of it had been shipped: the stream
+    /// ends with what is held.
     pub fn append(&self, shipment: &LogShipment) -> io::Result<(u64, bool)> {
         let mut state = self.state.lock().expect("no holder of this lock panics");
         let Some(key) = StreamKey::of(shipment) else { return Ok((shipment.offset, false)) };
         let held = state.streams.get(&key).copied().unwrap_or_default();
         let end = shipment.offset.saturating_add(shipment.data.len() as u64);
-        let news = end > held.offset || (shipment.end && !held.done);
-        if held.done || shipment.offset > held.offset || !news || end < held.offset {
+        let news = end > held.offset || shipment.end;
+        if held.done || shipment.offset > held.offset || !news {
             if held.done || !news {
                 world::mark!("controller.logs.said_before");
             }
@@ -157,8 +159,11 @@ impl JobLog {
             }
             return Ok((held.offset, held.done));
         }
+        if end < held.offset {
+            world::mark!("controller.logs.ends_before_what_is_held");
+        }
         let skip = usize::try_from(held.offset - shipment.offset).map_err(io::Error::other)?;
-        let mut data = &shipment.data[skip..];
+        let mut data = &shipment.data[skip.min(shipment.data.len())..];
         let mut at = held.offset;
         loop {
             let (piece, rest) = data.split_at(data.len().min(limits::FRAME_BYTES_MAX));

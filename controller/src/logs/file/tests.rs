@@ -130,3 +130,20 @@ fn an_end_counts_only_once_its_bytes_can_be_read() {
     let log = JobLog::open(&*disk, DIR, PATH, false).unwrap().unwrap();
     assert_eq!(seen(&log), (5, 1));
 }
+
+#[test]
+fn a_log_cut_by_a_power_loss_ends_with_what_was_shipped_of_it() {
+    let disk = HostileDisk::new(1);
+    make_dir(&*disk.handle(), "logs").unwrap();
+    let log = JobLog::open(&*disk.handle(), DIR, PATH, true).unwrap().unwrap();
+    assert_eq!(log.append(&LogShipment { end: false, ..hello() }).unwrap(), (5, false));
+    // Of the file three bytes are left, and its agent says so: once, and once more.
+    let cut = LogShipment { data: b"hel".to_vec().into(), ..hello() };
+    for _ in 0..2 {
+        assert_eq!(log.append(&cut).unwrap(), (5, true));
+    }
+    log.sync().unwrap();
+    let page = log.read(&LogFilter::default(), 0, 100).unwrap();
+    let data: Vec<u8> = page.chunks.iter().flat_map(|chunk| chunk.data.to_vec()).collect();
+    assert_eq!((&data[..], log.ended_bytes()), (&b"hello"[..], 5));
+}
