@@ -35,7 +35,7 @@ pub async fn leave_unknown_fields(
     let Ok(store) = RedbStore::open_with(disk.handle(), file, Arc::clone(clock), options).await else {
         return 0;
     };
-    let rewritten = rewrite(&*store, witness).await;
+    let rewritten = rewrite(&store, witness).await;
     store.close().await;
     rewritten
 }

@@ -107,20 +107,27 @@ impl Booked {
 
     /// What ran, by step.
     fn ran(&self, outcome: &Outcome<'_>) -> BTreeMap<(JobName, u32), Ran> {
-        let mut ran: BTreeMap<(JobName, u32), Ran> = BTreeMap::new();
+        // A node that lost power with all it knew runs once more what is told it
+        // again; then one of the two is told of, and nobody knows which.
+        let mut took_ms: BTreeMap<_, Vec<u64>> = BTreeMap::new();
         for span in outcome.spans {
-            let Some((wall_ms, (attempt, _))) = span.wall_ms.zip(attempt_of(&span.key)) else { continue };
+            if let Some((wall_ms, name)) = span.wall_ms.zip(attempt_of(&span.key)) {
+                took_ms.entry(name).or_default().push(wall_ms);
+            }
+        }
+        let mut ran: BTreeMap<(JobName, u32), Ran> = BTreeMap::new();
+        for ((attempt, _), took_ms) in took_ms {
             let (job, step) = (attempt.0.clone(), attempt.1);
             let spec = outcome.mirror.jobs.get(&job).and_then(|row| row.spec.as_ref());
             let alone =
                 spec.and_then(|spec| spec.steps.get(step as usize)).is_some_and(|s| step_ranks(s) == 1);
             let step = ran.entry((job, step)).or_default();
-            step.all_ms += wall_ms;
+            step.all_ms += took_ms.iter().sum::<u64>();
             // Which rank of a gang failed it, events do not tell.
             let told = alone && self.told.contains(&(attempt.clone(), false));
             if told || self.told.contains(&(attempt, true)) {
                 step.told += 1;
-                step.told_ms += wall_ms;
+                step.told_ms += took_ms.iter().min().expect("one was put there");
             }
         }
         ran
