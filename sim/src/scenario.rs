@@ -30,34 +30,30 @@ pub struct Scenario {
 /// Where the number of agents is drawn, at most so many jobs for each: as in `narrow`.
 const JOBS_PER_AGENT: u32 = 30;
 
+/// What most of them have.
+const BASE: Scenario = Scenario {
+    name: "",
+    about: "",
+    agents_min: 8,
+    agents: 8,
+    schedulers: 0,
+    jobs: 200,
+    trouble: Duration::from_secs(120),
+    drain: Duration::from_secs(1800),
+    faults: true,
+    canary: false,
+    store_only: false,
+};
+
 /// All scenarios; the first is the default.
 pub const ALL: &[Scenario] = &[
     Scenario {
         name: "chaos",
         about: "8 agents, 1 to 3 schedulers, 200 jobs, faults of kinds and rates drawn by the seed",
-        agents_min: 8,
-        agents: 8,
         schedulers: 2,
-        jobs: 200,
-        trouble: Duration::from_secs(120),
-        drain: Duration::from_secs(1800),
-        faults: true,
-        canary: false,
-        store_only: false,
+        ..BASE
     },
-    Scenario {
-        name: "calm",
-        about: "8 agents, 200 jobs, nothing breaks",
-        agents_min: 8,
-        agents: 8,
-        schedulers: 0,
-        jobs: 200,
-        trouble: Duration::from_secs(120),
-        drain: Duration::from_secs(1800),
-        faults: false,
-        canary: false,
-        store_only: false,
-    },
+    Scenario { name: "calm", about: "8 agents, 200 jobs, nothing breaks", faults: false, ..BASE },
     Scenario {
         name: "narrow",
         about: "2 agents, 1 or 2 schedulers, 60 jobs: what is tried again comes back to the node it was on; faults drawn by the seed",
@@ -65,11 +61,7 @@ pub const ALL: &[Scenario] = &[
         agents: 2,
         schedulers: 1,
         jobs: 60,
-        trouble: Duration::from_secs(120),
-        drain: Duration::from_secs(1800),
-        faults: true,
-        canary: false,
-        store_only: false,
+        ..BASE
     },
     Scenario {
         name: "swarm",
@@ -77,77 +69,54 @@ pub const ALL: &[Scenario] = &[
         agents_min: 1,
         agents: 64,
         schedulers: 2,
-        jobs: 200,
-        trouble: Duration::from_secs(120),
-        drain: Duration::from_secs(1800),
-        faults: true,
-        canary: false,
-        store_only: false,
+        ..BASE
     },
     Scenario {
         name: "wide",
         about: "64 agents and the work of `chaos`: 200 jobs, faults drawn by the seed",
         agents_min: 64,
         agents: 64,
-        schedulers: 0,
-        jobs: 200,
-        trouble: Duration::from_secs(120),
-        drain: Duration::from_secs(1800),
-        faults: true,
-        canary: false,
-        store_only: false,
+        ..BASE
     },
     Scenario {
         name: "large",
         about: "64 agents, 600 jobs, faults drawn by the seed",
         agents_min: 64,
         agents: 64,
-        schedulers: 0,
         jobs: 600,
-        trouble: Duration::from_secs(120),
-        drain: Duration::from_secs(1800),
-        faults: true,
-        canary: false,
-        store_only: false,
+        ..BASE
     },
     Scenario {
         name: "vast",
         about: "512 agents, 600 jobs, faults drawn by the seed",
         agents_min: 512,
         agents: 512,
-        schedulers: 0,
         jobs: 600,
-        trouble: Duration::from_secs(120),
-        drain: Duration::from_secs(1800),
-        faults: true,
-        canary: false,
-        store_only: false,
+        ..BASE
     },
     Scenario {
         name: "canary",
         about: "a job's row is deleted behind the controller's back: this run must fail",
         agents_min: 2,
         agents: 2,
-        schedulers: 0,
         jobs: 20,
         trouble: Duration::from_secs(30),
         drain: Duration::from_secs(600),
         faults: false,
         canary: true,
-        store_only: false,
+        ..BASE
     },
     Scenario {
         name: "store",
         about: "the store's conformance suite against a store on another node",
         agents_min: 0,
         agents: 0,
-        schedulers: 0,
         jobs: 0,
         trouble: Duration::ZERO,
         drain: Duration::ZERO,
         faults: false,
-        canary: false,
         store_only: true,
+        ..BASE
     },
 ];
 
