@@ -96,6 +96,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("controller.gang.failed_as_one", Chaos, "a gang is over with a rank lost"),
     ("controller.gang.first_loss_stops_the_rest", Chaos, "a lost rank stops the others"),
     ("controller.gang.report_of_an_ended_rank", Nobody, "a rank's report comes twice or late"),
+    ("controller.grant.of_a_lost_job", Nobody, "a grant is for a job whose submission was lost"),
     ("controller.grant.shown_by_a_stale_view", Nobody, "a grant comes that was given back"),
     ("controller.grant.surplus", Chaos, "a grant finds nothing to do"),
     ("controller.heartbeat.of_a_silent_stream", Nobody, "a stream lives that was given up"),

@@ -439,7 +439,7 @@ mod tests {
                 &format!(
                     "{head}\n{{\"at_ms\":1,\"fault\":{{\"agent_killed\":{{\"agent\":9,\"down_ms\":1}}}}}}"
                 ),
-                "line 2: narrow has 2 agents",
+                "line 2: there are 2 machines beside the server",
             ),
             (
                 &format!("{head}\n{{\"at_ms\":1,\"fault\":{{\"meteor\":{{}}}}}}"),

@@ -83,6 +83,10 @@ impl Core {
         let Some(tenant) = self.tenants.get(&row.tenant) else { return false };
         let Some(job) = tenant.jobs.get(&row.job_number) else { return false };
         let Some(run) = job.steps.get(row.step as usize) else { return false };
+        if row.submitted_ms != 0 && row.submitted_ms != job.row.submitted_ms {
+            world::mark!("controller.grant.of_a_lost_job");
+            return false;
+        }
         let names: BTreeSet<&str> = row.nodes.iter().map(|node| node.node.as_str()).collect();
         let slots: u64 = row.nodes.iter().map(|node| u64::from(node.slots)).sum();
         let shape = match run.gang {

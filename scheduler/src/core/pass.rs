@@ -397,6 +397,7 @@ impl Core {
             granted_ms: self.now.wall_ms,
             gang: drafted.gang,
             feed_until_ms: self.now.wall_ms.saturating_add(self.config.quantum_ms),
+            submitted_ms: self.demands.get(held.key).map_or(0, |entry| entry.queued_ms),
         }
     }
 

@@ -7,6 +7,7 @@
 //! with number one again, under later epochs than any before.
 
 use super::agreement::events;
+use super::gangs::is_for;
 use super::{Checker, Committed};
 use crate::mirror::Mirror;
 use crate::rows::{JobName, Row};
@@ -129,6 +130,9 @@ fn under(before: &Mirror, job: &JobName, step: u32, event: &Event) -> Result<(),
     };
     if (grant.job_number, grant.step) != (job.number, step) {
         return Err(format!("grant {} is of job {} step {}", event.epoch, grant.job_number, grant.step));
+    }
+    if before.jobs.get(job).is_none_or(|row| !is_for(grant, row)) {
+        return Err(format!("grant {} is for another job that was to be {job}", event.epoch));
     }
     if grant.nodes.iter().all(|part| part.node != event.node) {
         return Err(format!("grant {} has no node {}", event.epoch, event.node));

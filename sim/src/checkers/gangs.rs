@@ -3,9 +3,15 @@
 use super::{Checker, Committed};
 use crate::mirror::Mirror;
 use crate::rows::{JobName, Row};
+use proto::v1::{GrantRow, JobRow};
 use std::collections::BTreeSet;
 
 pub struct GangsWhole;
+
+/// Whether a grant is for this very job.
+pub fn is_for(grant: &GrantRow, job: &JobRow) -> bool {
+    grant.submitted_ms == job.submitted_ms
+}
 
 impl Checker for GangsWhole {
     fn name(&self) -> &'static str {
@@ -19,8 +25,11 @@ impl Checker for GangsWhole {
         for row in &commit.rows {
             let Row::Grant { tenant, epoch, row: Some(grant) } = row else { continue };
             let job = JobName { tenant: tenant.clone(), number: grant.job_number };
-            // The job may have ended since: then the grant is surplus and goes.
-            let Some(spec) = now.jobs.get(&job).and_then(|row| row.spec.as_ref()) else { continue };
+            // The job may have ended since: then the grant is surplus and goes. So does
+            // one for a job whose submission was lost, and whose number this job has
+            // now; that nothing begins under it, `fencing` sees to.
+            let job_row = now.jobs.get(&job).filter(|row| is_for(grant, row));
+            let Some(spec) = job_row.and_then(|row| row.spec.as_ref()) else { continue };
             let Some(step) = spec.steps.get(grant.step as usize) else {
                 return Err(format!("grant {epoch} names step {} that {job} does not have", grant.step));
             };

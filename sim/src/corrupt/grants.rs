@@ -10,6 +10,7 @@ use std::sync::Arc;
 pub const CLASSES: &[Class] = &[
     Class { name: "begun-without-a-grant", by: &["fencing"], spoil: grant_lost },
     Class { name: "grant-never-released", by: &["liveness", "capacity"], spoil: never_released },
+    Class { name: "begun-under-a-lost-job's-grant", by: &["fencing"], spoil: lost_job },
     Class { name: "grant-given-again", by: &["fencing"], spoil: again },
     Class { name: "grant-that-grows", by: &["fencing"], spoil: grows },
     Class { name: "grant-beyond-its-node", by: &["capacity"], spoil: beyond },
@@ -96,6 +97,18 @@ fn grows(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
 fn beyond(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
     let at = any_grant(rec, rng, |_, grant| !grant.nodes.is_empty())?;
     grant(rec, at, |row| row.nodes[0].slots = 1_000)
+}
+
+fn lost_job(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let used = |grant: &GrantRow| {
+        let mut events = rec.commits.iter().flat_map(|commit| &commit.rows).filter_map(|row| match row {
+            Row::Events { tenant, row: Some(row), .. } if *tenant == grant.tenant => Some(&row.events),
+            _ => None,
+        });
+        events.any(|events| events.iter().any(|event| event.epoch == grant.epoch))
+    };
+    let at = any_grant(rec, rng, |_, grant| used(grant))?;
+    grant(rec, at, |row| row.submitted_ms += 1)
 }
 
 fn half_a_gang(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
