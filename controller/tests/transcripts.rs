@@ -196,6 +196,8 @@ impl Teller {
         let mut words = rest.split_whitespace();
         let (tenant, number, index) = job_step(words.next().unwrap());
         let mut gang = false;
+        // Of an earlier version, which does not tell it.
+        let mut submitted_ms = 0;
         let mut each = Resources { millicores: 1000, memory_bytes: 1 << 20, gpus: 0 };
         for word in words {
             match word.split_once('=') {
@@ -203,11 +205,12 @@ impl Teller {
                 Some((node, slots)) => {
                     nodes.push(GrantNode { node: node.to_owned(), slots: slots.parse().unwrap() });
                 }
+                None if word == "lost" => submitted_ms = 1,
                 None => gang = word == "gang",
             }
         }
         let key = proto::v1::DemandKey { tenant, job_number: number, step: index };
-        self.cluster.grant(&key, nodes, gang, Some(each));
+        self.cluster.grant(&key, nodes, gang, Some(each), submitted_ms);
         self.cluster.tell_grants();
     }
 

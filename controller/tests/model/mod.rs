@@ -360,7 +360,7 @@ impl Cluster {
                 let slots = u32::try_from(demand.slots).unwrap_or(u32::MAX).min(*room);
                 vec![GrantNode { node: node.clone(), slots }]
             };
-            self.grant(&at, nodes, demand.gang_nodes > 0, demand.per_slot);
+            self.grant(&at, nodes, demand.gang_nodes > 0, demand.per_slot, demand.queued_ms);
         }
     }
 
@@ -370,6 +370,7 @@ impl Cluster {
         nodes: Vec<GrantNode>,
         gang: bool,
         per_slot: Option<Resources>,
+        submitted_ms: u64,
     ) -> GrantRow {
         let key = proto::keys::alloc_tenant(&at.tenant);
         let epoch = self.rows.get::<AllocRow>(&key).unwrap_or_default().epoch + 1;
@@ -384,6 +385,7 @@ impl Cluster {
             granted_ms: self.now.wall_ms,
             gang,
             feed_until_ms: self.now.wall_ms + 2_000,
+            submitted_ms,
         };
         self.rows.put(proto::keys::grant(&at.tenant, epoch), &row);
         self.on_the_way.push_back(row.clone());

@@ -23,7 +23,7 @@ pub const CLASSES: &[Class] = &[
     Class { name: "commits-swapped", by: &["transitions", "fencing"], spoil: swapped },
     Class {
         name: "commit-lost",
-        by: &["transitions", "ledger", "liveness", "fencing", "capacity"],
+        by: &["transitions", "ledger", "liveness", "fencing", "capacity", "rows-agree"],
         spoil: commit_lost,
     },
     Class { name: "commit-twice", by: &["transitions", "fencing"], spoil: commit_twice },
