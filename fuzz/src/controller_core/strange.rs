@@ -78,7 +78,7 @@ impl Story {
             .map(|_| GrantNode { node: absent[draw.below(3)].to_owned(), slots: draw.number_u32() })
             .collect();
         let per_slot = Resources { millicores: draw.number_u32(), ..Resources::default() };
-        let mut row = self.cluster.grant(&key, nodes, draw.coin(), Some(per_slot));
+        let mut row = self.cluster.grant(&key, nodes, draw.coin(), Some(per_slot), 0);
         if draw.coin() {
             (row.granted_ms, row.feed_until_ms) = (draw.number(), draw.number());
         }
