@@ -70,7 +70,7 @@ prop_compose! {
 fn many() -> Vec<Record> {
     let record = |at: u64| Record {
         at_us: at * 1_000,
-        kind: if at % 7 == 0 { Kind::Fault } else { Kind::Commit },
+        kind: if at.is_multiple_of(7) { Kind::Fault } else { Kind::Commit },
         node: format!("node-{}", at % 8),
         job: String::new(),
         text: format!("commit {at} 00112233aabbccdd"),
