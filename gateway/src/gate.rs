@@ -16,6 +16,7 @@ use futures_util::stream::{BoxStream, StreamExt, unfold};
 use proto::ids::JobId;
 use proto::problem::{self, Problem};
 use proto::v1::{JobRow, JobStateRow, State, TenantRow};
+use scheduler::shell::Proposals;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -37,6 +38,8 @@ pub(crate) struct Gate {
     pub controller: Handle,
     pub planner: Planner,
     pub demand: Arc<Demand>,
+    /// What became of the proposals of schedulers in other processes.
+    pub elsewhere: Mutex<Proposals>,
     pub logs: Arc<LogRelay>,
     pub objects: Arc<Objects>,
     pub meter: Arc<Meter>,

@@ -15,7 +15,7 @@ use proto::v1::rows_server::Rows;
 use proto::v1::{
     CommitReply, CommitRequest, DemandUpdate, FollowRequest, GrantLeaseReply, GrantLeaseRequest,
     KeepLeaseReply, KeepLeaseRequest, RangeReply, RangeRequest, RevokeLeaseReply, RevokeLeaseRequest,
-    WatchReply, WatchRequest, row_guard::Expect,
+    WatchReply, WatchRequest, commit_reply, row_guard::Expect,
 };
 use scheduler::limits::FOLLOW_BEAT_MS;
 use std::sync::Arc;
@@ -82,7 +82,15 @@ async fn next(
 #[tonic::async_trait]
 impl Rows for SchedulersDoor {
     async fn commit(&self, request: Request<CommitRequest>) -> Result<Response<CommitReply>, Status> {
-        self.rows.commit(self.pass(request, may_commit).await?).await
+        let reply = self.rows.commit(self.pass(request, may_commit).await?).await;
+        let mut proposals = self.gate.elsewhere.lock().expect("no holder of this lock panics");
+        match reply.as_ref().ok().and_then(|reply| reply.get_ref().outcome.as_ref()) {
+            Some(commit_reply::Outcome::Revision(_)) => proposals.committed += 1,
+            Some(commit_reply::Outcome::Conflict(_)) => proposals.conflicts += 1,
+            None => proposals.failed += 1,
+        }
+        drop(proposals);
+        reply
     }
 
     async fn range(&self, request: Request<RangeRequest>) -> Result<Response<RangeReply>, Status> {

@@ -27,7 +27,7 @@ use proto::v1::rows_server::RowsServer;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use store::{OpenError, OpenOptions, RedbStore, Store};
 use world::grpc::{BindError, Listener, Messages, Server};
 use world::sync::{oneshot, watch};
@@ -291,6 +291,7 @@ async fn assemble(
         controller,
         planner,
         demand,
+        elsewhere: Mutex::default(),
         logs,
         objects,
         meter,

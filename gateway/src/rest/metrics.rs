@@ -136,16 +136,21 @@ async fn gather(rest: &Rest) -> Result<String, Problem> {
     page.one("drumline_tenants", "gauge", "Tenants.", tenants.len());
     page.one("drumline_tasks_queued", "gauge", "Tasks that have not ended.", queued);
     page.one("drumline_jobs_live", "gauge", "Jobs that have not ended.", live);
-    let proposals = gate.planner.proposals();
+    let elsewhere = *lock(&gate.elsewhere);
     page.family(
         "drumline_scheduler_proposals_total",
         "counter",
-        "Proposals of the server's own scheduler by what became of them.",
+        "Proposals of the server's own scheduler, and of those elsewhere, by what became of them.",
     );
-    for (outcome, count) in
-        [("committed", proposals.committed), ("conflict", proposals.conflicts), ("failed", proposals.failed)]
-    {
-        page.sample("drumline_scheduler_proposals_total", &format!("outcome=\"{outcome}\""), count);
+    for (scheduler, proposals) in [("own", gate.planner.proposals()), ("elsewhere", elsewhere)] {
+        for (outcome, count) in [
+            ("committed", proposals.committed),
+            ("conflict", proposals.conflicts),
+            ("failed", proposals.failed),
+        ] {
+            let labels = format!("scheduler=\"{scheduler}\",outcome=\"{outcome}\"");
+            page.sample("drumline_scheduler_proposals_total", &labels, count);
+        }
     }
     page.one(
         "drumline_schedulers_following",
