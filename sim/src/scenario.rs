@@ -87,6 +87,15 @@ pub const ALL: &[Scenario] = &[
         ..BASE
     },
     Scenario {
+        name: "long",
+        about: "64 agents for an hour and 600 jobs, as a cluster has them that is not in a rush; faults all the time",
+        agents_min: 64,
+        agents: 64,
+        jobs: 600,
+        trouble: Duration::from_secs(3600),
+        ..BASE
+    },
+    Scenario {
         name: "vast",
         about: "512 agents, 600 jobs, faults drawn by the seed",
         agents_min: 512,

@@ -146,7 +146,7 @@ fn figures() -> Result<(), String> {
     cargo("the console's frames", &["run", "--release", "--package", "tui", "--example", "frames"])?;
     cargo("the binary", &["build", "--release", "--package", "drumline"])?;
     cargo("figures", &["run", "--release", "--package", "drumline", "--example", "figures"])?;
-    for (scenario, seeds) in [("chaos", "16"), ("wide", "16"), ("large", "4"), ("vast", "2")] {
+    for (scenario, seeds) in [("chaos", "16"), ("wide", "16"), ("long", "4"), ("large", "4"), ("vast", "2")] {
         let sweep =
             ["chaos", "sweep", "--scenario", scenario, "--seeds", seeds, "--jobs", "1", "--twice-every", "0"];
         cargo(&format!("simulated over real time ({scenario})"), &sweep)?;

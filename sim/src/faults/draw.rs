@@ -16,7 +16,9 @@ pub fn draw(seed: u64, scenario: &Scenario, until_ms: u64) -> Vec<Planned> {
         (0..KINDS.len()).filter(|kind| scenario.schedulers > 0 || !of_schedulers(kind)).collect();
     kinds.shuffle(&mut rng);
     kinds.truncate(rng.random_range(2..=kinds.len()));
-    let count = rng.random_range(3..20);
+    // As many in each two minutes.
+    let spans = until_ms.div_ceil(SPAN_MS);
+    let count = u64::from(rng.random_range(3..20_u32)) * spans;
     let mut plan: Vec<Planned> = (0..count)
         .map(|_| {
             let kind = *kinds.choose(&mut rng).expect("at least two kinds");
@@ -47,6 +49,9 @@ fn fading(rng: &mut SmallRng, planned: &Planned) -> Option<Planned> {
         fault: Fault::SlowDisk { machine, lag_ms: rng.random_range(20..500), for_ms: 2_000 },
     })
 }
+
+/// Within it 3 to 19 faults strike.
+const SPAN_MS: u64 = 120_000;
 
 fn one(rng: &mut SmallRng, kind: usize, scenario: &Scenario) -> Fault {
     let agent = rng.random_range(0..scenario.agents);
