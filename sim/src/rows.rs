@@ -11,11 +11,12 @@ use proto::v1::{
 };
 use std::sync::Arc;
 
-/// Names a job.
+/// Names a job. Numbers come first in the order: every checker looks jobs up all
+/// the time, and names of tenants are the slower to compare.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JobName {
-    pub tenant: String,
     pub number: u64,
+    pub tenant: String,
 }
 
 impl std::fmt::Display for JobName {

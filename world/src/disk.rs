@@ -96,20 +96,47 @@ const PATH_PARTS_MAX: usize = 64;
 
 /// The parts of a path as every disk understands it; `""` is the root.
 /// Absolute paths, empty parts, `.`, `..` and NUL are refused.
-pub(crate) fn parts(path: &str) -> io::Result<impl DoubleEndedIterator<Item = &str>> {
-    let bad = |part: &str| part.is_empty() || part == "." || part == ".." || part.contains('\0');
+pub(crate) fn parts(path: &str) -> io::Result<Parts<'_>> {
+    let parts = Parts { rest: (!path.is_empty()).then_some(path) };
+    let bad = |part: &str| matches!(part, "" | "." | "..") || part.bytes().any(|byte| byte == 0);
     let mut count = 0;
-    for part in path.split('/') {
+    for part in parts.clone() {
         count += 1;
-        if count > PATH_PARTS_MAX || (bad(part) && !path.is_empty()) {
+        if count > PATH_PARTS_MAX || bad(part) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("{path:?} is not a path below the root of the disk"),
             ));
         }
     }
-    // The root splits into one part that is empty.
-    Ok(path.split('/').filter(|part| !part.is_empty()))
+    Ok(parts)
+}
+
+/// See [`parts`]. They are short: looked for byte by byte they are found sooner.
+#[derive(Clone)]
+pub(crate) struct Parts<'a> {
+    /// Those not told yet.
+    rest: Option<&'a str>,
+}
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let rest = self.rest?;
+        let end = rest.bytes().position(|byte| byte == b'/');
+        self.rest = end.map(|end| &rest[end + 1..]);
+        Some(&rest[..end.unwrap_or(rest.len())])
+    }
+}
+
+impl<'a> DoubleEndedIterator for Parts<'a> {
+    fn next_back(&mut self) -> Option<&'a str> {
+        let rest = self.rest?;
+        let begin = rest.bytes().rposition(|byte| byte == b'/');
+        self.rest = begin.map(|begin| &rest[..begin]);
+        Some(&rest[begin.map_or(0, |begin| begin + 1)..])
+    }
 }
 
 /// Reads a whole file of at most `limit` bytes; `FileTooLarge` above it.

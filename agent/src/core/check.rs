@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 impl Core {
     /// Panics where an invariant is broken. Costs a walk over all that is held.
     pub fn check(&self) {
-        let mut counts: BTreeMap<_, [usize; 5]> = BTreeMap::new();
-        let mut running = 0;
-        let ends = self.reports.ends();
+        // By epoch first: names of tenants are the slower to compare.
+        let mut counts: BTreeMap<(u64, &str), [usize; 5]> = BTreeMap::new();
+        let (mut running, mut ended, mut timers) = (0, 0, 0);
         for (key, attempt) in &self.attempts {
-            let [held, queued, ready, busy, collecting] = counts.entry(key.grant()).or_default();
+            let [held, queued, ready, busy, collecting] = counts.entry((key.epoch, &key.tenant)).or_default();
             *held += 1;
             match attempt.phase {
                 Phase::Waiting => *queued += 1,
@@ -23,24 +23,29 @@ impl Core {
                 Phase::Measuring | Phase::Ended(_) => {}
             }
             running += u32::from(attempt.phase == Phase::Running);
-            let ended = matches!(attempt.phase, Phase::Ended(_));
-            let reported = ends.get(key).copied().unwrap_or_default();
-            assert_eq!(reported, usize::from(ended), "{key:?}: an end is reported once, and then it is one");
-            assert_eq!(
-                attempt.timer_ms.is_some_and(|at| self.timers.contains(&(at, key.clone()))),
-                attempt.timer_ms.is_some(),
-                "{key:?}: a timer is in the list of timers"
-            );
+            ended += usize::from(matches!(attempt.phase, Phase::Ended(_)));
+            timers += usize::from(attempt.timer_ms.is_some());
             let may_have_none = matches!(attempt.phase, Phase::Waiting | Phase::Ended(_));
             assert!(attempt.directory.is_some() || may_have_none, "{key:?} runs without a directory");
         }
         assert_eq!(running, self.running, "the running ones are counted");
         assert_eq!(counts.len(), self.grants.len(), "a grant is held while one of its attempts is");
-        for (key, grant) in &self.grants {
+        for ((tenant, epoch), grant) in &self.grants {
             let found = [grant.held, grant.queued as usize, grant.ready, grant.busy, grant.collecting];
-            assert_eq!(counts.get(key), Some(&found), "{key:?}: the counts follow the phases");
-            assert!(grant.gang || grant.busy <= grant.slots, "{key:?}: more run than the grant has slots");
+            let counted = counts.get(&(*epoch, &**tenant));
+            assert_eq!(counted, Some(&found), "{tenant}, {epoch}: the counts follow the phases");
+            let fits = grant.gang || grant.busy <= grant.slots;
+            assert!(fits, "{tenant}, {epoch}: more run than the grant has slots");
         }
+        let mut reported = 0;
+        for (key, times) in self.reports.ends() {
+            let Some(attempt) = self.attempts.get(key) else { continue };
+            let once = times == 1 && matches!(attempt.phase, Phase::Ended(_));
+            assert!(once, "{key:?}: an end is reported once, and then it is one");
+            reported += 1;
+        }
+        assert_eq!(reported, ended, "every end is reported");
+        assert_eq!(timers, self.timers.len(), "a timer is in the list of timers");
         for (at, key) in &self.timers {
             let timer = self.attempts.get(key).and_then(|attempt| attempt.timer_ms);
             assert_eq!(timer, Some(*at), "{key:?}: a timer belongs to its attempt");

@@ -8,11 +8,14 @@
 //! `reset_generation` it reads as empty.
 
 use super::model::{Active, Block, StepRun};
+use bytes::Bytes;
+use prost::Message;
 use proto::spans::Spans;
 use proto::v1::{AttemptRun, BlockRow, RankEnd, Span, State, StepState, TaskNote};
 
-/// The row of a block; its generation is the caller's.
-pub(super) fn encode(block: &Block) -> BlockRow {
+/// The row of a block. Notes hold texts, and there may be thousands: they are lent
+/// to the row and taken back, not copied.
+pub(super) fn encode(block: &mut Block, generation: u32) -> Bytes {
     let mut runs: Vec<AttemptRun> = Vec::new();
     for (&task, active) in &block.active {
         if let Some(run) = runs.last_mut()
@@ -32,15 +35,19 @@ pub(super) fn encode(block: &Block) -> BlockRow {
             node: active.node,
         });
     }
-    BlockRow {
+    let row = BlockRow {
         completed: block.completed.to_proto(),
         failed: block.failed.to_proto(),
         cancelled: block.cancelled.to_proto(),
         active: runs,
-        notes: block.notes.values().cloned().collect(),
-        generation: 0,
-        ranks: block.ranks.values().cloned().collect(),
-    }
+        notes: std::mem::take(&mut block.notes).into_values().collect(),
+        generation,
+        ranks: std::mem::take(&mut block.ranks).into_values().collect(),
+    };
+    let bytes = row.encode_to_vec();
+    block.notes = row.notes.into_iter().map(|note| (note.task, note)).collect();
+    block.ranks = row.ranks.into_iter().map(|end| (end.rank, end)).collect();
+    bytes.into()
 }
 
 fn is_run_of(run: &AttemptRun, active: &Active) -> bool {

@@ -7,6 +7,7 @@ use proto::month;
 use proto::spans::Spans;
 use proto::v1::{State, StepState};
 use std::collections::BTreeMap;
+use std::fmt;
 
 impl Core {
     /// Panics where an invariant is broken. Costs a pass over all live jobs;
@@ -82,9 +83,10 @@ impl Core {
         let mut unfinished = 0;
         for (index, (run, state)) in job.steps.iter().zip(&job.state.steps).enumerate() {
             let step = index as u32;
-            let at = format!("{name}-{number} step {step}");
+            // Told only where something is wrong.
+            let at = format_args!("{name}-{number} step {step}");
             unfinished += state.pending + state.active;
-            check_counters(&at, run, state);
+            check_counters(at, run, state);
             let slots: u64 =
                 run.grants.iter().filter_map(|epoch| tenant.grants.get(epoch)).map(Grant::slots).sum();
             assert_eq!(run.granted_slots, slots, "{at}: slots granted");
@@ -97,7 +99,7 @@ impl Core {
             let spec = job.row.spec.as_ref().and_then(|spec| spec.steps.get(index));
             let retries = spec.and_then(|spec| spec.retries).unwrap_or(self.config.retries);
             for block in run.blocks.values() {
-                self.check_active(&at, tenant, job, step, block);
+                self.check_active(at, tenant, job, step, block);
                 for note in block.notes.values() {
                     assert!(
                         note.own_failures <= retries.saturating_add(1),
@@ -120,7 +122,7 @@ impl Core {
     }
 
     /// Every live attempt holds exactly one live grant, of its own step.
-    fn check_active(&self, at: &str, tenant: &Tenant, job: &Job, step: u32, block: &Block) {
+    fn check_active(&self, at: fmt::Arguments<'_>, tenant: &Tenant, job: &Job, step: u32, block: &Block) {
         for (task, active) in &block.active {
             assert!(matches!(active.state, State::Staging | State::Running), "{at} task {task}");
             let grant = tenant.grants.get(&active.epoch);
@@ -247,7 +249,7 @@ impl JobSums {
 
 /// The counters are the sums over blocks and the rest, and no task is counted
 /// twice.
-fn check_counters(at: &str, run: &StepRun, state: &StepState) {
+fn check_counters(at: fmt::Arguments<'_>, run: &StepRun, state: &StepState) {
     let blocks = || run.blocks.values();
     let completed: u64 = blocks().map(|block| block.completed.count()).sum();
     let failed: u64 = blocks().map(|block| block.failed.count()).sum();

@@ -35,25 +35,30 @@ struct SeenTenant {
 struct Changed {
     jobs: BTreeSet<u64>,
     grants: BTreeSet<u64>,
-    told: BTreeSet<StepKey>,
 }
 
 impl Core {
     /// Panics where an invariant is broken by what changed since this was last
     /// called; only known where [`world::CHECKED`].
     pub fn check_step(&mut self) {
-        let mut changes: BTreeMap<String, Changed> = BTreeMap::new();
-        for (name, tenant) in &mut self.tenants {
-            let (jobs, grants) = (tenant.jobs.take_changed(), tenant.grants.take_changed());
-            changes.insert(name.clone(), Changed { jobs, grants, told: BTreeSet::new() });
-        }
-        for key in self.demand.steps.take_changed() {
-            changes.entry(key.0.clone()).or_default().told.insert(key);
-        }
+        let changed = |tenant: &mut Tenant| Changed {
+            jobs: tenant.jobs.take_changed(),
+            grants: tenant.grants.take_changed(),
+        };
+        // One for each tenant, in their order.
+        let changes: Vec<Changed> = self.tenants.values_mut().map(changed).collect();
+        let told = self.demand.steps.take_changed();
         let nodes = self.nodes.take_changed();
         let mut seen = std::mem::take(&mut self.seen);
-        for (name, changed) in &changes {
-            self.check_changed(name, changed, seen.tenants.entry(name.clone()).or_default());
+        for key in &told {
+            assert!(self.tenants.contains_key(&key.0), "{key:?} was told of, and is of no tenant");
+        }
+        for ((name, tenant), changed) in self.tenants.iter().zip(&changes) {
+            if !seen.tenants.contains_key(name) {
+                seen.tenants.insert(name.clone(), SeenTenant::default());
+            }
+            let seen = seen.tenants.get_mut(name).expect("inserted above");
+            self.check_changed(name, tenant, changed, &told, seen);
         }
         let live: usize = self.tenants.values().map(|tenant| tenant.jobs.len()).sum();
         assert_eq!(live, self.live_jobs, "live jobs are counted wrongly");
@@ -64,28 +69,29 @@ impl Core {
         assert_eq!(deadlines, self.node_deadlines.len(), "a deadline is of no node");
         self.seen = seen;
         if self.backlogged() {
-            self.look_again(changes, nodes);
+            self.look_again(changes, told, nodes);
         }
     }
 
-    fn look_again(&mut self, changes: BTreeMap<String, Changed>, nodes: BTreeSet<String>) {
-        for (name, changed) in changes {
-            if let Some(tenant) = self.tenants.get_mut(&name) {
-                tenant.jobs.look_again(changed.jobs);
-                tenant.grants.look_again(changed.grants);
-            }
-            self.demand.steps.look_again(changed.told);
+    fn look_again(&mut self, changes: Vec<Changed>, told: BTreeSet<StepKey>, nodes: BTreeSet<String>) {
+        for (tenant, changed) in self.tenants.values_mut().zip(changes) {
+            tenant.jobs.look_again(changed.jobs);
+            tenant.grants.look_again(changed.grants);
         }
+        self.demand.steps.look_again(told);
         self.nodes.look_again(nodes);
     }
 
-    fn check_changed(&self, name: &str, changed: &Changed, seen: &mut SeenTenant) {
-        let Some(tenant) = self.tenants.get(name) else {
-            assert!(changed.told.is_empty(), "steps of {name} were told of, which is no tenant");
-            return;
-        };
+    fn check_changed(
+        &self,
+        name: &str,
+        tenant: &Tenant,
+        changed: &Changed,
+        told: &BTreeSet<StepKey>,
+        seen: &mut SeenTenant,
+    ) {
         let mut jobs = changed.jobs.clone();
-        jobs.extend(changed.told.iter().map(|(_, number, _)| *number));
+        jobs.extend(told.iter().filter(|(of, ..)| of == name).map(|(_, number, _)| *number));
         for epoch in &changed.grants {
             jobs.extend(self.recount_grant(name, tenant, *epoch, seen));
         }

@@ -167,12 +167,11 @@ fn write_tenant(name: &str, tenant: &mut Tenant, mut touched: Touched, txn: &mut
         }
     }
     for (number, step, block) in touched.blocks {
-        let Some(job) = tenant.jobs.get(&number) else { continue };
-        let Some(run) = job.steps.get(step as usize) else { continue };
-        let Some(rows) = run.blocks.get(&block) else { continue };
-        let mut row = blocks::encode(rows);
-        row.generation = job.state.steps.get(step as usize).map_or(0, |state| state.generation);
-        txn.writes.push((keys::block(name, number, step, block), Some(row.encode_to_vec().into())));
+        let Some(job) = tenant.jobs.get_mut(&number) else { continue };
+        let generation = job.state.steps.get(step as usize).map_or(0, |state| state.generation);
+        let run = job.steps.get_mut(step as usize);
+        let Some(held) = run.and_then(|run| run.blocks.get_mut(&block)) else { continue };
+        txn.writes.push((keys::block(name, number, step, block), Some(blocks::encode(held, generation))));
     }
     let mut ended = 0;
     for number in touched.states {

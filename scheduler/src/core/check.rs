@@ -6,7 +6,6 @@
 //! fall, and another scheduler may have seen either before this one.
 
 use super::Core;
-use super::nodes::NodeId;
 use super::tenants::TenantId;
 use crate::amount::Amount;
 use std::collections::BTreeMap;
@@ -23,20 +22,20 @@ impl Core {
     }
 
     fn check_sums(&self) {
-        let mut used: BTreeMap<NodeId, Amount> = BTreeMap::new();
+        let mut used = vec![Amount::default(); self.nodes.iter().len()];
         let mut held: BTreeMap<TenantId, Amount> = BTreeMap::new();
         let drafted = self.in_flight.values().flat_map(|f| &f.grants).map(|d| &d.held);
         for grant in self.grants.values().chain(drafted) {
             for &(id, slots) in &grant.nodes {
                 let amount = grant.on_node(slots);
-                let sum = used.entry(id).or_default();
+                let sum = &mut used[id as usize];
                 *sum = sum.plus(amount);
                 let sum = held.entry(grant.key.tenant).or_default();
                 *sum = sum.plus(amount);
             }
         }
         for (id, node) in self.nodes.iter() {
-            let sum = used.get(&id).copied().unwrap_or_default();
+            let sum = used[id as usize];
             assert_eq!(node.used, sum, "what is used of node {}", node.name);
         }
         for (id, tenant) in self.tenants.iter() {

@@ -9,7 +9,7 @@
 
 use super::image::Image;
 use crate::{
-    disk::parts,
+    disk::{Parts, parts},
     sim::faults::{DiskCounts, below},
 };
 use rand::RngCore;
@@ -118,8 +118,13 @@ impl Tree {
     }
 
     pub(super) fn find(&self, path: &str) -> io::Result<Ino> {
+        self.walk(parts(path)?, path)
+    }
+
+    /// Where the parts of a path, or the first of them, lead.
+    fn walk(&self, parts: Parts<'_>, path: &str) -> io::Result<Ino> {
         let mut at = ROOT;
-        for part in parts(path)? {
+        for part in parts {
             let names =
                 self.dir(at).ok_or_else(|| error(io::ErrorKind::NotADirectory, path, "not a directory"))?;
             at = *names
@@ -131,12 +136,11 @@ impl Tree {
 
     /// The directory that holds (or would hold) the last part, and that part.
     fn parent<'a>(&self, path: &'a str) -> io::Result<(Ino, &'a str)> {
-        let _parts = parts(path)?;
-        if path.is_empty() {
-            return Err(error(io::ErrorKind::InvalidInput, path, "the root has no name"));
-        }
-        let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
-        let dir = self.find(dir)?;
+        let mut parts = parts(path)?;
+        let name = parts
+            .next_back()
+            .ok_or_else(|| error(io::ErrorKind::InvalidInput, path, "the root has no name"))?;
+        let dir = self.walk(parts, path)?;
         if self.dir(dir).is_none() {
             return Err(error(io::ErrorKind::NotADirectory, path, "not a directory"));
         }
