@@ -162,16 +162,21 @@ impl Core {
         if now == was {
             return;
         }
-        for (tenant, epoch) in was.into_iter().flatten() {
-            let kept = now.is_some_and(|now| now.contains(&(tenant.clone(), *epoch)));
+        for held in was.into_iter().flatten() {
+            let kept = now.is_some_and(|now| now.contains(held));
+            let (tenant, epoch) = held;
             let grant = self.tenants.get(tenant).and_then(|tenant| tenant.grants.get(epoch));
             let names_it = grant.is_some_and(|grant| grant.row.nodes.iter().any(|node| node.node == name));
             assert!(kept || now.is_none() || !names_it, "{name}: lacks {epoch} of {tenant}");
         }
-        match now.cloned() {
-            Some(now) => seen.nodes.insert(name.to_owned(), now),
-            None => seen.nodes.remove(name),
+        let Some(now) = now else {
+            seen.nodes.remove(name);
+            return;
         };
+        let was = seen.nodes.entry(name.to_owned()).or_default();
+        was.retain(|grant| now.contains(grant));
+        let fresh: Vec<_> = now.iter().filter(|grant| !was.contains(grant)).cloned().collect();
+        was.extend(fresh);
     }
 }
 

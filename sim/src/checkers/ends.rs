@@ -30,11 +30,17 @@ pub fn ended_well(spans: &[ProcessSpan]) -> BTreeMap<AttemptName, BTreeMap<u32, 
 
 /// `tenant/job/step/task/rank/attempt/epoch`, as the agent names processes.
 pub fn attempt_of(key: &str) -> Option<(AttemptName, u32)> {
-    let parts: Vec<&str> = key.split('/').collect();
-    let [tenant, number, step, task, rank, attempt, epoch] = parts[..] else { return None };
-    let job = JobName { tenant: tenant.to_owned(), number: number.parse().ok()? };
-    let attempt = (job, step.parse().ok()?, task.parse().ok()?, attempt.parse().ok()?, epoch.parse().ok()?);
-    Some((attempt, rank.parse().ok()?))
+    let mut parts = key.split('/');
+    let tenant = parts.next()?;
+    let mut number = || parts.next()?.parse::<u64>().ok();
+    let [job, step, task, rank, attempt, epoch] =
+        [number()?, number()?, number()?, number()?, number()?, number()?];
+    if parts.next().is_some() {
+        return None;
+    }
+    let job = JobName { tenant: tenant.to_owned(), number: job };
+    let attempt = (job, step.try_into().ok()?, task, attempt.try_into().ok()?, epoch);
+    Some((attempt, rank.try_into().ok()?))
 }
 
 impl Checker for EndsTrue {

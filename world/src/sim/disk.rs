@@ -20,13 +20,18 @@ use rand::{RngCore, SeedableRng, rngs::SmallRng};
 use std::{
     collections::BTreeMap,
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
 };
 use tree::{Ino, Inode, Kind, Tree};
 
 /// Where paths of a simulated disk seem to lie; see [`Disk::absolute`].
 pub const SIM_ROOT: &str = "/sim";
+
+/// Which path of the disk an absolute one names.
+pub(super) fn relative(absolute: &Path) -> Option<&str> {
+    absolute.to_str()?.strip_prefix(SIM_ROOT)?.strip_prefix('/')
+}
 /// Where bits rot: what lies there has a digest for its name.
 const OBJECTS: &str = "objects/";
 

@@ -18,6 +18,7 @@ pub use history::{LaunchAsked, ProcessSpan};
 pub use weather::{ProcessCounts, ProcessFaults};
 
 use super::HostileDisk;
+use super::disk::relative;
 use super::faults::{below, strikes};
 use crate::clock::NodeClock;
 use crate::disk::{DiskFile, OpenMode};
@@ -365,19 +366,16 @@ impl SimProcesses {
     }
 
     fn names(&self, path: &Path) -> Vec<String> {
-        let disk = self.disk.handle();
-        let below = path.strip_prefix(disk.absolute("")).ok().and_then(Path::to_str);
-        let entries = below.and_then(|below| disk.list(below).ok()).unwrap_or_default();
+        let entries =
+            relative(path).and_then(|below| self.disk.handle().list(below).ok()).unwrap_or_default();
         entries.into_iter().map(|entry| entry.name).collect()
     }
 
     /// By a handle of the moment: processes outlive agents, and with them the
     /// disk's incarnations.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let disk = self.disk.handle();
-        let below = path.strip_prefix(disk.absolute("")).map_err(io::Error::other)?;
-        let below = below.to_str().ok_or_else(|| io::Error::other("a path that is not text"))?;
-        disk.open(below, OpenMode::CreateOrWrite)
+        let below = relative(path).ok_or_else(|| io::Error::other("a path that is not of this disk"))?;
+        self.disk.handle().open(below, OpenMode::CreateOrWrite)
     }
 
     /// As a file opened to append: after whatever is there. A write that fails may
@@ -396,9 +394,7 @@ impl SimProcesses {
     }
 
     fn len(&self, path: &Path) -> u64 {
-        let disk = self.disk.handle();
-        let below = path.strip_prefix(disk.absolute("")).ok().and_then(Path::to_str);
-        below.and_then(|below| disk.entry(below).ok()).map_or(0, |entry| entry.len)
+        relative(path).and_then(|below| self.disk.handle().entry(below).ok()).map_or(0, |entry| entry.len)
     }
 
     fn launch(&self, table: &mut Table, launch: Launch, now: u64) {
