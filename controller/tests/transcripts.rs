@@ -120,6 +120,7 @@ impl Teller {
                 self.cluster.step(Event::Tick);
             }
             "crash" => self.cluster.crash(),
+            "wall-back" => self.cluster.now.wall_ms -= bare[0].parse::<u64>().unwrap(),
             other => panic!("no command {other}"),
         }
     }

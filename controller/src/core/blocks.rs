@@ -102,13 +102,12 @@ pub(super) fn decode(row: BlockRow, step: &StepState) -> Block {
 }
 
 /// What `fresh` is once all blocks are read: pending tasks without a note.
-/// Noted ones wait for their time in `retries`.
+/// Noted ones wait in `retries`, as long as is said of each.
 pub(super) fn pending(
     run: &mut StepRun,
     step: &StepState,
     now_mono_ms: u64,
-    now_wall_ms: u64,
-    wait_ms_max: u64,
+    mut wait_ms: impl FnMut(&TaskNote) -> u64,
 ) {
     run.fresh = Spans::new();
     run.retries.clear();
@@ -125,10 +124,8 @@ pub(super) fn pending(
         }
         for note in block.notes.values() {
             if run.fresh.remove(note.task) {
-                // The wall clock may have jumped: no wait outlasts the longest back-off.
-                let wait_ms = note.not_before_ms.saturating_sub(now_wall_ms).min(wait_ms_max);
                 world::mark!("controller.start.retry_waits");
-                run.retries.insert((now_mono_ms + wait_ms, note.task));
+                run.retries.insert((now_mono_ms + wait_ms(note), note.task));
             }
         }
     }

@@ -72,8 +72,21 @@ pub(super) fn decide(config: &Config, spot: &Spot, note: &mut TaskNote, cause: &
     if failures > 1 {
         world::mark!("controller.retry.backoff_doubles");
     }
-    let doubled = base_ms.saturating_mul(1 << (failures - 1).min(32)).min(config.backoff_ms_max);
+    let doubled = doubled_ms(config, base_ms, failures);
     Next::Again(spread(config, spot, note.attempts, doubled))
+}
+
+fn doubled_ms(config: &Config, base_ms: u64, failures: u32) -> u64 {
+    base_ms.saturating_mul(1 << failures.saturating_sub(1).min(32)).min(config.backoff_ms_max)
+}
+
+/// The longest back-off that what a note tells of can have led to.
+pub(super) fn longest_ms(config: &Config, note: &TaskNote) -> u64 {
+    let own = doubled_ms(config, config.own_backoff_ms, note.own_failures);
+    let platform = doubled_ms(config, config.platform_backoff_ms, note.platform_failures);
+    let longest_ms =
+        own.max(if note.platform_failures > 0 { platform } else { 0 }).max(config.returned_backoff_ms);
+    longest_ms / 100 * (100 + config.jitter_percent.min(100)) + longest_ms % 100
 }
 
 /// `span_ms` spread by the configured percentage either way.

@@ -5,9 +5,9 @@ use super::model::{GangRun, cause};
 use super::model::{Job, Node, Rank, Spot, StepRun, ledger_of, over};
 use super::submit::{met_by, not_as_it_should, prepare};
 use super::types::{Loaded, Now, Txn};
-use super::{Core, Timer, Work, blocks};
+use super::{Core, Timer, Work, blocks, retry};
 use proto::after;
-use proto::v1::{CauseKind, JobRow, JobStateRow, State};
+use proto::v1::{CauseKind, JobRow, JobStateRow, State, TaskNote};
 use std::collections::BTreeSet;
 
 impl Core {
@@ -120,12 +120,22 @@ impl Core {
 
     fn link_jobs(&mut self) {
         let now = self.now;
-        let wait_ms_max = self.config.backoff_ms_max.saturating_mul(2);
+        let Self { config, tenants, cluster_retries, .. } = self;
         let mut spots = Vec::new();
-        for (name, tenant) in &mut self.tenants {
+        for (name, tenant) in tenants {
+            let mut wait_ms = |note: &TaskNote| {
+                let told_ms = note.not_before_ms.saturating_sub(now.wall_ms);
+                let longest_ms = retry::longest_ms(config, note);
+                if told_ms <= longest_ms {
+                    return told_ms;
+                }
+                // The wall clock was set back since, or a budget made it wait: once more, then.
+                let budget_ms = tenant.retries.take(now.mono_ms).max(cluster_retries.take(now.mono_ms));
+                told_ms.min(longest_ms.max(budget_ms))
+            };
             for (number, job) in tenant.jobs.iter_mut() {
                 for (step, (run, state)) in job.steps.iter_mut().zip(&job.state.steps).enumerate() {
-                    blocks::pending(run, state, now.mono_ms, now.wall_ms, wait_ms_max);
+                    blocks::pending(run, state, now.mono_ms, &mut wait_ms);
                     let StepRun { blocks, outputs, .. } = run;
                     // Manifests of an earlier generation, or of an attempt that
                     // is still at it.
