@@ -2,13 +2,16 @@
 //! fired at their time. Each kind counts how often it fired; one that strikes by
 //! chance counts what it struck.
 //!
-//! Not among them is a sync that lies: where there is one copy of the rows nobody
-//! can survive it. It belongs to a store with replicas, on one of them.
+//! Syncs lie on agents' machines alone (`sync_lies`). What these have on their disks
+//! the server has too, or somebody can make again. Of the rows there is one copy, on
+//! the server's disk: where that lies nobody can survive it, so it never does here.
 
 mod draw;
+mod for_good;
 mod spare;
 
 pub use draw::draw;
+pub use for_good::leave_a_core;
 use serde::{Deserialize, Serialize};
 pub use spare::{server_is_behind, spare_enough};
 use std::collections::BTreeMap;
@@ -34,6 +37,10 @@ pub enum Fault {
     MachinePowerLoss { agent: usize, down_ms: u64 },
     /// The same, and it never comes back.
     MachineGone { agent: usize },
+    /// Nothing passes between it and the server any more. It goes on by itself.
+    MachineCutOff { agent: usize },
+    /// The agent's process stands still for good; its machine and its tasks do not.
+    AgentStuck { agent: usize },
     /// The agent's process stands still, then goes on as if nothing had been.
     AgentPaused { agent: usize, for_ms: u64 },
     /// A newer version of the server ran for a while: rows have fields that this
@@ -57,6 +64,9 @@ pub enum Fault {
     SlowDisk { machine: usize, lag_ms: u64, for_ms: u64 },
     /// Syncs fail; what they were to make durable is, or is not.
     SyncErrors { machine: usize, ppm: u32, forgets: bool, for_ms: u64 },
+    /// Syncs of an agent's disk succeed and have done nothing: what they were to make
+    /// durable is that only with the next sync that does not lie.
+    SyncLies { agent: usize, ppm: u32, for_ms: u64 },
     /// Reads fail.
     ReadErrors { machine: usize, ppm: u32, for_ms: u64 },
     /// Writes fail, some half way.
@@ -154,6 +164,8 @@ pub const KINDS: &[(&str, &str)] = &[
     ("agents_upgraded", "all agents are killed and started again, one after the other; tasks go on"),
     ("machine_power_loss", "an agent's machine loses power, tasks and unsynced writes included"),
     ("machine_gone", "an agent's machine loses power and never comes back"),
+    ("machine_cut_off", "an agent's machine and the server never hear of each other again"),
+    ("agent_stuck", "an agent's process stands still for good, while its tasks run"),
     ("agent_paused", "an agent's process stands still while its tasks run, then goes on"),
     ("scheduler_killed", "a scheduler beside the server's own dies and is started again"),
     ("scheduler_paused", "such a scheduler stands still, then goes on with what it knew"),
@@ -164,6 +176,7 @@ pub const KINDS: &[(&str, &str)] = &[
     ("crash_in_creation", "a machine loses power in the very moment in which it makes a file"),
     ("slow_disk", "a machine's disk answers late, often before it is killed or loses power"),
     ("sync_errors", "syncs fail: durable or not, nobody knows; with or without forgetting what was written"),
+    ("sync_lies", "syncs of an agent's disk succeed and have done nothing; then its machine loses power"),
     ("read_errors", "reads of a machine's disk fail"),
     ("write_errors", "writes to a machine's disk fail, some half way"),
     ("disk_full", "a machine's disk has no room left for a while"),
@@ -218,6 +231,8 @@ impl Fault {
             Self::AgentsUpgraded { .. } => "agents_upgraded",
             Self::MachinePowerLoss { .. } => "machine_power_loss",
             Self::MachineGone { .. } => "machine_gone",
+            Self::MachineCutOff { .. } => "machine_cut_off",
+            Self::AgentStuck { .. } => "agent_stuck",
             Self::AgentPaused { .. } => "agent_paused",
             Self::ServerRolledBack { .. } => "server_rolled_back",
             Self::SchedulerKilled { .. } => "scheduler_killed",
@@ -229,6 +244,7 @@ impl Fault {
             Self::CrashInCreation { .. } => "crash_in_creation",
             Self::SlowDisk { .. } => "slow_disk",
             Self::SyncErrors { .. } => "sync_errors",
+            Self::SyncLies { .. } => "sync_lies",
             Self::ReadErrors { .. } => "read_errors",
             Self::WriteErrors { .. } => "write_errors",
             Self::DiskFull { .. } => "disk_full",
@@ -311,6 +327,9 @@ impl Fault {
             Self::AgentKilled { agent, .. }
             | Self::MachinePowerLoss { agent, .. }
             | Self::MachineGone { agent }
+            | Self::MachineCutOff { agent }
+            | Self::AgentStuck { agent }
+            | Self::SyncLies { agent, .. }
             | Self::NodeDrained { agent, .. }
             | Self::AgentPaused { agent, .. }
             | Self::SupervisorKilled { agent }
@@ -351,6 +370,8 @@ impl Fault {
             // Jobs are over when they are over; liveness sees to that.
             Self::SupervisorKilled { .. }
             | Self::MachineGone { .. }
+            | Self::MachineCutOff { .. }
+            | Self::AgentStuck { .. }
             | Self::HalfOpen { .. }
             | Self::SubmissionBurst { .. }
             | Self::QuotaBreach { .. }
@@ -370,6 +391,7 @@ impl Fault {
             | Self::CrashInCreation { for_ms, .. }
             | Self::SlowDisk { for_ms, .. }
             | Self::SyncErrors { for_ms, .. }
+            | Self::SyncLies { for_ms, .. }
             | Self::ReadErrors { for_ms, .. }
             | Self::WriteErrors { for_ms, .. }
             | Self::DiskFull { for_ms, .. }
@@ -399,6 +421,19 @@ impl Fault {
             | Self::TasksDeaf { for_ms, .. }
             | Self::OutputsMissing { for_ms, .. }
             | Self::OutputsCorrupt { for_ms, .. } => for_ms,
+        }
+    }
+}
+
+impl Fault {
+    /// The agent whose machine or process this takes away and never gives back.
+    #[must_use]
+    pub fn takes_for_good(&self) -> Option<usize> {
+        match *self {
+            Self::MachineGone { agent } | Self::MachineCutOff { agent } | Self::AgentStuck { agent } => {
+                Some(agent)
+            }
+            _ => None,
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct Injector<'a> {
     holding: Vec<Holding>,
     /// Machines that stand still with their clocks.
     still: BTreeSet<usize>,
+    /// Machines whose agents stand still for good, however often they are started.
+    stuck: BTreeSet<usize>,
     /// Machines that are to die as they make a file, with what made them so.
     doomed: BTreeMap<usize, Fault>,
     /// One of them did.
@@ -65,6 +67,7 @@ impl<'a> Injector<'a> {
             planned: 0,
             holding: Vec::new(),
             still: BTreeSet::new(),
+            stuck: BTreeSet::new(),
             doomed: BTreeMap::new(),
             died: Arc::new(Notify::new()),
             held: BTreeMap::new(),
@@ -160,6 +163,10 @@ impl<'a> Injector<'a> {
             Fault::AgentPaused { .. } | Fault::SchedulerPaused { .. } => {
                 universe::pause(self.machine(fault.machine()).node);
             }
+            Fault::AgentStuck { agent } => {
+                universe::pause(self.machine(agent + 1).node);
+                self.stuck.insert(agent + 1);
+            }
             Fault::SupervisorKilled { agent } => {
                 if let Some(processes) = &self.cluster.agents[agent].processes {
                     processes.lose_supervisor();
@@ -169,7 +176,9 @@ impl<'a> Injector<'a> {
                 self.machine(machine).disk.die_at_creation(files_before, Arc::clone(&self.died));
                 self.doomed.insert(machine, fault.clone());
             }
-            Fault::Partition { .. } | Fault::SchedulerCut { .. } => self.act(Act::Cut(fault.machine())),
+            Fault::Partition { .. } | Fault::MachineCutOff { .. } | Fault::SchedulerCut { .. } => {
+                self.act(Act::Cut(fault.machine()));
+            }
             Fault::Flapping { cut_ms, whole_ms, for_ms, .. } => {
                 let (begun, mut at_ms) = (now_ms(), 0);
                 while at_ms < for_ms {
@@ -223,7 +232,9 @@ impl<'a> Injector<'a> {
                 universe::resume(self.cluster.server.node);
                 self.still.remove(&0);
             }
-            Fault::AgentPaused { .. } | Fault::SchedulerPaused { .. } => {
+            Fault::AgentPaused { .. } | Fault::SchedulerPaused { .. }
+                if !self.stuck.contains(&fault.machine()) =>
+            {
                 universe::resume(self.machine(fault.machine()).node);
             }
             Fault::CrashInCreation { machine, .. } if self.doomed.get(&machine) == Some(fault) => {
@@ -285,6 +296,9 @@ impl<'a> Injector<'a> {
         self.still.remove(&machine);
         self.set(machine);
         self.cluster.power.bring_up(machine);
+        if self.stuck.contains(&machine) {
+            universe::pause(self.machine(machine).node);
+        }
     }
 
     fn hold(&mut self, fault: Fault) {

@@ -1,6 +1,6 @@
 //! `cargo chaos list`.
 
-use crate::{built, checkers, faults, marks, scenario};
+use crate::{bounds, built, checkers, faults, marks, scenario};
 use std::process::ExitCode;
 
 pub fn command() -> ExitCode {
@@ -17,6 +17,8 @@ pub fn command() -> ExitCode {
         println!("  {:<22} invariant {}", checker.name(), checker.invariant());
     }
     println!("  {:<22} invariant 10 (two processes, one trace hash)", "determinism");
+    println!("bounds of liveness: until a cluster is well again");
+    bounds::lines().for_each(|line| println!("  {line}"));
     println!("marks, and the scenario whose sweep of {} seeds must reach each", marks::SEEDS_JUDGED);
     for (name, by, about) in marks::ALL {
         println!("  {name:<44} {:<7} {about}", by.scenario());

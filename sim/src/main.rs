@@ -1,6 +1,7 @@
 //! `cargo chaos`: whole clusters under seeded chaos, each run reproducible
 //! from one number.
 
+mod bounds;
 mod built;
 mod checkers;
 mod clients;

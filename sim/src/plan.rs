@@ -150,6 +150,9 @@ impl Plan {
         faults::spare_enough(&mut faults, &machines, &steps);
         // By a clock that is an hour behind for good they would begin too late for
         // the bound on every job's end.
+        if scenario.faults && !scenario.apart {
+            faults::leave_a_core(seed, &mut faults, scenario.agents, load.over_ms);
+        }
         if faults::server_is_behind(&faults) {
             deeds.iter_mut().for_each(|deed| deed.spec.begin_ms = 0);
         }

@@ -23,6 +23,8 @@ pub struct Recording {
     pub spans: Vec<ProcessSpan>,
     pub launches: Vec<LaunchAsked>,
     pub drained: Result<(), String>,
+    /// Faults that were alone, each with the time until all was well.
+    pub recovered: Vec<(&'static str, u64)>,
     pub objects: BTreeSet<(String, String)>,
     /// The plan of the run.
     pub faults: Vec<Planned>,
@@ -37,6 +39,7 @@ impl Recording {
         cluster: &Cluster,
         history: History,
         drained: Result<(), String>,
+        recovered: Vec<(&'static str, u64)>,
         faults: Vec<Planned>,
     ) -> Self {
         let processes = cluster.agents.iter().filter_map(|agent| agent.processes.as_ref());
@@ -46,6 +49,7 @@ impl Recording {
             spans: processes.clone().flat_map(|processes| processes.history()).collect(),
             launches: processes.flat_map(|processes| processes.launches()).collect(),
             drained,
+            recovered,
             objects: objects_held(&*cluster.server.disk.handle()),
             faults,
         }
@@ -58,6 +62,7 @@ impl Recording {
             spans: &self.spans,
             launches: &self.launches,
             drained: self.drained.clone(),
+            recovered: &self.recovered,
             objects: &self.objects,
             faults: &self.faults,
             max_own_retries: OWN_RETRIES,

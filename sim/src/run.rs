@@ -1,5 +1,6 @@
 //! One run: a cluster, a workload, a plan of faults, the checkers, a verdict.
 
+use crate::bounds;
 use crate::built;
 use crate::checkers;
 use crate::clients::{self, Door};
@@ -12,7 +13,7 @@ use crate::plan::{self, Plan};
 use crate::readers;
 use crate::recording::Recording;
 use crate::scenario;
-use crate::trace::{self, Trace, Wanted};
+use crate::trace::{self, Took, Trace, Wanted};
 use crate::witness::{SharedWitness, Witness};
 use clap::Args;
 use proto::trace::{Head, Writer};
@@ -216,7 +217,11 @@ fn tell_counts(trace: &Trace, ended: &Ended) {
     let marks: Vec<String> =
         world::marks::reached().iter().map(|(mark, count)| format!("{mark}={count}")).collect();
     println!("marks {}", marks.join(" "));
-    let took = |took: &Option<u64>| took.map_or_else(|| "never".to_owned(), |ms| ms.to_string());
+    // One that was alone is marked.
+    let took = |took: &Took| {
+        let ms = took.ms.map_or_else(|| "never".to_owned(), |ms| ms.to_string());
+        if took.alone { format!("{ms}!") } else { ms }
+    };
     let recovery: Vec<String> = trace
         .recovery()
         .iter()
@@ -287,8 +292,11 @@ async fn one(plan: Plan, trace: Trace, keep: bool) -> Ended {
     acting.push(universe::spawn_on(cluster.clients, limited));
     let mut injector = Injector::new(&cluster, &trace, door.clone(), seed);
     injector.run(&faults).await;
+    let tend = || universe::spawn_on(cluster.clients, clients::tend_nodes(door.clone()));
+    // What each fault costs alone, it costs with a person at hand.
+    let tended = scenario.apart.then(tend);
     // Until the run is over.
-    let _tending = universe::spawn_on(cluster.clients, clients::tend_nodes(door.clone()));
+    let _tending = tended.unwrap_or_else(tend);
     let mut fired = std::mem::take(&mut injector.fired);
     for acting in acting {
         acting.await.expect("the clients' node is never killed");
@@ -297,14 +305,14 @@ async fn one(plan: Plan, trace: Trace, keep: bool) -> Ended {
     if scenario.canary {
         break_on_purpose(&cluster, &history).await;
     }
-    let drained = drain(&witness, &history, scenario.drain, &trace).await;
+    let drained = drain(&witness, &history, bounds::well_ms(&faults), scenario.drain, &trace).await;
     if drained.is_ok() && witness.lock().expect("no holder panics").broken.is_none() {
         let reading = universe::spawn_on(cluster.clients, readers::read_all(door, cluster.logged()));
         reading.await.expect("the clients' node is never killed");
     }
     trace.tell("the end");
     let history = history.lock().expect("no holder panics").clone();
-    let mut recording = Recording::of(&cluster, history, drained, faults);
+    let mut recording = Recording::of(&cluster, history, drained, trace.recovered(), faults);
     let mut witness = witness.lock().expect("no holder panics");
     if let Some((invariant, what)) = recording.history.broken.clone() {
         witness.fail(invariant, what);
@@ -338,11 +346,13 @@ async fn break_on_purpose(cluster: &Cluster, history: &Arc<Mutex<History>>) {
     let _ = store.commit(store::Commit::new().delete(key)).await;
 }
 
-/// Waits until every job has ended, nothing is held, or the bound has passed.
+/// Waits until every job has ended and nothing is held, or until nothing goes on any
+/// more, or not all of it within the bound.
 async fn drain(
     witness: &SharedWitness,
     history: &Arc<Mutex<History>>,
     bound: Duration,
+    well_ms: u64,
     trace: &Trace,
 ) -> Result<(), String> {
     let begun = universe::elapsed();
@@ -358,7 +368,9 @@ async fn drain(
             if live.clone().next().is_none() && witness.mirror.grants.is_empty() {
                 return Ok(());
             }
-            let late = universe::elapsed() - begun > bound;
+            let now_ms = u64::try_from(universe::elapsed().as_millis()).expect("a run is shorter");
+            let still = now_ms > witness.went_on_ms.max(well_ms) + bounds::QUIET_MS;
+            let late = still || universe::elapsed() - begun > bound;
             let names = || live.map(|(job, state)| format!("{job} {:?}", state.state())).collect::<Vec<_>>();
             late.then(names)
         };
@@ -366,7 +378,8 @@ async fn drain(
             let submitted = history.lock().expect("no holder panics").acks.len();
             tell_live(&witness.lock().expect("no holder panics"), trace);
             return Err(format!(
-                "after {} s {} of {submitted} jobs live: {}",
+                "nothing goes on since {} ms, or not all within {} s: {} of {submitted} jobs live: {}",
+                witness.lock().expect("no holder panics").went_on_ms,
                 bound.as_secs(),
                 waiting.len(),
                 waiting.iter().take(5).cloned().collect::<Vec<_>>().join(", ")

@@ -21,6 +21,9 @@ pub struct Scenario {
     /// Every job must have ended so long after the last heal.
     pub drain: Duration,
     pub faults: bool,
+    /// Each fault strikes long after the one before it, so that one sees what it
+    /// costs alone.
+    pub apart: bool,
     /// Breaks an invariant on purpose: the run must fail.
     pub canary: bool,
     /// Not a cluster: the store's conformance suite over the network.
@@ -41,6 +44,7 @@ const BASE: Scenario = Scenario {
     trouble: Duration::from_secs(120),
     drain: Duration::from_secs(1800),
     faults: true,
+    apart: false,
     canary: false,
     store_only: false,
 };
@@ -93,6 +97,15 @@ pub const ALL: &[Scenario] = &[
         agents: 64,
         jobs: 600,
         trouble: Duration::from_secs(3600),
+        ..BASE
+    },
+    Scenario {
+        name: "apart",
+        about: "8 agents for an hour and 1200 jobs; faults of all kinds one at a time, to see what each costs",
+        schedulers: 2,
+        jobs: 1200,
+        trouble: Duration::from_secs(3600),
+        apart: true,
         ..BASE
     },
     Scenario {

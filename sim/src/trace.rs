@@ -21,6 +21,7 @@ use crate::faults::Fault;
 use crate::mirror::Mirror;
 use proto::trace::{Kind, Record, Writer};
 use recovery::Recovery;
+pub use recovery::Took;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -95,7 +96,7 @@ impl Trace {
     /// It is over.
     pub fn healed(&self, fault: &Fault) {
         let mut inner = self.inner();
-        inner.recovery.healed(fault.kind(), now_us() / 1_000);
+        inner.recovery.healed(fault, now_us() / 1_000);
         inner.line(&format!("healed {}", fault.kind()), Some(lines::node_of(fault)), Weight::Told);
     }
 
@@ -144,11 +145,17 @@ impl Trace {
         self.inner().kept.clone().unwrap_or_default()
     }
 
-    /// For each kind of fault, how long after each heal the cluster was well again,
-    /// in milliseconds; `None` where it never was.
+    /// For each kind of fault, how long after each heal the cluster was well again.
     #[must_use]
-    pub fn recovery(&self) -> BTreeMap<&'static str, Vec<Option<u64>>> {
+    pub fn recovery(&self) -> BTreeMap<&'static str, Vec<Took>> {
         self.inner().recovery.times()
+    }
+
+    /// Faults that were alone, each with the time until the cluster was well again, or
+    /// until now.
+    #[must_use]
+    pub fn recovered(&self) -> Vec<(&'static str, u64)> {
+        self.inner().recovery.alone(now_us() / 1_000)
     }
 }
 

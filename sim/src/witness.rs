@@ -4,7 +4,7 @@
 //! outside of it: after a restart it reads all rows, makes sure that nothing
 //! it had seen durable is gone, and goes on.
 
-use crate::checkers::{Checker, Committed};
+use crate::checkers::{self, Checker, Committed};
 use crate::mirror::Mirror;
 use crate::rollback;
 use crate::rows;
@@ -26,6 +26,8 @@ pub struct Witness {
     /// The first thing that broke: invariant number and words.
     pub broken: Option<(u8, String)>,
     pub commits: u64,
+    /// When an event was written last.
+    pub went_on_ms: u64,
     /// When it last saw all there was.
     seen_ms: u64,
     /// Every commit, for who wants to look at them again.
@@ -45,6 +47,7 @@ impl Witness {
             trace,
             broken: None,
             commits: 0,
+            went_on_ms: 0,
             seen_ms: 0,
             kept: None,
         }
@@ -94,6 +97,9 @@ impl Witness {
             if let Err(what) = checker.commit(&self.mirror, &commit) {
                 broken.get_or_insert((checker.invariant(), format!("{}: {what}", checker.name())));
             }
+        }
+        if !checkers::events(&commit).is_empty() {
+            self.went_on_ms = commit.at_ms;
         }
         for row in &commit.rows {
             self.mirror.apply(row.clone());

@@ -212,7 +212,7 @@ fn block_says(block: Option<&BlockRow>, step: &StepState, task: u64, is: State) 
 }
 
 /// The commit's events, in order.
-pub(super) fn events(commit: &Committed) -> Vec<(&str, &Event)> {
+pub fn events(commit: &Committed) -> Vec<(&str, &Event)> {
     let batches = commit.rows.iter().filter_map(|row| match row {
         Row::Events { tenant, first_seq, row: Some(row) } => Some((tenant.as_str(), *first_seq, row)),
         _ => None,

@@ -4,14 +4,15 @@
 //!
 //! What may be missing at the end: the rest of attempts whose ends were not told,
 //! as of a node that is lost; what lay on a machine that lost power, of which pieces
-//! may be gone and read as zeros; what an agent gave up since its disk could not be
-//! read. What befalls the server's disk excuses nothing: agents keep what the server
-//! has not made durable.
+//! may be gone and read as zeros, or on one that never comes back; what an agent gave
+//! up since its disk could not be read. What befalls the server's disk excuses nothing:
+//! agents keep what the server has not made durable.
 
 use super::agreement::events;
 use super::ends::{AttemptName, attempt_of};
 use super::retries::is_own;
 use super::{Checker, Committed, Outcome};
+use crate::faults::Planned;
 use crate::history::LogRead;
 use crate::mirror::Mirror;
 use crate::rows::JobName;
@@ -84,8 +85,12 @@ fn follow(read: &LogRead, written: &Written<'_>) -> Result<Places, String> {
     Ok(places)
 }
 
-fn is_excused(span: &ProcessSpan) -> bool {
-    span.torn || span.unread
+/// Whether pieces of what it wrote may be missing at the end.
+pub fn may_lack(faults: &[Planned], span: &ProcessSpan) -> bool {
+    let lost = |planned: &Planned| {
+        planned.fault.takes_for_good().is_some_and(|agent| span.node == format!("node-{agent}"))
+    };
+    span.torn || span.unread || faults.iter().any(lost)
 }
 
 impl LogsTrue {
@@ -115,9 +120,10 @@ impl LogsTrue {
                     excused = true;
                     continue;
                 };
-                excused |= is_excused(span);
+                let lacks = may_lack(outcome.faults, span);
+                excused |= lacks;
                 let got = places.get(&(*name, *epoch)).copied().unwrap_or(0);
-                if got == span.stdout.len() as u64 || is_excused(span) {
+                if got == span.stdout.len() as u64 || lacks {
                     continue;
                 }
                 if self.is_told(outcome, &(job.clone(), step, task, attempt, *epoch)) {

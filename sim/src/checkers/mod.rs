@@ -30,8 +30,10 @@ mod stored;
 mod transitions;
 
 pub use ends::attempt_of;
+pub use agreement::events;
 pub use gangs_end::must_have_ended_ms;
 pub use retries::is_own;
+pub use logs::may_lack;
 
 use crate::faults::Planned;
 use crate::history::History;
@@ -61,6 +63,8 @@ pub struct Outcome<'a> {
     /// Whether every job ended within the bound after the last heal.
     pub drained: Result<(), String>,
     /// Digests that the object place really holds, by tenant: digest of the
+    /// Faults that were alone, each with the time until all was well.
+    pub recovered: &'a [(&'static str, u64)],
     /// bytes read, not of the name.
     pub objects: &'a std::collections::BTreeSet<(String, String)>,
     /// The plan of the run.
@@ -115,6 +119,6 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(logs::LogsTrue::default()),
         Box::new(retries::RetriesBounded::default()),
         Box::new(backoff::NotTooSoon::default()),
-        Box::new(liveness::EveryJobEnds),
+        Box::new(liveness::EveryJobEnds::default()),
     ]
 }

@@ -42,8 +42,15 @@ pub struct CorruptArguments {
 }
 
 /// Which runs are recorded, with how many jobs.
-const RECORDED: &[(&str, u32)] =
-    &[("calm", 50), ("chaos", 50), ("chaos", 70), ("narrow", 40), ("narrow", 40)];
+const RECORDED: &[(&str, u32)] = &[
+    ("calm", 50),
+    ("chaos", 50),
+    ("chaos", 70),
+    ("narrow", 40),
+    ("narrow", 40),
+    ("chaos", 70),
+    ("chaos", 70),
+];
 /// A class that finds nothing to corrupt in a history this often finds nothing.
 const MISSES_MAX: u64 = 200;
 

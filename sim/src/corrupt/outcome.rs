@@ -4,6 +4,7 @@
 //! drained every job has ended, so there is none it could be said of.
 
 use super::{At, Class, change};
+use crate::bounds;
 use crate::checkers::{attempt_of, must_have_ended_ms};
 use crate::recording::Recording;
 use crate::rows::{JobName, Row};
@@ -49,6 +50,8 @@ pub const CLASSES: &[Class] = &[
     Class { name: "held-by-nobody", by: &["liveness", "fencing"], spoil: held },
 ];
 
+    Class { name: "well-again-too-late", by: &["liveness"], spoil: well_late },
+    Class { name: "nothing-goes-on", by: &["liveness"], spoil: quiet },
 /// Manifests that stay: one that is written once more is made good by that.
 fn any_manifest(rec: &Recording, rng: &mut SmallRng) -> Option<At> {
     rec.draw(rng, |at, row| match row {
@@ -227,5 +230,33 @@ fn held(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
     let mut row = (*row).clone();
     row.epoch += 1_000_000;
     rec.append(Row::Grant { tenant, epoch: row.epoch, row: Some(Arc::new(row)) });
+    Some(())
+}
+
+/// A fault that was alone, felt past its bound.
+fn well_late(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let kind = rec.faults.choose(rng)?.fault.kind();
+    rec.recovered.push((kind, bounds::felt_ms(kind) + 1));
+    Some(())
+}
+
+/// All was well, a job lived, and then there was a long silence: all that came after
+/// came later.
+fn quiet(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let well_ms = bounds::well_ms(&rec.faults);
+    let last = rec.draw(rng, |at, row| match row {
+        Row::State(job, Some(row)) => {
+            let ends = matches!(row.state(), State::Completed | State::Failed | State::Cancelled);
+            let lived = |other: &Row| super::state_of(other, job);
+            ends && rec.commits[at.commit].at_ms > well_ms
+                && rec.before(at, lived).is_some_and(|was| was.state() == State::Running)
+        }
+        _ => false,
+    })?;
+    for commit in &mut rec.commits[last.commit..] {
+        let commit = Arc::make_mut(commit);
+        commit.at_ms += well_ms + 2 * bounds::QUIET_MS;
+        commit.since_ms += well_ms + 2 * bounds::QUIET_MS;
+    }
     Some(())
 }

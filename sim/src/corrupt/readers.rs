@@ -2,7 +2,7 @@
 
 use super::Class;
 use super::outcome::completed;
-use crate::checkers::attempt_of;
+use crate::checkers::{attempt_of, may_lack};
 use crate::history::LogRead;
 use crate::recording::Recording;
 use proto::v1::LogChunk;
@@ -113,8 +113,7 @@ fn cut_short(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
     let whole = |span: &&world::sim::ProcessSpan| {
         let once = rec.spans.iter().filter(|other| other.key == span.key).count() == 1;
         once && !span.stdout.is_empty()
-            && !span.torn
-            && !span.unread
+            && !may_lack(&rec.faults, span)
             && attempt_of(&span.key).is_some_and(|(attempt, _)| completed.contains(&attempt))
     };
     let spans: Vec<_> = rec.spans.iter().filter(whole).collect();
@@ -154,7 +153,7 @@ fn given_up(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
         .iter()
         .filter_map(|span| {
             let again = rec.spans.iter().filter(|other| other.key == span.key).count() > 1;
-            Some((attempt_of(&span.key)?.0.0, span.torn || span.unread || again))
+            Some((attempt_of(&span.key)?.0.0, may_lack(&rec.faults, span) || again))
         })
         .collect();
     let sound = |read: &LogRead| keys.iter().all(|(job, excused)| *job != read.job || !excused);

@@ -14,6 +14,9 @@ pub fn draw(seed: u64, scenario: &Scenario, until_ms: u64) -> Vec<Planned> {
     let of_schedulers = |kind: &usize| KINDS[*kind].0.starts_with("scheduler_");
     let mut kinds: Vec<usize> =
         (0..KINDS.len()).filter(|kind| scenario.schedulers > 0 || !of_schedulers(kind)).collect();
+    if scenario.apart {
+        return apart(&mut rng, &kinds, scenario, until_ms);
+    }
     kinds.shuffle(&mut rng);
     kinds.truncate(rng.random_range(2..=kinds.len()));
     // As many in each two minutes.
@@ -26,9 +29,20 @@ pub fn draw(seed: u64, scenario: &Scenario, until_ms: u64) -> Vec<Planned> {
         })
         .collect();
     let fading: Vec<Planned> = plan.iter().filter_map(|planned| fading(&mut rng, planned)).collect();
+    let lying: Vec<Planned> = plan.iter().filter_map(|planned| found_out(&mut rng, planned)).collect();
     plan.extend(fading);
+    plan.extend(lying);
     plan.sort_by_key(|planned| planned.at_ms);
     plan
+}
+
+/// One at a time, of any kind.
+fn apart(rng: &mut SmallRng, kinds: &[usize], scenario: &Scenario, until_ms: u64) -> Vec<Planned> {
+    let strike = |number: u64| {
+        let kind = *kinds.choose(rng).expect("there are kinds");
+        Planned { at_ms: number * APART_MS, fault: one(rng, kind, scenario) }
+    };
+    (1..until_ms / APART_MS).map(strike).collect()
 }
 
 /// A disk that is slow while its machine goes down: what was asked of it is
@@ -50,6 +64,16 @@ fn fading(rng: &mut SmallRng, planned: &Planned) -> Option<Planned> {
     })
 }
 
+/// A disk whose syncs lied harms nobody before its machine loses power.
+fn found_out(rng: &mut SmallRng, planned: &Planned) -> Option<Planned> {
+    let Fault::SyncLies { agent, for_ms, .. } = planned.fault else { return None };
+    let down_ms = *[300, 6_000, 45_000].choose(rng).expect("not empty");
+    let at_ms = planned.at_ms + rng.random_range(1_000..=for_ms);
+    rng.random_bool(0.8).then_some(Planned { at_ms, fault: Fault::MachinePowerLoss { agent, down_ms } })
+}
+
+/// Longer than any fault lasts and is felt.
+const APART_MS: u64 = 180_000;
 /// Within it 3 to 19 faults strike.
 const SPAN_MS: u64 = 120_000;
 
@@ -76,6 +100,8 @@ fn one(rng: &mut SmallRng, kind: usize, scenario: &Scenario) -> Fault {
         }
         "machine_power_loss" => Fault::MachinePowerLoss { agent, down_ms },
         "machine_gone" => Fault::MachineGone { agent },
+        "machine_cut_off" => Fault::MachineCutOff { agent },
+        "agent_stuck" => Fault::AgentStuck { agent },
         "agent_paused" => Fault::AgentPaused { agent, for_ms },
         "scheduler_killed" => Fault::SchedulerKilled { machine: scheduler, down_ms },
         "scheduler_paused" => Fault::SchedulerPaused { machine: scheduler, for_ms },
@@ -100,6 +126,7 @@ fn one(rng: &mut SmallRng, kind: usize, scenario: &Scenario) -> Fault {
             forgets: rng.random_bool(0.5),
             for_ms: shortly_ms,
         },
+        "sync_lies" => Fault::SyncLies { agent, ppm: often_ppm, for_ms: for_ms.max(4_000) },
         "read_errors" => Fault::ReadErrors { machine, ppm: often_ppm, for_ms: shortly_ms },
         "write_errors" => Fault::WriteErrors { machine, ppm: seldom_ppm, for_ms: shortly_ms },
         "disk_full" => Fault::DiskFull {

@@ -12,7 +12,7 @@ const MACHINES_LEFT_MIN: usize = 3;
 pub fn spare_enough(plan: &mut Vec<Planned>, machines: &[Kind], steps: &[&Step]) {
     let mut gone = vec![false; machines.len()];
     plan.retain(|planned| {
-        let Fault::MachineGone { agent } = planned.fault else { return true };
+        let Some(agent) = planned.fault.takes_for_good() else { return true };
         let was = std::mem::replace(&mut gone[agent], true);
         let left = || machines.iter().zip(&gone).filter(|(_, gone)| !**gone).map(|(kind, _)| kind);
         let enough =

@@ -68,6 +68,7 @@ pub fn disk(holding: &[Holding], of: usize) -> DiskFaults {
                 faults.sync_error_ppm = faults.sync_error_ppm.max(ppm);
                 faults.sync_error_forgets |= forgets;
             }
+            Fault::SyncLies { ppm, .. } => faults.lying_sync_ppm = faults.lying_sync_ppm.max(ppm),
             Fault::ReadErrors { ppm, .. } => faults.read_error_ppm = faults.read_error_ppm.max(ppm),
             Fault::WriteErrors { ppm, .. } => faults.write_error_ppm = faults.write_error_ppm.max(ppm),
             Fault::DiskFull { spare_bytes, .. } => {
@@ -133,6 +134,7 @@ pub fn may_miss(fault: &Fault) -> bool {
         | Fault::FollowersLeave { .. }
         | Fault::HalfOpen { .. } => true,
         Fault::SyncErrors { .. }
+        | Fault::SyncLies { .. }
         | Fault::ReadErrors { .. }
         | Fault::WriteErrors { .. }
         | Fault::DiskFull { .. }
@@ -148,6 +150,7 @@ pub fn may_miss(fault: &Fault) -> bool {
 
 pub fn count_disk(fired: &mut Fired, counts: &DiskCounts) {
     fired.add("sync_errors", counts.sync_errors);
+    fired.add("sync_lies", counts.lying_syncs);
     fired.add("read_errors", counts.read_errors);
     fired.add("write_errors", counts.write_errors);
     fired.add("disk_full", counts.no_space);
