@@ -4,6 +4,7 @@
 use crate::history::{Ack, History};
 use crate::rows::JobName;
 use crate::trace::Trace;
+use crate::uploads::Uploads;
 use crate::workload::{self, Change, Deed, Follows};
 use prost::Message;
 use proto::v1::drumline_client::DrumlineClient;
@@ -32,10 +33,11 @@ pub struct Door {
     pub token: Arc<Mutex<String>>,
     pub history: Arc<Mutex<History>>,
     pub trace: Trace,
+    pub uploads: Arc<Uploads>,
 }
 
 /// How a call ended for good.
-enum Refusal {
+pub enum Refusal {
     Problem(Problem),
     GaveUp,
 }
@@ -102,6 +104,9 @@ pub async fn act(door: Door, mut deed: Deed) {
     let follows = std::mem::take(&mut deed.follows);
     deed.spec.after.extend(follows.into_iter().filter_map(|follows| known(&door, &deed.tenant, follows)));
     let spoken = format!("{} {}", deed.tenant, deed.key);
+    let given = std::mem::take(&mut deed.inputs);
+    let Some(inputs) = door.uploads.supply(&door, &deed.tenant, &given).await else { return };
+    deed.spec.inputs = inputs;
     let Some(job) = submit(&door, &deed).await else { return };
     if deed.again && submit(&door, &deed).await.as_ref() != Some(&job) {
         door.trace.tell(&format!("{spoken}: said twice, and another answer"));
@@ -284,7 +289,7 @@ impl Door {
     }
 
     /// Tries until there is an answer.
-    async fn call<T, F>(
+    pub async fn call<T, F>(
         &self,
         one: impl Fn(DrumlineClient<Channel>, Self) -> F + Send + Sync,
     ) -> Result<T, Refusal>

@@ -8,6 +8,7 @@ use crate::rows::JobName;
 use crate::scenario::Scenario;
 use crate::shape::{self, Kind};
 use crate::trace::Trace;
+use crate::uploads::Uploads;
 use crate::witness::{self, SharedWitness};
 use agent::{AgentConfig, AgentParts};
 use gateway::server::{ServerConfig, ServerParts, StartError};
@@ -67,6 +68,7 @@ pub struct Cluster {
     /// Beside the server's own.
     pub schedulers: Vec<Machine>,
     pub clients: NodeId,
+    pub uploads: Arc<Uploads>,
     pub address: String,
     /// The admin token, known once the server has started.
     pub token: Arc<Mutex<String>>,
@@ -135,6 +137,7 @@ impl Cluster {
             ended,
         };
         let server = start_server(&mut rng, Arc::clone(&objects), seen);
+        let uploads = Uploads::new(&objects, "10.0.0.2", seed);
         // A node whose `init` ends is taken down with all its tasks.
         let clients =
             universe::create_node("clients", IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), std::future::pending);
@@ -155,14 +158,14 @@ impl Cluster {
             .collect::<Vec<_>>();
         let power = Power::new(std::iter::once(&server).chain(&agents).chain(&schedulers), trace);
         world::task::spawn(Arc::clone(&power).attend(ends));
-        Self { server, agents, schedulers, clients, address, token, cuts, power, store, rolled_back }
+        Self { server, agents, schedulers, clients, uploads, address, token, cuts, power, store, rolled_back }
     }
 
     /// Jobs of which any process wrote something.
     pub fn logged(&self) -> BTreeSet<JobName> {
         let processes = self.agents.iter().filter_map(|agent| agent.processes.as_ref());
         let spans = processes.flat_map(|processes| processes.history());
-        let logged = spans.filter(|span| !span.stdout.is_empty());
+        let logged = spans.filter(|span| span.streams.iter().any(|stream| !stream.is_empty()));
         logged.filter_map(|span| Some(checkers::attempt_of(&span.key)?.0.0)).collect()
     }
 

@@ -88,7 +88,7 @@ pub fn press(node: NodeId, door: &Door, fault: &Fault, seed: u64) -> Vec<JoinHan
         }
         Fault::LogFlood { lines } => {
             let mut spec = task(4_000, 250);
-            spec.steps[0].argv.push(format!("log={lines}"));
+            spec.steps[0].argv.extend([format!("log={lines}"), format!("err={}", lines / 10)]);
             spec.steps[0].array = Some(array(3));
             start(boxed(submit(door.clone(), deed("lab", key(0), spec))));
         }
@@ -142,6 +142,7 @@ fn deed(tenant: &str, key: String, mut spec: JobSpec) -> Deed {
         retry: None,
         again: false,
         follows: Vec::new(),
+        inputs: Vec::new(),
     }
 }
 

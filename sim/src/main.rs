@@ -27,6 +27,7 @@ mod shape;
 mod shrink;
 mod sweep;
 mod trace;
+mod uploads;
 mod witness;
 mod workload;
 

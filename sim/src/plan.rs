@@ -8,6 +8,7 @@
 use crate::faults::{self, Fault, Planned};
 use crate::scenario::{self, Scenario};
 use crate::shape;
+use crate::workload::inputs::Given;
 use crate::workload::{self, Change, Deed, Follows, Retry};
 use proto::v1::{Budget, Constraint, Dependency, DependencyKind, JobSpec, Quota, Step, TenantRow, WhenFull};
 use proto::{array, jobfile, units, validate};
@@ -83,6 +84,9 @@ struct Submission {
     again: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_many")]
     follows: Vec<Following>,
+    /// Uploaded first, or named by URL.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    inputs: Vec<Given>,
     /// Nothing of it begins before; no job file says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     begin_ms: Option<u64>,
@@ -146,13 +150,13 @@ impl Plan {
         let mut deeds = workload::draw(seed, load, TENANTS, &machines);
         let mut faults =
             if scenario.faults { faults::draw(seed, &scenario, load.over_ms) } else { Vec::new() };
+        if scenario.faults && !scenario.apart {
+            faults::leave_a_core(seed, &mut faults, scenario.agents, load.over_ms);
+        }
         let steps: Vec<&Step> = deeds.iter().flat_map(|deed| &deed.spec.steps).collect();
         faults::spare_enough(&mut faults, &machines, &steps);
         // By a clock that is an hour behind for good they would begin too late for
         // the bound on every job's end.
-        if scenario.faults && !scenario.apart {
-            faults::leave_a_core(seed, &mut faults, scenario.agents, load.over_ms);
-        }
         if faults::server_is_behind(&faults) {
             deeds.iter_mut().for_each(|deed| deed.spec.begin_ms = 0);
         }
@@ -282,6 +286,7 @@ impl Submission {
             retry_clients: retry.map(|retry| retry.clients).filter(|clients| *clients != 1),
             again: deed.again,
             follows: deed.follows.iter().map(following).collect(),
+            inputs: deed.inputs.clone(),
             begin_ms: Some(deed.spec.begin_ms).filter(|begin_ms| *begin_ms > 0),
             job: job(&deed.spec),
         }
@@ -300,6 +305,7 @@ impl Submission {
             retry: self.retry.then_some(Retry { from_step, clients }),
             again: self.again,
             follows: self.follows.into_iter().map(Following::read).collect::<Result<_, _>>()?,
+            inputs: self.inputs,
         })
     }
 }

@@ -274,6 +274,7 @@ async fn one(plan: Plan, trace: Trace, keep: bool) -> Ended {
         token: Arc::clone(&cluster.token),
         history: Arc::clone(&history),
         trace: trace.clone(),
+        uploads: Arc::clone(&cluster.uploads),
     };
     let made = universe::spawn_on(cluster.clients, clients::make_tenants(door.clone()));
     made.await.expect("the clients' node is never killed");
@@ -291,10 +292,10 @@ async fn one(plan: Plan, trace: Trace, keep: bool) -> Ended {
     let limited = clients::change_limits(door.clone(), plan.changes());
     acting.push(universe::spawn_on(cluster.clients, limited));
     let mut injector = Injector::new(&cluster, &trace, door.clone(), seed);
-    injector.run(&faults).await;
     let tend = || universe::spawn_on(cluster.clients, clients::tend_nodes(door.clone()));
     // What each fault costs alone, it costs with a person at hand.
     let tended = scenario.apart.then(tend);
+    injector.run(&faults).await;
     // Until the run is over.
     let _tending = tended.unwrap_or_else(tend);
     let mut fired = std::mem::take(&mut injector.fired);
@@ -351,8 +352,8 @@ async fn break_on_purpose(cluster: &Cluster, history: &Arc<Mutex<History>>) {
 async fn drain(
     witness: &SharedWitness,
     history: &Arc<Mutex<History>>,
-    bound: Duration,
     well_ms: u64,
+    bound: Duration,
     trace: &Trace,
 ) -> Result<(), String> {
     let begun = universe::elapsed();

@@ -1,8 +1,9 @@
 //! The work of a run, drawn from its seed: what is submitted, cancelled,
 //! retried, and when. Plain work is drawn here; what only some seeds have is laid
-//! over it: [`special`] shapes of jobs, and jobs that come [`after`] others.
+//! over it: [`special`] shapes of jobs, jobs that come [`after`] others, and [`inputs`].
 
 mod after;
+pub mod inputs;
 mod special;
 
 use crate::shape::Kind;
@@ -29,6 +30,8 @@ pub struct Deed {
     pub again: bool,
     /// Comes after other deeds' jobs, or tasks of them, where these are known by then.
     pub follows: Vec<Follows>,
+    /// Said in its spec only once they are uploaded.
+    pub inputs: Vec<inputs::Given>,
 }
 
 /// How a user tries an ended job again, once.
@@ -77,6 +80,7 @@ pub fn draw(seed: u64, load: Load, tenants: &[&str], machines: &[Kind]) -> Vec<D
                 retry: rng.random_bool(0.3).then(|| Retry { from_step: String::new(), clients: 1 }),
                 again: rng.random_bool(0.1),
                 follows: Vec::new(),
+                inputs: Vec::new(),
             }
         })
         .collect();
@@ -87,6 +91,8 @@ pub fn draw(seed: u64, load: Load, tenants: &[&str], machines: &[Kind]) -> Vec<D
     special::draw(seed, &mut deeds, machines);
     after::tasks(seed, &mut deeds);
     after::jobs(seed, &mut deeds, load.over_ms);
+    inputs::draw(seed, &mut deeds);
+    inputs::warn(seed, &mut deeds);
     by_time(&mut deeds);
     deeds
 }

@@ -98,12 +98,14 @@ impl ArtifactsTrue {
     }
 }
 
-/// Where a process started among files that its job did not put there. No job
-/// of a rehearsal has inputs; outputs of earlier steps lie below `from`.
+/// Where a process started among files that its job did not put there. Its inputs
+/// lie below `inputs`, outputs of earlier steps below `from`.
 fn foreign(mirror: &Mirror, span: &ProcessSpan) -> Option<String> {
     let ((job, step, ..), _) = attempt_of(&span.key)?;
     let spec = mirror.jobs.get(&job).and_then(|row| row.spec.as_ref());
     let follows = spec.and_then(|spec| spec.steps.get(step as usize)).is_some_and(|s| !s.after.is_empty());
-    let strange = span.found.iter().any(|name| !(follows && name == "from"));
+    let given = spec.is_some_and(|spec| !spec.inputs.is_empty());
+    let known = |name: &String| follows && name == "from" || given && name == "inputs";
+    let strange = !span.found.iter().all(known);
     strange.then(|| format!("{} started among files of others: {:?}", span.key, span.found))
 }

@@ -49,25 +49,37 @@ fn name(chunk: &LogChunk) -> Name {
     (chunk.step, chunk.task, chunk.rank, chunk.attempt)
 }
 
+/// Standard output and standard error, in the order in which a process has them.
+fn place(stream: Stream) -> Option<usize> {
+    match stream {
+        Stream::Stdout => Some(0),
+        Stream::Stderr => Some(1),
+        _ => None,
+    }
+}
+
 /// Whether a process wrote this there.
-fn wrote(span: &ProcessSpan, offset: u64, data: &[u8]) -> bool {
+fn wrote(span: &ProcessSpan, stream: usize, offset: u64, data: &[u8]) -> bool {
     let from = usize::try_from(offset).unwrap_or(usize::MAX);
-    let Some(there) = span.stdout.get(from..from.saturating_add(data.len())) else { return false };
+    let Some(there) = span.streams[stream].get(from..from.saturating_add(data.len())) else { return false };
     there == data || span.torn && there.iter().zip(data).all(|(there, got)| there == got || *got == 0)
 }
 
 /// How far a reader has come with each stream of a job.
-type Places = BTreeMap<(Name, u64), u64>;
+type Places = BTreeMap<(Name, u64, usize), u64>;
 
 /// Follows a reader; the places it came to.
 fn follow(read: &LogRead, written: &Written<'_>) -> Result<Places, String> {
     let mut places = Places::new();
     for chunk in &read.chunks {
         let name = name(chunk);
-        let epochs = if chunk.stream() == Stream::Stdout { written.get(&name) } else { None };
-        let due = |epoch: &u64| places.get(&(name, *epoch)).copied().unwrap_or(0);
+        let place = place(chunk.stream());
+        let epochs = if place.is_some() { written.get(&name) } else { None };
+        let stream = place.unwrap_or_default();
+        let due = |epoch: &u64| places.get(&(name, *epoch, stream)).copied().unwrap_or(0);
         let follows = epochs.into_iter().flatten().find(|(epoch, spans)| {
-            due(epoch) == chunk.offset && spans.iter().any(|span| wrote(span, chunk.offset, &chunk.data))
+            due(epoch) == chunk.offset
+                && spans.iter().any(|span| wrote(span, stream, chunk.offset, &chunk.data))
         });
         let Some((epoch, _)) = follows else {
             let dues: Vec<u64> = epochs.into_iter().flatten().map(|(epoch, _)| due(epoch)).collect();
@@ -80,7 +92,7 @@ fn follow(read: &LogRead, written: &Written<'_>) -> Result<Places, String> {
                 chunk.stream()
             ));
         };
-        places.insert((name, *epoch), chunk.offset + chunk.data.len() as u64);
+        places.insert((name, *epoch, stream), chunk.offset + chunk.data.len() as u64);
     }
     Ok(places)
 }
@@ -122,16 +134,18 @@ impl LogsTrue {
                 };
                 let lacks = may_lack(outcome.faults, span);
                 excused |= lacks;
-                let got = places.get(&(*name, *epoch)).copied().unwrap_or(0);
-                if got == span.stdout.len() as u64 || lacks {
+                if lacks || !self.is_told(outcome, &(job.clone(), step, task, attempt, *epoch)) {
                     continue;
                 }
-                if self.is_told(outcome, &(job.clone(), step, task, attempt, *epoch)) {
-                    return Err(format!(
-                        "the log of {} has {got} bytes at the end, of {} that rank {rank} wrote",
-                        span.key,
-                        span.stdout.len()
-                    ));
+                for (stream, wrote) in span.streams.iter().enumerate() {
+                    let got = places.get(&(*name, *epoch, stream)).copied().unwrap_or(0);
+                    if got != wrote.len() as u64 {
+                        return Err(format!(
+                            "the log of {} has {got} bytes of stream {stream} at the end, of {} that rank {rank} wrote",
+                            span.key,
+                            wrote.len()
+                        ));
+                    }
                 }
             }
         }

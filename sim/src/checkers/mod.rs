@@ -19,6 +19,7 @@ mod gangs_end;
 mod gangs_start;
 mod in_force;
 mod in_turn;
+mod inputs;
 mod ledger;
 mod limits;
 mod liveness;
@@ -29,11 +30,11 @@ mod retries;
 mod stored;
 mod transitions;
 
-pub use ends::attempt_of;
 pub use agreement::events;
+pub use ends::attempt_of;
 pub use gangs_end::must_have_ended_ms;
-pub use retries::is_own;
 pub use logs::may_lack;
+pub use retries::is_own;
 
 use crate::faults::Planned;
 use crate::history::History;
@@ -62,9 +63,9 @@ pub struct Outcome<'a> {
     pub launches: &'a [LaunchAsked],
     /// Whether every job ended within the bound after the last heal.
     pub drained: Result<(), String>,
-    /// Digests that the object place really holds, by tenant: digest of the
     /// Faults that were alone, each with the time until all was well.
     pub recovered: &'a [(&'static str, u64)],
+    /// Digests that the object place really holds, by tenant: digest of the
     /// bytes read, not of the name.
     pub objects: &'a std::collections::BTreeSet<(String, String)>,
     /// The plan of the run.
@@ -111,6 +112,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(gangs_end::GangsEnd::default()),
         Box::new(epochs::EpochsApart),
         Box::new(artifacts::ArtifactsTrue::default()),
+        Box::new(inputs::InputsTrue),
         Box::new(transitions::Transitions::default()),
         Box::new(in_turn::InTurn::default()),
         Box::new(after_jobs::AfterJobs::default()),

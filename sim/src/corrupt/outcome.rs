@@ -41,17 +41,20 @@ pub const CLASSES: &[Class] = &[
     Class { name: "bytes-gone", by: &["artifacts"], spoil: bytes_gone },
     Class { name: "foreign-byte-in-an-output", by: &["artifacts"], spoil: foreign_byte },
     Class { name: "begun-among-files-of-others", by: &["artifacts"], spoil: foreign_file },
+    Class { name: "input-of-other-bytes", by: &["inputs"], spoil: |rec, rng| input(rec, rng, other_bytes) },
+    Class { name: "input-not-laid", by: &["inputs"], spoil: |rec, rng| input(rec, rng, not_laid) },
+    Class { name: "input-of-another-job", by: &["inputs"], spoil: |rec, rng| input(rec, rng, one_more) },
     Class { name: "completed-and-never-ran", by: &["ends-true"], spoil: never_ran },
     Class { name: "a-rank-did-not-end", by: &["ends-true"], spoil: rank_missing },
     Class { name: "a-rank-launched-alone", by: &["gangs-start"], spoil: alone },
     Class { name: "a-rank-outlives-its-gang", by: &["gangs-end"], spoil: outlives },
     Class { name: "two-epochs-side-by-side", by: &["epochs-apart"], spoil: side_by_side },
     Class { name: "never-ends", by: &["liveness"], spoil: never_ends },
+    Class { name: "well-again-too-late", by: &["liveness"], spoil: well_late },
+    Class { name: "nothing-goes-on", by: &["liveness"], spoil: quiet },
     Class { name: "held-by-nobody", by: &["liveness", "fencing"], spoil: held },
 ];
 
-    Class { name: "well-again-too-late", by: &["liveness"], spoil: well_late },
-    Class { name: "nothing-goes-on", by: &["liveness"], spoil: quiet },
 /// Manifests that stay: one that is written once more is made good by that.
 fn any_manifest(rec: &Recording, rng: &mut SmallRng) -> Option<At> {
     rec.draw(rng, |at, row| match row {
@@ -145,6 +148,22 @@ fn span(
 /// these runs completes twice.
 fn foreign_byte(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
     span(rec, rng, |span, _| !span.wrote.is_empty(), |span| span.wrote[0].1 = "f".repeat(64))
+}
+
+fn input(rec: &mut Recording, rng: &mut SmallRng, by: fn(&mut Vec<(String, Option<String>)>)) -> Option<()> {
+    span(rec, rng, |span, _| !span.inputs.is_empty(), |span| by(&mut span.inputs))
+}
+
+fn other_bytes(inputs: &mut Vec<(String, Option<String>)>) {
+    inputs[0].1 = Some("0".repeat(64));
+}
+
+fn not_laid(inputs: &mut Vec<(String, Option<String>)>) {
+    inputs.remove(0);
+}
+
+fn one_more(inputs: &mut Vec<(String, Option<String>)>) {
+    inputs.push(("stranger".to_owned(), None));
 }
 
 fn foreign_file(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {

@@ -5,7 +5,7 @@ use super::outcome::completed;
 use crate::checkers::{attempt_of, may_lack};
 use crate::history::LogRead;
 use crate::recording::Recording;
-use proto::v1::LogChunk;
+use proto::v1::{LogChunk, Stream};
 use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
@@ -17,6 +17,7 @@ pub const CLASSES: &[Class] = &[
     Class { name: "log-bytes-between-lost", by: &["logs"], spoil: between_lost },
     Class { name: "log-out-of-order", by: &["logs"], spoil: out_of_order },
     Class { name: "log-of-another-attempt", by: &["logs"], spoil: another_attempt },
+    Class { name: "log-of-the-other-stream", by: &["logs"], spoil: other_stream },
     Class { name: "log-cut-short", by: &["logs"], spoil: cut_short },
     Class { name: "log-without-its-end", by: &["logs"], spoil: without_end },
     Class { name: "log-with-bytes-given-up", by: &["logs"], spoil: given_up },
@@ -68,6 +69,23 @@ fn another_attempt(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
     any_chunk(rec, rng, |chunks, at, _| chunks[at].attempt += 50)
 }
 
+/// Their lines begin with other words; of bytes that a power loss took nobody knows.
+fn other_stream(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let whole = |chunk: &LogChunk| !chunk.data.contains(&0);
+    read(
+        rec,
+        rng,
+        |read| read.chunks.iter().any(whole),
+        |read, rng| {
+            let such: Vec<usize> = (0..read.chunks.len()).filter(|at| whole(&read.chunks[*at])).collect();
+            let chunk = &mut read.chunks[*such.choose(rng)?];
+            let other = if chunk.stream() == Stream::Stdout { Stream::Stderr } else { Stream::Stdout };
+            chunk.set_stream(other);
+            Some(())
+        },
+    )
+}
+
 /// A chunk and the one that goes on where it ends.
 fn neighbours(read: &LogRead) -> Vec<(usize, usize)> {
     let of = |chunk: &LogChunk| (chunk.step, chunk.task, chunk.rank, chunk.attempt, chunk.stream);
@@ -112,7 +130,7 @@ fn cut_short(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
     let completed = completed(rec);
     let whole = |span: &&world::sim::ProcessSpan| {
         let once = rec.spans.iter().filter(|other| other.key == span.key).count() == 1;
-        once && !span.stdout.is_empty()
+        once && span.streams.iter().any(|stream| !stream.is_empty())
             && !may_lack(&rec.faults, span)
             && attempt_of(&span.key).is_some_and(|(attempt, _)| completed.contains(&attempt))
     };

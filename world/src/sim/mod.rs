@@ -13,4 +13,4 @@ pub use clock::{ClockHandle, SkewedClock};
 pub use disk::HostileDisk;
 pub use faults::{DiskCounts, DiskFaults, TransferCounts, TransferFaults};
 pub use processes::{LaunchAsked, ProcessCounts, ProcessFaults, ProcessSpan, SimProcesses};
-pub use transfer::{SimObjects, SimTransfer};
+pub use transfer::{DoorGuard, SimObjects, SimTransfer};

@@ -41,6 +41,8 @@ use tokio::sync::Notify;
 const SWITCH_LOOK_MS: u64 = 200;
 /// A late output comes so soon, while it is still being collected.
 const LATE_MS: u64 = 40;
+/// No input of a rehearsal is larger.
+const INPUT_BYTES_MAX: u64 = 64 << 20;
 /// From TERM to the end of a process that heeds it.
 const TERM_TAKES_MS: u64 = 20;
 
@@ -95,7 +97,8 @@ struct Process {
     starts_ms: u64,
     ends_ms: Option<u64>,
     ends_how: Exit,
-    lines_written: u64,
+    /// To standard output and standard error.
+    lines_written: [u64; 2],
     writes_outputs: bool,
     /// Its outputs change so long after its end.
     changes_after_ms: Option<u64>,
@@ -273,17 +276,18 @@ impl SimProcesses {
                     ended_ms: None,
                     succeeded: false,
                     found: self.names(&process.launch.cwd),
+                    inputs: self.inputs(&process.launch.cwd),
                     wrote: Vec::new(),
                     node: self.node.clone(),
                     wall_ms: None,
-                    stdout: Arc::default(),
+                    streams: Default::default(),
                     torn: false,
                     unread: false,
                 });
                 reports.push_back(Report::Started { key: key.clone(), pid: process.pid });
             }
             let Some(span) = process.span else { continue };
-            self.write_lines(process, &mut spans[span].stdout, counts, now);
+            self.write_lines(process, &mut spans[span].streams, counts, now);
             let Some(end) = process.ends_ms.filter(|end| *end <= now) else { continue };
             let mut success = process.ends_how.code == 0 && process.ends_how.signal == 0;
             if success && process.writes_outputs {
@@ -323,18 +327,22 @@ impl SimProcesses {
     fn write_lines(
         &self,
         process: &mut Process,
-        stdout: &mut Arc<Vec<u8>>,
+        streams: &mut [Arc<Vec<u8>>; 2],
         counts: &mut ProcessCounts,
         now: u64,
     ) {
-        let due = process.script.lines_due(now - process.starts_ms);
-        while process.lines_written < due {
-            let line = format!("line {} of {}\n", process.lines_written, process.launch.key);
-            // A full or broken disk: the program goes on without its line.
-            process.lines_written += 1;
-            let there = self.append(&process.launch.stdout, line.as_bytes()).unwrap_or(0);
-            counts.write_errors += u64::from(there < line.len());
-            Arc::make_mut(stdout).extend_from_slice(&line.as_bytes()[..there]);
+        let files = [&process.launch.stdout, &process.launch.stderr];
+        for (stream, word) in ["line", "warning"].into_iter().enumerate() {
+            let due = process.script.lines_due(stream, now - process.starts_ms);
+            let written = &mut process.lines_written[stream];
+            while *written < due {
+                let line = format!("{word} {written} of {}\n", process.launch.key);
+                // A full or broken disk: the program goes on without its line.
+                *written += 1;
+                let there = self.append(files[stream], line.as_bytes()).unwrap_or(0);
+                counts.write_errors += u64::from(there < line.len());
+                Arc::make_mut(&mut streams[stream]).extend_from_slice(&line.as_bytes()[..there]);
+            }
         }
     }
 
@@ -369,6 +377,19 @@ impl SimProcesses {
         let entries =
             relative(path).and_then(|below| self.disk.handle().list(below).ok()).unwrap_or_default();
         entries.into_iter().map(|entry| entry.name).collect()
+    }
+
+    /// What it finds at `inputs/`, read as a program does that begins with that.
+    fn inputs(&self, cwd: &Path) -> Vec<(String, Option<String>)> {
+        let inputs = cwd.join("inputs");
+        let digest = |name: &String| {
+            let disk = self.disk.handle();
+            let path = inputs.join(name);
+            let below = path.strip_prefix(disk.absolute("")).ok()?.to_str()?;
+            let bytes = crate::disk::read_all(&*disk, below, INPUT_BYTES_MAX).ok()?;
+            Some(hex_digest(&Sha256::digest(&bytes)))
+        };
+        self.names(&inputs).into_iter().map(|name| (name.clone(), digest(&name))).collect()
     }
 
     /// By a handle of the moment: processes outlive agents, and with them the
@@ -537,7 +558,7 @@ impl Table {
             starts_ms,
             ends_ms,
             ends_how,
-            lines_written: 0,
+            lines_written: [0; 2],
             writes_outputs,
             changes_after_ms,
             hangs,

@@ -16,14 +16,18 @@ pub struct ProcessSpan {
     pub succeeded: bool,
     /// What lay in its working directory when it started.
     pub found: Vec<String>,
+    /// The files that lay at `inputs/` when it started, with the digests of what it
+    /// read there; `None`: the disk failed it.
+    pub inputs: Vec<(String, Option<String>)>,
     /// Its outputs that reached the disk, with their digests.
     pub wrote: Vec<(String, String)>,
     /// Where it ran.
     pub node: String,
     /// How long it took, as its end told; `None`: nobody saw its end.
     pub wall_ms: Option<u64>,
-    /// What it wrote to its standard output and came to be in the file, in order.
-    pub stdout: Arc<Vec<u8>>,
+    /// What it wrote to its standard output and its standard error and came to be in
+    /// their files, in order.
+    pub streams: [Arc<Vec<u8>>; 2],
     /// Its machine lost power since it began: of what it wrote and nobody had
     /// read yet, pieces may be gone.
     pub torn: bool,

@@ -1,8 +1,8 @@
 //! What a simulated program does, told by its words.
 //!
-//! `sim ms=3000 code=3 signal=9 out=NAME:BYTES log=LINES fail_first=N hang`:
-//! runs for `ms`, writes `log` lines spread over that time, and at its end the
-//! `out` files; attempts up to `fail_first` exit with 1; `hang` never ends by
+//! `sim ms=3000 code=3 signal=9 out=NAME:BYTES log=LINES err=LINES fail_first=N hang`:
+//! runs for `ms`, writes `log` lines to its standard output and `err` lines to its
+//! standard error, spread over that time, and at its end the `out` files; attempts up to `fail_first` exit with 1; `hang` never ends by
 //! itself. Anything that is not `sim` is a program that is not there.
 
 use crate::processes::Launch;
@@ -14,7 +14,8 @@ pub(super) struct Script {
     pub(super) code: i32,
     pub(super) signal: i32,
     pub(super) outputs: Vec<(String, u64)>,
-    pub(super) lines: u64,
+    /// To standard output and standard error.
+    pub(super) lines: [u64; 2],
     pub(super) hang: bool,
 }
 
@@ -44,7 +45,8 @@ impl Script {
                 "ms" => script.run_ms = number()?,
                 "code" => script.code = i32::try_from(number()?).unwrap_or(255),
                 "signal" => script.signal = i32::try_from(number()?).unwrap_or(9),
-                "log" => script.lines = number()?,
+                "log" => script.lines[0] = number()?,
+                "err" => script.lines[1] = number()?,
                 "hang" => script.hang = true,
                 "fail_first" if attempt <= number()? => script.code = 1,
                 "fail_first" => {}
@@ -58,17 +60,17 @@ impl Script {
         Ok(script)
     }
 
-    /// Lines that a process of this age has written.
-    pub(super) fn lines_due(&self, age_ms: u64) -> u64 {
-        if self.run_ms == 0 || self.hang {
-            self.lines
-        } else {
-            (self.lines * age_ms / self.run_ms).min(self.lines)
-        }
+    /// Lines that a process of this age has written to a stream.
+    pub(super) fn lines_due(&self, stream: usize, age_ms: u64) -> u64 {
+        let lines = self.lines[stream];
+        if self.run_ms == 0 || self.hang { lines } else { (lines * age_ms / self.run_ms).min(lines) }
     }
 
     /// The age at which the next line is due; `None` after the last.
-    pub(super) fn next_line_ms(&self, written: u64) -> Option<u64> {
-        (written < self.lines).then(|| ((written + 1) * self.run_ms).div_ceil(self.lines))
+    pub(super) fn next_line_ms(&self, written: [u64; 2]) -> Option<u64> {
+        let due = |(written, lines): (u64, u64)| {
+            (written < lines).then(|| ((written + 1) * self.run_ms).div_ceil(lines))
+        };
+        written.into_iter().zip(self.lines).filter_map(due).min()
     }
 }

@@ -1,0 +1,128 @@
+//! Inputs on their way: clients upload theirs as `drumline submit` does, and whatever a
+//! job names by URL lies elsewhere, on a machine that nobody of the cluster runs.
+
+use crate::clients::{Door, Refusal};
+use crate::workload::inputs::{self, Given};
+use async_trait::async_trait;
+use proto::v1::{CreateUploadRequest, Input};
+use std::sync::Arc;
+use world::disk::OpenMode;
+use world::sim::{DoorGuard, HostileDisk, SimObjects, SimTransfer};
+use world::time;
+use world::transfer::{ObjectDoor, ObjectSink, ObjectSource, Transfer, TransferError};
+
+/// The clients' own machine, and how they move files.
+pub struct Uploads {
+    disk: HostileDisk,
+    transfer: Arc<SimTransfer>,
+    _elsewhere: DoorGuard,
+}
+
+/// One upload is tried so often; longer than any fault lasts.
+const TRIES: u32 = 200;
+const AGAIN_MS: u64 = 1_000;
+
+impl Uploads {
+    /// From `address`, by these ways.
+    #[must_use]
+    pub fn new(objects: &Arc<SimObjects>, address: &str, seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            disk: HostileDisk::new(seed),
+            transfer: SimTransfer::new(Arc::clone(objects), address, seed),
+            _elsewhere: objects.register(inputs::ELSEWHERE, Arc::new(Elsewhere)),
+        })
+    }
+
+    /// Brings all of a job's inputs where nodes find them; `None` where the server
+    /// does not take them.
+    pub async fn supply(&self, door: &Door, tenant: &str, given: &[Given]) -> Option<Vec<Input>> {
+        let mut ready = Vec::with_capacity(given.len());
+        for one in given {
+            let input = one.input();
+            if !one.by_url && !self.upload(door, tenant, one, &input).await {
+                return None;
+            }
+            ready.push(input);
+        }
+        Some(ready)
+    }
+
+    async fn upload(&self, door: &Door, tenant: &str, given: &Given, input: &Input) -> bool {
+        let path = format!("{}-{}", given.salt, given.len);
+        let disk = self.disk.handle();
+        let written = disk
+            .open(&path, OpenMode::CreateOrWrite)
+            .and_then(|file| file.write_at(0, &inputs::bytes(given.salt, given.len)));
+        written.expect("nothing befalls the clients' disk");
+        for _ in 0..TRIES {
+            let asked = door
+                .call(|mut client, door| {
+                    let request = CreateUploadRequest {
+                        tenant: tenant.to_owned(),
+                        digest: input.digest.clone(),
+                        size_bytes: input.size_bytes,
+                    };
+                    async move { Ok(client.create_upload(door.request(request)).await?.into_inner().url) }
+                })
+                .await;
+            let url = match asked {
+                Ok(url) if url.is_empty() => return true,
+                Ok(url) => url,
+                Err(Refusal::Problem(problem)) => {
+                    door.trace.line(&format!("refused upload {tenant} {} {}", input.digest, problem.code));
+                    let mut history = door.history.lock().expect("no holder panics");
+                    *history.refused.entry(problem.code).or_default() += 1;
+                    return false;
+                }
+                Err(Refusal::GaveUp) => return false,
+            };
+            match self.transfer.put(&url, Arc::clone(&disk), &path).await {
+                Ok(()) => return true,
+                // Its URL ran out, by a clock that was set forward meanwhile: ask again.
+                Err(error) => door.trace.line(&format!("upload {tenant} {}: {error}", input.digest)),
+            }
+            time::sleep(time::ms(AGAIN_MS)).await;
+        }
+        false
+    }
+}
+
+/// Serves whatever is asked for.
+struct Elsewhere;
+
+#[async_trait]
+impl ObjectDoor for Elsewhere {
+    async fn begin_put(&self, _: &str) -> Result<Box<dyn ObjectSink>, TransferError> {
+        Err(TransferError::Refused { status: 405, reason: "nothing is taken here".to_owned() })
+    }
+
+    async fn open(&self, target: &str) -> Result<Box<dyn ObjectSource>, TransferError> {
+        match inputs::of_target(target) {
+            Some(bytes) => Ok(Box::new(Served { len: bytes.len() as u64, rest: bytes.into() })),
+            None => Err(TransferError::Refused { status: 404, reason: "there is no such file".to_owned() }),
+        }
+    }
+}
+
+struct Served {
+    len: u64,
+    rest: bytes::Bytes,
+}
+
+/// As much is read at once.
+const PIECE_BYTES: usize = 64 << 10;
+
+#[async_trait]
+impl ObjectSource for Served {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    async fn read(&mut self) -> Result<Option<bytes::Bytes>, TransferError> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let piece = self.rest.len().min(PIECE_BYTES);
+        Ok(Some(self.rest.split_to(piece)))
+    }
+}
