@@ -3,6 +3,10 @@
 //! What must hold: one digest is fetched by one fetch at a time, whoever else
 //! asks waits for it; a file in use is not dropped; the bytes kept stay under
 //! the bound as far as those in use allow, the longest unused going first.
+//!
+//! What an earlier agent fetched is of use only once its bytes were looked at: since
+//! then the machine may have lost power, and a disk that had called them durable may
+//! not have kept them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -29,6 +33,8 @@ struct Entry {
     bytes: Option<u64>,
     users: u32,
     used: u64,
+    /// An earlier agent fetched it, and nobody has looked at its bytes since.
+    inherited: bool,
     /// Held while it is fetched.
     fetching: Arc<world::sync::Mutex<()>>,
 }
@@ -56,7 +62,8 @@ impl Cache {
                     continue;
                 }
                 book.bytes += file.len;
-                book.entries.insert(path, Entry { bytes: Some(file.len), ..Entry::default() });
+                book.entries
+                    .insert(path, Entry { bytes: Some(file.len), inherited: true, ..Entry::default() });
             }
         }
         Ok(Arc::new(Self { directory: directory.to_owned(), bytes_max, book: Mutex::new(book) }))
@@ -109,10 +116,30 @@ impl Pinned {
         &self.path
     }
 
-    /// Whether it is there.
+    /// Whether it is there, and known to be what its name says.
     #[must_use]
     pub fn is_present(&self) -> bool {
-        self.cache.lock().entries.get(&self.path).is_some_and(|entry| entry.bytes.is_some())
+        let book = self.cache.lock();
+        book.entries.get(&self.path).is_some_and(|entry| entry.bytes.is_some() && !entry.inherited)
+    }
+
+    /// Whether it is there since an earlier agent fetched it: then somebody must look
+    /// at its bytes and tell of them by [`Pinned::looked_at`].
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        self.cache.lock().entries.get(&self.path).is_some_and(|entry| entry.inherited)
+    }
+
+    /// Whether its bytes are those of its name; where they are not, it is not there.
+    /// To be called while [`Pinned::fetching`] is held.
+    pub fn looked_at(&self, sound: bool) {
+        let mut book = self.cache.lock();
+        let Some(entry) = book.entries.get_mut(&self.path) else { return };
+        entry.inherited = false;
+        if !sound {
+            let bytes = entry.bytes.take().unwrap_or_default();
+            book.bytes -= bytes;
+        }
     }
 
     /// To be held while fetching; then look again whether it is present.
@@ -172,6 +199,8 @@ mod tests {
         assert!(disk.entry("cache/t/half-fetched").is_err(), "leftovers go at the start");
 
         let first = cache.pin("t", &digests[0]).unwrap();
+        assert!(first.is_inherited() && !first.is_present());
+        first.looked_at(true);
         assert!(first.is_present());
         drop(cache.pin("t", &digests[1]));
         drop(cache.pin("t", &digests[2]));
@@ -181,5 +210,19 @@ mod tests {
         assert!(disk.entry(&files[0]).is_ok());
         assert!(disk.entry(&files[1]).is_err());
         assert!(cache.pin("t", "../../etc/passwd").is_none());
+    }
+
+    #[test]
+    fn what_an_earlier_agent_left_is_there_only_if_it_is_sound() {
+        let digest = "a".repeat(64);
+        let disk = disk_with(&[&format!("cache/t/{digest}")]);
+        let cache = Cache::open(&*disk, "cache", 1_000).unwrap();
+        let pin = cache.pin("t", &digest).unwrap();
+        pin.looked_at(false);
+        assert!(!pin.is_present() && !pin.is_inherited());
+        assert_eq!(cache.lock().bytes, 0);
+        pin.fetched(&*disk, 10);
+        assert!(pin.is_present());
+        assert_eq!(cache.lock().bytes, 10);
     }
 }

@@ -5,8 +5,8 @@
 //! bytes as they lay there after the task's end; nothing is reported given
 //! before it is uploaded or was there already.
 
+use super::digest;
 use super::glob::{GlobError, expand};
-use super::read_pieces;
 use super::signer::Signer;
 use crate::config::AgentConfig;
 use crate::core::cause::Fault;
@@ -16,12 +16,10 @@ use crate::shell::{Inbound, tell};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use proto::v1::{Artifact, CauseKind, TransferNeed};
-use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
 use std::sync::Arc;
 use world::Transfer;
-use world::disk::{Disk, OpenMode};
+use world::disk::Disk;
 use world::sync::mpsc;
 use world::task::blocking;
 
@@ -145,17 +143,6 @@ pub(crate) fn find(disk: &dyn Disk, root: &str, patterns: &[String]) -> Result<V
         artifacts.push(Artifact { path, size_bytes, digest, mode: entry.mode & 0o777 });
     }
     Ok(artifacts)
-}
-
-fn digest(disk: &dyn Disk, path: &str) -> io::Result<(u64, String)> {
-    let file = disk.open(path, OpenMode::Read)?;
-    let mut hash = Sha256::new();
-    let bytes = read_pieces(&*file, |_, data| {
-        hash.update(data);
-        Ok(())
-    })?;
-    let digest = proto::keys::hex_of(&hash.finalize());
-    Ok((bytes, digest))
 }
 
 fn need(artifact: &Artifact) -> TransferNeed {

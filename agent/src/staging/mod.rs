@@ -14,8 +14,9 @@ pub(crate) mod shelf;
 pub(crate) mod signer;
 pub(crate) mod stager;
 
+use sha2::{Digest as _, Sha256};
 use std::io;
-use world::disk::{Disk, DiskFile};
+use world::disk::{Disk, DiskFile, OpenMode};
 
 /// Reads all of an open file in pieces.
 pub(crate) fn read_pieces(
@@ -35,6 +36,18 @@ pub(crate) fn read_pieces(
     }
 }
 
+/// Length and digest of a file.
+pub(crate) fn digest(disk: &dyn Disk, path: &str) -> io::Result<(u64, String)> {
+    let file = disk.open(path, OpenMode::Read)?;
+    let mut hash = Sha256::new();
+    let bytes = read_pieces(&*file, |_, data| {
+        hash.update(data);
+        Ok(())
+    })?;
+    let digest = proto::keys::hex_of(&hash.finalize());
+    Ok((bytes, digest))
+}
+
 /// The directory a path is in; the root for a bare name.
 pub(crate) fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(directory, _)| directory)
@@ -42,9 +55,9 @@ pub(crate) fn parent(path: &str) -> &str {
 
 /// Copies a file to a fresh name, making its directory.
 pub(crate) fn copy(disk: &dyn Disk, from: &str, to: &str, mode: u32) -> io::Result<()> {
-    let source = disk.open(from, world::disk::OpenMode::Read)?;
+    let source = disk.open(from, OpenMode::Read)?;
     disk.create_dir_all(parent(to))?;
-    let target = disk.open(to, world::disk::OpenMode::CreateNew)?;
+    let target = disk.open(to, OpenMode::CreateNew)?;
     read_pieces(&*source, |at, data| target.write_at(at, data))?;
     drop(target);
     // What has no mode is a plain file its owner may change.

@@ -131,6 +131,9 @@ impl Stager {
             let pin = pin.ok_or_else(|| fault(format!("`{digest}` is no SHA-256 digest")))?;
             pins.insert(digest.clone(), pin);
         }
+        for (digest, pin) in pins.iter().filter(|(_, pin)| pin.is_inherited()) {
+            self.look_at(digest, pin).await?;
+        }
         self.fetch(&order.key, &sources, &pins).await?;
         let (disk, config, order) = (Arc::clone(&self.disk), Arc::clone(&self.config), order.clone());
         let shelf = Arc::clone(&self.shelf);
@@ -148,6 +151,26 @@ impl Stager {
             Ok(())
         })
         .await
+    }
+
+    /// Looks whether what an earlier agent fetched is still what its name says.
+    async fn look_at(&self, digest: &str, pin: &Pinned) -> Result<(), Fault> {
+        let fetching = pin.fetching();
+        let _alone = fetching.lock().await;
+        if !pin.is_inherited() {
+            return Ok(());
+        }
+        let (disk, path) = (Arc::clone(&self.disk), pin.path().to_owned());
+        let found = blocking(move || super::digest(&*disk, &path)).await;
+        let sound = found.map_err(disk_fault)?.1 == digest;
+        if !sound {
+            tracing::warn!(
+                path = pin.path(),
+                "a cached input does not hold what it is to hold; it is fetched anew"
+            );
+        }
+        pin.looked_at(sound);
+        Ok(())
     }
 
     /// Brings what is not cached yet.
