@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 /// Who this agent is and how it behaves.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
-    /// Where the server listens, as [`world::grpc::connect`] takes it.
+    /// Where the server listens, as [`world::grpc::connect`] takes it; where several share
+    /// the work of one, all of them with commas between.
     pub server: String,
     /// The API token (role agent).
     pub token: String,

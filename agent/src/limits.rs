@@ -99,6 +99,8 @@ pub const SPOOL_WARN_EVERY_MS: u64 = 60_000;
 
 /// Deadline of connecting and of each call on a connection.
 pub const CALL_MS_MAX: u64 = 10_000;
+/// Deadline of connecting to one of several servers.
+pub const CONNECT_MS_OF_SEVERAL: u64 = 2_000;
 /// Reconnecting: first pause, doubled up to the last, plus up to as much jitter.
 pub const RECONNECT_MS_MIN: u64 = 100;
 /// See [`RECONNECT_MS_MIN`].

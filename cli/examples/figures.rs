@@ -88,6 +88,7 @@ impl Bench {
             clock: Arc::clone(&clock),
             listen: "127.0.0.1:0".parse()?,
             config: ServerConfig::default(),
+            shared: None,
         })
         .await?;
         let agent = if slots > 0 { Some(start_agent(&dir, &server, clock, slots).await?) } else { None };

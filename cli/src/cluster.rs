@@ -102,7 +102,7 @@ pub async fn start_server(
 ) -> Result<RunningServer, Failure> {
     let disk: Arc<dyn Disk> = files::directory("data", data)?;
     let clock: Arc<dyn NodeClock> = Arc::new(SystemClock::new());
-    gateway::server::start(ServerParts { disk, clock, listen, config })
+    gateway::server::start(ServerParts { disk, clock, listen, config, shared: None })
         .await
         .map_err(|error| start_failure(&error))
 }
@@ -147,6 +147,15 @@ fn start_failure(error: &StartError) -> Failure {
             data,
             &format!("the store is damaged: {why}"),
             "restore it from a copy, or give another --data to begin anew",
+        ),
+        StartError::Store { address, why } => {
+            broken("store", address, why, "give its address and the token of its store.env")
+        }
+        StartError::NotShared { data } => broken(
+            "data",
+            data,
+            "is not the directory that the other servers of this store share",
+            "mount the same directory on all of their machines",
         ),
         StartError::Data { data, why } => {
             broken("data", data, &format!("cannot be used: {why}"), "check that it exists and may be written")

@@ -283,6 +283,8 @@ async fn append_group(
         // A disk that failed: the agent keeps its bytes and comes again.
         return Err(problem::unavailable("logs", "the logs could not be made durable").into());
     }
+    // Synced, but perhaps where the next server has looked already.
+    gate.must_reign().await?;
     receipts.append(&mut taken);
     Ok(())
 }

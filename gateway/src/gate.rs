@@ -51,6 +51,8 @@ pub(crate) struct Gate {
     pub events: Pace,
     /// Its sender gone, the server stops.
     pub stopping: watch::Receiver<()>,
+    /// Other servers may take over from this one.
+    pub shared: bool,
 }
 
 /// See [`crate::ServerConfig`].
@@ -149,6 +151,13 @@ impl Gate {
                 reply = replies.next() => Some((reply?, Some((replies, revoked)))),
             }
         }))
+    }
+
+    /// Refuses where another server has taken over by now. Called after something was
+    /// read or written beside the store, which knows by itself: then it was so before
+    /// another could.
+    pub async fn must_reign(&self) -> Result<(), Problem> {
+        if self.shared { self.controller.must_reign().await } else { Ok(()) }
     }
 
     /// Takes the metadata alone: a simulated stream of requests cannot be shared

@@ -19,6 +19,7 @@ mod rest;
 mod rows;
 mod schedulers;
 pub mod server;
+pub mod storage;
 pub mod urls;
 
 pub use config::{ServerConfig, scheduler_numbers};

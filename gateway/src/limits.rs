@@ -21,6 +21,19 @@ pub const FEASIBLE_MS: u64 = 1_000;
 /// Shapes remembered so.
 pub const SHAPES_MAX: usize = 256;
 
+/// How long a server waits for the store that it shares to take a connection.
+pub const STORE_CONNECT_MS: u64 = 3_000;
+/// How long open calls may go on once a store is to stop.
+pub const STORE_GRACE_MS: u64 = 500;
+/// Between two tries to reach it.
+pub const STORE_PAUSE_MS: u64 = 500;
+/// Tries of a server that stands by again to have its port again, and between them.
+pub const BIND_TRIES: u32 = 50;
+pub const BIND_PAUSE_MS: u64 = 100;
+/// After a reign that could not begin, so that another server is tried first: longer
+/// than between two looks of those that stand by.
+pub const FAILED_START_PAUSE_MS: u64 = 2_000;
+
 /// Schedulers in other processes that follow demand.
 pub const SCHEDULERS_MAX: usize = 16;
 /// Updates of demand on their way to one of them; one that is further behind is

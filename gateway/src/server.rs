@@ -5,9 +5,13 @@
 //! what to do about it. The first start makes what a cluster has once: its
 //! format row with the signing key, the tenant `default`, an admin token. Each
 //! start leaves the address and that token in `client.env`.
+//!
+//! Of several servers that share a store ([`standby`]) one serves, and the others
+//! stand by.
 
 mod client_env;
 mod first;
+mod standby;
 
 pub use crate::config::ServerConfig;
 use crate::drumline::Front;
@@ -19,18 +23,19 @@ use crate::{
     agents::AgentsDoor, auth, auth::Auth, demand::Demand, limits, meter, rest, schedulers::SchedulersDoor,
 };
 use controller::logs::LogRelay;
-use controller::shell::ControllerParts;
+use controller::shell::{ControllerParts, Handle, ObjectIndex};
 use proto::v1::agents_server::AgentsServer;
 use proto::v1::drumline_server::DrumlineServer;
 use proto::v1::planning_server::PlanningServer;
 use proto::v1::rows_server::RowsServer;
+use proto::v1::{DemandUpdate, FormatRow};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use store::{OpenError, OpenOptions, RedbStore, Store};
 use world::grpc::{BindError, Listener, Messages, Server};
-use world::sync::{oneshot, watch};
+use world::sync::{mpsc, oneshot, watch};
 use world::task::{JoinHandle, spawn};
 use world::{Disk, NodeClock, time};
 
@@ -50,6 +55,24 @@ pub struct ServerParts {
     pub listen: SocketAddr,
     /// All numbers.
     pub config: ServerConfig,
+    /// The store that other servers share, and with it the data directory; `None`: its
+    /// own, in the data directory.
+    pub shared: Option<SharedStore>,
+}
+
+/// A store on the network.
+#[derive(Clone)]
+pub struct SharedStore {
+    /// `host:port`.
+    pub address: String,
+    /// The token that it made at its first start.
+    pub token: String,
+}
+
+impl fmt::Debug for SharedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedStore").field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 /// Why a server did not start; each says what to do.
@@ -80,6 +103,18 @@ pub enum StartError {
         data: String,
         /// One line.
         why: String,
+    },
+    /// The store on the network does not take this server, or is none.
+    Store {
+        /// As told.
+        address: String,
+        /// One line.
+        why: String,
+    },
+    /// The directory is not the one that the other servers of the store share.
+    NotShared {
+        /// The directory.
+        data: String,
     },
     /// The data directory cannot be used for another reason.
     Data {
@@ -116,6 +151,15 @@ impl fmt::Display for StartError {
                 "the store in data directory {data} is damaged: {why}; restore {STORE_FILE} from a copy, \
                  or give another --data to begin anew"
             ),
+            Self::Store { address, why } => write!(
+                f,
+                "the store at {address} cannot be used: {why}; give its address and the token of its store.env"
+            ),
+            Self::NotShared { data } => write!(
+                f,
+                "data directory {data} is not the one that the other servers of this store share; \
+                 mount the same directory on all of their machines"
+            ),
             Self::Data { data, why } => {
                 write!(
                     f,
@@ -127,6 +171,15 @@ impl fmt::Display for StartError {
 }
 impl std::error::Error for StartError {}
 
+impl StartError {
+    pub(crate) fn of_disk(data: String, error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { data },
+            _ => Self::Data { data, why: error.to_string() },
+        }
+    }
+}
+
 /// The data directory, for errors about it.
 struct Data<'a>(&'a dyn Disk);
 
@@ -136,11 +189,7 @@ impl Data<'_> {
     }
 
     fn failed(&self, error: &io::Error) -> StartError {
-        let data = self.name();
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StartError::DiskFull { data },
-            _ => StartError::Data { data, why: error.to_string() },
-        }
+        StartError::of_disk(self.name(), error)
     }
 
     fn unopened(&self, error: OpenError) -> StartError {
@@ -181,18 +230,26 @@ pub struct RunningServer {
     pub address: String,
     /// Where it listens.
     pub listening: SocketAddr,
-    /// An admin's.
+    /// An admin's. Of a server that shares its store: empty, since another may have made
+    /// it; see [`RunningServer::serves`].
     pub token: String,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
-    store: Arc<RedbStore>,
+    own: Option<Arc<RedbStore>>,
+    serves: watch::Receiver<Option<String>>,
 }
 
 impl RunningServer {
-    /// Its rows, for whoever watches over it.
+    /// Its rows, for whoever watches over it, where they are its own.
     #[must_use]
-    pub fn store(&self) -> Arc<dyn Store> {
-        Arc::clone(&self.store) as Arc<dyn Store>
+    pub fn store(&self) -> Option<Arc<dyn Store>> {
+        self.own.clone().map(|own| own as Arc<dyn Store>)
+    }
+
+    /// An admin's token for as long as this server serves; nothing while it stands by.
+    #[must_use]
+    pub fn serves(&self) -> watch::Receiver<Option<String>> {
+        self.serves.clone()
     }
 
     /// Takes no more calls, lets open ones end within the grace, writes what is
@@ -204,7 +261,8 @@ impl RunningServer {
         if time::timeout(deadline, self.serving).await.is_err() {
             tracing::warn!("open calls did not end in time");
         }
-        if time::timeout(deadline, self.store.close()).await.is_err() {
+        let Some(own) = self.own else { return };
+        if time::timeout(deadline, own.close()).await.is_err() {
             tracing::warn!("the store did not close in time; what was acknowledged is durable");
         }
     }
@@ -219,7 +277,10 @@ impl RunningServer {
 
 /// Starts a server.
 pub async fn start(parts: ServerParts) -> Result<RunningServer, StartError> {
-    let ServerParts { disk, clock, listen, config } = parts;
+    let ServerParts { disk, clock, listen, config, shared } = parts;
+    if let Some(store) = shared {
+        return standby::start(Site { disk, clock, config, shared: true }, listen, store).await;
+    }
     let data = Data(&*disk);
     let options = OpenOptions {
         cache_bytes: config.store_cache_bytes,
@@ -229,9 +290,10 @@ pub async fn start(parts: ServerParts) -> Result<RunningServer, StartError> {
     };
     let opened = RedbStore::open_with(Arc::clone(&disk), STORE_FILE, Arc::clone(&clock), options).await;
     let store = opened.map_err(|error| data.unopened(error))?;
+    let site = Site { disk: Arc::clone(&disk), clock, config, shared: false };
     let assembled = world::select! {
         biased;
-        assembled = assemble(&disk, &clock, listen, config, &store) => assembled,
+        assembled = assemble(&site, listen, &store) => assembled,
         // The controller would try for ever to read rows from it.
         why = store.stopped() => Err(StartError::Data { data: data.name(), why }),
     };
@@ -245,42 +307,113 @@ pub async fn start(parts: ServerParts) -> Result<RunningServer, StartError> {
     }
 }
 
-async fn assemble(
-    disk: &Arc<dyn Disk>,
-    clock: &Arc<dyn NodeClock>,
-    listen: SocketAddr,
+/// What a server has whether it serves or not.
+struct Site {
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn NodeClock>,
     config: ServerConfig,
+    /// Store and directory are those of other servers too.
+    shared: bool,
+}
+
+/// What is opened before there is a controller.
+struct Rooms {
+    meter: Arc<meter::Meter>,
+    dues: mpsc::Receiver<()>,
+    objects: Arc<Objects>,
+    logs: Arc<LogRelay>,
+    address: String,
+    token: String,
+}
+
+/// What lets calls through; once `open` is dropped its streams end by themselves.
+struct Opened {
+    gate: Arc<Gate>,
+    open: watch::Sender<()>,
+}
+
+async fn assemble(
+    site: &Site,
+    listen: SocketAddr,
     redb: &Arc<RedbStore>,
 ) -> Result<RunningServer, StartError> {
+    let Site { disk, clock, config, .. } = site;
     let data = Data(&**disk);
     let store: Arc<dyn Store> = Arc::clone(redb) as Arc<dyn Store>;
-    let format = first::format(&*store, clock.wall_ms(), &data).await?;
+    let format = first::format(&*store, clock.wall_ms(), &data, None).await?;
     let listener = world::grpc::bind(listen).await.map_err(StartError::Port)?;
     let listening = listener.address();
+    let rooms = open_rooms(site, &store, &format, listening, None).await?;
+    let (address, token) = (rooms.address.clone(), rooms.token.clone());
+
+    let objects = Arc::new(Door(Arc::clone(&rooms.objects)));
+    let (parts, numbers) =
+        controller_parts(site, &store, objects, format!("{}@{listening}", format.cluster_id));
+    let started = controller::shell::start(parts).await;
+    let government = started.map_err(|error| data.damaged(error.to_string()))?;
+    let opened = open_gate(site, rooms, store, government, (numbers, listening));
+    let server = server(&opened.gate).network(config.network.clone()).grace(time::ms(config.stop_grace_ms));
+    let (stop, stopped) = oneshot::channel();
+    let (_, serves) = watch::channel(Some(token.clone()));
+    let serving = spawn(serve(server, opened, listener, (stopped, Arc::clone(redb))));
+    Ok(RunningServer { address, listening, token, stop, serving, own: Some(Arc::clone(redb)), serves })
+}
+
+/// Opens what is on the disk. With the number of a reign other servers share it.
+async fn open_rooms(
+    site: &Site,
+    store: &Arc<dyn Store>,
+    format: &FormatRow,
+    listening: SocketAddr,
+    reign: Option<u64>,
+) -> Result<Rooms, StartError> {
+    let Site { disk, clock, config, .. } = site;
+    let data = Data(&**disk);
     let signer = Signer::new(&format.signing_key);
-    let (meter, dues) = meter::Meter::new(Arc::clone(&store), Arc::clone(clock));
+    let (meter, dues) = meter::Meter::new(Arc::clone(store), Arc::clone(clock));
     let (counted, ttl_ms) = (Arc::clone(&meter), config.url_ttl_ms);
-    let objects = Objects::open(Arc::clone(disk), Arc::clone(clock), signer, counted, ttl_ms)
+    let objects = Objects::open(Arc::clone(disk), Arc::clone(clock), signer, counted, ttl_ms, reign)
         .await
         .map_err(|error| data.failed(&error))?;
-    let logs = LogRelay::open(Arc::clone(disk), "logs").await.map_err(|error| data.failed(&error))?;
+    let logs = LogRelay::open(Arc::clone(disk), "logs", reign).await.map_err(|error| data.failed(&error))?;
     let address = format!("http://{}", reachable(listening));
-    let token = first::admin_token(disk, &*store, clock.wall_ms(), &data).await?;
-    client_env::write(disk, &address, &token).await.map_err(|error| data.failed(&error))?;
+    let token = first::admin_token(disk, &**store, clock.wall_ms(), &data).await?;
+    client_env::write(disk, &address, &token, reign).await.map_err(|error| data.failed(&error))?;
+    Ok(Rooms { meter, dues, objects, logs, address, token })
+}
 
-    let numbers = seeded(&config);
+/// What a controller is made of, and the numbers of the scheduler beside it.
+fn controller_parts(
+    site: &Site,
+    store: &Arc<dyn Store>,
+    objects: Arc<dyn ObjectIndex>,
+    name: String,
+) -> (ControllerParts, scheduler::core::Config) {
+    let (controller, scheduler) = seeded(&site.config);
     let parts = ControllerParts {
-        store: Arc::clone(&store),
-        clock: Arc::clone(clock),
-        config: numbers.0,
+        store: Arc::clone(store),
+        clock: Arc::clone(&site.clock),
+        config: controller,
         admission: Arc::new(Policy),
-        objects: Arc::new(Door(Arc::clone(&objects))),
-        name: format!("{}@{listening}", format.cluster_id),
+        objects,
+        name,
+        shared: site.shared,
     };
-    let started = controller::shell::start(parts).await;
-    let (controller, told) = started.map_err(|error| data.damaged(error.to_string()))?;
+    (parts, scheduler)
+}
+
+/// Lets calls through to a controller that has the shards.
+fn open_gate(
+    site: &Site,
+    rooms: Rooms,
+    store: Arc<dyn Store>,
+    (controller, told): (Handle, mpsc::Receiver<DemandUpdate>),
+    (numbers, listening): (scheduler::core::Config, SocketAddr),
+) -> Opened {
+    let Site { clock, config, .. } = site;
+    let Rooms { meter, dues, objects, logs, .. } = rooms;
     let (demand, own) = Demand::hand_on(told);
-    let planner = scheduler::shell::start(Arc::clone(&store), Arc::clone(clock), numbers.1, own);
+    let planner = scheduler::shell::start(Arc::clone(&store), Arc::clone(clock), numbers, own);
     let planner = Planner::new(planner, Arc::clone(clock));
     let (open, stopping) = watch::channel(());
     let gate = Arc::new(Gate {
@@ -296,16 +429,14 @@ async fn assemble(
         objects,
         meter,
         streams: Arc::new(Streams::default()),
-        base: Base { public_url: config.public_url, listening },
+        base: Base { public_url: config.public_url.clone(), listening },
         events: Pace { ping_ms: config.events_ping_ms, slow_ms: config.events_slow_ms },
         stopping,
+        shared: site.shared,
     });
-    let server = server(&gate).network(config.network).grace(time::ms(config.stop_grace_ms));
-    let (stop, stopped) = oneshot::channel();
     spawn(auth::hear_changes(Arc::downgrade(&gate)));
     spawn(meter::keep_books(Arc::downgrade(&gate), dues));
-    let serving = spawn(serve(server, gate, listener, (stopped, Arc::clone(redb)), open));
-    Ok(RunningServer { address, listening, token, stop, serving, store: Arc::clone(redb) })
+    Opened { gate, open }
 }
 
 /// The cores' numbers. Two cores should not jitter alike.
@@ -354,11 +485,11 @@ fn server(gate: &Arc<Gate>) -> Server {
 
 async fn serve(
     server: Server,
-    gate: Arc<Gate>,
+    opened: Opened,
     listener: Listener,
     (stopped, store): (oneshot::Receiver<()>, Arc<RedbStore>),
-    open: watch::Sender<()>,
 ) {
+    let Opened { gate, open } = opened;
     let rows = Arc::clone(&store);
     let shutdown = async move {
         world::select! {

@@ -127,6 +127,22 @@ pub fn unavailable(what: &str, reason: impl Into<String>) -> Problem {
     Problem::new(&format!("unavailable.{what}"), "", "", reason, "try again in a moment")
 }
 
+/// This server serves nobody now: it shares its store with others, and one of them
+/// has the jobs.
+#[must_use]
+pub fn standby() -> Problem {
+    Problem::new(
+        STANDBY,
+        "",
+        "",
+        "this server stands by: another one serves now",
+        "ask the next server; name all of them, as --server A,B,C",
+    )
+}
+
+/// The code of [`standby`].
+pub const STANDBY: &str = "unavailable.standby";
+
 /// A fault of Drumline itself.
 #[must_use]
 pub fn internal(reason: impl Into<String>) -> Problem {

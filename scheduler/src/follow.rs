@@ -17,14 +17,15 @@ use store::RemoteStore;
 use world::NodeClock;
 use world::grpc::tonic::metadata::{Ascii, MetadataValue};
 use world::grpc::tonic::{Request, Status, Streaming, transport::Channel};
-use world::grpc::{ConnectError, connect};
+use world::grpc::{ConnectError, Servers, connect};
 use world::sync::mpsc;
 use world::{task, time};
 
 /// What such a scheduler is made of.
 #[derive(Clone, Debug)]
 pub struct FollowParts {
-    /// `host:port` of the server.
+    /// `host:port` of the server; where several share the work of one, all of them with
+    /// commas between.
     pub server: String,
     /// A token of role scheduler.
     pub token: String,
@@ -59,15 +60,34 @@ impl fmt::Display for FollowError {
 impl std::error::Error for FollowError {}
 
 /// Starts a scheduler that follows a server until its handle is dropped. Once
-/// started it waits out whatever becomes of the server or the way to it.
+/// started it waits out whatever becomes of the server or the way to it. Of several
+/// servers it follows the first that lets it; it ends with that one, since another has
+/// rows to be read anew, and whoever runs it starts it again.
 pub async fn start(parts: FollowParts) -> Result<Handle, FollowError> {
+    let mut servers = Servers::parse(&parts.server);
+    loop {
+        let server = servers.current().to_owned();
+        let followed = follow(FollowParts { server, ..parts.clone() }, servers.len() > 1).await;
+        // The same everywhere; of other refusals the last one's is told.
+        let is_final = matches!(
+            followed,
+            Ok(_) | Err(FollowError::Connect(ConnectError::Address { .. }) | FollowError::Token)
+        );
+        if is_final || servers.turn() {
+            return followed;
+        }
+    }
+}
+
+async fn follow(parts: FollowParts, one_of_several: bool) -> Result<Handle, FollowError> {
     let FollowParts { server, token, name, clock, config } = parts;
     let authorization = format!("Bearer {token}").parse().map_err(|_| FollowError::Token)?;
     let channel = connect(&server, time::ms(LINK_DEADLINE_MS)).await.map_err(FollowError::Connect)?;
     let store = RemoteStore::bearing(channel.clone(), MetadataValue::clone(&authorization));
     let (demand, told) = mpsc::channel(LINK_QUEUE);
     let handle = shell::start(store, clock, config, told);
-    let mut following = Following { planning: PlanningClient::new(channel), authorization, name, demand };
+    let planning = PlanningClient::new(channel);
+    let mut following = Following { planning, authorization, name, demand, one_of_several };
     let updates = following.open().await.map_err(|status| FollowError::Refused(status.into()))?;
     task::spawn(following.run(updates));
     Ok(handle)
@@ -78,6 +98,7 @@ struct Following {
     authorization: MetadataValue<Ascii>,
     name: String,
     demand: mpsc::Sender<DemandUpdate>,
+    one_of_several: bool,
 }
 
 impl Following {
@@ -89,6 +110,8 @@ impl Following {
                 Some(mut updates) => self.hand_on(&mut updates).await,
                 None => match self.open().await {
                     Ok(mut updates) => self.hand_on(&mut updates).await,
+                    // Without anybody who tells it demand the scheduler ends.
+                    Err(_) if self.one_of_several => return,
                     Err(status) => status.message().to_owned(),
                 },
             };

@@ -14,13 +14,15 @@ use proto::v1::{
 };
 use std::future::Future;
 use std::sync::{Arc, Mutex};
-use world::grpc::Channel;
 use world::grpc::tonic::{Request, Status};
+use world::grpc::{Channel, Servers};
 use world::sim::universe;
 use world::time;
 
 /// One call's deadline.
 const CALL_MS: u64 = 5_000;
+/// Of connecting to one of several servers.
+const SEVERAL_MS: u64 = 1_000;
 /// Between two tries.
 const AGAIN_MS: u64 = 700;
 /// Tries of one call: long enough for every fault to heal.
@@ -29,7 +31,8 @@ const TRIES: u32 = 400;
 /// What every client needs.
 #[derive(Clone)]
 pub struct Door {
-    pub address: String,
+    /// All servers; the one that served last is asked first.
+    pub servers: Arc<Mutex<Servers>>,
     pub token: Arc<Mutex<String>>,
     pub history: Arc<Mutex<History>>,
     pub trace: Trace,
@@ -288,6 +291,33 @@ impl Door {
         request
     }
 
+    /// Connects to the server that served last, or to the next where it does not.
+    pub async fn connect(&self, deadline: time::Duration) -> Option<Channel> {
+        let address = self.asked();
+        let several = self.servers.lock().expect("no holder panics").len() > 1;
+        let deadline = if several { deadline.min(time::ms(SEVERAL_MS)) } else { deadline };
+        match world::grpc::connect(&address, deadline).await {
+            Ok(channel) => Some(channel),
+            Err(_) => {
+                self.turn(&address);
+                None
+            }
+        }
+    }
+
+    /// Who is asked now.
+    pub fn asked(&self) -> String {
+        self.servers.lock().expect("no holder panics").current().to_owned()
+    }
+
+    /// Whoever listens there does not serve: on to the next, if that is still the one.
+    pub fn turn(&self, address: &str) {
+        let mut servers = self.servers.lock().expect("no holder panics");
+        if servers.current() == address {
+            servers.turn();
+        }
+    }
+
     /// Tries until there is an answer.
     pub async fn call<T, F>(
         &self,
@@ -298,8 +328,9 @@ impl Door {
     {
         for _ in 0..TRIES {
             let deadline = time::ms(CALL_MS);
+            let asked = self.asked();
             let tried = time::timeout(deadline, async {
-                let channel = world::grpc::connect(&self.address, deadline).await.ok()?;
+                let channel = self.connect(deadline).await?;
                 Some(one(DrumlineClient::new(channel), self.clone()).await)
             })
             .await;
@@ -314,10 +345,11 @@ impl Door {
                         Some(problem) if !is_passing(&problem) => {
                             return Err(Refusal::Problem(problem));
                         }
-                        _ => {}
+                        _ => self.turn(&asked),
                     }
                 }
-                Ok(None) | Err(_) => {}
+                Ok(None) => {}
+                Err(_) => self.turn(&asked),
             }
             time::sleep(time::ms(AGAIN_MS)).await;
         }

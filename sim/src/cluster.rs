@@ -1,7 +1,11 @@
-//! A whole Drumline in the universe: one server, some agents, each on a machine
-//! of its own with a hostile disk and a clock that may be wrong.
+//! A whole Drumline in the universe: a server, some agents, each on a machine
+//! of its own with a hostile disk and a clock that may be wrong. Or several servers,
+//! which share a store and a directory: both are on the disk of a machine more.
+
+mod shared;
 
 use crate::checkers;
+use crate::faults::{SECOND_SERVER, STORAGE};
 use crate::power::Power;
 use crate::rollback;
 use crate::rows::JobName;
@@ -22,7 +26,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use world::sim::universe::{self, NodeId};
-use world::sim::{ClockHandle, HostileDisk, SimObjects, SimProcesses, SimTransfer, SkewedClock};
+use world::sim::{ClockHandle, HostileDisk, Mount, SimObjects, SimProcesses, SimTransfer, SkewedClock};
 use world::sync::mpsc;
 use world::time;
 
@@ -39,6 +43,8 @@ pub struct Machine {
     pub host: String,
     pub node: NodeId,
     pub disk: Arc<HostileDisk>,
+    /// Of several servers: their directory, on another's disk.
+    pub mount: Option<Mount>,
     pub clock: ClockHandle,
     /// Only agents have tasks.
     pub processes: Option<Arc<SimProcesses>>,
@@ -63,13 +69,19 @@ impl Machine {
 
 /// See the module.
 pub struct Cluster {
-    pub server: Machine,
+    /// One, or all that share a store.
+    pub servers: Vec<Machine>,
+    /// Where that store is, where they do.
+    pub storage: Option<Machine>,
     pub agents: Vec<Machine>,
     /// Beside the server's own.
     pub schedulers: Vec<Machine>,
     pub clients: NodeId,
     pub uploads: Arc<Uploads>,
+    /// Of all servers, with commas between.
     pub address: String,
+    /// The index of the server that serves, while one does.
+    pub serving: Serving,
     /// The admin token, known once the server has started.
     pub token: Arc<Mutex<String>>,
     pub cuts: Cuts,
@@ -80,12 +92,15 @@ pub struct Cluster {
     pub rolled_back: Arc<AtomicBool>,
 }
 
+/// See [`Cluster::serving`].
+pub type Serving = Arc<Mutex<Option<usize>>>;
+
 /// Ends of servers that nobody has seen to yet.
 const ENDS_UNTOLD: usize = 16;
 /// Between two looks at a store whose disk failed.
 const WATCH_AGAIN_MS: u64 = 20;
 
-/// Set anew by each incarnation of the server.
+/// Set anew by each incarnation of the server, or of the store that several share.
 pub type SharedStore = Arc<Mutex<Option<Arc<dyn store::Store>>>>;
 
 /// Links cut on purpose, for the parts of the world that madsim's network does
@@ -128,20 +143,29 @@ impl Cluster {
         let store = SharedStore::default();
         let (ended, ends) = mpsc::channel(ENDS_UNTOLD);
         let rolled_back = Arc::new(AtomicBool::new(false));
+        let serving = Serving::default();
         let seen = Seen {
             token: Arc::clone(&token),
             store: Arc::clone(&store),
             rolled_back: Arc::clone(&rolled_back),
+            serving: Arc::clone(&serving),
             witness,
             trace: trace.clone(),
             ended,
         };
-        let server = start_server(&mut rng, Arc::clone(&objects), seen);
+        let (servers, storage) = match scenario.servers {
+            0 | 1 => (vec![start_server(&mut rng, Arc::clone(&objects), seen)], None),
+            several => {
+                let (servers, storage) = shared::start(several, seed, &objects, &seen);
+                (servers, Some(storage))
+            }
+        };
         let uploads = Uploads::new(&objects, "10.0.0.2", seed);
         // A node whose `init` ends is taken down with all its tasks.
         let clients =
             universe::create_node("clients", IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), std::future::pending);
-        let address = format!("{}:{PORT}", server.host);
+        let addresses: Vec<String> = servers.iter().map(|server| format!("{}:{PORT}", server.host)).collect();
+        let address = addresses.join(",");
         while token.lock().expect("no holder panics").is_empty() {
             time::sleep(time::ms(20)).await;
         }
@@ -156,9 +180,23 @@ impl Cluster {
         let schedulers = (0..scenario.schedulers)
             .map(|index| start_scheduler(index, &mut rng, &address, Arc::clone(&token), trace.clone()))
             .collect::<Vec<_>>();
-        let power = Power::new(std::iter::once(&server).chain(&agents).chain(&schedulers), trace);
+        let power = Power::new(machines(&servers, &agents, &schedulers, storage.as_ref()), trace);
         world::task::spawn(Arc::clone(&power).attend(ends));
-        Self { server, agents, schedulers, clients, uploads, address, token, cuts, power, store, rolled_back }
+        Self {
+            servers,
+            storage,
+            agents,
+            schedulers,
+            clients,
+            uploads,
+            address,
+            serving,
+            token,
+            cuts,
+            power,
+            store,
+            rolled_back,
+        }
     }
 
     /// Jobs of which any process wrote something.
@@ -169,15 +207,47 @@ impl Cluster {
         logged.filter_map(|span| Some(checkers::attempt_of(&span.key)?.0.0)).collect()
     }
 
-    /// Machine 0 is the server; the agents come next, then the schedulers.
+    /// Machine 0 is the server, or the first; the agents come next, then the schedulers;
+    /// further servers and their store are [`SECOND_SERVER`] and [`STORAGE`].
     pub fn machine(&self, index: usize) -> &Machine {
-        self.machines().nth(index).expect("faults are drawn for machines that there are")
+        let found = match index {
+            STORAGE => self.storage.as_ref(),
+            further if further >= SECOND_SERVER => self.servers.get(further - SECOND_SERVER + 1),
+            other => self.servers[..1].iter().chain(&self.agents).chain(&self.schedulers).nth(other),
+        };
+        found.expect("faults are drawn for machines that there are")
     }
 
-    /// In that order.
-    pub fn machines(&self) -> impl Iterator<Item = &Machine> {
-        std::iter::once(&self.server).chain(&self.agents).chain(&self.schedulers)
+    /// Each with its index.
+    pub fn machines(&self) -> impl Iterator<Item = (usize, &Machine)> {
+        machines(&self.servers, &self.agents, &self.schedulers, self.storage.as_ref())
     }
+
+    /// Of all servers.
+    pub fn server_indexes(&self) -> impl Iterator<Item = usize> + use<> {
+        (0..self.servers.len()).map(server_index)
+    }
+
+    /// Where objects and logs are.
+    pub fn data_disk(&self) -> &HostileDisk {
+        self.storage.as_ref().map_or(&self.servers[0].disk, |storage| &storage.disk)
+    }
+}
+
+/// The index of the machine of one of several servers.
+fn server_index(server: usize) -> usize {
+    server.checked_sub(1).map_or(0, |further| SECOND_SERVER + further)
+}
+
+fn machines<'a>(
+    servers: &'a [Machine],
+    agents: &'a [Machine],
+    schedulers: &'a [Machine],
+    storage: Option<&'a Machine>,
+) -> impl Iterator<Item = (usize, &'a Machine)> {
+    let first = servers[..1].iter().chain(agents).chain(schedulers).enumerate();
+    let further = servers[1..].iter().enumerate().map(|(at, server)| (server_index(at + 1), server));
+    first.chain(further).chain(storage.map(|storage| (STORAGE, storage)))
 }
 
 /// What the outside sees of the server's incarnations.
@@ -186,10 +256,11 @@ struct Seen {
     token: Arc<Mutex<String>>,
     store: SharedStore,
     rolled_back: Arc<AtomicBool>,
+    serving: Serving,
     witness: SharedWitness,
     trace: Trace,
-    /// Told the incarnation that ends by itself.
-    ended: mpsc::Sender<u64>,
+    /// Told which machine's incarnation ends by itself.
+    ended: mpsc::Sender<(usize, u64)>,
 }
 
 fn start_server(rng: &mut SmallRng, objects: Arc<SimObjects>, seen: Seen) -> Machine {
@@ -206,6 +277,7 @@ fn start_server(rng: &mut SmallRng, objects: Arc<SimObjects>, seen: Seen) -> Mac
             clock: Arc::clone(&clock) as Arc<dyn world::NodeClock>,
             listen: SocketAddr::from((host_ip, PORT)),
             config: server_config(seed, &objects, host_ip),
+            shared: None,
         };
         serve(parts, seen.clone(), Arc::clone(&held), Arc::clone(&begun))
     };
@@ -217,6 +289,7 @@ fn start_server(rng: &mut SmallRng, objects: Arc<SimObjects>, seen: Seen) -> Mac
         node,
         disk,
         clock: clock_handle,
+        mount: None,
         processes: None,
         transfer: None,
         started,
@@ -233,7 +306,7 @@ fn server_config(seed: u64, objects: &Arc<SimObjects>, host: Ipv4Addr) -> Server
 
 /// One incarnation of the server.
 async fn serve(parts: ServerParts, seen: Seen, disk: Arc<HostileDisk>, started: Arc<AtomicU64>) {
-    let Seen { token, store, rolled_back, witness, trace, ended } = seen;
+    let Seen { token, store, rolled_back, witness, trace, ended, .. } = seen;
     if rolled_back.swap(false, Ordering::Relaxed) {
         let rewritten = rollback::leave_unknown_fields(&disk, &parts.clock, &witness).await;
         trace.tell(&format!("a newer version wrote {rewritten} rows before"));
@@ -244,18 +317,12 @@ async fn serve(parts: ServerParts, seen: Seen, disk: Arc<HostileDisk>, started: 
             trace.line("server started");
             started.store(incarnation, Ordering::Relaxed);
             token.lock().expect("no holder panics").clone_from(&running.token);
-            *store.lock().expect("no holder panics") = Some(running.store());
-            let watched = running.store();
-            let watching = async {
-                loop {
-                    witness::watch(Arc::clone(&witness), Arc::clone(&watched), &disk).await;
-                    time::sleep(time::ms(WATCH_AGAIN_MS)).await;
-                }
-            };
+            let watched = running.store().expect("it is its own");
+            *store.lock().expect("no holder panics") = Some(Arc::clone(&watched));
             world::select! {
                 biased;
                 () = running.ended() => {}
-                () = watching => {}
+                () = watch_on(&witness, &watched, &disk) => {}
             }
         }
         // It lost power as it made a file, and is taken down for that just now.
@@ -273,8 +340,16 @@ async fn serve(parts: ServerParts, seen: Seen, disk: Arc<HostileDisk>, started: 
         }
     }
     // Where that is full, one is told already.
-    let _ = ended.try_send(incarnation);
+    let _ = ended.try_send((0, incarnation));
     std::future::pending::<()>().await;
+}
+
+/// Shows the witness all that happens to a store.
+async fn watch_on(witness: &SharedWitness, watched: &Arc<dyn store::Store>, disk: &HostileDisk) {
+    loop {
+        witness::watch(Arc::clone(witness), Arc::clone(watched), disk).await;
+        time::sleep(time::ms(WATCH_AGAIN_MS)).await;
+    }
 }
 
 fn start_agent(
@@ -326,7 +401,8 @@ fn start_agent(
     };
     let node = universe::create_node(&name, IpAddr::V4(ip), init);
     let (processes, transfer) = (Some(processes), Some(transfer));
-    Machine { host: ip.to_string(), node, disk, clock: clock_handle, processes, transfer, started }
+    let (host, clock, mount) = (ip.to_string(), clock_handle, None);
+    Machine { host, node, disk, mount, clock, processes, transfer, started }
 }
 
 /// One incarnation of an agent; whoever runs it on a real machine starts it
@@ -384,6 +460,7 @@ fn start_scheduler(
         node,
         disk,
         clock: clock_handle,
+        mount: None,
         processes: None,
         transfer: None,
         started,

@@ -16,18 +16,47 @@ use serde::{Deserialize, Serialize};
 pub use spare::{server_is_behind, spare_enough};
 use std::collections::BTreeMap;
 
+/// The second of several servers that share a store; further ones follow.
+pub const SECOND_SERVER: usize = 1001;
+/// The machine with that store.
+pub const STORAGE: usize = 1100;
+
+/// Whether a machine is one of those that only clusters of several servers have.
+#[must_use]
+pub fn is_further(machine: usize, servers: usize) -> bool {
+    servers > 1 && (machine == STORAGE || (SECOND_SERVER..SECOND_SERVER + servers - 1).contains(&machine))
+}
+
+/// Whether what happens to a machine may be felt by every node.
+#[must_use]
+pub fn is_of_servers(machine: usize) -> bool {
+    machine == 0 || machine >= SECOND_SERVER
+}
+
 /// What may be broken. `agent` is the index of a machine with tasks, `machine`
-/// that of any; machine 0 is the server. Chances are in parts per million.
+/// that of any; machine 0 is the server, or the first of several. Chances are in parts per million.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
     /// The server's process dies; what it wrote stays.
-    ServerKilled { down_ms: u64 },
+    ServerKilled {
+        #[serde(default)]
+        machine: usize,
+        down_ms: u64,
+    },
     /// The server's machine loses power: unsynced writes are lost or torn.
-    ServerPowerLoss { down_ms: u64 },
+    ServerPowerLoss {
+        #[serde(default)]
+        machine: usize,
+        down_ms: u64,
+    },
     /// The server's machine stands still, its clock as well: when it goes on it
     /// believes that no time has passed.
-    ServerPaused { for_ms: u64 },
+    ServerPaused {
+        #[serde(default)]
+        machine: usize,
+        for_ms: u64,
+    },
     /// The agent's process dies; its tasks go on under their supervisor.
     AgentKilled { agent: usize, down_ms: u64 },
     /// All agents, one after the other, end and are started again: an upgrade. Their
@@ -45,7 +74,16 @@ pub enum Fault {
     AgentPaused { agent: usize, for_ms: u64 },
     /// A newer version of the server ran for a while: rows have fields that this
     /// one does not know.
-    ServerRolledBack { down_ms: u64 },
+    ServerRolledBack {
+        #[serde(default)]
+        machine: usize,
+        down_ms: u64,
+    },
+    /// The server that serves and the store that it shares no longer hear each other;
+    /// agents and clients hear it, and it has the shared directory.
+    ServerCutFromStore { for_ms: u64 },
+    /// All servers die and are started again at the same moment.
+    ServersStartAtOnce { down_ms: u64 },
     /// A scheduler beside the server's own dies and is started again.
     SchedulerKilled { machine: usize, down_ms: u64 },
     /// Its process stands still, then goes on with what it knew.
@@ -74,7 +112,12 @@ pub enum Fault {
     /// The disk has so much room left.
     DiskFull { machine: usize, spare_bytes: u64, for_ms: u64 },
     /// Objects on the server's disk read with a bit wrong.
-    BitRot { ppm: u32, for_ms: u64 },
+    BitRot {
+        #[serde(default)]
+        machine: usize,
+        ppm: u32,
+        for_ms: u64,
+    },
     /// Transfers of a machine break half way.
     TransfersBroken { agent: usize, ppm: u32, for_ms: u64 },
     /// Each piece of a transfer waits.
@@ -160,6 +203,11 @@ pub const KINDS: &[(&str, &str)] = &[
         "server_rolled_back",
         "a newer version of the server ran and was taken back: rows have fields unknown here",
     ),
+    (
+        "server_cut_from_store",
+        "the server that serves no longer reaches the store; agents and clients reach it",
+    ),
+    ("servers_start_at_once", "all servers that share a store die, and start at the same moment"),
     ("agent_killed", "an agent's process dies; its tasks go on under their supervisor"),
     ("agents_upgraded", "all agents are killed and started again, one after the other; tasks go on"),
     ("machine_power_loss", "an agent's machine loses power, tasks and unsynced writes included"),
@@ -235,6 +283,8 @@ impl Fault {
             Self::AgentStuck { .. } => "agent_stuck",
             Self::AgentPaused { .. } => "agent_paused",
             Self::ServerRolledBack { .. } => "server_rolled_back",
+            Self::ServerCutFromStore { .. } => "server_cut_from_store",
+            Self::ServersStartAtOnce { .. } => "servers_start_at_once",
             Self::SchedulerKilled { .. } => "scheduler_killed",
             Self::SchedulerPaused { .. } => "scheduler_paused",
             Self::SchedulerCut { .. } => "scheduler_cut",
@@ -292,12 +342,9 @@ impl Fault {
     #[must_use]
     pub fn machine(&self) -> usize {
         match *self {
-            Self::ServerKilled { .. }
-            | Self::ServerPowerLoss { .. }
-            | Self::ServerPaused { .. }
-            | Self::ServerRolledBack { .. }
+            Self::ServerCutFromStore { .. }
+            | Self::ServersStartAtOnce { .. }
             | Self::AgentsUpgraded { .. }
-            | Self::BitRot { .. }
             | Self::ClientRepliesLost { .. }
             | Self::MessageLoss { .. }
             | Self::SlowLinks { .. }
@@ -309,7 +356,12 @@ impl Fault {
             | Self::RequestsTwice { .. }
             | Self::LogFlood { .. }
             | Self::FollowersLeave { .. } => 0,
-            Self::CrashInRecovery { machine, .. }
+            Self::ServerKilled { machine, .. }
+            | Self::ServerPowerLoss { machine, .. }
+            | Self::ServerPaused { machine, .. }
+            | Self::ServerRolledBack { machine, .. }
+            | Self::BitRot { machine, .. }
+            | Self::CrashInRecovery { machine, .. }
             | Self::CrashInCreation { machine, .. }
             | Self::SlowDisk { machine, .. }
             | Self::SyncErrors { machine, .. }
@@ -360,9 +412,10 @@ impl Fault {
     #[must_use]
     pub fn span_ms(&self) -> u64 {
         match *self {
-            Self::ServerKilled { down_ms }
-            | Self::ServerPowerLoss { down_ms }
-            | Self::ServerRolledBack { down_ms }
+            Self::ServerKilled { down_ms, .. }
+            | Self::ServerPowerLoss { down_ms, .. }
+            | Self::ServerRolledBack { down_ms, .. }
+            | Self::ServersStartAtOnce { down_ms }
             | Self::AgentKilled { down_ms, .. }
             | Self::SchedulerKilled { down_ms, .. }
             | Self::MachinePowerLoss { down_ms, .. }
@@ -381,7 +434,8 @@ impl Fault {
             | Self::LogFlood { .. } => 0,
             Self::RetryStorm { for_ms, .. } | Self::FollowersLeave { for_ms, .. } => for_ms,
             Self::ClockSkew { .. } => 60_000,
-            Self::ServerPaused { for_ms }
+            Self::ServerPaused { for_ms, .. }
+            | Self::ServerCutFromStore { for_ms }
             | Self::AgentPaused { for_ms, .. }
             | Self::SchedulerPaused { for_ms, .. }
             | Self::SchedulerCut { for_ms, .. }

@@ -4,9 +4,9 @@ mod weather;
 
 use crate::clients::Door;
 use crate::cluster::{Cluster, Machine};
-use crate::faults::{DOWN_MS_MIN, Fault, Fired, Planned};
+use crate::faults::{DOWN_MS_MIN, Fault, Fired, Planned, STORAGE};
 use crate::load;
-use crate::trace::Trace;
+use crate::trace::{Trace, lines};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +49,8 @@ pub struct Injector<'a> {
     doomed: BTreeMap<usize, Fault>,
     /// One of them did.
     died: Arc<Notify>,
+    /// Which servers each such fault cut from their store.
+    storeless: Vec<(Fault, usize)>,
     /// How many faults hold each link.
     held: BTreeMap<(NodeId, NodeId), u32>,
     /// For clients that press, and these.
@@ -70,6 +72,7 @@ impl<'a> Injector<'a> {
             stuck: BTreeSet::new(),
             doomed: BTreeMap::new(),
             died: Arc::new(Notify::new()),
+            storeless: Vec::new(),
             held: BTreeMap::new(),
             door,
             pressing: Vec::new(),
@@ -126,12 +129,16 @@ impl<'a> Injector<'a> {
             Act::TakeDown(machine) => self.take_down(machine, false),
             Act::BringUp(machine) => self.bring_up(machine),
             Act::Cut(machine) => {
-                self.cut(self.machine(machine), &self.cluster.server);
-                self.cut(&self.cluster.server, self.machine(machine));
+                for server in &self.cluster.servers {
+                    self.cut(self.machine(machine), server);
+                    self.cut(server, self.machine(machine));
+                }
             }
             Act::Uncut(machine) => {
-                self.uncut(self.machine(machine), &self.cluster.server);
-                self.uncut(&self.cluster.server, self.machine(machine));
+                for server in &self.cluster.servers {
+                    self.uncut(self.machine(machine), server);
+                    self.uncut(server, self.machine(machine));
+                }
             }
         }
     }
@@ -154,11 +161,15 @@ impl<'a> Injector<'a> {
             }
             Fault::ServerRolledBack { .. } => {
                 self.cluster.rolled_back.store(true, Ordering::Relaxed);
-                self.take_down(0, false);
+                self.take_down(fault.machine(), false);
             }
-            Fault::ServerPaused { .. } => {
-                universe::pause(self.cluster.server.node);
-                self.still.insert(0);
+            Fault::ServersStartAtOnce { .. } => {
+                self.cluster.server_indexes().for_each(|server| self.take_down(server, false));
+            }
+            Fault::ServerCutFromStore { .. } => self.cut_from_store(fault),
+            Fault::ServerPaused { machine, .. } => {
+                universe::pause(self.machine(machine).node);
+                self.still.insert(machine);
             }
             Fault::AgentPaused { .. } | Fault::SchedulerPaused { .. } => {
                 universe::pause(self.machine(fault.machine()).node);
@@ -199,10 +210,20 @@ impl<'a> Injector<'a> {
                 self.fired.count(fault.kind());
             }
             Fault::RepliesLost { .. } | Fault::SchedulerRepliesLost { .. } => {
-                self.cut(&self.cluster.server, self.machine(fault.machine()));
+                for server in &self.cluster.servers {
+                    self.cut(server, self.machine(fault.machine()));
+                }
             }
-            Fault::RequestsLost { agent, .. } => self.cut(self.machine(agent + 1), &self.cluster.server),
-            Fault::ClientRepliesLost { .. } => self.clog(self.cluster.server.node, self.cluster.clients),
+            Fault::RequestsLost { agent, .. } => {
+                for server in &self.cluster.servers {
+                    self.cut(self.machine(agent + 1), server);
+                }
+            }
+            Fault::ClientRepliesLost { .. } => {
+                for server in &self.cluster.servers {
+                    self.clog(server.node, self.cluster.clients);
+                }
+            }
             Fault::ClockSkew { machine, offset_ms: by_ms, .. }
             | Fault::ClockForward { machine, by_ms, .. } => {
                 self.machine(machine).clock.jump_wall_ms(by_ms);
@@ -228,10 +249,14 @@ impl<'a> Injector<'a> {
                 self.plan(now_ms() + after_ms, Act::Again(fault.clone()));
             }
             // One that was killed meanwhile and runs again does not mind.
-            Fault::ServerPaused { .. } => {
-                universe::resume(self.cluster.server.node);
-                self.still.remove(&0);
+            Fault::ServerPaused { machine, .. } => {
+                universe::resume(self.machine(machine).node);
+                self.still.remove(&machine);
             }
+            Fault::ServersStartAtOnce { .. } => {
+                self.cluster.server_indexes().for_each(|server| self.bring_up(server));
+            }
+            Fault::ServerCutFromStore { .. } => self.join_to_store(fault),
             Fault::AgentPaused { .. } | Fault::SchedulerPaused { .. }
                 if !self.stuck.contains(&fault.machine()) =>
             {
@@ -243,11 +268,19 @@ impl<'a> Injector<'a> {
             }
             Fault::Partition { .. } | Fault::SchedulerCut { .. } => self.act(Act::Uncut(fault.machine())),
             Fault::RepliesLost { .. } | Fault::SchedulerRepliesLost { .. } => {
-                self.uncut(&self.cluster.server, self.machine(fault.machine()));
+                for server in &self.cluster.servers {
+                    self.uncut(server, self.machine(fault.machine()));
+                }
             }
-            Fault::RequestsLost { agent, .. } => self.uncut(self.machine(agent + 1), &self.cluster.server),
+            Fault::RequestsLost { agent, .. } => {
+                for server in &self.cluster.servers {
+                    self.uncut(self.machine(agent + 1), server);
+                }
+            }
             Fault::ClientRepliesLost { .. } => {
-                self.unclog(self.cluster.server.node, self.cluster.clients);
+                for server in &self.cluster.servers {
+                    self.unclog(server.node, self.cluster.clients);
+                }
             }
             Fault::ClockForward { machine, by_ms, .. } => self.machine(machine).clock.jump_wall_ms(-by_ms),
             Fault::ClockBack { machine, by_ms, .. } => self.machine(machine).clock.jump_wall_ms(by_ms),
@@ -258,6 +291,25 @@ impl<'a> Injector<'a> {
             }
             _ => {}
         }
+    }
+
+    /// Cuts whoever serves now, alone, from the store. The directory that servers share
+    /// is reached another way.
+    fn cut_from_store(&mut self, fault: &Fault) {
+        let serving = self.cluster.serving.lock().expect("no holder panics").unwrap_or(0);
+        self.trace.tell(&format!("cut from the store is {}", lines::machine(serving)));
+        let (server, storage) = (self.machine(serving).node, self.machine(STORAGE).node);
+        self.clog(server, storage);
+        self.clog(storage, server);
+        self.storeless.push((fault.clone(), serving));
+    }
+
+    fn join_to_store(&mut self, fault: &Fault) {
+        let at = self.storeless.iter().position(|(cut, _)| cut == fault).expect("it struck before it heals");
+        let (_, server) = self.storeless.remove(at);
+        let (server, storage) = (self.machine(server).node, self.machine(STORAGE).node);
+        self.unclog(server, storage);
+        self.unclog(storage, server);
     }
 
     /// A machine that comes back is struck again, if it is still at that.
@@ -321,6 +373,11 @@ impl<'a> Injector<'a> {
         let holding = &self.holding;
         universe::set_net(&weather::net(holding));
         universe::set_disk_lag(machine.node, time::ms(weather::disk_lag_ms(holding, index)));
+        if index == STORAGE {
+            // Whoever shares the directory waits as long for it.
+            let lag = time::ms(weather::disk_lag_ms(holding, index));
+            self.cluster.servers.iter().for_each(|server| universe::set_disk_lag(server.node, lag));
+        }
         universe::set_link_lag(machine.ip(), time::ms(weather::link_lag_ms(holding, index)));
         machine.disk.set_faults(weather::disk(holding, index));
         if self.still.contains(&index) {
@@ -338,7 +395,7 @@ impl<'a> Injector<'a> {
 
     /// Adds what struck by chance.
     fn count(&mut self) {
-        for machine in self.cluster.machines() {
+        for (_, machine) in self.cluster.machines() {
             weather::count_disk(&mut self.fired, &machine.disk.counts());
             if let Some(transfer) = &machine.transfer {
                 weather::count_transfers(&mut self.fired, &transfer.counts());

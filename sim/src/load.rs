@@ -154,8 +154,10 @@ async fn submit(door: Door, deed: Deed) {
 async fn storm(door: Door, deed: Deed, until_ms: u64) {
     while now_ms() < until_ms {
         let tried = async {
-            let channel = world::grpc::connect(&door.address, time::ms(STORM_CALL_MS)).await.ok()?;
-            clients::submit_once(DrumlineClient::new(channel), door.clone(), &deed).await.ok()
+            let channel = door.connect(time::ms(STORM_CALL_MS)).await?;
+            let asked = door.asked();
+            let told = clients::submit_once(DrumlineClient::new(channel), door.clone(), &deed).await;
+            told.inspect_err(|_| door.turn(&asked)).ok()
         };
         if let Ok(Some(reply)) = time::timeout(time::ms(STORM_CALL_MS), tried).await {
             let job = JobName { tenant: reply.tenant, number: reply.number };

@@ -1,4 +1,4 @@
-//! The marks: places in scheduler, controller, agent and store that a sweep must
+//! The marks: places in what is rehearsed that a sweep must
 //! reach at least once, by name, and the scenario whose sweep must.
 //!
 //! A mark at zero says that the rehearsals do not go there: then it is they that
@@ -57,6 +57,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("agent.link.longest_pause", Chaos, "the pause before connecting is at its cap"),
     ("agent.link.registration_unanswered", Chaos, "a registration times out"),
     ("agent.link.server_fell_silent", Chaos, "a session's server is silent"),
+    ("agent.link.server_stands_by", Chaos, "the server that an agent asks does not serve"),
     ("agent.logs.receipts_overdue", Chaos, "log receipts do not come"),
     ("agent.logs.stream_broke", Chaos, "the stream of logs breaks"),
     ("agent.outputs.not_collected", Chaos, "outputs are missing or cannot be uploaded"),
@@ -108,7 +109,9 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("controller.lease.over_with_ranks", Chaos, "a lost node's ranks are over"),
     ("controller.logs.ends_before_what_is_held", Nobody, "a power loss cut a log that was shipped further"),
     ("controller.logs.gap_refused", Nobody, "a shipment leaves a gap"),
+    ("controller.logs.of_a_later_reign", Nobody, "a deposed server opens a log that another has"),
     ("controller.logs.said_before", Chaos, "a shipment comes twice"),
+    ("controller.logs.taken_over", Chaos, "a log goes on from an earlier reign's"),
     ("controller.logs.torn_tail", Nobody, "a crash tore the end of a log"),
     ("controller.node.drains_itself", Chaos, "a node eats tasks of several jobs"),
     ("controller.node.heard_again", Chaos, "a suspect or lost node is heard"),
@@ -120,6 +123,10 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("controller.reconcile.told_again", Chaos, "an assignment did not arrive"),
     ("controller.reconcile.told_ranks_again", Chaos, "an assignment of ranks did not arrive"),
     ("controller.register.over_a_live_session", Chaos, "a node registers while its session lives"),
+    ("controller.reign.fenced_off", Chaos, "a commit finds the shards another's, or nobody's"),
+    ("controller.reign.found_over", Nobody, "a deposed server finds out as it asks"),
+    ("controller.reign.stepped_down", Chaos, "one of several servers does not reign any more"),
+    ("controller.reign.store_out_of_reach", Chaos, "the store is silent for a lease's time"),
     ("controller.report.bytes_are_missing", Nobody, "a report names bytes that are not there"),
     ("controller.report.lapsed_before_it_began", Nobody, "a lease ended before a task began"),
     ("controller.report.of_an_old_attempt", Chaos, "a report of an attempt that is over"),
@@ -131,6 +138,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("controller.retry.waits_for_the_budget", Chaos, "a retry waits for a token"),
     ("controller.session.end_of_an_older_stream", Nobody, "a stream ends that was replaced"),
     ("controller.session.replaced", Chaos, "a stream takes another's place"),
+    ("controller.standby.takes_over", Chaos, "another server reigned before"),
     ("controller.start.gang_had_ended", Nobody, "all ranks had ended before a restart"),
     ("controller.start.gang_resumed", Chaos, "a gang runs over a restart"),
     ("controller.start.grant_in_use", Chaos, "a task runs over a restart"),
@@ -142,6 +150,8 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("controller.submit.said_twice", Chaos, "a submission comes again by its key"),
     ("controller.user_retry.of_a_live_job", Chaos, "a retry of what has not ended"),
     ("controller.user_retry.taken", Chaos, "a user tries a job again"),
+    ("gateway.standby.refuses", Chaos, "a server that stands by is asked"),
+    ("gateway.standby.serves", Chaos, "a server that stood by serves"),
     ("scheduler.blocked.by_a_limit", Chaos, "its tenant is at a limit"),
     ("scheduler.blocked.by_capacity", Chaos, "no node can take it now"),
     ("scheduler.blocked.by_the_pass", Chaos, "it fits, but into no commit of the pass"),

@@ -48,6 +48,9 @@ struct Head {
     agents: Option<usize>,
     #[serde(default)]
     schedulers: usize,
+    /// Where this is not written there is one, with its own store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    servers: Option<usize>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -205,6 +208,7 @@ impl Plan {
             seed: self.seed,
             agents: Some(self.scenario.agents),
             schedulers: self.scenario.schedulers,
+            servers: Some(self.scenario.servers).filter(|servers| *servers > 1),
         };
         let mut text = line(&head);
         for act in &self.acts {
@@ -234,13 +238,16 @@ impl Plan {
             )
         })?;
         let agents = head.agents.unwrap_or(scenario.agents);
-        let scenario = Scenario { agents_min: agents, agents, schedulers: head.schedulers, ..scenario };
+        let servers = head.servers.unwrap_or(1);
+        let scenario =
+            Scenario { agents_min: agents, agents, schedulers: head.schedulers, servers, ..scenario };
         let machines = agents + head.schedulers;
+        let is_known = |machine: usize| machine <= machines || faults::is_further(machine, servers);
         let mut acts = Vec::new();
         for (number, text) in lines {
             let Line { at_ms, what } = serde_json::from_str(text).map_err(|why| at(number, &why))?;
             acts.push(match what {
-                What::Fault(fault) if fault.machine() > machines => {
+                What::Fault(fault) if !is_known(fault.machine()) => {
                     return Err(at(number, &format!("there are {machines} machines beside the server")));
                 }
                 What::Fault(fault) => Act::Break(Planned { at_ms, fault }),

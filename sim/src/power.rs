@@ -3,12 +3,12 @@
 //! A server that ends by itself is started again, as whoever runs one sees to.
 
 use crate::cluster::Machine;
-use crate::trace::Trace;
+use crate::trace::{Trace, lines};
 use rand::rngs::SmallRng;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use world::sim::universe::{self, NodeId};
-use world::sim::{HostileDisk, SimProcesses};
+use world::sim::{HostileDisk, Mount, SimProcesses};
 use world::sync::mpsc;
 use world::time;
 
@@ -17,7 +17,7 @@ const AGAIN_MS: u64 = 1_000;
 
 /// See the module.
 pub struct Power {
-    machines: Vec<Held>,
+    machines: BTreeMap<usize, Held>,
     /// How many hold each of them down.
     down: Mutex<BTreeMap<usize, u32>>,
     trace: Trace,
@@ -26,16 +26,22 @@ pub struct Power {
 struct Held {
     node: NodeId,
     disk: Arc<HostileDisk>,
+    /// Its view of another's disk.
+    mount: Option<Mount>,
     processes: Option<Arc<SimProcesses>>,
 }
 
 impl Power {
-    /// Of all machines, the server's first.
-    pub fn new<'a>(machines: impl Iterator<Item = &'a Machine>, trace: &Trace) -> Arc<Self> {
-        let held = |machine: &Machine| Held {
-            node: machine.node,
-            disk: Arc::clone(&machine.disk),
-            processes: machine.processes.clone(),
+    /// Of all machines, by their index.
+    pub fn new<'a>(machines: impl Iterator<Item = (usize, &'a Machine)>, trace: &Trace) -> Arc<Self> {
+        let held = |(index, machine): (usize, &Machine)| {
+            let held = Held {
+                node: machine.node,
+                disk: Arc::clone(&machine.disk),
+                mount: machine.mount.clone(),
+                processes: machine.processes.clone(),
+            };
+            (index, held)
         };
         let machines = machines.map(held).collect();
         Arc::new(Self { machines, down: Mutex::default(), trace: trace.clone() })
@@ -43,21 +49,30 @@ impl Power {
 
     /// Ends a machine's processes; with a generator it loses power as well.
     pub fn take_down(&self, index: usize, loses: Option<&mut SmallRng>) {
-        let machine = &self.machines[index];
+        let machine = &self.machines[&index];
         let mut all = self.down.lock().expect("no holder panics");
         let down = all.entry(index).or_default();
         *down += 1;
         if *down == 1 {
             universe::kill(machine.node);
+            machine.disk.set_away(true);
         }
         match loses {
             Some(rng) => {
                 machine.disk.crash(rng);
+                if let Some(mount) = &machine.mount {
+                    mount.crash(rng);
+                }
                 if let Some(processes) = &machine.processes {
                     processes.crash();
                 }
             }
-            None if *down == 1 => machine.disk.fence(),
+            None if *down == 1 => {
+                machine.disk.fence();
+                if let Some(mount) = &machine.mount {
+                    mount.fence();
+                }
+            }
             None => {}
         }
     }
@@ -68,7 +83,8 @@ impl Power {
         let down = all.entry(index).or_default();
         *down = down.saturating_sub(1);
         if *down == 0 {
-            universe::restart(self.machines[index].node);
+            self.machines[&index].disk.set_away(false);
+            universe::restart(self.machines[&index].node);
         }
     }
 
@@ -77,18 +93,21 @@ impl Power {
         self.down.lock().expect("no holder panics").get(&index).is_none_or(|down| *down == 0)
     }
 
-    /// Starts the server again each time it has ended by itself; it tells the
-    /// incarnation that did.
-    pub async fn attend(self: Arc<Self>, mut ended: mpsc::Receiver<u64>) {
-        while let Some(incarnation) = ended.recv().await {
+    /// Starts a server, or their store, again each time it has ended by itself; it tells
+    /// which, and the incarnation that did.
+    pub async fn attend(self: Arc<Self>, mut ended: mpsc::Receiver<(usize, u64)>) {
+        while let Some((index, incarnation)) = ended.recv().await {
             // A fault may have been there first.
-            if self.machines[0].disk.incarnation() != incarnation || !self.is_up(0) {
+            if self.machines[&index].disk.incarnation() != incarnation || !self.is_up(index) {
                 continue;
             }
-            self.trace.tell("the server ended by itself");
-            self.take_down(0, None);
+            match index {
+                0 => self.trace.tell("the server ended by itself"),
+                other => self.trace.tell(&format!("{} ended by itself", lines::machine(other))),
+            }
+            self.take_down(index, None);
             time::sleep(time::ms(AGAIN_MS)).await;
-            self.bring_up(0);
+            self.bring_up(index);
         }
     }
 }

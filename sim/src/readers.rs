@@ -27,8 +27,7 @@ const WHOLE_TRIES: u32 = 5;
 const WHOLE_AT_ONCE: usize = 64;
 
 pub async fn client(door: &Door) -> Option<DrumlineClient<Channel>> {
-    let channel = world::grpc::connect(&door.address, time::ms(FOLLOW_MS)).await.ok()?;
-    Some(DrumlineClient::new(channel))
+    Some(DrumlineClient::new(door.connect(time::ms(FOLLOW_MS)).await?))
 }
 
 /// Follows one job's logs, a few messages of each stream, and goes on where it
@@ -68,8 +67,12 @@ async fn some(
     let name = JobRequest { tenant: read.job.tenant.clone(), number: read.job.number };
     let request =
         LogsRequest { job: Some(name), follow: true, cursor: read.cursor, ..LogsRequest::default() };
+    let asked = door.asked();
     let opened = time::timeout(time::ms(wait_ms), client.logs(door.request(request))).await;
-    let Ok(Ok(opened)) = opened else { return false };
+    let Ok(Ok(opened)) = opened else {
+        door.turn(&asked);
+        return false;
+    };
     let mut stream = opened.into_inner();
     for _ in 0..most {
         let Ok(Ok(Some(reply))) = time::timeout(time::ms(wait_ms), stream.message()).await else {

@@ -50,7 +50,7 @@ impl Recording {
             launches: processes.flat_map(|processes| processes.launches()).collect(),
             drained,
             recovered,
-            objects: objects_held(&*cluster.server.disk.handle()),
+            objects: objects_held(&*cluster.data_disk().handle()),
             faults,
         }
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::Message;
 use proto::v1::{
     BlockRow, EventBatchRow, GrantRow, IdempotencyRow, JobRow, JobStateRow, LedgerRow, ManifestRow, NodeRow,
-    TenantRow,
+    ShardRow, TenantRow,
 };
 use std::sync::Arc;
 
@@ -62,6 +62,7 @@ pub enum Row {
         row: Option<Arc<ManifestRow>>,
     },
     Node(String, Option<NodeRow>),
+    Shard(u16, Option<ShardRow>),
     /// Rows no invariant speaks of.
     Other,
 }
@@ -115,9 +116,14 @@ pub fn decode(key: &[u8], value: Option<&Bytes>) -> Result<Row, String> {
             rank: small(rank)?,
             row: message::<ManifestRow, _>(value)?,
         },
+        ["shard", number] => Row::Shard(short(number)?, message::<ShardRow, _>(value)?),
         ["node", name] => Row::Node(name.into(), message::<NodeRow, _>(value)?),
         _ => Row::Other,
     })
+}
+
+fn short(text: &str) -> Result<u16, String> {
+    u16::try_from(hex(text)?).map_err(|_| format!("`{text}` is too large"))
 }
 
 fn small(text: &str) -> Result<u32, String> {

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use world::grpc::Servers;
 use world::sim::universe;
 use world::time;
 
@@ -270,7 +271,7 @@ async fn one(plan: Plan, trace: Trace, keep: bool) -> Ended {
     let cluster = Cluster::start(seed, &scenario, Arc::clone(&witness), &trace).await;
     let history = Arc::new(Mutex::new(History::default()));
     let door = Door {
-        address: cluster.address.clone(),
+        servers: Arc::new(Mutex::new(Servers::parse(&cluster.address))),
         token: Arc::clone(&cluster.token),
         history: Arc::clone(&history),
         trace: trace.clone(),

@@ -15,6 +15,8 @@ pub struct Scenario {
     pub agents: usize,
     /// Beside the server's own; none up to so many.
     pub schedulers: usize,
+    /// At most so many share a store on another machine; one has its own.
+    pub servers: usize,
     pub jobs: u32,
     /// Submissions and faults happen within this span.
     pub trouble: Duration,
@@ -33,6 +35,9 @@ pub struct Scenario {
 /// Where the number of agents is drawn, at most so many jobs for each: as in `narrow`.
 const JOBS_PER_AGENT: u32 = 30;
 
+/// As many seeds have several servers, where their scenario may have them.
+const SEVERAL_SERVERS: f64 = 0.3;
+
 /// What most of them have.
 const BASE: Scenario = Scenario {
     name: "",
@@ -40,6 +45,7 @@ const BASE: Scenario = Scenario {
     agents_min: 8,
     agents: 8,
     schedulers: 0,
+    servers: 1,
     jobs: 200,
     trouble: Duration::from_secs(120),
     drain: Duration::from_secs(1800),
@@ -53,26 +59,29 @@ const BASE: Scenario = Scenario {
 pub const ALL: &[Scenario] = &[
     Scenario {
         name: "chaos",
-        about: "8 agents, 1 to 3 schedulers, 200 jobs, faults of kinds and rates drawn by the seed",
+        about: "8 agents, 1 to 3 schedulers and servers, 200 jobs, kinds and rates of faults drawn by the seed",
         schedulers: 2,
+        servers: 3,
         ..BASE
     },
     Scenario { name: "calm", about: "8 agents, 200 jobs, nothing breaks", faults: false, ..BASE },
     Scenario {
         name: "narrow",
-        about: "2 agents, 1 or 2 schedulers, 60 jobs: what is tried again comes back to the node it was on; faults drawn by the seed",
+        about: "2 agents, 1 or 2 schedulers, 1 to 3 servers, 60 jobs: what is tried again comes back to the node it was on; faults drawn by the seed",
         agents_min: 2,
         agents: 2,
         schedulers: 1,
+        servers: 3,
         jobs: 60,
         ..BASE
     },
     Scenario {
         name: "swarm",
-        about: "1 to 64 agents and 1 to 3 schedulers, as the seed draws it; 30 to 200 jobs, faults drawn by the seed",
+        about: "1 to 64 agents, 1 to 3 schedulers and servers, as the seed draws it; 30 to 200 jobs, faults drawn by the seed",
         agents_min: 1,
         agents: 64,
         schedulers: 2,
+        servers: 3,
         ..BASE
     },
     Scenario {
@@ -165,6 +174,11 @@ impl Scenario {
             self.jobs = self.jobs.min(nodes * JOBS_PER_AGENT);
         }
         self.schedulers = rng.random_range(0..=self.schedulers);
+        // A stream of its own: seeds with one server keep all they had before there
+        // were several.
+        let mut rng = SmallRng::seed_from_u64(seed ^ 0x7365_7276_6572_73);
+        let several = self.servers > 1 && rng.random_bool(SEVERAL_SERVERS);
+        self.servers = if several { rng.random_range(2..=self.servers) } else { 1 };
         self
     }
 

@@ -8,7 +8,7 @@
 //! decisions read from the rows, for the story of a run and its trace file.
 
 mod decisions;
-mod lines;
+pub mod lines;
 mod recovery;
 mod show;
 mod story;

@@ -12,6 +12,7 @@ mod objects;
 #[cfg(any(madsim, test))]
 mod round_trip;
 mod server;
+mod servers;
 #[cfg(madsim)]
 mod simulated;
 #[cfg(not(madsim))]
@@ -21,6 +22,9 @@ pub use axum;
 pub use client::{ConnectError, connect};
 #[cfg(not(madsim))]
 pub(crate) use objects::{DIGEST_EXPECTED, DIGEST_FOUND};
-pub use server::{BindError, GrpcService, Listener, Messages, Network, Nowhere, ServeError, Server, bind};
+pub use server::{
+    BindError, GrpcService, Listener, Messages, Network, Nowhere, Refusal, ServeError, Server, bind,
+};
+pub use servers::{SERVERS_MAX, Servers};
 pub use tonic;
 pub use tonic::transport::Channel;

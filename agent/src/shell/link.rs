@@ -2,13 +2,15 @@
 //!
 //! What must hold: one session at a time; every call has a deadline; a server
 //! that falls silent is left and sought again, with pauses that grow to a cap
-//! and are spread by chance so that a restarted server is not stormed.
+//! and are spread by chance so that a restarted server is not stormed. Where
+//! several are known the next is asked then, and the pause grows once all were.
 
 use super::turn::OpenSession;
 use super::{Inbound, StartError, tell};
 use crate::config::AgentConfig;
 use crate::core::Event;
 use crate::limits;
+use proto::problem::STANDBY;
 use proto::v1::agents_client::AgentsClient;
 use proto::v1::{Problem, RegisterReply, RegisterRequest};
 use std::fmt;
@@ -16,7 +18,7 @@ use std::sync::Arc;
 use tokio_stream::wrappers::ReceiverStream;
 use world::grpc::tonic::metadata::{Ascii, MetadataValue};
 use world::grpc::tonic::{Code, Request, Status};
-use world::grpc::{Channel, ConnectError, connect};
+use world::grpc::{Channel, ConnectError, Servers, connect};
 use world::sync::{mpsc, oneshot, watch};
 use world::time::{Alarm, ms, sleep, timeout};
 
@@ -80,6 +82,7 @@ impl fmt::Display for LinkError {
 #[derive(Debug)]
 pub(super) struct Link {
     config: Arc<AgentConfig>,
+    servers: Servers,
     authorization: Authorization,
     inbox: mpsc::Sender<Inbound>,
     connected: watch::Sender<Option<Connection>>,
@@ -96,7 +99,16 @@ impl Link {
         connected: watch::Sender<Option<Connection>>,
         first: oneshot::Sender<Result<(), StartError>>,
     ) -> Self {
-        Self { config, authorization, inbox, connected, first: Some(first), last_error: String::new() }
+        let servers = Servers::parse(&config.server);
+        Self {
+            config,
+            servers,
+            authorization,
+            inbox,
+            connected,
+            first: Some(first),
+            last_error: String::new(),
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -107,10 +119,18 @@ impl Link {
             if let Some(fatal) = self.fatal(&error) {
                 return self.give_up(fatal).await;
             }
-            if heard {
-                pause_ms = limits::RECONNECT_MS_MIN;
-            }
             self.log(&error);
+            let round = if heard {
+                // It served until just now, and is asked first.
+                pause_ms = limits::RECONNECT_MS_MIN;
+                true
+            } else {
+                self.servers.turn()
+            };
+            if !round {
+                sleep(ms(limits::RECONNECT_MS_MIN)).await;
+                continue;
+            }
             sleep(ms(pause_ms + world::rand::u64() % pause_ms)).await;
             pause_ms = (pause_ms * 2).min(limits::RECONNECT_MS_MAX);
             if pause_ms == limits::RECONNECT_MS_MAX {
@@ -153,8 +173,10 @@ impl Link {
 
     /// One session from connecting to its end; how it ended.
     async fn session(&mut self, heard: &mut bool) -> LinkError {
-        let deadline = ms(limits::CALL_MS_MAX);
-        let channel = match connect(&self.config.server, deadline).await {
+        // Where there is another to ask none is waited for so long that a lease would end.
+        let several = self.servers.len() > 1;
+        let deadline = ms(if several { limits::CONNECT_MS_OF_SEVERAL } else { limits::CALL_MS_MAX });
+        let channel = match connect(self.servers.current(), deadline).await {
             Ok(channel) => channel,
             Err(error) => return LinkError::Connect(error),
         };
@@ -186,6 +208,10 @@ impl Link {
         let call = client.register(authorized(&self.authorization, request));
         match timeout(ms(limits::CALL_MS_MAX), call).await {
             Ok(Ok(reply)) => Ok(reply.into_inner()),
+            Ok(Err(status)) if Problem::from(&status).code == STANDBY => {
+                world::mark!("agent.link.server_stands_by");
+                Err(LinkError::Failed(status))
+            }
             Ok(Err(status)) if is_refusal(&status) => Err(LinkError::Refused(Problem::from(&status))),
             Ok(Err(status)) => Err(LinkError::Failed(status)),
             Err(_) => {

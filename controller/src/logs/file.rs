@@ -118,17 +118,7 @@ impl JobLog {
             Err(error) => return Err(error),
         };
         disk.sync_dir(dir)?;
-        let mut state = State::default();
-        let mut gap = None;
-        let end = scan(&*file, 0, file.len()?, |begun, frame| {
-            if state.follows(&frame) {
-                state.take(&frame);
-            } else {
-                gap = Some(begun);
-            }
-            gap.is_none()
-        })?;
-        let end = gap.unwrap_or(end);
+        let (mut state, end) = whole(&*file)?;
         if end < file.len()? {
             world::mark!("controller.logs.torn_tail");
         }
@@ -322,6 +312,41 @@ impl From<Frame> for LogChunk {
             at_ms: frame.at_ms,
         }
     }
+}
+
+/// What a file holds up to where it is whole, and where that is.
+fn whole(file: &dyn DiskFile) -> io::Result<(State, u64)> {
+    let mut state = State::default();
+    let mut gap = None;
+    let end = scan(file, 0, file.len()?, |begun, frame| {
+        if state.follows(&frame) {
+            state.take(&frame);
+        } else {
+            gap = Some(begun);
+        }
+        gap.is_none()
+    })?;
+    Ok((state, gap.unwrap_or(end)))
+}
+
+/// Makes `to` of all that is whole in `from`, durable but for its name. Whoever writes
+/// `from` yet does so behind that, or in vain.
+pub(super) fn copy_whole(disk: &dyn Disk, from: &str, to: &str) -> io::Result<()> {
+    let source = disk.open(from, OpenMode::Read)?;
+    let copy = disk.open(to, OpenMode::CreateOrWrite)?;
+    copy.set_len(0)?;
+    let (_, end) = whole(&*source)?;
+    let mut at = 0;
+    while at < end {
+        let due = usize::try_from(end - at).map_or(WINDOW, |left| left.min(WINDOW));
+        let data = read_exact(&*source, at, due)?;
+        if data.len() < due {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the log became shorter"));
+        }
+        copy.write_at(at, &data)?;
+        at += due as u64;
+    }
+    copy.sync()
 }
 
 /// Makes a directory in one that is there. Without its name all that is below

@@ -4,8 +4,14 @@
 //! a receipt is given only after the sync; the bytes of one stream lie in the
 //! file in order, without gap or repeat; a reader sees only synced frames. A
 //! cursor is a position in the job's file, so a reader resumes exactly.
+//!
+//! Where servers share the directory each reign has files of its own
+//! ([`succession`]), and a receipt is given only once the store has said, after the
+//! sync, that the reign still stands: so all that was ever receipted is in the file
+//! that the next reign begins from.
 
 pub mod file;
+mod succession;
 
 use file::JobLog;
 pub use file::LogFilter;
@@ -42,6 +48,8 @@ pub struct LogRelay {
 struct Shared {
     disk: Arc<dyn Disk>,
     dir: String,
+    /// The number of the reign, where servers share the directory.
+    reign: Option<u64>,
     open: Mutex<OpenLogs>,
 }
 
@@ -70,9 +78,10 @@ pub struct LogPage {
 }
 
 impl LogRelay {
-    /// Opens the relay over the files below `dir`.
-    pub async fn open(disk: Arc<dyn Disk>, dir: &str) -> io::Result<Arc<Self>> {
-        let shared = Arc::new(Shared { disk, dir: dir.to_owned(), open: Mutex::default() });
+    /// Opens the relay over the files below `dir`. With the number of a reign `dir` is
+    /// shared with servers that reigned before, or will.
+    pub async fn open(disk: Arc<dyn Disk>, dir: &str, reign: Option<u64>) -> io::Result<Arc<Self>> {
+        let shared = Arc::new(Shared { disk, dir: dir.to_owned(), reign, open: Mutex::default() });
         let made = Arc::clone(&shared);
         world::task::blocking(move || file::make_dir(&*made.disk, &made.dir)).await?;
         let (batches, waiting) = mpsc::channel(limits::WAITING_BATCHES);
@@ -146,7 +155,11 @@ impl Shared {
             return Ok(Some(Arc::clone(log)));
         }
         let (dir, path) = self.path(job);
-        let Some(log) = JobLog::open(&*self.disk, &dir, &path, make)? else { return Ok(None) };
+        let opened = match self.reign {
+            None => JobLog::open(&*self.disk, &dir, &path, make)?,
+            Some(reign) => succession::open(&*self.disk, &path, reign, make)?,
+        };
+        let Some(log) = opened else { return Ok(None) };
         let log = Arc::new(log);
         if open.jobs.len() >= limits::OPEN_FILES {
             // Only logs that nobody else holds: a second handle on a file in

@@ -8,7 +8,7 @@ use proto::after;
 use proto::problem;
 use proto::v1::{
     AgentFrame, AttemptRef, Hello, IdempotencyRow, JobRow, JobSpec, JobStateRow, Problem, RegisterReply,
-    RegisterRequest, ServerFrame, State, SubmitReply,
+    RegisterRequest, ServerFrame, ShardRow, State, SubmitReply,
 };
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use store::Store;
+use store::{Revision, Store};
 use world::sync::{mpsc, oneshot};
 use world::time;
 
@@ -61,6 +61,14 @@ pub(super) struct View {
     nodes: Mutex<BTreeMap<String, NodeSeen>>,
     /// Streams ever opened; what others may not read, but all handles share.
     streams: AtomicU64,
+    reign: Mutex<Option<Reigning>>,
+}
+
+/// By whom the shards were taken, and when.
+#[derive(Clone, Debug)]
+struct Reigning {
+    owner: String,
+    revision: Revision,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,6 +84,19 @@ impl View {
         if session >= seen.session {
             *seen = NodeSeen { session, heard_wall_ms: wall_ms };
         }
+    }
+
+    pub(super) fn reigns(&self, owner: &str, revision: Revision) {
+        let reigning = Reigning { owner: owner.to_owned(), revision };
+        *self.reign.lock().expect("no holder of this lock panics") = Some(reigning);
+    }
+
+    pub(super) fn deposed(&self) {
+        *self.reign.lock().expect("no holder of this lock panics") = None;
+    }
+
+    fn reign(&self) -> Option<Reigning> {
+        self.reign.lock().expect("no holder of this lock panics").clone()
     }
 
     fn get(&self, node: &str) -> NodeSeen {
@@ -296,6 +317,32 @@ impl Handle {
     pub async fn tell_all_demand(&self) {
         // A controller that is gone wants nothing; the next one tells all first.
         let _ = self.enqueue(Input::TellAllDemand).await;
+    }
+
+    /// The number of the reign: that of a later one is higher, whoever reigns. 0: there is none.
+    #[must_use]
+    pub fn reign(&self) -> Revision {
+        self.view.reign().map_or(0, |reigning| reigning.revision)
+    }
+
+    /// Whether the shards are still this server's, asked of a store that it shares.
+    /// Then they were since this was called, and what was done before that was done in
+    /// this reign.
+    pub async fn must_reign(&self) -> Result<(), Problem> {
+        let row = self.store.get(proto::keys::shard(0)).await.map_err(unreadable)?;
+        let row: Option<ShardRow> = row.map(|row| load::decode(&row)).transpose().map_err(unreadable)?;
+        match (row, self.view.reign()) {
+            (Some(row), Some(reigning)) if row.owner == reigning.owner => Ok(()),
+            _ => {
+                world::mark!("controller.reign.found_over");
+                Err(problem::standby())
+            }
+        }
+    }
+
+    /// Returns once the controller has ended.
+    pub async fn ended(&self) {
+        self.inputs.closed().await;
     }
 
     async fn ask(&self, make: MakeEvent) -> Result<Reply, Problem> {

@@ -35,6 +35,8 @@ pub(super) struct Chain {
     store: Arc<dyn Store>,
     lease: LeaseId,
     shards: BTreeMap<u16, ShardRow>,
+    /// What has nothing to write asks whether the shards are still ours.
+    asks: bool,
     in_flight: VecDeque<InFlight>,
 }
 
@@ -50,8 +52,13 @@ struct Merged {
 }
 
 impl Chain {
-    pub(super) fn new(store: Arc<dyn Store>, lease: LeaseId, shards: BTreeMap<u16, ShardRow>) -> Self {
-        Self { store, lease, shards, in_flight: VecDeque::new() }
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        lease: LeaseId,
+        shards: BTreeMap<u16, ShardRow>,
+        asks: bool,
+    ) -> Self {
+        Self { store, lease, shards, asks, in_flight: VecDeque::new() }
     }
 
     /// No more commits should be sent before some have arrived.
@@ -81,6 +88,10 @@ impl Chain {
 
     fn send(&mut self, merged: Merged) {
         if merged.writes.is_empty() {
+            if self.asks && !merged.effects.is_empty() {
+                let guards = vec![self.stands()];
+                return self.push_commit(Commit { guards, writes: Vec::new() }, merged.effects);
+            }
             if !merged.effects.is_empty() {
                 self.in_flight.push_back(InFlight {
                     outcome: None,
@@ -105,13 +116,23 @@ impl Chain {
         }
         commit.guards.extend(merged.absent.into_iter().map(|key| Guard { key, expect: Expect::Absent }));
         commit.writes.extend(merged.writes.into_iter().map(|(key, value)| Write { key, value, lease: 0 }));
+        self.push_commit(commit, merged.effects);
+    }
+
+    /// Holds as long as all commits before it have: a shard's row as they leave it.
+    fn stands(&self) -> Guard {
+        let (shard, row) = self.shards.first_key_value().expect("all shards are taken");
+        Guard { key: proto::keys::shard(*shard), expect: Expect::Value(row.encode_to_vec().into()) }
+    }
+
+    fn push_commit(&mut self, commit: Commit, effects: Vec<Effect>) {
         let store = Arc::clone(&self.store);
         let mut outcome: Pin<Box<dyn Future<Output = Outcome> + Send>> =
             Box::pin(async move { store.commit(commit).await });
         // The store promises order by first poll: poll before the next is made.
         let arrived = outcome.as_mut().now_or_never();
         let outcome = arrived.is_none().then_some(outcome);
-        self.in_flight.push_back(InFlight { outcome, arrived, effects: merged.effects });
+        self.in_flight.push_back(InFlight { outcome, arrived, effects });
     }
 
     /// Waits for the oldest commit; its effects may be performed then. Waits

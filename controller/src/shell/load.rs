@@ -9,7 +9,7 @@ use proto::v1::{
 };
 use std::collections::BTreeMap;
 use std::fmt;
-use store::{Commit, CommitError, Expect, Guard, LeaseId, ReadError, Row, Store, Write};
+use store::{Commit, CommitError, Expect, Guard, LeaseId, ReadError, Revision, Row, Store, Write};
 
 /// Why the shards could not be taken or the rows not be read.
 #[derive(Clone, Debug)]
@@ -44,13 +44,21 @@ impl fmt::Display for LoadError {
     }
 }
 
-/// Takes all shards for `owner`. Rows of the owner's own lease are replaced;
+/// Fails where another controller holds the shards.
+pub(super) async fn must_be_free(store: &dyn Store) -> Result<(), LoadError> {
+    match store.get(keys::shard(0)).await? {
+        Some(row) => Err(LoadError::Held(decode::<ShardRow>(&row)?.owner)),
+        None => Ok(()),
+    }
+}
+
+/// Takes all shards for `owner`; with the revision at which it did. Rows of the owner's own lease are replaced;
 /// another's are respected until they vanish with its lease.
 pub(super) async fn take_shards(
     store: &dyn Store,
     lease: LeaseId,
     owner: &str,
-) -> Result<BTreeMap<u16, ShardRow>, LoadError> {
+) -> Result<(BTreeMap<u16, ShardRow>, Revision), LoadError> {
     let mut taken = BTreeMap::new();
     let mut commit = Commit::default();
     for shard in 0..proto::ids::SHARDS {
@@ -64,8 +72,8 @@ pub(super) async fn take_shards(
         commit.writes.push(Write { key, value: Some(row.encode_to_vec().into()), lease });
         taken.insert(shard, row);
     }
-    store.commit(commit).await?;
-    Ok(taken)
+    let revision = store.commit(commit).await?;
+    Ok((taken, revision))
 }
 
 /// Feeds every row into a fresh core. Live jobs only, with their blocks and

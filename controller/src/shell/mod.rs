@@ -14,6 +14,13 @@
 //! abdicates: it drops the core and every open session, reads the rows again
 //! and goes on. What was not acknowledged may have happened or not, as after a
 //! crash.
+//!
+//! Where the store is shared with other servers ([`ControllerParts::shared`]) two
+//! things are added. What has nothing to persist **asks before it sends**: a commit
+//! of guards alone, in its place in the chain, says that the shards were still ours
+//! after the event came. So whoever stood still while another took over says nothing
+//! more, not even the answer to a heartbeat, which would renew a lease. And the first
+//! reign is the last: its end is the controller's, and its server stands by again.
 
 mod calls;
 mod chain;
@@ -58,6 +65,10 @@ pub mod limits {
     pub const SHARD_LEASE_MS: u64 = 10_000;
     /// Between two tries to take over after a failure.
     pub const TAKE_OVER_PAUSE_MS: u64 = 200;
+    /// Between two looks at shards that another server holds.
+    pub const STANDBY_LOOK_MS: u64 = 500;
+    /// How long the end of a reign may wait for the store to hear of it.
+    pub const FAREWELL_MS: u64 = 1_000;
     /// Where cores are checked, every step is checked where it has been, and
     /// everything each time after so many steps.
     pub const CHECK_ALL_STEPS: u64 = 256;
@@ -86,6 +97,8 @@ pub struct ControllerParts {
     pub objects: Arc<dyn ObjectIndex>,
     /// Begins the owner's name in the shard rows.
     pub name: String,
+    /// Other servers take the shards of this store too; see the module.
+    pub shared: bool,
 }
 
 /// Starts a controller: takes the shards, loads the rows, serves until the

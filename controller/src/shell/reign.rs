@@ -36,10 +36,14 @@ pub(super) async fn reign_for_ever(
     first: oneshot::Sender<Result<(), StartError>>,
 ) {
     let mut first = Some(first);
+    let mut another_reigned = false;
     loop {
         let begun = begin(&parts, &view).await;
         match begun {
             Ok(mut reign) => {
+                if another_reigned {
+                    world::mark!("controller.standby.takes_over");
+                }
                 if let Some(first) = first.take() {
                     // The starter may have given up waiting.
                     let _ = first.send(Ok(()));
@@ -47,6 +51,9 @@ pub(super) async fn reign_for_ever(
                 let fall = reign.run(&mut inputs, &demand).await;
                 let lease = reign.lease;
                 drop(reign);
+                if parts.shared {
+                    return step_down(&parts, &view, lease, &fall).await;
+                }
                 match fall {
                     Fall::Unwanted => return,
                     Fall::Abdicated(why) => tracing::warn!(why, "the controller reads its rows again"),
@@ -54,6 +61,14 @@ pub(super) async fn reign_for_ever(
                 // So that the next reign need not wait for the lease to end. If
                 // it cannot be revoked it ends by itself.
                 let _ = parts.store.revoke(lease).await;
+            }
+            Err(load::LoadError::Held(owner)) if parts.shared => {
+                tracing::debug!(owner, "another server has the shards");
+                another_reigned = true;
+                world::select! { biased;
+                    () = demand.closed() => return,
+                    () = time::sleep(time::ms(limits::STANDBY_LOOK_MS)) => continue,
+                }
             }
             Err(error) => {
                 let unreadable =
@@ -73,6 +88,18 @@ pub(super) async fn reign_for_ever(
         }
         time::sleep(time::ms(limits::TAKE_OVER_PAUSE_MS)).await;
     }
+}
+
+/// The end of a reign over a shared store.
+async fn step_down(parts: &ControllerParts, view: &View, lease: LeaseId, fall: &Fall) {
+    view.deposed();
+    if let Fall::Abdicated(why) = fall {
+        world::mark!("controller.reign.stepped_down");
+        tracing::warn!(why, "the shards are no longer this server's");
+    }
+    // So that the next server need not wait for the lease to end. A store that is
+    // out of reach hears nothing of it, and then it ends by itself.
+    let _ = time::timeout(time::ms(limits::FAREWELL_MS), parts.store.revoke(lease)).await;
 }
 
 /// With a full disk nobody should wait for a reign that does not come. What
@@ -97,7 +124,7 @@ struct Reign {
     core: Core,
     chain: Chain,
     lease: LeaseId,
-    lease_kept: world::task::JoinHandle<()>,
+    _lease_kept: LeaseKeeper,
     lease_lost: oneshot::Receiver<()>,
     grants: Watch,
     tenants: Watch,
@@ -127,28 +154,42 @@ struct DemandQueue {
 async fn begin(parts: &ControllerParts, view: &Arc<View>) -> Result<Reign, load::LoadError> {
     let owner = format!("{}#{:016x}", parts.name, world::rand::u64());
     let store = &parts.store;
+    if parts.shared {
+        // One that only waits makes no leases.
+        load::must_be_free(&**store).await?;
+    }
+    let asked_ms = parts.clock.monotonic_ms();
     let lease = store.lease(&owner, limits::SHARD_LEASE_MS).await?;
-    let taken = match load::take_shards(&**store, lease, &owner).await {
+    let (taken, revision) = match load::take_shards(&**store, lease, &owner).await {
         Ok(taken) => taken,
         Err(error) => {
             let _ = store.revoke(lease).await;
             return Err(error);
         }
     };
+    // From now on: with many rows the loading may take longer than the lease.
+    let (lost, lease_lost) = oneshot::channel();
+    let kept = LeaseParts {
+        store: Arc::clone(store),
+        clock: Arc::clone(&parts.clock),
+        lease,
+        asked_ms,
+        shared: parts.shared,
+    };
+    let lease_kept = LeaseKeeper(world::task::spawn(keep_lease(kept, lost)));
     // Watches first, rows after: what changes in between comes twice, and the
     // core takes it once.
     let grants = store.watch(proto::keys::GRANTS.into()).await?;
     let tenants = store.watch(proto::keys::TENANTS.into()).await?;
     let mut core = Core::new(parts.config.clone(), Arc::clone(&parts.admission));
     load::load(&**store, &mut core).await?;
-    let (lost, lease_lost) = oneshot::channel();
-    let lease_kept = world::task::spawn(keep_lease(Arc::clone(store), lease, lost));
+    view.reigns(&owner, revision);
     let mut reign = Reign {
         clock: Arc::clone(&parts.clock),
         core,
-        chain: Chain::new(Arc::clone(store), lease, taken),
+        chain: Chain::new(Arc::clone(store), lease, taken, parts.shared),
         lease,
-        lease_kept,
+        _lease_kept: lease_kept,
         lease_lost,
         grants,
         tenants,
@@ -169,26 +210,56 @@ async fn begin(parts: &ControllerParts, view: &Arc<View>) -> Result<Reign, load:
     Ok(reign)
 }
 
-async fn keep_lease(store: Arc<dyn store::Store>, lease: LeaseId, lost: oneshot::Sender<()>) {
-    let pause = time::ms(limits::SHARD_LEASE_MS / 3);
+/// Keeps the lease until it is lost. That of a shared store is lost as well where no
+/// keeping that was asked for within its time was heard of: by then another may reign.
+/// An embedded store is away only with this process.
+async fn keep_lease(parts: LeaseParts, lost: oneshot::Sender<()>) {
+    let LeaseParts { store, clock, lease, asked_ms, shared } = parts;
+    let pause_ms = limits::SHARD_LEASE_MS / 3;
+    let mut over_ms = asked_ms + limits::SHARD_LEASE_MS;
     loop {
-        time::sleep(pause).await;
-        match time::timeout(pause, store.keep(lease)).await {
+        let left_ms = |over_ms: u64| over_ms.saturating_sub(clock.monotonic_ms());
+        let bound_ms = |over_ms| if shared { pause_ms.min(left_ms(over_ms)) } else { pause_ms };
+        time::sleep(time::ms(bound_ms(over_ms))).await;
+        let asked_ms = clock.monotonic_ms();
+        let kept = time::timeout(time::ms(bound_ms(over_ms)), store.keep(lease)).await;
+        let waits = !shared || left_ms(over_ms) > 0;
+        let why = match kept {
+            Ok(Ok(())) => {
+                over_ms = asked_ms + limits::SHARD_LEASE_MS;
+                continue;
+            }
             // A slow or absent store may answer the next time; a lease that
             // did end fails the next commit's guard in any case.
-            Ok(Ok(())) | Ok(Err(CommitError::Indeterminate(_))) | Err(_) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the shards' lease is lost");
-                let _ = lost.send(());
-                return;
-            }
+            Ok(Err(CommitError::Indeterminate(_))) | Err(_) if waits => continue,
+            Ok(Err(CommitError::Unavailable(_))) if shared && waits => continue,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the store has been silent for as long as the lease lasts".to_owned(),
+        };
+        if shared && left_ms(over_ms) == 0 {
+            world::mark!("controller.reign.store_out_of_reach");
         }
+        tracing::warn!(why, "the shards' lease is lost");
+        let _ = lost.send(());
+        return;
     }
 }
 
-impl Drop for Reign {
+struct LeaseParts {
+    store: Arc<dyn store::Store>,
+    clock: Arc<dyn world::NodeClock>,
+    lease: LeaseId,
+    /// When it was asked for.
+    asked_ms: u64,
+    shared: bool,
+}
+
+/// Keeps a lease for as long as it is held.
+struct LeaseKeeper(world::task::JoinHandle<()>);
+
+impl Drop for LeaseKeeper {
     fn drop(&mut self) {
-        self.lease_kept.abort();
+        self.0.abort();
     }
 }
 
@@ -224,6 +295,9 @@ impl Reign {
                 Wake::Arrived(Err(lost)) => {
                     if lost.error == CommitError::Full {
                         self.refuse(lost.effects);
+                    }
+                    if matches!(lost.error, CommitError::Conflict { .. } | CommitError::LeaseGone(_)) {
+                        world::mark!("controller.reign.fenced_off");
                     }
                     Err(lost.error.to_string())
                 }

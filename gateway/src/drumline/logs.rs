@@ -86,8 +86,12 @@ impl Source for Log {
                 .gate
                 .logs
                 .read(tenant, number, self.filter, self.cursor, limits::LOG_BYTES_PER_REPLY)
-                .await
-                .map_err(|error| unreadable(&error, self.cursor))?;
+                .await;
+            if page.is_err() {
+                // Of a log that another server writes by now nothing is wrong.
+                self.gate.must_reign().await?;
+            }
+            let page = page.map_err(|error| unreadable(&error, self.cursor))?;
             let moved = page.cursor != self.cursor;
             self.cursor = page.cursor;
             if !page.chunks.is_empty() {
@@ -98,6 +102,7 @@ impl Source for Log {
                 continue;
             }
             if let Some(missing_bytes) = self.finished(held) {
+                self.gate.must_reign().await?;
                 self.over = true;
                 let reply =
                     LogsReply { cursor: self.cursor, end: true, missing_bytes, ..LogsReply::default() };

@@ -5,6 +5,11 @@
 //! `objects/.incoming/` (no tenant can have that name), are verified, synced,
 //! renamed, and the directories synced, before anybody is told that they are
 //! there. What a crash leaves in `.incoming` is removed at start.
+//!
+//! Servers that share the place have each reign's uploads in a directory of its own
+//! there. One that was deposed and does not know it does no harm: what it names has the
+//! bytes of its name. But it may name at any time, so no directory is ever taken for
+//! durable as a whole.
 
 mod download;
 mod upload;
@@ -38,6 +43,10 @@ pub struct Objects {
     uploads: Arc<Semaphore>,
     downloads: Arc<Semaphore>,
     names: Mutex<Names>,
+    /// Where uploads are until they are whole.
+    incoming: String,
+    /// Other servers name objects here too.
+    shared: bool,
 }
 
 /// What is known of names on the disk.
@@ -50,18 +59,26 @@ struct Names {
 }
 
 impl Objects {
-    /// Opens the place on a disk and throws away unfinished uploads.
+    /// Opens the place on a disk and throws away unfinished uploads. With the number of
+    /// a reign the place is shared with other servers.
     pub async fn open(
         disk: Arc<dyn Disk>,
         clock: Arc<dyn NodeClock>,
         signer: Signer,
         meter: Arc<Meter>,
         url_ttl_ms: u64,
+        reign: Option<u64>,
     ) -> io::Result<Arc<Self>> {
         let place = Arc::clone(&disk);
+        let incoming = reign.map_or(INCOMING.to_owned(), |reign| format!("{INCOMING}/{reign:016x}"));
+        let (made, shared) = (incoming.clone(), reign.is_some());
         blocking(move || {
-            place.remove_dir_all(INCOMING)?;
-            place.create_dir_all(INCOMING)?;
+            if shared {
+                remove_earlier(&*place, &made);
+            } else {
+                place.remove_dir_all(INCOMING)?;
+            }
+            place.create_dir_all(&made)?;
             place.sync_dir(ROOT)?;
             place.sync_dir("")
         })
@@ -75,6 +92,8 @@ impl Objects {
             uploads: Arc::new(Semaphore::new(limits::UPLOADS_MAX)),
             downloads: Arc::new(Semaphore::new(limits::DOWNLOADS_MAX)),
             names: Mutex::default(),
+            incoming,
+            shared,
         }))
     }
 
@@ -133,7 +152,8 @@ impl Objects {
             return None;
         }
         let dir = dir(tenant, digest);
-        if !self.names().durable.contains(&dir) && self.settle(tenant, dir).is_err() {
+        let sure = !self.shared && self.names().durable.contains(&dir);
+        if !sure && self.settle(tenant, dir).is_err() {
             return None;
         }
         Some(entry.len)
@@ -165,7 +185,7 @@ impl Objects {
             // told so: its name must not become doubtful again.
             let there = |entry: DirEntry| !entry.is_dir && entry.len == leave.size_bytes;
             let was_there = !names.doubtful.contains(&path) && self.disk.entry(&path).is_ok_and(there);
-            if known && was_there {
+            if known && was_there && !self.shared {
                 return Ok(false);
             }
             names.doubtful.insert(path.clone());
@@ -184,6 +204,20 @@ impl Objects {
         }
         // Of several uploads at once one takes the doubt away.
         Ok(self.names().doubtful.remove(&path) && !was_there)
+    }
+}
+
+/// Removes unfinished uploads of earlier reigns; what cannot be is only in the way of
+/// nobody.
+fn remove_earlier(disk: &dyn Disk, incoming: &str) {
+    for entry in disk.list(INCOMING).unwrap_or_default() {
+        let path = format!("{INCOMING}/{}", entry.name);
+        // Of one length, so in order. A file is of a server that had the place alone.
+        if entry.is_dir && path.as_str() < incoming {
+            let _ = disk.remove_dir_all(&path);
+        } else if !entry.is_dir {
+            let _ = disk.remove(&path);
+        }
     }
 }
 

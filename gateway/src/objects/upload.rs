@@ -1,7 +1,7 @@
 //! One upload: bytes into a temporary file while their digest is taken, then
 //! verified, synced and named. Receiving goes on while a block is written.
 
-use super::{INCOMING, Objects, disk_failed, refused};
+use super::{Objects, disk_failed, refused};
 use crate::limits;
 use crate::meter::Passage;
 use crate::urls::Leave;
@@ -59,7 +59,7 @@ pub(super) async fn begin(
     (passage, room): (Option<Passage>, Option<Passage>),
     place: OwnedSemaphorePermit,
 ) -> Result<Upload, TransferError> {
-    let path = format!("{INCOMING}/{}", crate::hex(&world::rand::bytes::<16>()));
+    let path = format!("{}/{}", objects.incoming, crate::hex(&world::rand::bytes::<16>()));
     let (disk, made) = (Arc::clone(&objects.disk), path.clone());
     let temporary = Temporary { objects, path };
     let opened = blocking(move || disk.open(&made, OpenMode::CreateNew)).await;

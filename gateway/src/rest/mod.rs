@@ -66,6 +66,11 @@ pub(crate) fn router(gate: Arc<Gate>) -> Router {
     })
 }
 
+/// A refusal of any request whatever.
+pub(crate) fn refused(problem: Problem) -> Response {
+    problem::Refusal::new(problem).into_response()
+}
+
 /// What is told where no route is.
 pub(crate) fn nowhere(method: &Method, path: &str) -> Response {
     problem::nowhere(method, path).into_response()

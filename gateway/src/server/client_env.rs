@@ -9,7 +9,6 @@ use world::disk::OpenMode;
 use world::task::blocking;
 
 const FILE: &str = "client.env";
-const FRESH: &str = "client.env.new";
 
 /// The token in the file, if there is one.
 pub(super) async fn token(disk: &Arc<dyn Disk>) -> io::Result<Option<String>> {
@@ -24,18 +23,25 @@ pub(super) async fn token(disk: &Arc<dyn Disk>) -> io::Result<Option<String>> {
     Ok(token.map(str::trim).filter(|token| !token.is_empty()).map(str::to_owned))
 }
 
-/// Replaces the file, which is never readable by others, not for a moment.
-pub(super) async fn write(disk: &Arc<dyn Disk>, address: &str, token: &str) -> io::Result<()> {
+/// Replaces the file, which is never readable by others, not for a moment. Of servers
+/// that share it each reign writes by another name first.
+pub(super) async fn write(
+    disk: &Arc<dyn Disk>,
+    address: &str,
+    token: &str,
+    reign: Option<u64>,
+) -> io::Result<()> {
+    let fresh = reign.map_or("client.env.new".to_owned(), |reign| format!("client.env.{reign:x}.new"));
     let text = format!("export DRUMLINE_SERVER={address}\nexport DRUMLINE_TOKEN={token}\n");
     let disk = Arc::clone(disk);
     blocking(move || {
-        let file = disk.open(FRESH, OpenMode::CreateOrWrite)?;
-        disk.set_mode(FRESH, 0o600)?;
+        let file = disk.open(&fresh, OpenMode::CreateOrWrite)?;
+        disk.set_mode(&fresh, 0o600)?;
         file.set_len(0)?;
         file.write_at(0, text.as_bytes())?;
         file.sync()?;
         drop(file);
-        disk.rename(FRESH, FILE)?;
+        disk.rename(&fresh, FILE)?;
         disk.sync_dir("")
     })
     .await

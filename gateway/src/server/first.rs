@@ -1,14 +1,18 @@
 //! What a cluster has once: made at the first start, found at later ones.
 
 use super::{Data, FORMAT_VERSION, StartError, client_env};
-use crate::auth;
+use crate::{auth, limits};
 use prost::Message;
 use proto::keys;
 use proto::v1::{FormatRow, Role, TenantRow, TokenRow, WhenFull};
+use std::io;
 use std::sync::Arc;
 use store::{Commit, Key, ReadError, Store};
 use world::Disk;
+use world::task::blocking;
 
+/// In a directory that servers share: which cluster's it is.
+const CLUSTER_ID: &str = "cluster.id";
 /// The tenant that is there from the first.
 pub(super) const TENANT: &str = "default";
 
@@ -18,6 +22,7 @@ pub(super) async fn format(
     store: &dyn Store,
     wall_ms: u64,
     data: &Data<'_>,
+    cluster_id: Option<String>,
 ) -> Result<FormatRow, StartError> {
     if let Some(row) = read::<FormatRow>(store, keys::format(), data).await? {
         if row.version > FORMAT_VERSION {
@@ -32,7 +37,7 @@ pub(super) async fn format(
         version: FORMAT_VERSION,
         created_ms: wall_ms,
         signing_key: world::rand::bytes::<32>().to_vec().into(),
-        cluster_id: crate::hex(&world::rand::bytes::<8>()),
+        cluster_id: cluster_id.unwrap_or_else(new_id),
     };
     let tenant = TenantRow {
         name: TENANT.to_owned(),
@@ -47,6 +52,60 @@ pub(super) async fn format(
         .put(keys::tenant(TENANT), tenant.encode_to_vec());
     store.commit(commit).await.map_err(|error| data.uncommitted(&error))?;
     Ok(row)
+}
+
+fn new_id() -> String {
+    crate::hex(&world::rand::bytes::<8>())
+}
+
+/// Makes sure that the directory is the one which all servers of a store share: it says
+/// so itself. Returns the id of its cluster, which a new one is to have.
+///
+/// # Errors
+/// `NotShared` where the store has rows already, and the directory is of another cluster
+/// or of none.
+pub(super) async fn shared_directory(
+    disk: &Arc<dyn Disk>,
+    store: &dyn Store,
+    data: &Data<'_>,
+) -> Result<String, StartError> {
+    let row: Option<FormatRow> = read(store, keys::format(), data).await?;
+    let found = small_file(disk, CLUSTER_ID).await.map_err(|error| data.failed(&error))?;
+    let id = match (row, found) {
+        (None, Some(id)) => return Ok(id),
+        (Some(row), Some(id)) if row.cluster_id == id => return Ok(id),
+        // That of one server, whose store was taken out of it.
+        (Some(row), None) if knows_an_admin(disk, store, data).await? => row.cluster_id,
+        (None, None) => new_id(),
+        (Some(_), _) => return Err(StartError::NotShared { data: data.name() }),
+    };
+    let (disk, text) = (Arc::clone(disk), id.clone());
+    let made = blocking(move || world::disk::replace(&*disk, CLUSTER_ID, text.as_bytes()));
+    made.await.map_err(|error| data.failed(&error))?;
+    Ok(id)
+}
+
+/// Whether the directory has the token of an admin of this very store.
+async fn knows_an_admin(
+    disk: &Arc<dyn Disk>,
+    store: &dyn Store,
+    data: &Data<'_>,
+) -> Result<bool, StartError> {
+    let Some(token) = client_env::token(disk).await.map_err(|error| data.failed(&error))? else {
+        return Ok(false);
+    };
+    let row: Option<TokenRow> = read(store, keys::token(&auth::hash(&token)), data).await?;
+    Ok(row.is_some_and(|row| row.role() == Role::Admin))
+}
+
+async fn small_file(disk: &Arc<dyn Disk>, name: &'static str) -> io::Result<Option<String>> {
+    let disk = Arc::clone(disk);
+    let read = blocking(move || world::disk::read_all(&*disk, name, limits::CLIENT_ENV_BYTES_MAX)).await;
+    match read {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).trim().to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The admin token of `client.env` where it is still good, else a new one.

@@ -85,6 +85,7 @@ async fn a_server_whose_store_failed_ends_and_the_next_one_has_all() {
             clock: Arc::new(SystemClock::new()),
             listen: "127.0.0.1:0".parse().unwrap(),
             config: ServerConfig { stop_grace_ms: 100, ..ServerConfig::default() },
+            shared: None,
         })
     };
     let mut first = begin().await.unwrap();

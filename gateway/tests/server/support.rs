@@ -53,6 +53,7 @@ pub async fn serve_with(
         clock: Arc::new(SystemClock::new()),
         listen: listen.parse().unwrap(),
         config,
+        shared: None,
     })
     .await
 }

@@ -9,7 +9,7 @@
 
 use super::ends::{AttemptName, attempt_of};
 use super::{Checker, Committed, Outcome};
-use crate::faults::{Fault, Planned};
+use crate::faults::{Fault, Planned, is_of_servers};
 use crate::mirror::Mirror;
 use crate::rows::Row;
 use proto::v1::CauseKind;
@@ -77,7 +77,8 @@ fn machine(node: &str) -> Option<usize> {
 /// something may keep the word from it.
 pub fn must_have_ended_ms(faults: &[Planned], node: &str, lost_ms: u64) -> Option<u64> {
     let machine = machine(node)?;
-    let here = |planned: &&Planned| [0, machine].contains(&planned.fault.machine());
+    let here =
+        |planned: &&Planned| planned.fault.machine() == machine || is_of_servers(planned.fault.machine());
     let faults: Vec<&Planned> = faults.iter().filter(here).collect();
     let grace_ms = controller::Config::default().stop_grace_ms;
     // A process may have been launched long before it hears TERM.

@@ -26,6 +26,7 @@ mod liveness;
 mod logs;
 mod manifests;
 mod nodes;
+mod reigns;
 mod retries;
 mod stored;
 mod transitions;
@@ -101,6 +102,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(acknowledged::Acknowledged),
         Box::new(manifests::OneManifest::default()),
         Box::new(fencing::Fencing::default()),
+        Box::new(reigns::OneReigns::default()),
         Box::new(ends::EndsTrue::default()),
         Box::new(nodes::NodesNotOverCommitted::default()),
         Box::new(ledger::LedgerConserved::default()),

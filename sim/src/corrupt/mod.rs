@@ -13,6 +13,7 @@ mod money;
 mod order;
 mod outcome;
 mod readers;
+mod reigns;
 mod tries;
 
 use crate::checkers::Committed;
@@ -88,6 +89,7 @@ fn corrupt(arguments: &CorruptArguments) -> Result<bool, String> {
         order::CLASSES,
         tries::CLASSES,
         grants::CLASSES,
+        reigns::CLASSES,
         money::CLASSES,
         outcome::CLASSES,
         readers::CLASSES,

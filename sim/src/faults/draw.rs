@@ -1,6 +1,6 @@
 //! Draws the faults of a run.
 
-use super::{Fault, KINDS, Planned};
+use super::{Fault, KINDS, Planned, SECOND_SERVER, STORAGE};
 use crate::scenario::Scenario;
 use rand::rngs::SmallRng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -12,8 +12,11 @@ use rand::{Rng, SeedableRng};
 pub fn draw(seed: u64, scenario: &Scenario, until_ms: u64) -> Vec<Planned> {
     let mut rng = SmallRng::seed_from_u64(seed ^ 0x6661_756c_7473);
     let of_schedulers = |kind: &usize| KINDS[*kind].0.starts_with("scheduler_");
-    let mut kinds: Vec<usize> =
-        (0..KINDS.len()).filter(|kind| scenario.schedulers > 0 || !of_schedulers(kind)).collect();
+    let of_several = |kind: &usize| OF_SEVERAL_SERVERS.contains(&KINDS[*kind].0);
+    let mut kinds: Vec<usize> = (0..KINDS.len())
+        .filter(|kind| scenario.schedulers > 0 || !of_schedulers(kind))
+        .filter(|kind| scenario.servers > 1 || !of_several(kind))
+        .collect();
     if scenario.apart {
         return apart(&mut rng, &kinds, scenario, until_ms);
     }
@@ -28,6 +31,10 @@ pub fn draw(seed: u64, scenario: &Scenario, until_ms: u64) -> Vec<Planned> {
             Planned { at_ms: rng.random_range(2_000..until_ms), fault: one(&mut rng, kind, scenario) }
         })
         .collect();
+    if scenario.servers > 1 {
+        let mut rng = SmallRng::seed_from_u64(seed ^ 0x7365_7665_7261_6c);
+        plan.iter_mut().for_each(|planned| among_several(&mut rng, &mut planned.fault, scenario.servers));
+    }
     let fading: Vec<Planned> = plan.iter().filter_map(|planned| fading(&mut rng, planned)).collect();
     let lying: Vec<Planned> = plan.iter().filter_map(|planned| found_out(&mut rng, planned)).collect();
     plan.extend(fading);
@@ -72,6 +79,48 @@ fn found_out(rng: &mut SmallRng, planned: &Planned) -> Option<Planned> {
     rng.random_bool(0.8).then_some(Planned { at_ms, fault: Fault::MachinePowerLoss { agent, down_ms } })
 }
 
+/// Kinds that need them.
+const OF_SEVERAL_SERVERS: &[&str] = &["server_cut_from_store", "servers_start_at_once"];
+
+/// What would strike the server strikes one of several, or the machine with their
+/// store: what is of a disk always, since theirs is the disk.
+fn among_several(rng: &mut SmallRng, fault: &mut Fault, servers: usize) {
+    // The first serves first, and mostly.
+    let server = match rng.random_range(0..=servers) {
+        0 | 1 => 0,
+        further => SECOND_SERVER + further - 2,
+    };
+    let storage = rng.random_bool(0.3);
+    match fault {
+        Fault::CrashInRecovery { machine, .. }
+        | Fault::ServerKilled { machine, .. }
+        | Fault::ServerPowerLoss { machine, .. }
+        | Fault::ServerPaused { machine, .. }
+        | Fault::ClockSkew { machine, .. }
+        | Fault::ClockDrift { machine, .. }
+        | Fault::ClockForward { machine, .. }
+        | Fault::ClockBack { machine, .. }
+            if *machine == 0 =>
+        {
+            *machine = if storage { STORAGE } else { server };
+        }
+        Fault::ServerRolledBack { machine, .. }
+        | Fault::CrashInCreation { machine, .. }
+        | Fault::SlowDisk { machine, .. }
+        | Fault::SyncErrors { machine, .. }
+        | Fault::ReadErrors { machine, .. }
+        | Fault::WriteErrors { machine, .. }
+        | Fault::DiskFull { machine, .. }
+        | Fault::BitRot { machine, .. }
+            if *machine == 0 =>
+        {
+            *machine = STORAGE;
+        }
+        _ => {}
+    }
+}
+
+
 /// Longer than any fault lasts and is felt.
 const APART_MS: u64 = 180_000;
 /// Within it 3 to 19 faults strike.
@@ -90,10 +139,12 @@ fn one(rng: &mut SmallRng, kind: usize, scenario: &Scenario) -> Fault {
     let seldom_ppm = *[300, 3_000, 30_000].choose(rng).expect("not empty");
     let shortly_ms = for_ms.min(22_000);
     match KINDS[kind].0 {
-        "server_killed" => Fault::ServerKilled { down_ms: down_ms.min(14_000) },
-        "server_power_loss" => Fault::ServerPowerLoss { down_ms: down_ms.min(14_000) },
-        "server_paused" => Fault::ServerPaused { for_ms: for_ms.min(40_000) },
-        "server_rolled_back" => Fault::ServerRolledBack { down_ms: down_ms.min(14_000) },
+        "server_killed" => Fault::ServerKilled { machine: 0, down_ms: down_ms.min(14_000) },
+        "server_power_loss" => Fault::ServerPowerLoss { machine: 0, down_ms: down_ms.min(14_000) },
+        "server_paused" => Fault::ServerPaused { machine: 0, for_ms: for_ms.min(40_000) },
+        "server_rolled_back" => Fault::ServerRolledBack { machine: 0, down_ms: down_ms.min(14_000) },
+        "server_cut_from_store" => Fault::ServerCutFromStore { for_ms: for_ms.min(40_000) },
+        "servers_start_at_once" => Fault::ServersStartAtOnce { down_ms: down_ms.min(14_000) },
         "agent_killed" => Fault::AgentKilled { agent, down_ms },
         "agents_upgraded" => {
             Fault::AgentsUpgraded { down_ms: down_ms.min(6_000), for_ms: for_ms.clamp(4_000, 40_000) }
@@ -134,7 +185,7 @@ fn one(rng: &mut SmallRng, kind: usize, scenario: &Scenario) -> Fault {
             spare_bytes: *[0, 500, 20_000, 200_000].choose(rng).expect("not empty"),
             for_ms: shortly_ms,
         },
-        "bit_rot" => Fault::BitRot { ppm: often_ppm, for_ms },
+        "bit_rot" => Fault::BitRot { machine: 0, ppm: often_ppm, for_ms },
         "transfers_broken" => Fault::TransfersBroken { agent, ppm: often_ppm, for_ms },
         "transfers_slow" => Fault::TransfersSlow { agent, lag_ms: rng.random_range(50..8_000), for_ms },
         "transfers_truncated" => Fault::TransfersTruncated { agent, ppm: often_ppm, for_ms },
@@ -210,6 +261,15 @@ mod tests {
             let written = serde_json::to_value(&fault).unwrap();
             assert!(written.get(*name).is_some(), "{written}");
             assert!(fault.machine() <= scenario.agents + scenario.schedulers);
+            for servers in [2, 3] {
+                let mut fault = fault.clone();
+                among_several(&mut rng, &mut fault, servers);
+                let machine = fault.machine();
+                assert!(
+                    machine <= scenario.agents + scenario.schedulers
+                        || super::super::is_further(machine, servers)
+                );
+            }
         }
         let names: BTreeSet<&str> = KINDS.iter().map(|(name, _)| *name).collect();
         assert_eq!(names.len(), KINDS.len());

@@ -1,6 +1,6 @@
 //! What a plan of faults must leave, so that all work can still come to its end.
 
-use super::{Fault, Planned};
+use super::{Fault, Planned, is_of_servers};
 use crate::shape::{self, Kind};
 use proto::v1::Step;
 
@@ -25,10 +25,13 @@ pub fn spare_enough(plan: &mut Vec<Planned>, machines: &[Kind], steps: &[&Step])
     });
 }
 
-/// Whether the server's clock falls behind for good.
+/// Whether a server's clock falls behind for good.
 #[must_use]
 pub fn server_is_behind(plan: &[Planned]) -> bool {
-    let behind = |planned: &Planned| matches!(planned.fault, Fault::ClockSkew { machine: 0, offset_ms, .. } if offset_ms < 0);
+    let behind = |planned: &Planned| {
+        matches!(planned.fault, Fault::ClockSkew { machine, offset_ms, .. }
+            if is_of_servers(machine) && offset_ms < 0)
+    };
     plan.iter().any(behind)
 }
 

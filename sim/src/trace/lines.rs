@@ -3,7 +3,7 @@
 //! Lines are made in many places and begin with a word that says what they are; a
 //! line that begins with another is a note.
 
-use crate::faults::Fault;
+use crate::faults::{Fault, SECOND_SERVER, STORAGE};
 use proto::trace::{Kind, Record};
 
 pub fn record(at_us: u64, kind: Kind, node: &str, job: &str, text: String) -> Record {
@@ -13,7 +13,12 @@ pub fn record(at_us: u64, kind: Kind, node: &str, job: &str, text: String) -> Re
 /// How machine N is called; 0 is the server.
 #[must_use]
 pub fn machine(index: usize) -> String {
-    index.checked_sub(1).map_or_else(|| "server".to_owned(), |agent| format!("node-{agent}"))
+    match index {
+        0 => "server".to_owned(),
+        STORAGE => "storage".to_owned(),
+        further if further >= SECOND_SERVER => format!("server-{}", further - SECOND_SERVER + 1),
+        agent => format!("node-{}", agent - 1),
+    }
 }
 
 /// The machine that a fault strikes; none where it strikes clients or all links.
@@ -104,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_fault_has_the_machine_it_strikes() {
-        assert_eq!(node_of(&Fault::ServerKilled { down_ms: 1 }), "server");
+        assert_eq!(node_of(&Fault::ServerKilled { machine: 0, down_ms: 1 }), "server");
         assert_eq!(node_of(&Fault::BitRot { ppm: 1, for_ms: 1 }), "server");
         assert_eq!(node_of(&Fault::Partition { agent: 2, for_ms: 1 }), "node-2");
         assert_eq!(node_of(&Fault::SlowDisk { machine: 1, lag_ms: 1, for_ms: 1 }), "node-0");

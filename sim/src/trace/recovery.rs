@@ -145,7 +145,8 @@ impl Recovery {
                 _ => {}
             }
         }
-        self.away.remove("server");
+        // One of them serves, so its store is there as well.
+        self.away.retain(|machine| !machine.starts_with("server") && machine != "storage");
         if self.is_well() {
             for felt in std::mem::take(&mut self.waiting) {
                 self.over(&felt, Some(commit.at_ms.saturating_sub(felt.healed_ms)));
@@ -258,7 +259,7 @@ mod tests {
     #[test]
     fn a_server_is_well_with_its_first_commit() {
         let mut recovery = Recovery::default();
-        let fault = Fault::ServerKilled { down_ms: 100 };
+        let fault = Fault::ServerKilled { machine: 0, down_ms: 100 };
         recovery.struck(&fault);
         recovery.healed(&fault, 100);
         recovery.committed(&commit(350, vec![]));

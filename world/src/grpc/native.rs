@@ -7,7 +7,7 @@
 
 use super::{
     objects,
-    server::{BindError, Nowhere, ServeError, Server},
+    server::{BindError, Nowhere, Refusal, ServeError, Server},
 };
 use crate::{limits, time};
 use axum::{Router, response::IntoResponse};
@@ -95,13 +95,18 @@ pub async fn bind(address: SocketAddr) -> Result<Listener, BindError> {
 }
 
 /// What has no route: gRPC clients are told in their own words.
-async fn nowhere(told: Nowhere, request: axum::extract::Request) -> axum::response::Response {
+async fn nowhere(
+    told: Nowhere,
+    refuses: Option<Refusal>,
+    request: axum::extract::Request,
+) -> axum::response::Response {
     let is_grpc = request
         .headers()
         .get(http::header::CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
     if is_grpc {
-        return tonic::Status::unimplemented("no such service or method").into_http::<axum::body::Body>();
+        let unknown = || tonic::Status::unimplemented("no such service or method");
+        return refuses.map_or_else(unknown, |refusal| refusal()).into_http::<axum::body::Body>();
     }
     let (head, mut body) = request.into_parts();
     if !head.headers.contains_key(http::header::EXPECT) {
@@ -131,8 +136,11 @@ async fn routes(server: Server) -> Result<(Router, tonic_health::server::HealthR
     if let Some(door) = server.door {
         router = router.merge(objects::routes(door));
     }
-    let told = server.nowhere;
-    let router = router.fallback(move |request| nowhere(told, request)).with_state(());
+    let (told, refuses) = (server.nowhere, server.refuses);
+    if refuses.is_some() {
+        reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    }
+    let router = router.fallback(move |request| nowhere(told, refuses, request)).with_state(());
     Ok((router, reporter))
 }
 

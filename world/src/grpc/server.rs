@@ -121,6 +121,9 @@ impl Messages {
 /// What is told of a method and a path where no route is.
 pub type Nowhere = fn(&axum::http::Method, &str) -> axum::response::Response;
 
+/// What calls are answered with by who serves none.
+pub type Refusal = fn() -> tonic::Status;
+
 fn no_such_page(_: &axum::http::Method, _: &str) -> axum::response::Response {
     axum::response::IntoResponse::into_response((axum::http::StatusCode::NOT_FOUND, "no such page\n"))
 }
@@ -131,6 +134,7 @@ pub struct Server {
     pub(super) door: Option<Arc<dyn ObjectDoor>>,
     pub(super) http: axum::Router,
     pub(super) nowhere: Nowhere,
+    pub(super) refuses: Option<Refusal>,
     pub(super) descriptors: Vec<&'static [u8]>,
     pub(super) network: Network,
     pub(super) messages: Messages,
@@ -158,6 +162,7 @@ impl Server {
             door: None,
             http: axum::Router::new(),
             nowhere: no_such_page,
+            refuses: None,
             descriptors: Vec::new(),
             network: Network::default(),
             messages: Messages::default(),
@@ -191,6 +196,14 @@ impl Server {
     #[must_use]
     pub fn nowhere(mut self, nowhere: Nowhere) -> Self {
         self.nowhere = nowhere;
+        self
+    }
+
+    /// Answers every call of a service that it does not have with this, rather than that
+    /// there is no such service; and says that it is not serving to who asks for health.
+    #[must_use]
+    pub fn refusing(mut self, refusal: Refusal) -> Self {
+        self.refuses = Some(refusal);
         self
     }
 

@@ -5,7 +5,7 @@
 //! link would hold up all others.
 
 pub(super) use super::round_trip::RoundTrips;
-use super::server::{BindError, ServeError, Server};
+use super::server::{BindError, Refusal, ServeError, Server};
 use crate::sim::universe;
 use madsim::net::{Endpoint, Receiver, Sender};
 use std::{
@@ -107,6 +107,7 @@ pub(super) async fn serve(
         _ => None,
     };
     let services = Arc::new((server.services, server.messages.types));
+    let refuses = server.refuses;
     let mut shutdown = pin!(shutdown);
     loop {
         let (tx, rx, peer) = tokio::select! {
@@ -118,7 +119,7 @@ pub(super) async fn serve(
         madsim::task::spawn(async move {
             // An error here is the caller's end gone: nobody is left to tell.
             let (services, messages) = &*services;
-            let _gone = answer(services, messages, tx, rx, address, peer).await;
+            let _gone = answer((services, refuses), messages, tx, rx, address, peer).await;
         });
     }
 }
@@ -133,7 +134,7 @@ fn with_metadata(mut status: Status) -> Status {
 /// stream and an end mark). Every message passes here, so here each is taken
 /// through its bytes.
 async fn answer(
-    services: &Services,
+    (services, refuses): (&Services, Option<Refusal>),
     messages: &RoundTrips,
     tx: Sender,
     mut rx: Receiver,
@@ -169,7 +170,10 @@ async fn answer(
     });
     let name = path.path().split('/').nth(1).unwrap_or_default();
     let result = match services.by_name.get(name) {
-        None => Err(Status::unimplemented(format!("service not found: {path}"))),
+        None => {
+            let unknown = || Status::unimplemented(format!("service not found: {path}"));
+            Err(refuses.map_or_else(unknown, |refusal| refusal()))
+        }
         Some(service) => {
             poll_fn(|context| service.lock().expect("services do not panic when called").poll_ready(context))
                 .await

@@ -7,11 +7,19 @@
 //! disk's own) fail from then on, so that no destructor of a killed node
 //! writes to the disk of the next.
 //!
+//! Other machines may see the same disk over the network ([`mount`]). Each has lives
+//! of its own: what it has open fails once it was killed, and what it had written and
+//! not synced is lost with its own power. Names are the disk's own matter at once. While
+//! the disk's machine is down all fails, and after a power loss there what was open.
+//!
 //! Deterministic: all chance comes from the seed and the generator given to
 //! [`HostileDisk::crash`].
 
 mod image;
+mod mount;
 mod tree;
+
+pub use mount::Mount;
 
 use super::faults::{DiskCounts, DiskFaults, below, strikes};
 use crate::disk::{DirEntry, Disk, DiskFile, OpenMode};
@@ -35,13 +43,26 @@ pub(super) fn relative(absolute: &Path) -> Option<&str> {
 /// Where bits rot: what lies there has a digest for its name.
 const OBJECTS: &str = "objects/";
 
+/// A machine that sees the disk, by its place in [`State::lives`].
+type Client = usize;
+/// The disk's own machine.
+const OWN: Client = 0;
+
 #[derive(Debug)]
 struct State {
     tree: Tree,
-    incarnation: u64,
+    /// The incarnation of each machine that sees it; the first is its own.
+    lives: Vec<u64>,
+    /// What each of them has open, and how often.
+    open: Vec<BTreeMap<Ino, u32>>,
+    /// How often the power failed.
+    powers: u64,
+    /// Its machine is down.
+    away: bool,
     /// Numbers open files, so that each knows its own claim.
     next_file: u64,
-    claims: BTreeMap<Ino, u64>,
+    /// By whose file a file is claimed.
+    claims: BTreeMap<Ino, (Client, u64)>,
     faults: DiskFaults,
     counts: DiskCounts,
     rng: SmallRng,
@@ -77,7 +98,10 @@ impl HostileDisk {
         Self {
             state: Arc::new(Mutex::new(State {
                 tree: Tree::new(),
-                incarnation: 1,
+                lives: vec![1],
+                open: vec![BTreeMap::new()],
+                powers: 0,
+                away: false,
                 next_file: 0,
                 claims: BTreeMap::new(),
                 faults: DiskFaults::default(),
@@ -91,8 +115,22 @@ impl HostileDisk {
     /// The disk for the current incarnation of its node.
     #[must_use]
     pub fn handle(&self) -> Arc<dyn Disk> {
-        let incarnation = locked(&self.state).incarnation;
-        Arc::new(Handle { state: self.state.clone(), incarnation })
+        let incarnation = self.incarnation();
+        Arc::new(Handle { state: self.state.clone(), client: OWN, incarnation })
+    }
+
+    /// The same disk, as one more machine sees it.
+    #[must_use]
+    pub fn mount(&self) -> Mount {
+        let mut state = locked(&self.state);
+        state.lives.push(1);
+        state.open.push(BTreeMap::new());
+        Mount::new(Arc::clone(&self.state), state.lives.len() - 1)
+    }
+
+    /// Its machine is down, or up again: for those who see it over the network.
+    pub fn set_away(&self, away: bool) {
+        locked(&self.state).away = away;
     }
 
     /// The power fails: unsynced writes and names are kept, lost or torn; a
@@ -100,8 +138,10 @@ impl HostileDisk {
     pub fn crash(&self, rng: &mut impl RngCore) {
         let mut state = locked(&self.state);
         let state = &mut *state;
-        state.incarnation += 1;
+        state.lives[OWN] += 1;
+        state.powers += 1;
         state.claims.clear();
+        state.open.iter_mut().for_each(BTreeMap::clear);
         state.counts.power_losses += 1;
         state.tree.power_loss(rng, &mut state.counts);
     }
@@ -109,16 +149,13 @@ impl HostileDisk {
     /// The node's processes end but its machine runs on (`kill -9`): nothing is
     /// lost, nothing becomes durable, a new incarnation begins.
     pub fn fence(&self) {
-        let mut state = locked(&self.state);
-        state.incarnation += 1;
-        state.claims.clear();
-        state.tree.close_all();
+        locked(&self.state).end_life(OWN);
     }
 
     /// Grows by one with every crash and fence.
     #[must_use]
     pub fn incarnation(&self) -> u64 {
-        locked(&self.state).incarnation
+        locked(&self.state).lives[OWN]
     }
 
     /// What goes wrong from now on.
@@ -177,16 +214,22 @@ fn size(value: u64) -> io::Result<usize> {
     usize::try_from(value).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "no file is so long"))
 }
 
+fn unreachable() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the machine of this disk does not answer")
+}
+
 #[derive(Debug)]
 struct Handle {
     state: Arc<Mutex<State>>,
+    client: Client,
     incarnation: u64,
 }
 
 impl Handle {
     fn live(&self) -> io::Result<MutexGuard<'_, State>> {
         let state = locked(&self.state);
-        if state.incarnation == self.incarnation { Ok(state) } else { Err(stale()) }
+        state.must_live(self.client, self.incarnation)?;
+        Ok(state)
     }
 
     /// For a change of names: they take no space here, but fail as writes do.
@@ -222,12 +265,14 @@ impl Disk for Handle {
         if made && state.dies() {
             return Err(stale());
         }
-        state.tree.hold(ino);
+        state.hold(self.client, ino);
         state.next_file += 1;
         Ok(Arc::new(File {
             number: state.next_file,
             state: self.state.clone(),
+            client: self.client,
             incarnation: self.incarnation,
+            powers: state.powers,
             ino,
             writes: mode != OpenMode::Read,
             rots: path.starts_with(OBJECTS),
@@ -298,7 +343,9 @@ impl Disk for Handle {
 #[derive(Debug)]
 struct File {
     state: Arc<Mutex<State>>,
+    client: Client,
     incarnation: u64,
+    powers: u64,
     number: u64,
     ino: Ino,
     writes: bool,
@@ -308,7 +355,8 @@ struct File {
 impl File {
     fn live(&self) -> io::Result<MutexGuard<'_, State>> {
         let state = locked(&self.state);
-        if state.incarnation == self.incarnation { Ok(state) } else { Err(stale()) }
+        state.must_live(self.client, self.incarnation)?;
+        if state.powers == self.powers { Ok(state) } else { Err(stale()) }
     }
 
     fn writing(&self) -> io::Result<MutexGuard<'_, State>> {
@@ -320,6 +368,36 @@ impl File {
 }
 
 impl State {
+    fn must_live(&self, client: Client, incarnation: u64) -> io::Result<()> {
+        if self.lives[client] != incarnation {
+            return Err(stale());
+        }
+        if self.away && client != OWN { Err(unreachable()) } else { Ok(()) }
+    }
+
+    fn hold(&mut self, client: Client, ino: Ino) {
+        self.tree.hold(ino);
+        *self.open[client].entry(ino).or_default() += 1;
+    }
+
+    fn release(&mut self, client: Client, ino: Ino) {
+        let count = self.open[client].get_mut(&ino).expect("released once for each time held");
+        *count -= 1;
+        if *count == 0 {
+            self.open[client].remove(&ino);
+        }
+        self.tree.release(ino);
+    }
+
+    /// A machine's processes end: what they had open is closed.
+    fn end_life(&mut self, client: Client) {
+        self.lives[client] += 1;
+        self.claims.retain(|_, (claimant, _)| *claimant != client);
+        for (ino, times) in std::mem::take(&mut self.open[client]) {
+            (0..times).for_each(|_| self.tree.release(ino));
+        }
+    }
+
     /// Space left for a file to grow, or nothing where there is no limit.
     fn room(&self) -> u64 {
         match self.faults.capacity_bytes {
@@ -337,8 +415,9 @@ impl State {
         }
         dies.told.notify_one();
         self.dies = None;
-        self.incarnation += 1;
-        self.claims.clear();
+        self.lives[OWN] += 1;
+        self.claims.retain(|_, (claimant, _)| *claimant != OWN);
+        self.away = true;
         true
     }
 
@@ -422,7 +501,8 @@ impl DiskFile for File {
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        Ok(*self.live()?.claims.entry(self.ino).or_insert(self.number) == self.number)
+        let ours = (self.client, self.number);
+        Ok(*self.live()?.claims.entry(self.ino).or_insert(ours) == ours)
     }
 
     fn is_sole(&self) -> bool {
@@ -433,11 +513,11 @@ impl DiskFile for File {
 impl Drop for File {
     fn drop(&mut self) {
         let mut state = locked(&self.state);
-        if state.incarnation == self.incarnation {
-            if state.claims.get(&self.ino) == Some(&self.number) {
+        if state.lives[self.client] == self.incarnation && state.powers == self.powers {
+            if state.claims.get(&self.ino) == Some(&(self.client, self.number)) {
                 state.claims.remove(&self.ino);
             }
-            state.tree.release(self.ino);
+            state.release(self.client, self.ino);
         }
     }
 }

@@ -10,7 +10,7 @@ pub mod transfer;
 pub mod universe;
 
 pub use clock::{ClockHandle, SkewedClock};
-pub use disk::HostileDisk;
+pub use disk::{HostileDisk, Mount};
 pub use faults::{DiskCounts, DiskFaults, TransferCounts, TransferFaults};
 pub use processes::{LaunchAsked, ProcessCounts, ProcessFaults, ProcessSpan, SimProcesses};
 pub use transfer::{DoorGuard, SimObjects, SimTransfer};

@@ -416,13 +416,6 @@ impl Tree {
         self.retire(journal);
         handles.into_keys().for_each(|ino| self.free_unused(ino));
     }
-
-    /// The processes end, the machine runs on: handles are gone, nothing else.
-    pub(super) fn close_all(&mut self) {
-        for ino in std::mem::take(&mut self.handles).into_keys() {
-            self.free_unused(ino);
-        }
-    }
 }
 
 fn pinned(edge: &Edge) -> impl Iterator<Item = Ino> + use<> {

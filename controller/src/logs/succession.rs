@@ -1,0 +1,129 @@
+//! Whose file a job's log is, where servers share a directory.
+//!
+//! `<tenant>/<job>/<reign>.log`. What must hold: a file is written by the server of
+//! its reign alone, so that one that was deposed and does not know it writes where
+//! nobody looks any more. A reign begins from a copy of what is whole in the file of
+//! the one before; it has the same bytes at the same places, so cursors stay good.
+//! Copied is what is looked at, when it is: most jobs have ended.
+
+use super::file::{JobLog, copy_whole, make_dir};
+use std::io;
+use world::Disk;
+
+/// Opens the log for this reign. `alone` is where it is where no servers share it, and
+/// so where one is that was written before they did.
+///
+/// # Errors
+/// Also where a later reign has the log.
+pub(super) fn open(disk: &dyn Disk, alone: &str, reign: u64, make: bool) -> io::Result<Option<JobLog>> {
+    let dir = alone.strip_suffix(".log").unwrap_or(alone);
+    let own = path(dir, reign);
+    let (earlier, later) = match reigns(disk, dir)? {
+        found if found.iter().any(|of| *of > reign) => (None, true),
+        found => (found.into_iter().max(), false),
+    };
+    if later {
+        world::mark!("controller.logs.of_a_later_reign");
+        let why = "another server has this log now";
+        return Err(io::Error::new(io::ErrorKind::StaleNetworkFileHandle, why));
+    }
+    let before = match earlier {
+        Some(of) if of == reign => return JobLog::open(disk, dir, &own, make),
+        Some(of) => Some(path(dir, of)),
+        None => exists(disk, alone)?.then(|| alone.to_owned()),
+    };
+    if before.is_some() || make {
+        // Its own name first, and that of what holds it.
+        let tenant = dir.rsplit_once('/').map_or("", |(tenant, _)| tenant);
+        make_dir(disk, tenant)?;
+        make_dir(disk, dir)?;
+    }
+    if let Some(before) = before {
+        world::mark!("controller.logs.taken_over");
+        let fresh = format!("{own}.new");
+        copy_whole(disk, &before, &fresh)?;
+        disk.rename(&fresh, &own)?;
+        disk.sync_dir(dir)?;
+        // If it cannot be removed now it is of no use to anybody.
+        let _ = disk.remove(&before);
+    }
+    JobLog::open(disk, dir, &own, make)
+}
+
+fn path(dir: &str, reign: u64) -> String {
+    format!("{dir}/{reign:016x}.log")
+}
+
+/// The reigns that have a file of the job.
+fn reigns(disk: &dyn Disk, dir: &str) -> io::Result<Vec<u64>> {
+    let entries = match disk.list(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let reign = |name: &str| u64::from_str_radix(name.strip_suffix(".log")?, 16).ok();
+    Ok(entries.iter().filter_map(|entry| reign(&entry.name)).collect())
+}
+
+fn exists(disk: &dyn Disk, path: &str) -> io::Result<bool> {
+    match disk.entry(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logs::LogFilter;
+    use proto::v1::{AttemptRef, LogShipment};
+    use world::sim::HostileDisk;
+
+    const ALONE: &str = "logs/lab/0000000000000007.log";
+
+    fn shipment(offset: u64, text: &str) -> LogShipment {
+        let attempt = AttemptRef { tenant: "lab".into(), job_number: 7, attempt: 1, ..AttemptRef::default() };
+        let data = text.to_owned().into();
+        LogShipment { attempt: Some(attempt), stream: 1, offset, data, ..LogShipment::default() }
+    }
+
+    fn text(log: &JobLog) -> String {
+        let page = log.read(&LogFilter::default(), 0, 1 << 20).unwrap();
+        page.chunks.iter().map(|chunk| String::from_utf8_lossy(&chunk.data).into_owned()).collect()
+    }
+
+    #[test]
+    fn what_a_deposed_server_writes_nobody_reads() {
+        let disk = HostileDisk::new(1);
+        let handle = disk.handle();
+        handle.create_dir_all("logs").unwrap();
+        let first = open(&*handle, ALONE, 3, true).unwrap().unwrap();
+        first.append(&shipment(0, "one ")).unwrap();
+        first.sync().unwrap();
+        let second = open(&*handle, ALONE, 9, false).unwrap().unwrap();
+        // It does not know yet; the next one writes at the same place.
+        first.append(&shipment(4, "zombie ")).unwrap();
+        first.sync().unwrap();
+        second.append(&shipment(4, "two ")).unwrap();
+        second.sync().unwrap();
+        assert_eq!(text(&second), "one two ");
+        assert_eq!(text(&open(&*handle, ALONE, 9, false).unwrap().unwrap()), "one two ");
+        assert_eq!(text(&open(&*handle, ALONE, 12, true).unwrap().unwrap()), "one two ");
+        let refused = open(&*handle, ALONE, 3, true).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::StaleNetworkFileHandle);
+    }
+
+    #[test]
+    fn what_was_written_before_servers_shared_it_stays() {
+        let disk = HostileDisk::new(1);
+        let handle = disk.handle();
+        handle.create_dir_all("logs").unwrap();
+        let log = JobLog::open(&*handle, "logs/lab", ALONE, true).unwrap().unwrap();
+        log.append(&shipment(0, "alone ")).unwrap();
+        log.sync().unwrap();
+        assert!(open(&*handle, "logs/lab/0000000000000008.log", 5, false).unwrap().is_none());
+        let shared = open(&*handle, ALONE, 5, false).unwrap().unwrap();
+        assert_eq!(text(&shared), "alone ");
+    }
+}
