@@ -61,8 +61,7 @@ pub async fn make_tenants(door: Door) {
 /// Changes limits one after another, each until it is done.
 pub async fn change_limits(door: Door, changes: Vec<Change>) {
     for change in changes {
-        let now = u64::try_from(universe::elapsed().as_millis()).expect("a run is shorter");
-        time::sleep(time::ms(change.at_ms.saturating_sub(now))).await;
+        time::sleep(time::ms(change.at_ms.saturating_sub(now_ms()))).await;
         for _ in 0..TRIES {
             match set_limits(&door, &change.row).await {
                 Ok(()) => {
@@ -131,7 +130,7 @@ pub async fn act(door: Door, mut deed: Deed) {
 fn known(door: &Door, tenant: &str, follows: Follows) -> Option<Dependency> {
     let history = door.history.lock().expect("no holder panics");
     history.acks.iter().find_map(|ack| match ack {
-        Ack::Submitted { job, key } if job.tenant == tenant && *key == follows.key => {
+        Ack::Submitted { job, key, .. } if job.tenant == tenant && *key == follows.key => {
             Some(Dependency { job_number: job.number, ..follows.on.clone() })
         }
         _ => None,
@@ -179,11 +178,34 @@ pub fn submit_once(
 
 pub async fn submit(door: &Door, deed: &Deed) -> Option<JobName> {
     let outcome = door.call(|client, door| submit_once(client, door, deed)).await;
+    submitted(door, deed, outcome)
+}
+
+/// Asks once, and gives up where it is told that nothing was taken: then nothing may
+/// have been. Where there is no such word it goes on as others do.
+pub async fn submit_or_believe(door: &Door, deed: &Deed) -> Option<JobName> {
+    let deadline = time::ms(CALL_MS);
+    let tried = time::timeout(deadline, async {
+        let channel = world::grpc::connect(&door.address, deadline).await.ok()?;
+        submit_once(DrumlineClient::new(channel), door.clone(), deed).await.err()
+    })
+    .await;
+    let told = tried.ok().flatten().and_then(|status| Problem::decode(status.details()).ok());
+    if told.is_some_and(|problem| problem.code == "limit.disk") {
+        door.trace.line(&format!("gave up {}", deed.key));
+        let given_up = (deed.tenant.clone(), deed.key.clone());
+        door.history.lock().expect("no holder panics").given_up.push(given_up);
+        return None;
+    }
+    submit(door, deed).await
+}
+
+fn submitted(door: &Door, deed: &Deed, outcome: Result<SubmitReply, Refusal>) -> Option<JobName> {
     match outcome {
         Ok(reply) => {
             let job = JobName { tenant: reply.tenant, number: reply.number };
             door.trace.line(&format!("ack submit {job} {}", deed.key));
-            let ack = Ack::Submitted { job: job.clone(), key: deed.key.clone() };
+            let ack = Ack::Submitted { job: job.clone(), key: deed.key.clone(), at_ms: now_ms() };
             door.history.lock().expect("no holder panics").acks.push(ack);
             Some(job)
         }
@@ -206,7 +228,8 @@ pub async fn cancel(door: &Door, job: &JobName) {
         .await;
     if let Ok(state) = outcome {
         door.trace.line(&format!("ack cancel {job} {state:?}"));
-        door.history.lock().expect("no holder panics").acks.push(Ack::Cancelled { job: job.clone() });
+        let ack = Ack::Cancelled { job: job.clone(), at_ms: now_ms() };
+        door.history.lock().expect("no holder panics").acks.push(ack);
     }
 }
 
@@ -266,6 +289,10 @@ pub async fn drain(door: &Door, node: &str, drained: bool) {
         Err(Refusal::Problem(problem)) => door.trace.line(&format!("refused drain {node} {}", problem.code)),
         Err(Refusal::GaveUp) => {}
     }
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(universe::elapsed().as_millis()).expect("a run is shorter")
 }
 
 fn name(job: &JobName) -> JobRequest {

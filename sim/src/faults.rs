@@ -9,6 +9,7 @@
 mod draw;
 mod for_good;
 mod spare;
+mod together;
 
 pub use draw::draw;
 pub use for_good::leave_a_core;
@@ -94,6 +95,9 @@ pub enum Fault {
     SchedulerRepliesLost { machine: usize, for_ms: u64 },
     /// The supervisor of a machine dies with all it held.
     SupervisorKilled { agent: usize },
+    /// It dies as it takes a launch, after some more: which comes to the one that takes
+    /// its place.
+    SupervisorDiesLaunching { agent: usize, launches_before: u32, for_ms: u64 },
     /// The machine loses power, and once more so soon after it came back.
     CrashInRecovery { machine: usize, down_ms: u64, after_ms: u64 },
     /// Some more files are made; with the next the machine loses power.
@@ -175,6 +179,8 @@ pub enum Fault {
     OutputsCorrupt { agent: usize, ppm: u32, for_ms: u64 },
     /// So many jobs at once.
     SubmissionBurst { jobs: u32 },
+    /// So many gangs at once.
+    GangBurst { jobs: u32 },
     /// So many clients say one submission over and over, hardly waiting.
     RetryStorm { clients: u32, for_ms: u64 },
     /// So many clients at once ask for more than their tenant may have.
@@ -265,6 +271,8 @@ pub const KINDS: &[(&str, &str)] = &[
     ("requests_twice", "submissions come twice at the same time, with one key"),
     ("log_flood", "tasks of one tenant write far more lines than all others"),
     ("followers_leave", "clients follow events and logs, leave in the middle and go on later"),
+    ("gang_burst", "many gangs are submitted at once"),
+    ("supervisor_dies_launching", "a machine's supervisor dies as it takes a launch; the next one has it"),
 ];
 
 impl Fault {
@@ -335,6 +343,8 @@ impl Fault {
             Self::RequestsTwice { .. } => "requests_twice",
             Self::LogFlood { .. } => "log_flood",
             Self::FollowersLeave { .. } => "followers_leave",
+            Self::SupervisorDiesLaunching { .. } => "supervisor_dies_launching",
+            Self::GangBurst { .. } => "gang_burst",
         }
     }
 
@@ -349,6 +359,7 @@ impl Fault {
             | Self::MessageLoss { .. }
             | Self::SlowLinks { .. }
             | Self::SubmissionBurst { .. }
+            | Self::GangBurst { .. }
             | Self::RetryStorm { .. }
             | Self::QuotaBreach { .. }
             | Self::CancelRace { .. }
@@ -385,6 +396,7 @@ impl Fault {
             | Self::NodeDrained { agent, .. }
             | Self::AgentPaused { agent, .. }
             | Self::SupervisorKilled { agent }
+            | Self::SupervisorDiesLaunching { agent, .. }
             | Self::HalfOpen { agent }
             | Self::SlowLink { agent, .. }
             | Self::TransfersBroken { agent, .. }
@@ -427,6 +439,7 @@ impl Fault {
             | Self::AgentStuck { .. }
             | Self::HalfOpen { .. }
             | Self::SubmissionBurst { .. }
+            | Self::GangBurst { .. }
             | Self::QuotaBreach { .. }
             | Self::CancelRace { .. }
             | Self::RetryRace { .. }
@@ -442,6 +455,7 @@ impl Fault {
             | Self::SchedulerRepliesLost { for_ms, .. }
             | Self::AgentsUpgraded { for_ms, .. }
             | Self::NodeDrained { for_ms, .. }
+            | Self::SupervisorDiesLaunching { for_ms, .. }
             | Self::CrashInCreation { for_ms, .. }
             | Self::SlowDisk { for_ms, .. }
             | Self::SyncErrors { for_ms, .. }

@@ -4,11 +4,11 @@ use crate::rows::JobName;
 use proto::v1::LogChunk;
 use std::sync::Arc;
 
-/// One acknowledgement.
+/// One acknowledgement, and when it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ack {
-    Submitted { job: JobName, key: String },
-    Cancelled { job: JobName },
+    Submitted { job: JobName, key: String, at_ms: u64 },
+    Cancelled { job: JobName, at_ms: u64 },
 }
 
 /// What one reader got of a job's log, in the order in which it came.
@@ -35,6 +35,9 @@ impl LogRead {
 #[derive(Clone, Debug, Default)]
 pub struct History {
     pub acks: Vec<Ack>,
+    /// Submissions, by tenant and key, whose client was told that nothing was taken, and
+    /// gave up.
+    pub given_up: Vec<(String, String)>,
     /// Submissions refused at the door, by code.
     pub refused: std::collections::BTreeMap<String, u64>,
     /// How often a tenant's limits were changed.

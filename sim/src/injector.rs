@@ -183,6 +183,11 @@ impl<'a> Injector<'a> {
                     processes.lose_supervisor();
                 }
             }
+            Fault::SupervisorDiesLaunching { agent, launches_before, .. } => {
+                if let Some(processes) = &self.cluster.agents[agent].processes {
+                    processes.lose_supervisor_launching(Some(launches_before));
+                }
+            }
             Fault::CrashInCreation { machine, files_before, .. } => {
                 self.machine(machine).disk.die_at_creation(files_before, Arc::clone(&self.died));
                 self.doomed.insert(machine, fault.clone());
@@ -284,6 +289,11 @@ impl<'a> Injector<'a> {
             }
             Fault::ClockForward { machine, by_ms, .. } => self.machine(machine).clock.jump_wall_ms(-by_ms),
             Fault::ClockBack { machine, by_ms, .. } => self.machine(machine).clock.jump_wall_ms(by_ms),
+            Fault::SupervisorDiesLaunching { agent, .. } => {
+                if let Some(processes) = &self.cluster.agents[agent].processes {
+                    processes.lose_supervisor_launching(None);
+                }
+            }
             Fault::TasksHang { agent, .. } => {
                 if let Some(processes) = &self.cluster.agents[agent].processes {
                     processes.wake_hung();

@@ -33,10 +33,16 @@ pub fn press(node: NodeId, door: &Door, fault: &Fault, seed: u64) -> Vec<JoinHan
     match *fault {
         Fault::SubmissionBurst { jobs } => {
             for number in 0..jobs {
-                start(boxed(submit(
-                    door.clone(),
-                    deed("default", key(number), task(rng.random_range(5..800), 250)),
-                )));
+                let deed = deed("default", key(number), task(rng.random_range(5..800), 250));
+                start(boxed(submit_or_believe(door.clone(), deed)));
+            }
+        }
+        Fault::GangBurst { jobs } => {
+            for number in 0..jobs {
+                let mut spec = task(rng.random_range(100..3_000), 250);
+                spec.steps[0].nodes = rng.random_range(1..3);
+                spec.steps[0].tasks_per_node = 2;
+                start(boxed(submit(door.clone(), deed("default", key(number), spec))));
             }
         }
         Fault::RetryStorm { clients, for_ms } => {
@@ -150,6 +156,11 @@ async fn submit(door: Door, deed: Deed) {
     clients::submit(&door, &deed).await;
 }
 
+/// Of a burst many give up when they hear that nothing was taken.
+async fn submit_or_believe(door: Door, deed: Deed) {
+    clients::submit_or_believe(&door, &deed).await;
+}
+
 /// One that asks again and again, hardly waiting for an answer.
 async fn storm(door: Door, deed: Deed, until_ms: u64) {
     while now_ms() < until_ms {
@@ -161,10 +172,10 @@ async fn storm(door: Door, deed: Deed, until_ms: u64) {
         };
         if let Ok(Some(reply)) = time::timeout(time::ms(STORM_CALL_MS), tried).await {
             let job = JobName { tenant: reply.tenant, number: reply.number };
-            let ack = Ack::Submitted { job, key: deed.key.clone() };
+            let known = |ack: &Ack| matches!(ack, Ack::Submitted { job: other, key, .. } if *other == job && *key == deed.key);
             let mut history = door.history.lock().expect("no holder panics");
-            if !history.acks.contains(&ack) {
-                history.acks.push(ack);
+            if !history.acks.iter().any(known) {
+                history.acks.push(Ack::Submitted { job, key: deed.key.clone(), at_ms: now_ms() });
             }
         }
         time::sleep(time::ms(STORM_AGAIN_MS)).await;

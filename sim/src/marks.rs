@@ -159,7 +159,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("scheduler.follow.anew", Chaos, "a scheduler elsewhere follows the server anew"),
     ("scheduler.grant.gang", Chaos, "a gang is granted"),
     ("scheduler.grant.grows_in_its_pass", Narrow, "one grant takes more slots"),
-    ("scheduler.grant.returned_again_and_again", Nobody, "unused grants make a demand rest"),
+    ("scheduler.grant.returned_again_and_again", Chaos, "unused grants make a demand rest"),
     ("scheduler.grant.returned_at_once", Chaos, "a grant comes back unused"),
     ("scheduler.outcome.over_before_it_was_told", Nobody, "a grant ended before its commit was told"),
     ("scheduler.outcome.watch_was_faster", Chaos, "the watch told a commit first"),
@@ -180,7 +180,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("store.commit.shares_a_sync", Chaos, "several commits share a sync"),
     ("store.lease.ended_by_time", Chaos, "a lease ends unkept"),
     ("store.lease.revoked", Nobody, "a lease is given back"),
-    ("store.open.half_made_before", Nobody, "a crash left a half-made file"),
+    ("store.open.half_made_before", Chaos, "a crash left a half-made file"),
     ("store.open.made", Chaos, "the store's file is made"),
     ("store.range.more_pages", Chaos, "a range has more than a page"),
 ];

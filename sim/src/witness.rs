@@ -181,6 +181,7 @@ pub async fn watch(witness: SharedWitness, store: Arc<dyn Store>, disk: &Hostile
     let failures = disk.counts().failures();
     let well = || disk.counts().failures() == failures;
     let every = Bytes::new();
+    let opened_ms = now_ms();
     let Ok(mut watching) = store.watch(every.clone()).await else { return };
     let Ok(rows) = store::scan(&*store, &every, 1000).await else { return };
     // Commits go on while the pages are read, so these rows are of several
@@ -203,8 +204,15 @@ pub async fn watch(witness: SharedWitness, store: Arc<dyn Store>, disk: &Hostile
         }
     }
     witness.lock().expect("no holder of this lock panics").recover(held, at);
-    while let Some((revision, changes)) = told(&witness, &mut watching, &well).await {
-        witness.lock().expect("no holder of this lock panics").commit(revision, now_ms(), changes);
+    // What stands in line was made while the rows were read, or those before it judged.
+    let mut since_ms = opened_ms;
+    loop {
+        let caught_up = watching.notices.is_empty();
+        let Some((revision, changes)) = told(&witness, &mut watching, &well).await else { return };
+        if caught_up {
+            since_ms = now_ms();
+        }
+        witness.lock().expect("no holder of this lock panics").commit(revision, since_ms, changes);
     }
 }
 

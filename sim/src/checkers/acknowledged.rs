@@ -1,16 +1,56 @@
 //! Invariant 1: an acknowledged job is never lost, and is found by its key; an
 //! acknowledged cancel never resurrects: once it is durable, nothing of the job
-//! begins and nothing completes, but for a user's retry.
+//! begins and nothing completes, but for a user's retry. And both are durable before
+//! they are acknowledged: a crash in between need not come for that to be seen. Where
+//! a client was told that nothing was taken, nothing was.
 
 use super::agreement::events;
-use super::{Checker, Committed, Outcome};
+use super::{Checker, Committed, Outcome, seen_late};
 use crate::history::Ack;
 use crate::mirror::Mirror;
 use crate::rows::{JobName, Row};
 use proto::v1::State;
 use std::collections::BTreeMap;
 
-pub struct Acknowledged;
+#[derive(Default)]
+pub struct Acknowledged {
+    /// When jobs were durable, at the earliest.
+    stored_ms: BTreeMap<JobName, u64>,
+    /// When it was durable that they are to be cancelled, or have ended.
+    cancelled_ms: BTreeMap<JobName, u64>,
+}
+
+impl Acknowledged {
+    fn note(&mut self, commit: &Committed) {
+        for row in &commit.rows {
+            match row {
+                Row::Job(job, Some(_)) => _ = self.stored_ms.entry(job.clone()).or_insert(commit.since_ms),
+                Row::State(job, Some(row)) if row.cancel_requested || has_ended(row.state()) => {
+                    self.cancelled_ms.entry(job.clone()).or_insert(commit.since_ms);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn durable_first(&self, outcome: &Outcome<'_>, ack: &Ack) -> Result<(), String> {
+        let (what, job, told_ms, durable_ms) = match ack {
+            Ack::Submitted { job, at_ms, .. } => ("job", job, *at_ms, self.stored_ms.get(job)),
+            Ack::Cancelled { job, at_ms } => ("the cancel of job", job, *at_ms, self.cancelled_ms.get(job)),
+        };
+        let durable_ms = durable_ms.copied().unwrap_or(u64::MAX);
+        if told_ms < durable_ms && !seen_late(outcome.faults, told_ms, durable_ms) {
+            return Err(format!(
+                "{what} {job} was acknowledged at {told_ms} ms and durable at {durable_ms} ms"
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn has_ended(state: State) -> bool {
+    matches!(state, State::Cancelled | State::Completed | State::Failed)
+}
 
 impl Checker for Acknowledged {
     fn name(&self) -> &'static str {
@@ -21,10 +61,18 @@ impl Checker for Acknowledged {
     }
 
     fn end(&mut self, outcome: &Outcome<'_>) -> Result<(), String> {
+        for given_up in &outcome.history.given_up {
+            if let Some(row) = outcome.mirror.idempotency.get(given_up) {
+                let ((tenant, key), number) = (given_up, row.job_number);
+                return Err(format!(
+                    "key {key} made job {tenant}-{number}, and was told that nothing was taken"
+                ));
+            }
+        }
         let mut by_key: BTreeMap<(&str, &str), u64> = BTreeMap::new();
         for ack in &outcome.history.acks {
             match ack {
-                Ack::Submitted { job, key } => {
+                Ack::Submitted { job, key, .. } => {
                     if !outcome.mirror.jobs.contains_key(job) || !outcome.mirror.states.contains_key(job) {
                         return Err(format!("job {job} was acknowledged and is gone"));
                     }
@@ -33,15 +81,15 @@ impl Checker for Acknowledged {
                         return Err(format!("key {key} made two jobs: {first} and {}", job.number));
                     }
                 }
-                Ack::Cancelled { job } => {
+                Ack::Cancelled { job, .. } => {
                     let state = outcome.mirror.states.get(job).map(|row| row.state());
                     // It may have ended before the cancel; it may not live.
-                    let ended = matches!(state, Some(State::Cancelled | State::Completed | State::Failed));
-                    if !ended && outcome.drained.is_ok() {
+                    if !state.is_some_and(has_ended) && outcome.drained.is_ok() {
                         return Err(format!("job {job} lives ({state:?}) after its cancel was acknowledged"));
                     }
                 }
             }
+            self.durable_first(outcome, ack)?;
         }
         Ok(())
     }
@@ -68,6 +116,7 @@ impl Checker for Acknowledged {
     }
 
     fn commit(&mut self, before: &Mirror, commit: &Committed) -> Result<(), String> {
+        self.note(commit);
         for row in &commit.rows {
             match row {
                 Row::State(job, Some(next)) => {

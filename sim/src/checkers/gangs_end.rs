@@ -33,6 +33,7 @@ fn hinders(fault: &Fault) -> bool {
     !matches!(
         fault,
         Fault::SubmissionBurst { .. }
+            | Fault::GangBurst { .. }
             | Fault::RetryStorm { .. }
             | Fault::QuotaBreach { .. }
             | Fault::CancelRace { .. }

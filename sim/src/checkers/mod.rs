@@ -10,6 +10,7 @@ mod agreement;
 mod artifacts;
 mod backoff;
 mod booked;
+mod brake;
 mod drained;
 mod ends;
 mod epochs;
@@ -30,6 +31,7 @@ mod reigns;
 mod retries;
 mod stored;
 mod transitions;
+mod while_bound;
 
 pub use agreement::events;
 pub use ends::attempt_of;
@@ -37,7 +39,7 @@ pub use gangs_end::must_have_ended_ms;
 pub use logs::may_lack;
 pub use retries::is_own;
 
-use crate::faults::Planned;
+use crate::faults::{Fault, Planned};
 use crate::history::History;
 use crate::mirror::Mirror;
 use crate::rows::Row;
@@ -95,11 +97,27 @@ pub trait Checker: Send {
     }
 }
 
+/// Whether what was durable when it was told may have been seen later: the server
+/// stood still just then, and with it who watches.
+fn seen_late(faults: &[Planned], told_ms: u64, seen_ms: u64) -> bool {
+    faults.iter().any(|planned| {
+        let stood_still = matches!(planned.fault, Fault::ServerPaused { .. });
+        let arrives_ms = planned.at_ms..planned.at_ms + TOLD_WITHIN_MS;
+        let until_ms = planned.at_ms + planned.fault.span_ms() + WATCHED_WITHIN_MS;
+        stood_still && arrives_ms.contains(&told_ms) && seen_ms <= until_ms
+    })
+}
+
+/// From a word's leaving to its arrival, on any link.
+const TOLD_WITHIN_MS: u64 = 10_000;
+/// From a commit to its being seen.
+const WATCHED_WITHIN_MS: u64 = 100;
+
 /// All checkers, fresh.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Checker>> {
     vec![
-        Box::new(acknowledged::Acknowledged),
+        Box::new(acknowledged::Acknowledged::default()),
         Box::new(manifests::OneManifest::default()),
         Box::new(fencing::Fencing::default()),
         Box::new(reigns::OneReigns::default()),
@@ -113,6 +131,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(gangs_start::GangsStart),
         Box::new(gangs_end::GangsEnd::default()),
         Box::new(epochs::EpochsApart),
+        Box::new(while_bound::WhileBound::default()),
         Box::new(artifacts::ArtifactsTrue::default()),
         Box::new(inputs::InputsTrue),
         Box::new(transitions::Transitions::default()),
@@ -123,6 +142,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(logs::LogsTrue::default()),
         Box::new(retries::RetriesBounded::default()),
         Box::new(backoff::NotTooSoon::default()),
+        Box::new(brake::Brake::default()),
         Box::new(liveness::EveryJobEnds::default()),
     ]
 }

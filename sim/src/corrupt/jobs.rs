@@ -34,6 +34,8 @@ pub const CLASSES: &[Class] = &[
     Class { name: "key-deleted", by: &["acknowledged"], spoil: key_deleted },
     Class { name: "key-leads-elsewhere", by: &["acknowledged"], spoil: key_elsewhere },
     Class { name: "acknowledged-and-gone", by: &["acknowledged"], spoil: ack_of_nothing },
+    Class { name: "acknowledged-before-it-is-durable", by: &["acknowledged"], spoil: ack_too_soon },
+    Class { name: "taken-and-told-as-not", by: &["acknowledged"], spoil: told_as_not },
     Class { name: "one-key-two-jobs", by: &["acknowledged"], spoil: two_jobs },
     Class { name: "begun-out-of-turn", by: &["in_turn"], spoil: out_of_turn },
 ];
@@ -240,20 +242,36 @@ fn key_elsewhere(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
 
 fn ack_of_nothing(rec: &mut Recording, _: &mut SmallRng) -> Option<()> {
     let job = JobName { tenant: "lab".to_owned(), number: 9_999 };
-    rec.history.acks.push(Ack::Submitted { job, key: "deed-x".to_owned() });
+    rec.history.acks.push(Ack::Submitted { job, key: "deed-x".to_owned(), at_ms: u64::MAX });
+    Some(())
+}
+
+/// At the very start nothing was durable, and the server never stood still.
+fn ack_too_soon(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let index = rand::Rng::random_range(rng, 0..rec.history.acks.len().max(1));
+    let (Ack::Submitted { at_ms, .. } | Ack::Cancelled { at_ms, .. }) = rec.history.acks.get_mut(index)?;
+    *at_ms = 0;
+    Some(())
+}
+
+fn told_as_not(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let at = any_key(rec, rng)?;
+    let Row::Idempotency { tenant, key, .. } = rec.row_at(at) else { return None };
+    let told = (tenant.clone(), key.clone());
+    rec.history.given_up.push(told);
     Some(())
 }
 
 fn two_jobs(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
     let index = rand::Rng::random_range(rng, 0..rec.history.acks.len().max(1));
-    let Ack::Submitted { job, key } = rec.history.acks.get(index)?.clone() else { return None };
+    let Ack::Submitted { job, key, .. } = rec.history.acks.get(index)?.clone() else { return None };
     let other = rec.history.acks.iter().find_map(|ack| match ack {
         Ack::Submitted { job: other, .. } if other.tenant == job.tenant && *other != job => {
             Some(other.clone())
         }
         _ => None,
     })?;
-    rec.history.acks.push(Ack::Submitted { job: other, key });
+    rec.history.acks.push(Ack::Submitted { job: other, key, at_ms: u64::MAX });
     Some(())
 }
 

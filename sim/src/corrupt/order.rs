@@ -1,15 +1,19 @@
-//! Slips in what comes before what: jobs after jobs, and nothing on a drained node.
+//! Slips in what comes before what: jobs after jobs, nothing on a drained node, no
+//! verdict while most nodes are silent.
 
 use super::{At, Class, change};
 use crate::recording::Recording;
 use crate::rows::{JobName, Row};
-use proto::v1::{Dependency, DependencyKind, Event, NodeRow, State};
+use proto::v1::{Dependency, DependencyKind, Event, NodeRow, NodeState, State};
 use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
+use std::collections::BTreeMap;
 
 pub const CLASSES: &[Class] = &[
     Class { name: "begun-before-another-ended", by: &["after-jobs"], spoil: before_its_end },
     Class { name: "begun-on-a-drained-node", by: &["drained"], spoil: on_drained },
     Class { name: "granted-on-a-drained-node", by: &["drained"], spoil: granted_on_drained },
+    Class { name: "judged-while-most-are-silent", by: &["brake"], spoil: judged_at_once },
 ];
 
 fn is_begin(event: &Event) -> bool {
@@ -100,4 +104,26 @@ fn granted_on_drained(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
     let Row::Grant { row: Some(grant), .. } = rec.row_at(at) else { return None };
     let name = grant.nodes.first()?.node.clone();
     drain_before(rec, at, &name, COMMITS)
+}
+
+/// All nodes fall silent at the end, and the first is lost at once.
+fn judged_at_once(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let mut known: BTreeMap<String, NodeRow> = BTreeMap::new();
+    for row in rec.commits.iter().flat_map(|commit| &commit.rows) {
+        if let Row::Node(name, Some(row)) = row {
+            known.insert(name.clone(), row.clone());
+        }
+    }
+    let names: Vec<String> = known.keys().cloned().collect();
+    let judged = names.choose(rng)?;
+    for (name, row) in &mut known {
+        for state in [NodeState::Ready, NodeState::Suspect] {
+            row.set_state(state);
+            rec.append(Row::Node(name.clone(), Some(row.clone())));
+        }
+    }
+    let row = known.get_mut(judged)?;
+    row.set_state(NodeState::Lost);
+    rec.append(Row::Node(judged.clone(), Some(row.clone())));
+    Some(())
 }

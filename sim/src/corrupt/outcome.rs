@@ -48,6 +48,9 @@ pub const CLASSES: &[Class] = &[
     Class { name: "a-rank-did-not-end", by: &["ends-true"], spoil: rank_missing },
     Class { name: "a-rank-launched-alone", by: &["gangs-start"], spoil: alone },
     Class { name: "a-rank-outlives-its-gang", by: &["gangs-end"], spoil: outlives },
+    Class { name: "a-process-outlives-its-attempt", by: &["while-bound"], spoil: outlives_its_attempt },
+    Class { name: "a-process-starts-too-soon", by: &["while-bound"], spoil: starts_too_soon },
+    Class { name: "a-process-that-nobody-bound", by: &["while-bound"], spoil: bound_by_nobody },
     Class { name: "two-epochs-side-by-side", by: &["epochs-apart"], spoil: side_by_side },
     Class { name: "never-ends", by: &["liveness"], spoil: never_ends },
     Class { name: "well-again-too-late", by: &["liveness"], spoil: well_late },
@@ -222,6 +225,28 @@ fn outlives(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
         }
         _ => None,
     }
+}
+
+/// In a run that drained every attempt is over.
+fn outlives_its_attempt(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let last_ms = rec.commits.last()?.at_ms;
+    span(rec, rng, |_, _| true, |span| span.ended_ms = Some(last_ms + 1))
+}
+
+/// Before anything was durable. Not one that a restart found: it may have been bound
+/// at any time since the commit before.
+fn starts_too_soon(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    span(rec, rng, |_, _| true, |span| span.started_ms = 0)
+}
+
+fn bound_by_nobody(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let mut other = rec.spans.choose(rng)?.clone();
+    let (rest, epoch) = other.key.rsplit_once('/')?;
+    other.key = format!("{rest}/{}", epoch.parse::<u64>().ok()? + 1_000_000);
+    // Longer than any restart.
+    other.ended_ms = None;
+    rec.spans.push(other);
+    Some(())
 }
 
 /// Of one that took time: where it did not, nothing can be beside it.

@@ -1,6 +1,6 @@
 //! Draws the faults of a run.
 
-use super::{Fault, KINDS, Planned, SECOND_SERVER, STORAGE};
+use super::{Fault, KINDS, Planned, SECOND_SERVER, STORAGE, together};
 use crate::scenario::Scenario;
 use rand::rngs::SmallRng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -16,6 +16,7 @@ pub fn draw(seed: u64, scenario: &Scenario, until_ms: u64) -> Vec<Planned> {
     let mut kinds: Vec<usize> = (0..KINDS.len())
         .filter(|kind| scenario.schedulers > 0 || !of_schedulers(kind))
         .filter(|kind| scenario.servers > 1 || !of_several(kind))
+        .filter(|kind| !together::ALONE.contains(&KINDS[*kind].0))
         .collect();
     if scenario.apart {
         return apart(&mut rng, &kinds, scenario, until_ms);
@@ -39,6 +40,7 @@ pub fn draw(seed: u64, scenario: &Scenario, until_ms: u64) -> Vec<Planned> {
     let lying: Vec<Planned> = plan.iter().filter_map(|planned| found_out(&mut rng, planned)).collect();
     plan.extend(fading);
     plan.extend(lying);
+    plan.extend(together::draw(seed, scenario, until_ms));
     plan.sort_by_key(|planned| planned.at_ms);
     plan
 }
@@ -236,6 +238,10 @@ fn one(rng: &mut SmallRng, kind: usize, scenario: &Scenario) -> Fault {
         "requests_twice" => Fault::RequestsTwice { jobs: rng.random_range(1..20) },
         "log_flood" => Fault::LogFlood { lines: rng.random_range(500..8_000) },
         "followers_leave" => Fault::FollowersLeave { clients: rng.random_range(2..10), for_ms: shortly_ms },
+        "gang_burst" => Fault::GangBurst { jobs: rng.random_range(5..20) },
+        "supervisor_dies_launching" => {
+            Fault::SupervisorDiesLaunching { agent, launches_before: rng.random_range(0..6), for_ms }
+        }
         kind => unreachable!("{kind} is listed and never drawn"),
     }
 }

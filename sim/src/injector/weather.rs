@@ -132,6 +132,7 @@ pub fn may_miss(fault: &Fault) -> bool {
         Fault::CrashInRecovery { .. }
         | Fault::CrashInCreation { .. }
         | Fault::FollowersLeave { .. }
+        | Fault::SupervisorDiesLaunching { .. }
         | Fault::HalfOpen { .. } => true,
         Fault::SyncErrors { .. }
         | Fault::SyncLies { .. }
@@ -175,4 +176,5 @@ pub fn count_processes(fired: &mut Fired, counts: &ProcessCounts) {
     fired.add("tasks_deaf", counts.deaf);
     fired.add("outputs_missing", counts.no_outputs);
     fired.add("outputs_corrupt", counts.late_outputs);
+    fired.add("supervisor_dies_launching", counts.died_launching);
 }

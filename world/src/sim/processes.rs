@@ -77,6 +77,8 @@ struct Table {
     launches: Vec<LaunchAsked>,
     /// Outputs that will change yet.
     late: Vec<LateOutput>,
+    /// After so many launches the supervisor dies as it takes the next.
+    dies_after: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -140,6 +142,7 @@ impl SimProcesses {
             spans: Vec::new(),
             launches: Vec::new(),
             late: Vec::new(),
+            dies_after: None,
         };
         let (changed, told) = (Notify::new(), Notify::new());
         Self { node: node.to_owned(), disk, clock, base, table: Mutex::new(table), changed, told }
@@ -171,6 +174,12 @@ impl SimProcesses {
     /// notices and starts another.
     pub fn lose_supervisor(&self) {
         self.vanish(Some(Report::SupervisorLost));
+    }
+
+    /// The same as it takes a launch, after so many more. The launch was on its way and
+    /// comes to the supervisor that takes its place. `None` takes that back.
+    pub fn lose_supervisor_launching(&self, launches_before: Option<u32>) {
+        self.table().dies_after = launches_before;
     }
 
     fn vanish(&self, report: Option<Report>) {
@@ -569,6 +578,16 @@ impl Table {
         }
     }
 
+    /// Whether the supervisor dies under these launches.
+    fn dies_taking(&mut self, launches: usize) -> bool {
+        let Some(left) = self.dies_after.filter(|_| launches > 0) else { return false };
+        let taken = u32::try_from(launches).unwrap_or(u32::MAX);
+        let dies = left < taken;
+        self.dies_after = (!dies).then(|| left - taken);
+        self.counts.died_launching += u64::from(dies);
+        dies
+    }
+
     /// A process is gone without a word.
     fn over(&mut self, process: &Process, now: u64) {
         if let Some(span) = process.span.filter(|_| process.exit.is_none()) {
@@ -620,6 +639,12 @@ impl Processes for Door {
         let now = self.node.now_ms();
         let mut table = self.node.table();
         self.check(&table)?;
+        let launches = commands.iter().filter(|command| matches!(command, Command::Launch(_))).count();
+        if table.dies_taking(launches) {
+            drop(table);
+            self.node.vanish(Some(Report::SupervisorLost));
+            table = self.node.table();
+        }
         for command in commands {
             self.node.command(&mut table, command, now);
         }

@@ -74,4 +74,6 @@ pub struct ProcessCounts {
     pub fenced: u64,
     /// Writes that the disk refused.
     pub write_errors: u64,
+    /// Supervisors that died as they took a launch.
+    pub died_launching: u64,
 }
