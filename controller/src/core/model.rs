@@ -369,3 +369,25 @@ pub(super) fn ledger_of(mut row: LedgerRow) -> LedgerRow {
     row.next_event_seq = row.next_event_seq.max(1);
     row
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        let cut_at = |bytes| {
+            let mut text = "a€b".to_owned();
+            cut(&mut text, bytes);
+            text
+        };
+        assert_eq!([0, 1, 2, 3, 4, 5, 9].map(cut_at), ["", "a", "a", "a", "a€", "a€b", "a€b"]);
+    }
+
+    #[test]
+    fn what_is_held_is_that_of_one_so_many_times() {
+        let each = Resources { millicores: 2, memory_bytes: 3, gpus: 4 };
+        let Holding { millicores, memory_bytes, gpus } = Holding::of(&each, 5);
+        assert_eq!((millicores, memory_bytes, gpus), (10, 15, 20));
+    }
+}
