@@ -421,6 +421,24 @@ fn the_stories_reach_the_rare_places() {
     assert!(stats.values().all(|count| *count > 0), "{stats:?}");
 }
 
+/// A node that was lost comes back, is greeted and given a task, and falls silent before it
+/// has sent a heartbeat: its task is its own for a lease all the same.
+#[test]
+fn a_node_that_was_only_greeted_keeps_its_task_for_a_lease() {
+    let submit = || Action::Submit { tenant: 0, shape: 0, key: 0, after: 0 };
+    let story = tell(vec![
+        submit(),
+        Action::Advance { ms: 90_000 },
+        Action::Reconnect { node: 1, register: false },
+        Action::Schedule { up_to: 1 },
+        Action::TellGrants,
+        Action::Advance { ms: 17_000 },
+        Action::Reconnect { node: 0, register: false },
+        Action::Turn { which: 0, how: 0 },
+    ]);
+    assert_eq!(story.cluster.state(&story.jobs[0].0, story.jobs[0].1), State::Completed);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         // PROPTEST_CASES asks for more.

@@ -32,6 +32,7 @@ const FELT: &[(&[&str], u64, &str)] = &[
     (
         &[
             "submission_burst",
+            "gang_burst",
             "retry_storm",
             "quota_breach",
             "cancel_race",
@@ -67,6 +68,8 @@ const FELT: &[(&[&str], u64, &str)] = &[
             "server_power_loss",
             "server_paused",
             "server_rolled_back",
+            "server_cut_from_store",
+            "servers_start_at_once",
             "slow_disk",
             "sync_errors",
             "read_errors",
@@ -82,7 +85,13 @@ const FELT: &[(&[&str], u64, &str)] = &[
         "agents connect anew; where that took too long a lease runs out, and its work waits for its next try",
     ),
     (
-        &["machine_power_loss", "crash_in_recovery", "supervisor_killed", "sync_lies"],
+        &[
+            "machine_power_loss",
+            "crash_in_recovery",
+            "supervisor_killed",
+            "supervisor_dies_launching",
+            "sync_lies",
+        ],
         CONNECTED_MS + BACKOFF_MS + SLOT_MS,
         "the agent says what it lost as soon as it is back, and that waits for its next try",
     ),

@@ -186,7 +186,7 @@ pub async fn submit(door: &Door, deed: &Deed) -> Option<JobName> {
 pub async fn submit_or_believe(door: &Door, deed: &Deed) -> Option<JobName> {
     let deadline = time::ms(CALL_MS);
     let tried = time::timeout(deadline, async {
-        let channel = world::grpc::connect(&door.address, deadline).await.ok()?;
+        let channel = door.connect(deadline).await?;
         submit_once(DrumlineClient::new(channel), door.clone(), deed).await.err()
     })
     .await;

@@ -431,6 +431,9 @@ impl Core {
         self.heard(&node);
         if let Some(node) = self.nodes.get_mut(&node) {
             node.connected = true;
+            // What it is told in reply it may work on for a lease, even if its first
+            // heartbeat never comes.
+            node.answered_ms = self.now.mono_ms;
         }
         self.reconcile(node, session, held);
     }

@@ -32,15 +32,17 @@ pub fn draw(seed: u64, scenario: &Scenario, until_ms: u64) -> Vec<Planned> {
             Planned { at_ms: rng.random_range(2_000..until_ms), fault: one(&mut rng, kind, scenario) }
         })
         .collect();
+    let mut together = together::draw(seed, scenario, until_ms);
     if scenario.servers > 1 {
         let mut rng = SmallRng::seed_from_u64(seed ^ 0x7365_7665_7261_6c);
-        plan.iter_mut().for_each(|planned| among_several(&mut rng, &mut planned.fault, scenario.servers));
+        let all = plan.iter_mut().chain(&mut together);
+        all.for_each(|planned| among_several(&mut rng, &mut planned.fault, scenario.servers));
     }
     let fading: Vec<Planned> = plan.iter().filter_map(|planned| fading(&mut rng, planned)).collect();
     let lying: Vec<Planned> = plan.iter().filter_map(|planned| found_out(&mut rng, planned)).collect();
     plan.extend(fading);
     plan.extend(lying);
-    plan.extend(together::draw(seed, scenario, until_ms));
+    plan.extend(together);
     plan.sort_by_key(|planned| planned.at_ms);
     plan
 }

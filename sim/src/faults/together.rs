@@ -183,13 +183,17 @@ fn syncs_forgotten(rng: &mut SmallRng, _: &Scenario) -> Vec<After> {
     vec![
         (0, Fault::SubmissionBurst { jobs: rng.random_range(20..80) }),
         (rng.random_range(20..400), Fault::SyncErrors { machine: 0, ppm: SURELY_PPM, forgets, for_ms: 300 }),
-        (rng.random_range(1_900..6_000), Fault::ServerPowerLoss { down_ms: 1_500 }),
+        (rng.random_range(1_900..6_000), Fault::ServerPowerLoss { machine: 0, down_ms: 1_500 }),
     ]
 }
 
 fn server_dies(rng: &mut SmallRng) -> Fault {
     let down_ms = *[300, 1_500, 6_000].choose(rng).expect("not empty");
-    if rng.random_bool(0.5) { Fault::ServerKilled { down_ms } } else { Fault::ServerPowerLoss { down_ms } }
+    if rng.random_bool(0.5) {
+        Fault::ServerKilled { machine: 0, down_ms }
+    } else {
+        Fault::ServerPowerLoss { machine: 0, down_ms }
+    }
 }
 
 #[cfg(test)]

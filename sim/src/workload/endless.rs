@@ -44,6 +44,7 @@ pub fn add(seed: u64, deeds: &mut Vec<Deed>, load: Load, tenants: &[&str]) {
             retry: None,
             again: false,
             follows: Vec::new(),
+            inputs: Vec::new(),
         }
     }));
 }
