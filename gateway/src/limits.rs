@@ -34,6 +34,9 @@ pub const BIND_PAUSE_MS: u64 = 100;
 /// than between two looks of those that stand by.
 pub const FAILED_START_PAUSE_MS: u64 = 2_000;
 
+/// How long a server that is told to stop may take to give its jobs back.
+pub const RESIGN_MS: u64 = 3_000;
+
 /// Schedulers in other processes that follow demand.
 pub const SCHEDULERS_MAX: usize = 16;
 /// Updates of demand on their way to one of them; one that is further behind is

@@ -351,7 +351,8 @@ async fn assemble(
         controller_parts(site, &store, objects, format!("{}@{listening}", format.cluster_id));
     let started = controller::shell::start(parts).await;
     let government = started.map_err(|error| data.damaged(error.to_string()))?;
-    let opened = open_gate(site, rooms, store, government, (numbers, listening));
+    let stores = (Arc::clone(&store), store);
+    let opened = open_gate(site, rooms, stores, government, (numbers, listening));
     let server = server(&opened.gate).network(config.network.clone()).grace(time::ms(config.stop_grace_ms));
     let (stop, stopped) = oneshot::channel();
     let (_, serves) = watch::channel(Some(token.clone()));
@@ -406,14 +407,14 @@ fn controller_parts(
 fn open_gate(
     site: &Site,
     rooms: Rooms,
-    store: Arc<dyn Store>,
+    (store, of_scheduler): (Arc<dyn Store>, Arc<dyn Store>),
     (controller, told): (Handle, mpsc::Receiver<DemandUpdate>),
     (numbers, listening): (scheduler::core::Config, SocketAddr),
 ) -> Opened {
     let Site { clock, config, .. } = site;
     let Rooms { meter, dues, objects, logs, .. } = rooms;
     let (demand, own) = Demand::hand_on(told);
-    let planner = scheduler::shell::start(Arc::clone(&store), Arc::clone(clock), numbers, own);
+    let planner = scheduler::shell::start(of_scheduler, Arc::clone(clock), numbers, own);
     let planner = Planner::new(planner, Arc::clone(clock));
     let (open, stopping) = watch::channel(());
     let gate = Arc::new(Gate {

@@ -53,6 +53,8 @@ pub(super) enum Input {
     Owns(AttemptRef, oneshot::Sender<bool>),
     /// Tell all demand anew, as a snapshot.
     TellAllDemand,
+    /// No more is to be done once what is under way is.
+    Resign,
 }
 
 /// What others may read without asking the loop.
@@ -338,6 +340,14 @@ impl Handle {
                 Err(problem::standby())
             }
         }
+    }
+
+    /// Ends the controller of a store that is shared: what is under way is done, and the
+    /// shards are given back, so that another server need not wait for their lease.
+    pub async fn resign(&self) {
+        // One that has ended has nothing to give back.
+        let _ = self.enqueue(Input::Resign).await;
+        self.ended().await;
     }
 
     /// Returns once the controller has ended.

@@ -63,7 +63,8 @@ impl Chain {
 
     /// No more commits should be sent before some have arrived.
     pub(super) fn full(&self) -> bool {
-        self.in_flight.len() >= limits::COMMITS_IN_FLIGHT
+        let most = if self.asks { limits::COMMITS_IN_FLIGHT_SHARED } else { limits::COMMITS_IN_FLIGHT };
+        self.in_flight.len() >= most
     }
 
     pub(super) fn idle(&self) -> bool {

@@ -52,6 +52,10 @@ pub mod limits {
     pub const END_GATHER_MS: u64 = 10;
     /// Commits on their way to the store.
     pub const COMMITS_IN_FLIGHT: usize = 32;
+    /// Likewise to a store that is shared. They go one at a time there, each as long as
+    /// the way to it and back; so what was decided ahead would be old when it arrives.
+    /// What waits instead shares the next commit.
+    pub const COMMITS_IN_FLIGHT_SHARED: usize = 2;
     /// Frames waiting for one agent; an agent that is further behind loses its
     /// session and starts a new one.
     pub const FRAMES_PER_AGENT: usize = 4096;

@@ -407,6 +407,7 @@ impl Reign {
                         events.push(Event::SessionLost { node, session });
                     }
                 }
+                Input::Resign => self.inputs_closed = true,
                 Input::TellAllDemand => self.told.tell_all(self.core.demand_told()),
                 Input::Owns(attempt, reply) => {
                     // The asker may have given up.

@@ -150,7 +150,7 @@ impl Standby {
 
     /// One reign.
     async fn serve(&mut self, government: Government) -> End {
-        let Government { store, controller, told, numbers, objects } = government;
+        let Government { store, of_scheduler, controller, told, numbers, objects } = government;
         let reign = controller.reign();
         let opening = self.open(&store, &controller, reign);
         let (rooms, listener) = match opening.await {
@@ -166,8 +166,8 @@ impl Standby {
         let _ = objects.0.set(Door(Arc::clone(&rooms.objects)));
         let token = rooms.token.clone();
         let planning = (numbers, self.listening);
-        let ended = controller.clone();
-        let Opened { gate, open } = open_gate(&self.site, rooms, store, (controller, told), planning);
+        let (stores, ended) = ((store, of_scheduler), controller.clone());
+        let Opened { gate, open } = open_gate(&self.site, rooms, stores, (controller, told), planning);
         world::mark!("gateway.standby.serves");
         tracing::info!(reign, "serving");
         self.serves.send_replace(Some(token));
@@ -186,6 +186,9 @@ impl Standby {
         }
         if matches!(end, End::Stopped) {
             gate.meter.book(&gate.controller).await;
+            if time::timeout(time::ms(limits::RESIGN_MS), ended.resign()).await.is_err() {
+                tracing::warn!("the store did not hear of the end; another server waits for the lease");
+            }
         }
         end
     }
@@ -211,6 +214,7 @@ impl Standby {
 /// A controller that has the shards, with what its server is made of.
 struct Government {
     store: Arc<dyn Store>,
+    of_scheduler: Arc<dyn Store>,
     controller: Handle,
     told: mpsc::Receiver<DemandUpdate>,
     numbers: scheduler::core::Config,
@@ -233,12 +237,17 @@ async fn take(
                 continue;
             }
         };
-        let store: Arc<dyn Store> = RemoteStore::bearing(channel, authorization.clone());
+        // Commits of one client go one at a time. So that none waits for those of others,
+        // whose order is nothing to it, each has a client of its own.
+        let client = || RemoteStore::bearing(channel.clone(), authorization.clone()) as Arc<dyn Store>;
+        let (store, of_scheduler) = (client(), client());
         let objects = Arc::new(Later::default());
         let index = Arc::clone(&objects) as Arc<dyn ObjectIndex>;
-        let (parts, numbers) = controller_parts(site, &store, index, format!("server@{listening}"));
+        let (parts, numbers) = controller_parts(site, &client(), index, format!("server@{listening}"));
         match controller::shell::start(parts).await {
-            Ok((controller, told)) => return Government { store, controller, told, numbers, objects },
+            Ok((controller, told)) => {
+                return Government { store, of_scheduler, controller, told, numbers, objects };
+            }
             Err(error) => tracing::error!(%error, "the rows cannot be read"),
         }
         time::sleep(time::ms(limits::STORE_PAUSE_MS)).await;
