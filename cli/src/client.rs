@@ -1,18 +1,23 @@
 //! The connection to a server: address, token, deadlines, and errors turned
 //! into failures with an exit code.
+//!
+//! Of several servers that stand in for one another the one that serves is asked. Only
+//! what surely did not happen is said again to the next: a server that stands by says
+//! so, and one that is gone takes no connection.
 
 use crate::{args::Connection, failure::Failure, limits};
 use proto::{
     ids::JobId,
-    problem::Problem,
+    problem::{Problem, STANDBY},
     v1::{drumline_client::DrumlineClient, *},
 };
+use std::sync::{Arc, Mutex, MutexGuard};
 use world::{
     grpc::{
-        Channel, ConnectError, connect,
+        Channel, ConnectError, Servers, connect,
         tonic::{Request, Status, Streaming, metadata::AsciiMetadataValue},
     },
-    time,
+    time::{self, Instant},
 };
 
 /// Why there is no connection, and what to do.
@@ -33,26 +38,82 @@ pub fn unconnected(server: &str, error: &ConnectError) -> Failure {
     }
 }
 
-/// One server, as one bearer of a token.
+/// One server, or the one that serves of several, as one bearer of a token.
 #[derive(Clone)]
 pub struct Client {
-    stub: DrumlineClient<Channel>,
+    asked: Arc<Mutex<Asked>>,
     authorization: AsciiMetadataValue,
     server: String,
     /// What `--tenant` told; empty: the token tells it.
     pub tenant: String,
 }
 
+/// Who is asked, of those that there are.
+struct Asked {
+    servers: Servers,
+    stub: DrumlineClient<Channel>,
+}
+
+fn stub(channel: Channel) -> DrumlineClient<Channel> {
+    DrumlineClient::new(channel)
+        .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(limits::MESSAGE_BYTES_MAX)
+}
+
+/// How long one call has been looking for the server that serves.
+struct Patience<'a> {
+    client: &'a Client,
+    since: Instant,
+}
+
+impl<'a> Patience<'a> {
+    fn new(client: &'a Client) -> Self {
+        Self { client, since: Instant::now() }
+    }
+
+    /// True where the call surely did not happen and another server is to be asked: at
+    /// once, or after a pause where none served just now.
+    async fn bear(&self, status: &Status, server: &str) -> bool {
+        let several = self.client.asked().servers.len() > 1;
+        let elsewhere = Problem::from(status).code == STANDBY || was_never_sent(status);
+        if !several || !elsewhere || self.since.elapsed() >= limits::TAKE_OVER_DEADLINE {
+            return false;
+        }
+        if self.client.turn(server).await {
+            time::sleep(limits::RECONNECT_PAUSE).await;
+        }
+        true
+    }
+}
+
+/// Nobody listened.
+fn was_never_sent(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<std::io::Error>()
+            && error.kind() == std::io::ErrorKind::ConnectionRefused
+        {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
 macro_rules! calls {
     ($($(#[$doc:meta])* $name:ident($request:ty) -> $reply:ty;)*) => {$(
         $(#[$doc])*
         pub async fn $name(&self, message: $request) -> Result<$reply, Failure> {
-            let mut stub = self.stub.clone();
-            let request = self.request(message);
-            match time::timeout(limits::CALL_DEADLINE, stub.$name(request)).await {
-                Ok(Ok(reply)) => Ok(reply.into_inner()),
-                Ok(Err(status)) => Err(self.failure(&status)),
-                Err(_) => Err(self.silent()),
+            let patience = Patience::new(self);
+            loop {
+                let (mut stub, server) = self.stub();
+                let request = self.request(message.clone());
+                match time::timeout(limits::CALL_DEADLINE, stub.$name(request)).await {
+                    Ok(Ok(reply)) => return Ok(reply.into_inner()),
+                    Ok(Err(status)) if patience.bear(&status, &server).await => {}
+                    Ok(Err(status)) => return Err(self.failure(&status)),
+                    Err(_) => return Err(self.silent()),
+                }
             }
         }
     )*};
@@ -85,12 +146,47 @@ impl Client {
         let authorization = format!("Bearer {token}").parse::<AsciiMetadataValue>().map_err(|_| {
             Failure::wrong_use("token", "", "holds characters that no token has", "copy it again, as dl_…")
         })?;
-        let channel = connect(server, limits::CONNECT_DEADLINE).await;
-        let channel = channel.map_err(|error| unconnected(server, &error))?;
-        let stub = DrumlineClient::new(channel)
-            .max_decoding_message_size(limits::MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(limits::MESSAGE_BYTES_MAX);
-        Ok(Self { stub, authorization, server: server.to_owned(), tenant: tenant.to_owned() })
+        let mut servers = Servers::parse(server);
+        let several = servers.len() > 1;
+        let deadline = if several { limits::CONNECT_DEADLINE_OF_SEVERAL } else { limits::CONNECT_DEADLINE };
+        let channel = loop {
+            match connect(servers.current(), deadline).await {
+                Ok(channel) => break channel,
+                // The word of the last one is told.
+                Err(error) if servers.turn() => return Err(unconnected(server, &error)),
+                Err(_) => {}
+            }
+        };
+        let asked = Arc::new(Mutex::new(Asked { servers, stub: stub(channel) }));
+        Ok(Self { asked, authorization, server: server.to_owned(), tenant: tenant.to_owned() })
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().expect("no holder of this lock panics")
+    }
+
+    /// Whom to ask now, and its address.
+    fn stub(&self) -> (DrumlineClient<Channel>, String) {
+        let asked = self.asked();
+        (asked.stub.clone(), asked.servers.current().to_owned())
+    }
+
+    /// Whoever is there does not serve: the next that takes a connection is asked from
+    /// now on. True where all have been asked since the first.
+    async fn turn(&self, from: &str) -> bool {
+        let mut servers = self.asked().servers.clone();
+        if servers.current() != from {
+            // Another call has turned already.
+            return false;
+        }
+        for _ in 0..servers.len() {
+            let round = servers.turn();
+            if let Ok(channel) = connect(servers.current(), limits::CONNECT_DEADLINE_OF_SEVERAL).await {
+                *self.asked() = Asked { servers, stub: stub(channel) };
+                return round;
+            }
+        }
+        true
     }
 
     calls! {
@@ -132,21 +228,31 @@ impl Client {
 
     /// Opens a log.
     pub async fn logs(&self, message: LogsRequest) -> Result<Streaming<LogsReply>, Failure> {
-        let mut stub = self.stub.clone();
-        match time::timeout(limits::CALL_DEADLINE, stub.logs(self.request(message))).await {
-            Ok(Ok(reply)) => Ok(reply.into_inner()),
-            Ok(Err(status)) => Err(self.failure(&status)),
-            Err(_) => Err(self.silent()),
+        let patience = Patience::new(self);
+        loop {
+            let (mut stub, server) = self.stub();
+            let request = self.request(message.clone());
+            match time::timeout(limits::CALL_DEADLINE, stub.logs(request)).await {
+                Ok(Ok(reply)) => return Ok(reply.into_inner()),
+                Ok(Err(status)) if patience.bear(&status, &server).await => {}
+                Ok(Err(status)) => return Err(self.failure(&status)),
+                Err(_) => return Err(self.silent()),
+            }
         }
     }
 
     /// Opens the history.
     pub async fn events(&self, message: EventsRequest) -> Result<Streaming<EventsReply>, Failure> {
-        let mut stub = self.stub.clone();
-        match time::timeout(limits::CALL_DEADLINE, stub.events(self.request(message))).await {
-            Ok(Ok(reply)) => Ok(reply.into_inner()),
-            Ok(Err(status)) => Err(self.failure(&status)),
-            Err(_) => Err(self.silent()),
+        let patience = Patience::new(self);
+        loop {
+            let (mut stub, server) = self.stub();
+            let request = self.request(message.clone());
+            match time::timeout(limits::CALL_DEADLINE, stub.events(request)).await {
+                Ok(Ok(reply)) => return Ok(reply.into_inner()),
+                Ok(Err(status)) if patience.bear(&status, &server).await => {}
+                Ok(Err(status)) => return Err(self.failure(&status)),
+                Err(_) => return Err(self.silent()),
+            }
         }
     }
 

@@ -15,7 +15,8 @@ use crate::{
 use agent::{AgentConfig, AgentEnd, AgentHandle, AgentParts, TasksAtStop};
 use gateway::{
     ServerConfig,
-    server::{RunningServer, ServerParts, StartError},
+    server::{RunningServer, ServerParts, SharedStore, StartError},
+    storage::{RunningStorage, StorageParts},
 };
 use proto::{problem::Problem, v1::Resources};
 use std::{
@@ -27,7 +28,7 @@ use std::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use world::{
     Disk, NodeClock, Processes,
-    grpc::BindError,
+    grpc::{BindError, Network},
     real::{DiskLock, FsDisk, HttpTransfer, NodeOptions, NodeProcesses, SystemClock, TransferLimits},
     select, task, time,
 };
@@ -94,15 +95,24 @@ pub fn supervise(args: SupervisorArgs) -> Outcome {
     }
 }
 
-/// Starts a server on a data directory.
+/// Starts a store on a directory.
+pub async fn start_store(data: &Path, listen: SocketAddr) -> Result<RunningStorage, Failure> {
+    let disk: Arc<dyn Disk> = files::directory("data", data)?;
+    let clock: Arc<dyn NodeClock> = Arc::new(SystemClock::new());
+    let parts = StorageParts { disk, clock, listen, network: Network::default() };
+    gateway::storage::start(parts).await.map_err(|error| start_failure(&error))
+}
+
+/// Starts a server on a data directory; with a store that it shares it stands by.
 pub async fn start_server(
     data: &Path,
     listen: SocketAddr,
     config: ServerConfig,
+    shared: Option<SharedStore>,
 ) -> Result<RunningServer, Failure> {
     let disk: Arc<dyn Disk> = files::directory("data", data)?;
     let clock: Arc<dyn NodeClock> = Arc::new(SystemClock::new());
-    gateway::server::start(ServerParts { disk, clock, listen, config, shared: None })
+    gateway::server::start(ServerParts { disk, clock, listen, config, shared })
         .await
         .map_err(|error| start_failure(&error))
 }
@@ -269,7 +279,7 @@ impl Embedded {
         };
         let capacity = Self::capacity(args).map_err(Failure::WrongUse)?;
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let server = match start_server(&data.join("server"), listen, ServerConfig::default()).await {
+        let server = match start_server(&data.join("server"), listen, ServerConfig::default(), None).await {
             Ok(server) => server,
             Err(failure) => {
                 remove(temporary).await;

@@ -6,7 +6,7 @@ use crate::{
     failure::Failure,
     files, limits,
 };
-use gateway::ServerConfig;
+use gateway::{ServerConfig, server::SharedStore};
 use proto::{
     ids::{NameKind, check_name},
     problem::Problem,
@@ -31,6 +31,8 @@ pub struct ServerSettings {
     pub data: PathBuf,
     /// Where it listens.
     pub listen: SocketAddr,
+    /// The store that it shares with others.
+    pub shared: Option<SharedStore>,
     /// Its numbers.
     pub config: ServerConfig,
 }
@@ -100,6 +102,8 @@ struct AgentFile {
 struct OwnSettings {
     data: Option<String>,
     listen: Option<String>,
+    store: Option<String>,
+    store_token: Option<String>,
 }
 
 /// Takes them out of the text: what is left is in its old place, so that what is
@@ -108,7 +112,7 @@ fn own_settings(text: &str) -> Result<(OwnSettings, String), toml::de::Error> {
     let own: OwnSettings = toml::from_str(text)?;
     let mut rest = text.as_bytes().to_vec();
     for (key, value) in toml::de::DeTable::parse(text)?.get_ref() {
-        if matches!(key.get_ref().as_ref(), "data" | "listen") {
+        if matches!(key.get_ref().as_ref(), "data" | "listen" | "store" | "store_token") {
             for byte in &mut rest[key.span().start..value.span().end] {
                 if *byte != b'\n' {
                     *byte = b' ';
@@ -126,7 +130,7 @@ pub fn server(args: &ServerArgs) -> Result<ServerSettings, Failure> {
         None => (String::new(), Path::new("")),
     };
     let (own, rest) = own_settings(&file).map_err(|error| refuse(path, &error))?;
-    let OwnSettings { data, listen } = own;
+    let OwnSettings { data, listen, store, store_token } = own;
     let mut config: ServerConfig = toml::from_str(&rest).map_err(|error| refuse(path, &error))?;
     if let Some(url) = &args.public_url {
         config.public_url.clone_from(url);
@@ -146,7 +150,18 @@ pub fn server(args: &ServerArgs) -> Result<ServerSettings, Failure> {
             "give --data DIR, or `data` in the file",
         )
     })?;
-    Ok(ServerSettings { data, listen, config })
+    let shared = match args.store.clone().or(store) {
+        Some(address) => {
+            let token = needed(
+                "store-token",
+                args.store_token.clone().or(store_token),
+                "give --store-token; it is in the store.env of `drumline store`",
+            )?;
+            Some(SharedStore { address, token })
+        }
+        None => None,
+    };
+    Ok(ServerSettings { data, listen, shared, config })
 }
 
 /// Settings of `drumline agent`.

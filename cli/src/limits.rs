@@ -4,6 +4,11 @@ use world::time::{Duration, ms};
 
 /// For a connection to a named server.
 pub const CONNECT_DEADLINE: Duration = ms(5_000);
+/// For a connection to one of several.
+pub const CONNECT_DEADLINE_OF_SEVERAL: Duration = ms(2_000);
+/// How long a call looks for the one that serves of several servers: as long as it takes
+/// one to take over from another that died, and some.
+pub const TAKE_OVER_DEADLINE: Duration = ms(20_000);
 /// For the answer to one call; longer than the server allows itself.
 pub const CALL_DEADLINE: Duration = ms(40_000);
 /// Between two looks at a job that is waited for: first and longest.

@@ -72,22 +72,50 @@ pub struct CapacityArgs {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-A flag wins over the environment, and that over the file. Keys of the file: data, listen,
-public_url, url_ttl_ms, store_cache_bytes, store_verify, stop_grace_ms, and the tables controller
+A flag wins over the environment, and that over the file. Keys of the file: data, listen, store,
+store_token, public_url, url_ttl_ms, store_cache_bytes, store_verify, stop_grace_ms, and the tables controller
 and scheduler (docs/cluster.md has them all).
 
 Examples:
   drumline server --data /var/lib/drumline --listen 0.0.0.0:7420
-  drumline server --config /etc/drumline/server.toml")]
+  drumline server --config /etc/drumline/server.toml
+
+Several servers, of which one serves and another takes over when it dies: each of them with the
+same store (see `drumline store`) and the same directory, on a file system that all have mounted:
+  drumline server --store host:7421 --store-token dl_… --data /mnt/drumline --listen 0.0.0.0:7420")]
 pub struct ServerArgs {
     /// Settings from a TOML file
     #[arg(long, value_name = "FILE", env = "DRUMLINE_CONFIG")]
     pub config: Option<PathBuf>,
     #[command(flatten)]
     pub place: PlaceArgs,
+    /// Share this store with other servers, and with it the data directory
+    #[arg(long, value_name = "HOST:PORT", env = "DRUMLINE_STORE")]
+    pub store: Option<String>,
+    /// The token of the store's store.env
+    #[arg(long, value_name = "TOKEN", env = "DRUMLINE_STORE_TOKEN", hide_env_values = true)]
+    pub store_token: Option<String>,
     /// Where clients and agents reach it, put into links [default: the address they came by]
     #[arg(long, value_name = "URL", env = "DRUMLINE_PUBLIC_URL")]
     pub public_url: Option<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Only needed where several servers are to stand in for one another; one server alone keeps its rows
+itself. The first start makes a token for the servers and keeps it, with the address, in
+DIR/store.env.
+
+Examples:
+  drumline store --data /var/lib/drumline-store --listen 0.0.0.0:7421
+  . /var/lib/drumline-store/store.env && drumline server --data /mnt/drumline")]
+pub struct StoreArgs {
+    /// Where the rows are kept
+    #[arg(long, value_name = "DIR", env = "DRUMLINE_DATA")]
+    pub data: PathBuf,
+    /// Where to listen; port 0 finds a free one
+    #[arg(long, value_name = "ADDR", env = "DRUMLINE_LISTEN", default_value = "127.0.0.1:7421")]
+    pub listen: SocketAddr,
 }
 
 #[derive(Args, Debug)]
@@ -98,7 +126,8 @@ node, pool, address, cores, memory, gpus, labels (a table). The server and the t
 
 Examples:
   drumline agent --server host:7420 --token dl_… --data /var/lib/drumline-agent
-  drumline agent --config /etc/drumline/agent.toml --pool gpu --label disk=ssd")]
+  drumline agent --config /etc/drumline/agent.toml --pool gpu --label disk=ssd
+  drumline agent --server a:7420,b:7420 --token dl_… --data /var/lib/drumline-agent")]
 pub struct AgentArgs {
     /// Settings from a TOML file
     #[arg(long, value_name = "FILE", env = "DRUMLINE_CONFIG")]

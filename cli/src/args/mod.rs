@@ -12,7 +12,7 @@ pub use accounts::{
     QuotaAction, QuotaArgs, TenantAction, TenantLimits, TenantsArgs, TokenAction, TokenRole, TokensArgs,
     UsageArgs, UsageFormat, WhenFullArg,
 };
-pub use cluster::{AgentArgs, RunArgs, SchedulerArgs, ServerArgs, UpArgs};
+pub use cluster::{AgentArgs, RunArgs, SchedulerArgs, ServerArgs, StoreArgs, UpArgs};
 pub use operate::{
     CompletionsArgs, ManArgs, NodeAction, NodeArgs, NodesArgs, PoolsArgs, SupervisorArgs, TopArgs,
 };
@@ -58,7 +58,7 @@ pub struct Cli {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Connection")]
 pub struct Connection {
-    /// Where the server listens
+    /// Where the server listens; of several that stand in for one another all, with commas between
     #[arg(long, global = true, env = "DRUMLINE_SERVER", value_name = "HOST:PORT")]
     pub server: Option<String>,
     /// API token (dl_…)
@@ -98,6 +98,8 @@ pub enum Command {
     Up(UpArgs),
     /// Run a server
     Server(ServerArgs),
+    /// Run a store that several servers share
+    Store(StoreArgs),
     /// Run the agent of one node
     Agent(AgentArgs),
     /// Run a scheduler beside the server's own
@@ -198,6 +200,8 @@ mod tests {
             "run JOB.toml --data d --outputs o",
             "up --data d --listen 127.0.0.1:0",
             "server --config s.toml",
+            "server --store h:1 --store-token dl_0 --data d",
+            "store --data d --listen 127.0.0.1:0",
             "agent --config a.toml --server h:1",
             "submit job.toml --dry-run",
             "submit --array 1-100%5 --cores 0.5 --memory 1GiB -- sh -c ls",

@@ -15,6 +15,7 @@ mod run;
 mod server;
 mod show;
 mod slurm;
+mod store;
 mod submit;
 pub(crate) use submit::labels;
 mod agent;
@@ -44,6 +45,7 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Run(args) => on_all_cores(run::run(connection, args)),
         Command::Up(args) => on_all_cores(up::run(args)),
         Command::Server(args) => on_all_cores(server::run(args)),
+        Command::Store(args) => on_all_cores(store::run(args)),
         Command::Agent(args) => on_all_cores(agent::run(connection, args)),
         Command::Scheduler(args) => on_one_core(scheduler::run(connection, args)),
         Command::Submit(args) => on_one_core(submit::run(connection, *args)),

@@ -21,7 +21,8 @@ pub(super) async fn run(args: UpArgs) -> Outcome {
     cluster::log_to_stderr("warn");
     let mut told = cluster::Told::listen()?;
     let mut server =
-        cluster::start_server(&data, place.listen.unwrap_or(LISTEN_DEFAULT), ServerConfig::default()).await?;
+        cluster::start_server(&data, place.listen.unwrap_or(LISTEN_DEFAULT), ServerConfig::default(), None)
+            .await?;
     let settings = AgentSettings {
         server: server.address.clone(),
         token: server.token.clone(),
