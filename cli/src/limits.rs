@@ -57,3 +57,5 @@ pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 pub const DIGEST_CHUNK_BYTES: usize = 256 << 10;
 /// For embedded parts to end when told to.
 pub const STOP_DEADLINE: Duration = ms(10_000);
+/// Bytes of a workload log, unpacked.
+pub const LOG_BYTES_MAX: u64 = 1 << 30;

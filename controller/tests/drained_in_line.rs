@@ -7,8 +7,8 @@ use controller::{Config, Event, NewJob, Txn};
 use model::{Cluster, specs};
 use proto::v1::{DemandKey, GrantNode, GrantRow, JobSpec, Resources, State, TenantRow};
 
-/// So many tasks at once do not fit one transaction, nor two.
-const MANY: u32 = 30_000;
+/// So many tasks at once, in their blocks, do not fit one transaction, nor two.
+const MANY: u32 = 600_000;
 
 fn submit(cluster: &mut Cluster, tenant: &str, spec: JobSpec) {
     let ticket = cluster.ticket();

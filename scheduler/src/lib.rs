@@ -17,6 +17,7 @@ pub mod eta;
 pub mod feasible;
 pub mod follow;
 pub mod limits;
+pub mod replay;
 pub mod shell;
 
 pub use amount::Amount;

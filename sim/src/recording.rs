@@ -23,7 +23,8 @@ pub struct Recording {
     pub spans: Vec<ProcessSpan>,
     pub launches: Vec<LaunchAsked>,
     pub drained: Result<(), String>,
-    /// Faults that were alone, each with the time until all was well.
+    /// Faults that were alone in a cluster with room, each with the time until all was
+    /// well.
     pub recovered: Vec<(&'static str, u64)>,
     pub objects: BTreeSet<(String, String)>,
     /// The plan of the run.

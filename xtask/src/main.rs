@@ -95,6 +95,7 @@ fn test(seeds: &str, narrow: &str, sizes: &str) -> Result<(), String> {
     cargo("a calm cluster", &["chaos", "sweep", "--scenario", "calm", "--seeds", "4"])?;
     let sizes = ["chaos", "sweep", "--scenario", "swarm", "--seeds", sizes];
     cargo("clusters of any size, with one scheduler or several", &sizes)?;
+    cargo("faults one at a time", &["chaos", "sweep", "--scenario", "apart", "--seeds", "4"])?;
     cargo("a narrow cluster", &["chaos", "sweep", "--scenario", "narrow", "--seeds", narrow])?;
     cargo("the rehearsal", &["chaos", "sweep", "--seeds", seeds])
 }

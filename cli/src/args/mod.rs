@@ -14,7 +14,8 @@ pub use accounts::{
 };
 pub use cluster::{AgentArgs, RunArgs, SchedulerArgs, ServerArgs, StoreArgs, UpArgs};
 pub use operate::{
-    CompletionsArgs, ManArgs, NodeAction, NodeArgs, NodesArgs, PoolsArgs, SupervisorArgs, TopArgs,
+    CompletionsArgs, ManArgs, NodeAction, NodeArgs, NodesArgs, PolicyArg, PoolsArgs, ReplayArgs, SupervisorArgs,
+    TopArgs,
 };
 pub use query::{
     CancelArgs, EventsArgs, LogsArgs, LsArgs, OutputsAction, OutputsArgs, RetryArgs, ShowArgs, StreamArg,
@@ -146,6 +147,8 @@ pub enum Command {
     Usage(UsageArgs),
     /// List, make or revoke API tokens
     Tokens(TokensArgs),
+    /// Tell what scheduling policies would have done with a workload log
+    Replay(ReplayArgs),
     /// Watch the cluster in a terminal: jobs, nodes, logs; cancel jobs
     Top(TopArgs),
     /// Write shell completions

@@ -1,7 +1,7 @@
 //! Commands for operators, and those about the program itself.
 
 use super::FormatArg;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 #[derive(Args, Debug)]
@@ -114,4 +114,56 @@ pub struct SupervisorArgs {
     /// Without an agent for so long, everything is killed; 0: never
     #[arg(long, value_name = "MS", default_value_t = 0)]
     pub linger_ms: u64,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The log is in the Standard Workload Format, as the Parallel Workloads Archive has them, plain or gzipped.
+Left out are jobs larger than the machine and those without a span, a size or an estimate; a run is cut at
+its estimate. A job's bounded slowdown is (wait + run) / max(run, 10 s), 1 at least. FAIRNESS is Jain's
+index over the users' mean bounded slowdowns: 1 where all fare alike.
+
+One run's gain of a few percent is chance: --copies works off as many copies of the log, each submission
+moved by 0 to --shake seconds, and tells the means. A copy is the same on every machine.
+
+Policies:
+  fcfs          first come, first served
+  easy          the first that waits has a reservation, and who does not delay it may overtake
+  easy-sjbf     the same, shortest estimate first among those that may overtake
+  conservative  all that wait have reservations, which never move back
+  default       who suffers most comes first: ln(expected slowdown) + wait / mean run so far; the first that
+                waits has a reservation
+
+Examples:
+  drumline replay KTH-SP2-1996-2.swf.gz
+  drumline replay log.swf --policy easy,default --shake 59 --copies 12
+  drumline replay log.swf --processors 512 -o json")]
+pub struct ReplayArgs {
+    /// The log
+    #[arg(value_name = "LOG.swf")]
+    pub log: PathBuf,
+    /// Policies to compare; all of them without it
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "POLICY")]
+    pub policy: Vec<PolicyArg>,
+    /// Processors of the machine, where the log does not tell them or tells others
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub processors: Option<u64>,
+    /// Seconds by which a copy's submissions are moved at most
+    #[arg(long, value_name = "SECONDS", default_value_t = 59, value_parser = clap::value_parser!(u64).range(..=86_400))]
+    pub shake: u64,
+    /// Shaken copies instead of the log itself
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub copies: Option<u64>,
+    #[command(flatten)]
+    pub format: FormatArg,
+}
+
+/// A policy of `drumline replay`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PolicyArg {
+    Fcfs,
+    Easy,
+    EasySjbf,
+    Conservative,
+    Default,
 }

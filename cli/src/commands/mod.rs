@@ -10,6 +10,7 @@ mod nodes;
 mod outputs;
 mod pools;
 mod quota;
+mod replay;
 mod retry;
 mod run;
 mod server;
@@ -71,6 +72,7 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Quota(args) => as_client(connection, |client| quota::run(client, args)),
         Command::Usage(args) => as_client(connection, |client| usage::run(client, args)),
         Command::Tokens(args) => as_client(connection, |client| tokens::run(client, args)),
+        Command::Replay(args) => replay::run(&args),
         Command::Top(args) => on_one_core(top::run(connection, args)),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

@@ -1,9 +1,10 @@
 //! Invariant 9: once faults have healed, every job reaches an end in bounded time, and
 //! nothing is left held.
 //!
-//! The bounds are in `bounds.rs`. A fault that was alone must be recovered from within
-//! the bound of its kind; and once no fault is felt any more, something goes on all the
-//! time while any job lives, be it on what is left of the cluster for good.
+//! The bounds are in `bounds.rs`. Where faults strike one at a time and the cluster has
+//! room (scenario `apart`), each must be recovered from within the bound of its kind.
+//! Everywhere, once no fault is felt any more, something goes on all the time while any
+//! job lives, be it on what is left of the cluster for good.
 
 use super::agreement::events;
 use super::{Checker, Committed, Outcome};

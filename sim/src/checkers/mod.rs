@@ -66,7 +66,8 @@ pub struct Outcome<'a> {
     pub launches: &'a [LaunchAsked],
     /// Whether every job ended within the bound after the last heal.
     pub drained: Result<(), String>,
-    /// Faults that were alone, each with the time until all was well.
+    /// Faults that were alone in a cluster with room, each with the time until all was
+    /// well.
     pub recovered: &'a [(&'static str, u64)],
     /// Digests that the object place really holds, by tenant: digest of the
     /// bytes read, not of the name.

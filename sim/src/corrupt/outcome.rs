@@ -41,9 +41,21 @@ pub const CLASSES: &[Class] = &[
     Class { name: "bytes-gone", by: &["artifacts"], spoil: bytes_gone },
     Class { name: "foreign-byte-in-an-output", by: &["artifacts"], spoil: foreign_byte },
     Class { name: "begun-among-files-of-others", by: &["artifacts"], spoil: foreign_file },
-    Class { name: "input-of-other-bytes", by: &["inputs"], spoil: |rec, rng| input(rec, rng, other_bytes) },
-    Class { name: "input-not-laid", by: &["inputs"], spoil: |rec, rng| input(rec, rng, not_laid) },
-    Class { name: "input-of-another-job", by: &["inputs"], spoil: |rec, rng| input(rec, rng, one_more) },
+    Class {
+        name: "input-of-other-bytes",
+        by: &["inputs"],
+        spoil: |rec, rng| input(rec, rng, |inputs| inputs[0].1 = Some("0".repeat(64))),
+    },
+    Class {
+        name: "input-not-laid",
+        by: &["inputs"],
+        spoil: |rec, rng| input(rec, rng, |inputs| drop(inputs.remove(0))),
+    },
+    Class {
+        name: "input-of-another-job",
+        by: &["inputs"],
+        spoil: |rec, rng| input(rec, rng, |inputs| inputs.push(("stranger".to_owned(), None))),
+    },
     Class { name: "completed-and-never-ran", by: &["ends-true"], spoil: never_ran },
     Class { name: "a-rank-did-not-end", by: &["ends-true"], spoil: rank_missing },
     Class { name: "a-rank-launched-alone", by: &["gangs-start"], spoil: alone },
@@ -155,18 +167,6 @@ fn foreign_byte(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
 
 fn input(rec: &mut Recording, rng: &mut SmallRng, by: fn(&mut Vec<(String, Option<String>)>)) -> Option<()> {
     span(rec, rng, |span, _| !span.inputs.is_empty(), |span| by(&mut span.inputs))
-}
-
-fn other_bytes(inputs: &mut Vec<(String, Option<String>)>) {
-    inputs[0].1 = Some("0".repeat(64));
-}
-
-fn not_laid(inputs: &mut Vec<(String, Option<String>)>) {
-    inputs.remove(0);
-}
-
-fn one_more(inputs: &mut Vec<(String, Option<String>)>) {
-    inputs.push(("stranger".to_owned(), None));
 }
 
 fn foreign_file(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
