@@ -123,3 +123,25 @@ fn rows_that_were_written_again_do_not_make_every_proposal_late() {
     assert_eq!(guarded(&mut core, &alloc), Some(31));
     core.check();
 }
+
+#[test]
+fn what_is_taken_on_a_node_is_what_its_grants_hold() {
+    let grant = |epoch, slots| GrantRow {
+        tenant: "t".to_owned(),
+        job_number: epoch,
+        epoch,
+        nodes: vec![GrantNode { node: "n1".to_owned(), slots }],
+        per_slot: Some(Resources { millicores: 500, ..Resources::default() }),
+        ..GrantRow::default()
+    };
+    let snapshot = Snapshot {
+        grants: vec![(grant(1, 2), 1), (grant(2, 3), 2)],
+        nodes: vec![node("n1", 8 << 30), node("n2", 8 << 30)],
+        tenants: vec![TenantRow { name: "t".to_owned(), ..TenantRow::default() }],
+        ..Snapshot::default()
+    };
+    let mut core = Core::new(Config::default());
+    core.step(NOW, Event::Reread(Box::new(snapshot)));
+    let taken = core.node_use().into_iter().map(|(name, (used, grants))| (name, used.millicores, grants));
+    assert_eq!(taken.collect::<Vec<_>>(), [("n1".to_owned(), 2_500, 2), ("n2".to_owned(), 0, 0)]);
+}

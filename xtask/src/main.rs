@@ -19,6 +19,8 @@ const HELP: &str = "USAGE: cargo xtask COMMAND
   load             what one good client notices while others behave badly
   planted          whether the rehearsals find bugs that were planted (--quick, --only NAME, --class NAME,
                    --seeds N, --cpu-seconds S, --fast-build)
+  mutants          whether the tests of the cores see a change in them (what follows goes to cargo-mutants,
+                   such as --shard 7/30)
   help             this";
 
 /// The build flags of `cargo chaos`, for building and testing its crate.
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         ["figures"] => figures(),
         ["load"] => load(),
         ["planted", ref options @ ..] => planted::command(options),
+        ["mutants", ref options @ ..] => mutants(options),
         ["help"] | [] => {
             println!("{HELP}");
             Ok(())
@@ -98,6 +101,21 @@ fn test(seeds: &str, narrow: &str, sizes: &str) -> Result<(), String> {
     cargo("faults one at a time", &["chaos", "sweep", "--scenario", "apart", "--seeds", "4"])?;
     cargo("a narrow cluster", &["chaos", "sweep", "--scenario", "narrow", "--seeds", narrow])?;
     cargo("the rehearsal", &["chaos", "sweep", "--seeds", seeds])
+}
+
+/// Changes one thing after another in the cores and runs their tests: those that no
+/// test sees are told. What a core checks of itself is left out: it is no less right
+/// with a check less.
+fn mutants(options: &[&str]) -> Result<(), String> {
+    if !succeeds("cargo", &["mutants", "--version"]) {
+        return Err("cargo-mutants is not here; cargo install cargo-mutants --locked".to_owned());
+    }
+    let cores = ["--package", "scheduler", "--package", "controller"];
+    let files = ["--file", "scheduler/src/core/*.rs", "--file", "controller/src/core/*.rs"];
+    let left_out = ["--exclude", "**/check*.rs"];
+    let tests = ["--", "--lib", "--tests"];
+    let all = [&["mutants"], &cores[..], &files, &left_out, options, &tests].concat();
+    cargo("the tests of the cores, on cores that are wrong", &all)
 }
 
 /// The plans of bugs that were found, by path.

@@ -15,7 +15,7 @@ const CANCEL_AFTER_MS_MAX: u64 = 40_000;
 pub fn add(seed: u64, deeds: &mut Vec<Deed>, load: Load, tenants: &[&str]) {
     let mut rng = SmallRng::seed_from_u64(seed ^ 0x656e_646c_6573_7300);
     let share = *[0, 0, 40, 15].choose(&mut rng).expect("not empty");
-    let count = if share == 0 { 0 } else { load.jobs / share };
+    let count = load.jobs.checked_div(share).unwrap_or(0);
     deeds.extend((0..count).map(|number| {
         let mut step = step(&mut rng, "endless", &[]);
         step.argv = vec!["sim".to_owned(), "hang".to_owned()];
