@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_fault_has_the_machine_it_strikes() {
         assert_eq!(node_of(&Fault::ServerKilled { machine: 0, down_ms: 1 }), "server");
-        assert_eq!(node_of(&Fault::BitRot { ppm: 1, for_ms: 1 }), "server");
+        assert_eq!(node_of(&Fault::BitRot { machine: 0, ppm: 1, for_ms: 1 }), "server");
         assert_eq!(node_of(&Fault::Partition { agent: 2, for_ms: 1 }), "node-2");
         assert_eq!(node_of(&Fault::SlowDisk { machine: 1, lag_ms: 1, for_ms: 1 }), "node-0");
         assert_eq!(node_of(&Fault::SlowLinks { latency_ms: 1, for_ms: 1 }), "");
