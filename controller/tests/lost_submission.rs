@@ -101,6 +101,7 @@ async fn what_a_lost_submission_wanted_is_taken_back_by_the_next_reign() {
         admission: Arc::new(OpenDoor),
         objects: Arc::new(Nothing),
         name: "controller".to_owned(),
+        shared: false,
     };
     let (handle, mut updates) = shell::start(parts).await.unwrap();
     let mut told = Told::default();

@@ -26,6 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         clock: Arc::new(SystemClock::new()),
         listen: "127.0.0.1:0".parse()?,
         config: ServerConfig::default(),
+        shared: None,
     })
     .await?;
     let channel = world::grpc::connect(&server.address, time::ms(5_000)).await?;

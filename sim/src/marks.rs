@@ -123,7 +123,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("controller.reconcile.told_again", Chaos, "an assignment did not arrive"),
     ("controller.reconcile.told_ranks_again", Chaos, "an assignment of ranks did not arrive"),
     ("controller.register.over_a_live_session", Chaos, "a node registers while its session lives"),
-    ("controller.reign.fenced_off", Chaos, "a commit finds the shards another's, or nobody's"),
+    ("controller.reign.fenced_off", Nobody, "a commit finds the shards another's, or nobody's"),
     ("controller.reign.found_over", Nobody, "a deposed server finds out as it asks"),
     ("controller.reign.stepped_down", Chaos, "one of several servers does not reign any more"),
     ("controller.reign.store_out_of_reach", Chaos, "the store is silent for a lease's time"),

@@ -176,7 +176,7 @@ impl Scenario {
         self.schedulers = rng.random_range(0..=self.schedulers);
         // A stream of its own: seeds with one server keep all they had before there
         // were several.
-        let mut rng = SmallRng::seed_from_u64(seed ^ 0x7365_7276_6572_73);
+        let mut rng = SmallRng::seed_from_u64(seed ^ 0x0073_6572_7665_7273);
         let several = self.servers > 1 && rng.random_bool(SEVERAL_SERVERS);
         self.servers = if several { rng.random_range(2..=self.servers) } else { 1 };
         self

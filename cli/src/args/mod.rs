@@ -14,8 +14,8 @@ pub use accounts::{
 };
 pub use cluster::{AgentArgs, RunArgs, SchedulerArgs, ServerArgs, StoreArgs, UpArgs};
 pub use operate::{
-    CompletionsArgs, ManArgs, NodeAction, NodeArgs, NodesArgs, PolicyArg, PoolsArgs, ReplayArgs, SupervisorArgs,
-    TopArgs,
+    CompletionsArgs, ManArgs, NodeAction, NodeArgs, NodesArgs, PolicyArg, PoolsArgs, ReplayArgs,
+    SupervisorArgs, TopArgs,
 };
 pub use query::{
     CancelArgs, EventsArgs, LogsArgs, LsArgs, OutputsAction, OutputsArgs, RetryArgs, ShowArgs, StreamArg,

@@ -21,16 +21,22 @@ pub(super) fn run(args: &ReplayArgs) -> Outcome {
         let remedy = "give a log in the Standard Workload Format";
         Failure::wrong_use("log", args.log.display(), &error.to_string(), remedy)
     })?;
-    let names: Vec<Name> =
-        if args.policy.is_empty() { Name::ALL.to_vec() } else { args.policy.iter().map(|arg| name(*arg)).collect() };
+    let names: Vec<Name> = if args.policy.is_empty() {
+        Name::ALL.to_vec()
+    } else {
+        args.policy.iter().map(|arg| name(*arg)).collect()
+    };
     let logs: Vec<Log> = match args.copies {
         Some(copies) => (0..copies).map(|copy| replay::shaken(&log, args.shake, copy)).collect(),
         None => vec![log.clone()],
     };
-    let measured: Vec<(Name, Measures)> = names.into_iter().map(|name| (name, measure(name, &logs))).collect();
+    let measured: Vec<(Name, Measures)> =
+        names.into_iter().map(|name| (name, measure(name, &logs))).collect();
     match args.format.format {
         Format::Json => output::json(&json(&log, args, &measured))?,
-        Format::Name => output::text(&measured.iter().map(|(name, _)| format!("{name}\n")).collect::<String>())?,
+        Format::Name => {
+            output::text(&measured.iter().map(|(name, _)| format!("{name}\n")).collect::<String>())?
+        }
         Format::Table | Format::Wide => {
             output::note(&headline(&log, args));
             table(&measured).print("no policies")?;
@@ -61,10 +67,9 @@ fn read(path: &Path) -> Result<String, Failure> {
         Box::new(Cursor::new(packed))
     };
     let mut bytes = Vec::new();
-    packed
-        .take(limits::LOG_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| bad(&format!("cannot be unpacked: {error}"), "fetch it again, or unpack it with gunzip"))?;
+    packed.take(limits::LOG_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| {
+        bad(&format!("cannot be unpacked: {error}"), "fetch it again, or unpack it with gunzip")
+    })?;
     if bytes.len() as u64 > limits::LOG_BYTES_MAX {
         let most = units::format_memory_bytes(limits::LOG_BYTES_MAX);
         return Err(bad(&format!("is longer than {most}"), "cut it into shorter logs"));

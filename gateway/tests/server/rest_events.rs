@@ -433,7 +433,7 @@ async fn long_history(server: &RunningServer) {
         };
         let batch = EventBatchRow { events: (first..first + EVENTS_PER_ROW).map(event).collect() };
         let commit = Commit::new().put(keys::event("lab", first), batch.encode_to_vec());
-        server.store().commit(commit).await.unwrap();
+        server.store().unwrap().commit(commit).await.unwrap();
     }
 }
 

@@ -195,7 +195,7 @@ async fn downloads_are_counted_and_what_was_booked_outlives_the_server() {
     let artifact = Artifact { path: "out".into(), size_bytes: SIZE, digest: digest.clone(), mode: 0o644 };
     let manifest = ManifestRow { attempt: 1, epoch: 1, artifacts: vec![artifact], ..ManifestRow::default() };
     let key = proto::keys::manifest("lab", 1, 0, 0, 0);
-    door.server.store().commit(Commit::new().put(key, manifest.encode_to_vec())).await.unwrap();
+    door.server.store().unwrap().commit(Commit::new().put(key, manifest.encode_to_vec())).await.unwrap();
     let outputs = async |door: &mut Door| {
         let request = door.client.request(JobRequest { tenant: "lab".into(), number: 1 });
         let reply = door.client.grpc.outputs(request).await.unwrap().into_inner();

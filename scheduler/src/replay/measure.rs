@@ -75,10 +75,9 @@ fn bounded_slowdown(wait: u64, run: u64) -> f64 {
 }
 
 fn jain(values: impl Iterator<Item = f64>) -> f64 {
-    let (count, sum, squares) =
-        values.fold((0.0, 0.0, 0.0), |(count, sum, squares), value| {
-            (count + 1.0, sum + value, squares + value * value)
-        });
+    let (count, sum, squares) = values.fold((0.0, 0.0, 0.0), |(count, sum, squares), value| {
+        (count + 1.0, sum + value, squares + value * value)
+    });
     sum * sum / (count * squares)
 }
 

@@ -27,8 +27,7 @@ pub enum Name {
 
 impl Name {
     /// Every policy.
-    pub const ALL: [Self; 5] =
-        [Self::Fcfs, Self::Easy, Self::EasySjbf, Self::Conservative, Self::Default];
+    pub const ALL: [Self; 5] = [Self::Fcfs, Self::Easy, Self::EasySjbf, Self::Conservative, Self::Default];
 
     /// As users write it.
     #[must_use]

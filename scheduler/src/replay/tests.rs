@@ -226,10 +226,7 @@ fn a_log_is_read_as_its_format_says() {
 #[test]
 fn a_bad_log_names_line_and_column() {
     let error = |text: &str| swf::read(text, None).unwrap_err().to_string();
-    assert_eq!(
-        error("; MaxProcs: 4\n1 2 x"),
-        "line 2: column 3 is \"x\", which is no number, or too large"
-    );
+    assert_eq!(error("; MaxProcs: 4\n1 2 x"), "line 2: column 3 is \"x\", which is no number, or too large");
     assert_eq!(error("1 2 3"), "line 1: 3 columns, where a job has 18");
     assert_eq!(error(&format!("{LINE} 1")), "line 1: more than 18 columns");
     assert!(error(LINE).contains("give --processors"));

@@ -60,14 +60,17 @@ fn before_its_end(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
     }
 }
 
-/// Puts a node's row that says it is drained into the commit before.
+/// Puts a node's row that says it is drained into an earlier commit.
 fn drain_before(rec: &mut Recording, at: At, name: &str, commits: usize) -> Option<()> {
     let known: NodeRow = rec.before(at, |row| match row {
         Row::Node(of, Some(row)) if of == name => Some(row.clone()),
         _ => None,
     })?;
     let row = Row::Node(name.to_owned(), Some(NodeRow { drained: true, ..known }));
-    rec.commit(at.commit.checked_sub(commits)?).rows.push(row);
+    let into = at.commit.checked_sub(commits)?;
+    // A controller's: elsewhere it would be refused for standing there at all.
+    rec.commits[into].rows.iter().find(|row| matches!(row, Row::Shard(..)))?;
+    rec.commit(into).rows.push(row);
     Some(())
 }
 

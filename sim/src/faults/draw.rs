@@ -34,7 +34,7 @@ pub fn draw(seed: u64, scenario: &Scenario, until_ms: u64) -> Vec<Planned> {
         .collect();
     let mut together = together::draw(seed, scenario, until_ms);
     if scenario.servers > 1 {
-        let mut rng = SmallRng::seed_from_u64(seed ^ 0x7365_7665_7261_6c);
+        let mut rng = SmallRng::seed_from_u64(seed ^ 0x0073_6576_6572_616c);
         let all = plan.iter_mut().chain(&mut together);
         all.for_each(|planned| among_several(&mut rng, &mut planned.fault, scenario.servers));
     }
@@ -123,7 +123,6 @@ fn among_several(rng: &mut SmallRng, fault: &mut Fault, servers: usize) {
         _ => {}
     }
 }
-
 
 /// Longer than any fault lasts and is felt.
 const APART_MS: u64 = 180_000;

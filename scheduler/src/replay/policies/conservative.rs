@@ -20,12 +20,7 @@ pub(super) struct Conservative {
 
 impl Conservative {
     pub(super) fn new(processors: u64) -> Self {
-        Self {
-            waiting: Vec::new(),
-            profile: Profile::new(processors),
-            submitted: Vec::new(),
-            room: false,
-        }
+        Self { waiting: Vec::new(), profile: Profile::new(processors), submitted: Vec::new(), room: false }
     }
 
     fn reserve(&mut self, now: u64, job: &LogJob) -> u64 {
