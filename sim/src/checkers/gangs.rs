@@ -43,6 +43,10 @@ impl Checker for GangsWhole {
 
 fn whole(now: &Mirror, tenant: &str, epoch: u64, grant: &GrantRow) -> Result<(), String> {
     let job = JobName { tenant: tenant.to_owned(), number: grant.job_number };
+    let names: BTreeSet<&str> = grant.nodes.iter().map(|part| part.node.as_str()).collect();
+    if names.len() != grant.nodes.len() {
+        return Err(format!("grant {epoch} of {job} names a node twice"));
+    }
     // The job may have ended since: then the grant is surplus and goes. So does
     // one for a job whose submission was lost, and whose number this job has
     // now; that nothing begins under it, `fencing` sees to.
@@ -51,10 +55,6 @@ fn whole(now: &Mirror, tenant: &str, epoch: u64, grant: &GrantRow) -> Result<(),
     let Some(step) = spec.steps.get(grant.step as usize) else {
         return Err(format!("grant {epoch} names step {} that {job} does not have", grant.step));
     };
-    let names: BTreeSet<&str> = grant.nodes.iter().map(|part| part.node.as_str()).collect();
-    if names.len() != grant.nodes.len() {
-        return Err(format!("grant {epoch} of {job} names a node twice"));
-    }
     let (nodes, ranks) = (step.nodes.max(1), step.tasks_per_node.max(1));
     let gang = nodes * ranks > 1;
     if gang != grant.gang {

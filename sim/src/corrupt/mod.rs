@@ -22,6 +22,7 @@ use crate::recording::Recording;
 use crate::rows::{JobName, Row};
 use crate::scenario;
 use clap::Args;
+use proto::v1::ShardRow;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
@@ -206,9 +207,17 @@ impl Recording {
     }
 
     /// A commit of one row, at the end.
+    /// As a controller writes: with the row of a shard, which goes on from where it was.
     fn append(&mut self, row: Row) {
         let at_ms = self.commits.last().map_or(0, |commit| commit.at_ms);
-        self.commits.push(Arc::new(Committed { rows: vec![row], at_ms, since_ms: at_ms }));
+        let last = self.commits.iter().rev().flat_map(|commit| &commit.rows).find_map(|row| match row {
+            Row::Shard(shard, row) => Some((*shard, row.clone())),
+            _ => None,
+        });
+        let next = last.and_then(|(shard, row)| row.map(|row| (shard, ShardRow { seq: row.seq + 1, ..row })));
+        let fence = next.map(|(shard, row)| Row::Shard(shard, Some(row)));
+        let rows = std::iter::once(row).chain(fence).collect();
+        self.commits.push(Arc::new(Committed { rows, at_ms, since_ms: at_ms }));
     }
 }
 
