@@ -27,6 +27,8 @@ pub const STORE_CONNECT_MS: u64 = 3_000;
 pub const STORE_GRACE_MS: u64 = 500;
 /// Between two tries to reach it.
 pub const STORE_PAUSE_MS: u64 = 500;
+/// How long those who are being refused may take to hear of it once a server serves.
+pub const REFUSER_GRACE_MS: u64 = 200;
 /// Tries of a server that stands by again to have its port again, and between them.
 pub const BIND_TRIES: u32 = 50;
 pub const BIND_PAUSE_MS: u64 = 100;

@@ -21,6 +21,7 @@ use controller::shell::{Handle, ObjectIndex};
 use proto::problem::{self, Problem};
 use proto::v1::{DemandUpdate, RangeRequest, rows_client::RowsClient};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use store::{RemoteStore, Store};
 use world::grpc::tonic::metadata::{Ascii, MetadataValue};
@@ -135,17 +136,24 @@ impl Standby {
 
     /// Refuses all calls until it has the shards.
     async fn stand_by(&mut self, listener: Listener) -> Result<Government, End> {
-        let refusing = refuser(&self.site).serve(listener, std::future::pending());
+        let (enough, refused) = oneshot::channel::<()>();
+        // Dropped unsent it means the same.
+        let until = async move { _ = refused.await };
+        let mut refusing = pin!(refuser(&self.site).serve(listener, until));
         let taking = take(&self.site, self.listening, &self.store, &self.authorization);
-        world::select! { biased;
+        let outcome = world::select! { biased;
             _ = &mut self.stopped => Err(End::Stopped),
             government = taking => Ok(government),
-            outcome = refusing => {
+            outcome = &mut refusing => {
                 let why = outcome.err().map_or_else(|| "it ended".to_owned(), |error| error.to_string());
                 tracing::error!(why, "the network failed");
-                Err(End::Stopped)
+                return Err(End::Stopped);
             }
-        }
+        };
+        // Whoever was just asking is refused yet: a call that is cut off may have been done.
+        drop(enough);
+        let _ = refusing.await;
+        outcome
     }
 
     /// One reign.
@@ -273,7 +281,7 @@ fn refuser(site: &Site) -> Server {
     Server::new()
         .messages(super::messages())
         .network(site.config.network.clone())
-        .grace(time::Duration::ZERO)
+        .grace(time::ms(limits::REFUSER_GRACE_MS))
         .refusing(refusal)
         .nowhere(page)
 }
