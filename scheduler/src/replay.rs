@@ -14,7 +14,7 @@ mod profile;
 pub mod swf;
 
 pub use machine::{JobIndex, Machine, Policy, work_off};
-pub use measure::{Measures, Sample, measure, samples};
+pub use measure::{Measures, measure};
 pub use policies::Name;
 pub use swf::{Log, LogError, LogJob};
 
