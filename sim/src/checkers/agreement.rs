@@ -212,16 +212,14 @@ fn block_says(block: Option<&BlockRow>, step: &StepState, task: u64, is: State) 
 }
 
 /// The commit's events, in order.
-pub fn events(commit: &Committed) -> Vec<(&str, &Event)> {
+pub fn events(commit: &Committed) -> impl Iterator<Item = (&str, &Event)> {
     let batches = commit.rows.iter().filter_map(|row| match row {
         Row::Events { tenant, first_seq, row: Some(row) } => Some((tenant.as_str(), *first_seq, row)),
         _ => None,
     });
     let mut batches: Vec<_> = batches.collect();
     batches.sort_by_key(|(tenant, first_seq, _)| (*tenant, *first_seq));
-    let events =
-        batches.into_iter().flat_map(|(tenant, _, row)| row.events.iter().map(move |event| (tenant, event)));
-    events.collect()
+    batches.into_iter().flat_map(|(tenant, _, row)| row.events.iter().map(move |event| (tenant, event)))
 }
 
 impl Checker for RowsAgree {

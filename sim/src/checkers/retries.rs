@@ -135,7 +135,7 @@ impl Checker for RetriesBounded {
                 }
             }
         }
-        events(commit).into_iter().for_each(|(tenant, event)| self.event(tenant, event));
+        events(commit).for_each(|(tenant, event)| self.event(tenant, event));
         Ok(())
     }
 

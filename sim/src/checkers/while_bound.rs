@@ -8,7 +8,7 @@
 use super::ends::{AttemptName, attempt_of};
 use super::{Checker, Committed, Outcome, seen_late};
 use crate::mirror::Mirror;
-use crate::rows::{JobName, Row};
+use crate::rows::Row;
 use proto::v1::BlockRow;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,12 +26,12 @@ struct Bound {
     over_ms: Option<u64>,
 }
 
-fn active(job: &JobName, step: u32, row: Option<&BlockRow>) -> BTreeSet<AttemptName> {
+/// Task, attempt and epoch of what is active.
+fn active(row: Option<&BlockRow>) -> BTreeSet<(u64, u32, u64)> {
     let runs = row.into_iter().flat_map(|row| &row.active);
     let tasks = runs.flat_map(|run| run.tasks.iter().map(move |span| (run, span)));
-    let names = tasks.flat_map(|(run, span)| {
-        (span.first..=span.last).map(move |task| (job.clone(), step, task, run.attempt, run.epoch))
-    });
+    let names = tasks
+        .flat_map(|(run, span)| (span.first..=span.last).map(move |task| (task, run.attempt, run.epoch)));
     names.collect()
 }
 
@@ -50,16 +50,17 @@ impl Checker for WhileBound {
         for row in &commit.rows {
             let Row::Block { job, step, block, row } = row else { continue };
             let was = before.blocks.get(&(job.clone(), *step, *block));
-            let was = active(job, *step, was.map(AsRef::as_ref));
-            let is = active(job, *step, row.as_deref());
-            for over in was.difference(&is) {
-                if let Some(bound) = self.attempts.get_mut(over) {
+            let was = active(was.map(AsRef::as_ref));
+            let is = active(row.as_deref());
+            let name = |&(task, attempt, epoch): &_| (job.clone(), *step, task, attempt, epoch);
+            for over in was.difference(&is).map(name) {
+                if let Some(bound) = self.attempts.get_mut(&over) {
                     bound.over_ms = Some(commit.at_ms);
                 }
             }
-            for begun in is.difference(&was) {
+            for begun in is.difference(&was).map(name) {
                 let bound = Bound { since_ms: commit.since_ms, over_ms: None };
-                self.attempts.entry(begun.clone()).or_insert(bound);
+                self.attempts.entry(begun).or_insert(bound);
             }
         }
         Ok(())

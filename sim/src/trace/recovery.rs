@@ -147,7 +147,7 @@ impl Recovery {
         }
         // One of them serves, so its store is there as well.
         self.away.retain(|machine| !machine.starts_with("server") && machine != "storage");
-        if self.is_well() {
+        if !self.waiting.is_empty() && self.is_well() {
             for felt in std::mem::take(&mut self.waiting) {
                 self.over(&felt, Some(commit.at_ms.saturating_sub(felt.healed_ms)));
             }
