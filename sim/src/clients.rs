@@ -31,7 +31,9 @@ const TRIES: u32 = 400;
 /// What every client needs.
 #[derive(Clone)]
 pub struct Door {
-    /// All servers; the one that served last is asked first.
+    /// All servers, with commas between.
+    pub address: Arc<str>,
+    /// The same; the one that served last is asked first.
     pub servers: Arc<Mutex<Servers>>,
     pub token: Arc<Mutex<String>>,
     pub history: Arc<Mutex<History>>,
@@ -226,10 +228,14 @@ pub async fn cancel(door: &Door, job: &JobName) {
             async move { Ok(client.cancel(door.request(request)).await?.into_inner().state()) }
         })
         .await;
-    if let Ok(state) = outcome {
-        door.trace.line(&format!("ack cancel {job} {state:?}"));
-        let ack = Ack::Cancelled { job: job.clone(), at_ms: now_ms() };
-        door.history.lock().expect("no holder panics").acks.push(ack);
+    match outcome {
+        Ok(state) => {
+            door.trace.line(&format!("ack cancel {job} {state:?}"));
+            let ack = Ack::Cancelled { job: job.clone(), at_ms: now_ms() };
+            door.history.lock().expect("no holder panics").acks.push(ack);
+        }
+        Err(Refusal::Problem(problem)) => door.must_know(job, &problem),
+        Err(Refusal::GaveUp) => {}
     }
 }
 
@@ -268,7 +274,10 @@ pub async fn retry(door: &Door, job: &JobName, from_step: &str) -> bool {
         .await;
     match &retried {
         Ok(tasks) => door.trace.line(&format!("ack retry {job} {tasks}")),
-        Err(Refusal::Problem(problem)) => door.trace.line(&format!("refused retry {job} {}", problem.code)),
+        Err(Refusal::Problem(problem)) => {
+            door.trace.line(&format!("refused retry {job} {}", problem.code));
+            door.must_know(job, problem);
+        }
         Err(Refusal::GaveUp) => {}
     }
     retried.is_ok()
@@ -308,6 +317,34 @@ impl Door {
     /// What was seen may not be; the first counts.
     pub fn broke(&self, invariant: u8, what: String) {
         self.history.lock().expect("no holder panics").broken.get_or_insert((invariant, what));
+    }
+
+    /// For a client on a machine of its own, which learns by itself who serves: its list
+    /// begins anywhere.
+    #[must_use]
+    pub fn own(&self) -> Self {
+        let mut servers = Servers::parse(&self.address);
+        if servers.len() > 1 {
+            let first = world::rand::u64() % servers.len() as u64;
+            (0..first).for_each(|_| _ = servers.turn());
+        }
+        Self { servers: Arc::new(Mutex::new(servers)), ..self.clone() }
+    }
+
+    /// For one that asks this server first.
+    #[must_use]
+    pub fn of(&self, host: &str) -> Self {
+        let mut servers = Servers::parse(&self.address);
+        let is_it = |address: &str| address.rsplit_once(':').is_some_and(|(of, _)| of == host);
+        while !is_it(servers.current()) && !servers.turn() {}
+        Self { servers: Arc::new(Mutex::new(servers)), ..self.clone() }
+    }
+
+    /// A job that was acknowledged is found, whoever is asked.
+    fn must_know(&self, job: &JobName, problem: &Problem) {
+        if problem.code == "missing.job" {
+            self.broke(1, format!("job {job} was acknowledged, and then not found: {problem}"));
+        }
     }
 
     pub fn request<T>(&self, message: T) -> Request<T> {

@@ -83,6 +83,10 @@ pub enum Fault {
     /// The server that serves and the store that it shares no longer hear each other;
     /// agents and clients hear it, and it has the shared directory.
     ServerCutFromStore { for_ms: u64 },
+    /// The server that serves and the store that it shares hear each other late. Then it
+    /// stands still, its clock as well, until another serves, and so long after that. It
+    /// goes on in the belief that it reigns, until the store has told it.
+    ServerOutlived { lag_ms: u64, after_ms: u64, for_ms: u64 },
     /// All servers die and are started again at the same moment.
     ServersStartAtOnce { down_ms: u64 },
     /// A scheduler beside the server's own dies and is started again.
@@ -196,6 +200,8 @@ pub enum Fault {
     RequestsTwice { jobs: u32 },
     /// Tasks of one tenant write so many lines each.
     LogFlood { lines: u32 },
+    /// So many jobs write lines for long on several nodes, and are followed meanwhile.
+    LogsWatched { jobs: u32, for_ms: u64 },
     /// So many clients follow events and logs, and leave in the middle.
     FollowersLeave { clients: u32, for_ms: u64 },
 }
@@ -212,6 +218,10 @@ pub const KINDS: &[(&str, &str)] = &[
     (
         "server_cut_from_store",
         "the server that serves no longer reaches the store; agents and clients reach it",
+    ),
+    (
+        "server_outlived",
+        "the server that serves stands still until another does, then goes on, and the store tells it late",
     ),
     ("servers_start_at_once", "all servers that share a store die, and start at the same moment"),
     ("agent_killed", "an agent's process dies; its tasks go on under their supervisor"),
@@ -271,6 +281,7 @@ pub const KINDS: &[(&str, &str)] = &[
     ("requests_twice", "submissions come twice at the same time, with one key"),
     ("log_flood", "tasks of one tenant write far more lines than all others"),
     ("followers_leave", "clients follow events and logs, leave in the middle and go on later"),
+    ("logs_watched", "jobs write lines for long on several nodes, and clients follow each of them meanwhile"),
     ("gang_burst", "many gangs are submitted at once"),
     ("supervisor_dies_launching", "a machine's supervisor dies as it takes a launch; the next one has it"),
 ];
@@ -292,6 +303,7 @@ impl Fault {
             Self::AgentPaused { .. } => "agent_paused",
             Self::ServerRolledBack { .. } => "server_rolled_back",
             Self::ServerCutFromStore { .. } => "server_cut_from_store",
+            Self::ServerOutlived { .. } => "server_outlived",
             Self::ServersStartAtOnce { .. } => "servers_start_at_once",
             Self::SchedulerKilled { .. } => "scheduler_killed",
             Self::SchedulerPaused { .. } => "scheduler_paused",
@@ -342,6 +354,7 @@ impl Fault {
             Self::NodeDrained { .. } => "node_drained",
             Self::RequestsTwice { .. } => "requests_twice",
             Self::LogFlood { .. } => "log_flood",
+            Self::LogsWatched { .. } => "logs_watched",
             Self::FollowersLeave { .. } => "followers_leave",
             Self::SupervisorDiesLaunching { .. } => "supervisor_dies_launching",
             Self::GangBurst { .. } => "gang_burst",
@@ -353,6 +366,7 @@ impl Fault {
     pub fn machine(&self) -> usize {
         match *self {
             Self::ServerCutFromStore { .. }
+            | Self::ServerOutlived { .. }
             | Self::ServersStartAtOnce { .. }
             | Self::AgentsUpgraded { .. }
             | Self::ClientRepliesLost { .. }
@@ -366,6 +380,7 @@ impl Fault {
             | Self::RetryRace { .. }
             | Self::RequestsTwice { .. }
             | Self::LogFlood { .. }
+            | Self::LogsWatched { .. }
             | Self::FollowersLeave { .. } => 0,
             Self::ServerKilled { machine, .. }
             | Self::ServerPowerLoss { machine, .. }
@@ -445,10 +460,13 @@ impl Fault {
             | Self::RetryRace { .. }
             | Self::RequestsTwice { .. }
             | Self::LogFlood { .. } => 0,
-            Self::RetryStorm { for_ms, .. } | Self::FollowersLeave { for_ms, .. } => for_ms,
+            Self::RetryStorm { for_ms, .. }
+            | Self::LogsWatched { for_ms, .. }
+            | Self::FollowersLeave { for_ms, .. } => for_ms,
             Self::ClockSkew { .. } => 60_000,
             Self::ServerPaused { for_ms, .. }
             | Self::ServerCutFromStore { for_ms }
+            | Self::ServerOutlived { for_ms, .. }
             | Self::AgentPaused { for_ms, .. }
             | Self::SchedulerPaused { for_ms, .. }
             | Self::SchedulerCut { for_ms, .. }

@@ -18,6 +18,12 @@ use world::sync::Notify;
 use world::task::JoinHandle;
 use world::time;
 
+/// A server that is to be outlived is far from its store for so long before it stands
+/// still: what it asked for last is still under way then.
+const OUTLIVED_FAR_MS: u64 = 2_500;
+/// Between two looks whether another serves.
+const OUTLIVED_LOOK_MS: u64 = 100;
+
 /// One thing to do at one time.
 #[derive(Clone, Debug)]
 enum Act {
@@ -27,6 +33,12 @@ enum Act {
     Again(Fault),
     TakeDown(usize),
     BringUp(usize),
+    /// A server that is to be outlived stands still.
+    Stand(Fault),
+    /// Whether another serves already.
+    Look(Fault),
+    /// It does, and the one that stood still goes on.
+    Wake(Fault),
     /// A machine and the server no longer hear each other.
     Cut(usize),
     Uncut(usize),
@@ -51,6 +63,8 @@ pub struct Injector<'a> {
     died: Arc<Notify>,
     /// Which servers each such fault cut from their store.
     storeless: Vec<(Fault, usize)>,
+    /// Which server each such fault struck.
+    outlived: Vec<(Fault, usize)>,
     /// How many faults hold each link.
     held: BTreeMap<(NodeId, NodeId), u32>,
     /// For clients that press, and these.
@@ -73,6 +87,7 @@ impl<'a> Injector<'a> {
             doomed: BTreeMap::new(),
             died: Arc::new(Notify::new()),
             storeless: Vec::new(),
+            outlived: Vec::new(),
             held: BTreeMap::new(),
             door,
             pressing: Vec::new(),
@@ -126,6 +141,9 @@ impl<'a> Injector<'a> {
                 self.let_go(&fault);
             }
             Act::Again(fault) => self.again(&fault),
+            Act::Stand(fault) => self.stand(&fault),
+            Act::Look(fault) => self.look(&fault),
+            Act::Wake(fault) => self.wake(&fault),
             Act::TakeDown(machine) => self.take_down(machine, false),
             Act::BringUp(machine) => self.bring_up(machine),
             Act::Cut(machine) => {
@@ -171,6 +189,7 @@ impl<'a> Injector<'a> {
                 universe::pause(self.machine(machine).node);
                 self.still.insert(machine);
             }
+            Fault::ServerOutlived { .. } => self.outlive(fault),
             Fault::AgentPaused { .. } | Fault::SchedulerPaused { .. } => {
                 universe::pause(self.machine(fault.machine()).node);
             }
@@ -262,6 +281,12 @@ impl<'a> Injector<'a> {
                 self.cluster.server_indexes().for_each(|server| self.bring_up(server));
             }
             Fault::ServerCutFromStore { .. } => self.join_to_store(fault),
+            Fault::ServerOutlived { .. } => {
+                self.wake(fault);
+                let at = self.outlived.iter().position(|(of, _)| of == fault);
+                let (_, server) = self.outlived.remove(at.expect("it struck before it heals"));
+                self.set(server);
+            }
             Fault::AgentPaused { .. } | Fault::SchedulerPaused { .. }
                 if !self.stuck.contains(&fault.machine()) =>
             {
@@ -320,6 +345,55 @@ impl<'a> Injector<'a> {
         let (server, storage) = (self.machine(server).node, self.machine(STORAGE).node);
         self.unclog(server, storage);
         self.unclog(storage, server);
+    }
+
+    /// Whoever serves now hears of the store late, and then it stands still.
+    fn outlive(&mut self, fault: &Fault) {
+        let serving = self.cluster.serving.lock().expect("no holder panics").unwrap_or(0);
+        self.trace.tell(&format!("to be outlived is {}", lines::machine(serving)));
+        self.outlived.push((fault.clone(), serving));
+        self.set(serving);
+        self.plan(now_ms() + OUTLIVED_FAR_MS, Act::Stand(fault.clone()));
+    }
+
+    fn stand(&mut self, fault: &Fault) {
+        let Some(server) = self.to_outlive(fault) else { return };
+        universe::pause(self.machine(server).node);
+        self.still.insert(server);
+        self.set(server);
+        self.plan(now_ms() + OUTLIVED_LOOK_MS, Act::Look(fault.clone()));
+    }
+
+    fn look(&mut self, fault: &Fault) {
+        let (Fault::ServerOutlived { after_ms, .. }, Some(server)) = (fault, self.to_outlive(fault)) else {
+            return;
+        };
+        let serving = *self.cluster.serving.lock().expect("no holder panics");
+        if let Some(next) = serving.filter(|serving| *serving != server) {
+            self.fired.count(fault.kind());
+            // Who has its answer from the one may go on with the other.
+            let (door, seed) = (self.door.of(&self.machine(next).host), self.rng.random());
+            self.pressing.extend(load::press(self.cluster.clients, &door, fault, seed));
+            self.plan(now_ms() + after_ms, Act::Wake(fault.clone()));
+        } else {
+            self.plan(now_ms() + OUTLIVED_LOOK_MS, Act::Look(fault.clone()));
+        }
+    }
+
+    /// One that was killed meanwhile and runs again does not mind.
+    fn wake(&mut self, fault: &Fault) {
+        let Some(server) = self.to_outlive(fault).filter(|server| self.still.contains(server)) else {
+            return;
+        };
+        self.trace.tell(&format!("{} goes on", lines::machine(server)));
+        universe::resume(self.machine(server).node);
+        self.still.remove(&server);
+        self.set(server);
+    }
+
+    /// While that fault holds.
+    fn to_outlive(&self, fault: &Fault) -> Option<usize> {
+        self.outlived.iter().find(|(of, _)| of == fault).map(|(_, server)| *server)
     }
 
     /// A machine that comes back is struck again, if it is still at that.
@@ -388,7 +462,12 @@ impl<'a> Injector<'a> {
             let lag = time::ms(weather::disk_lag_ms(holding, index));
             self.cluster.servers.iter().for_each(|server| universe::set_disk_lag(server.node, lag));
         }
-        universe::set_link_lag(machine.ip(), time::ms(weather::link_lag_ms(holding, index)));
+        let far_ms = self.outlived.iter().filter_map(|(fault, server)| match fault {
+            Fault::ServerOutlived { lag_ms, .. } if *server == index => Some(*lag_ms),
+            _ => None,
+        });
+        let lag_ms = far_ms.chain([weather::link_lag_ms(holding, index)]).max().unwrap_or(0);
+        universe::set_link_lag(machine.ip(), time::ms(lag_ms));
         machine.disk.set_faults(weather::disk(holding, index));
         if self.still.contains(&index) {
             machine.clock.stand_still();

@@ -23,6 +23,9 @@ use world::time;
 const STORM_CALL_MS: u64 = 150;
 const STORM_AGAIN_MS: u64 = 40;
 
+/// So many jobs are submitted to a server as soon as it serves in another's place.
+const OUTLIVED_JOBS: u32 = 4;
+
 /// Sets clients to it; their tasks end by themselves.
 pub fn press(node: NodeId, door: &Door, fault: &Fault, seed: u64) -> Vec<JoinHandle<()>> {
     let begun = now_ms();
@@ -34,7 +37,7 @@ pub fn press(node: NodeId, door: &Door, fault: &Fault, seed: u64) -> Vec<JoinHan
         Fault::SubmissionBurst { jobs } => {
             for number in 0..jobs {
                 let deed = deed("default", key(number), task(rng.random_range(5..800), 250));
-                start(boxed(submit_or_believe(door.clone(), deed)));
+                start(boxed(submit_or_believe(door.own(), deed)));
             }
         }
         Fault::GangBurst { jobs } => {
@@ -42,13 +45,13 @@ pub fn press(node: NodeId, door: &Door, fault: &Fault, seed: u64) -> Vec<JoinHan
                 let mut spec = task(rng.random_range(100..3_000), 250);
                 spec.steps[0].nodes = rng.random_range(1..3);
                 spec.steps[0].tasks_per_node = 2;
-                start(boxed(submit(door.clone(), deed("default", key(number), spec))));
+                start(boxed(submit(door.own(), deed("default", key(number), spec))));
             }
         }
         Fault::RetryStorm { clients, for_ms } => {
             let deed = deed("default", key(0), task(500, 250));
             for _ in 0..clients {
-                start(boxed(storm(door.clone(), deed.clone(), begun + for_ms)));
+                start(boxed(storm(door.own(), deed.clone(), begun + for_ms)));
             }
         }
         Fault::QuotaBreach { clients } => {
@@ -56,7 +59,7 @@ pub fn press(node: NodeId, door: &Door, fault: &Fault, seed: u64) -> Vec<JoinHan
                 // Each alone fits the limit, two do not.
                 let mut spec = task(rng.random_range(500..4_000), 2_000);
                 spec.steps[0].array = Some(array(4));
-                start(boxed(submit(door.clone(), deed("lab", key(number), spec))));
+                start(boxed(submit(door.own(), deed("lab", key(number), spec))));
             }
         }
         Fault::CancelRace { jobs } => {
@@ -70,10 +73,11 @@ pub fn press(node: NodeId, door: &Door, fault: &Fault, seed: u64) -> Vec<JoinHan
                     spec.steps[0].tasks_per_node = 2;
                 }
                 let deed = deed("default", key(number), spec);
-                start(boxed(race(node, door.clone(), deed, pauses_ms)));
+                start(boxed(race(node, door.own(), deed, pauses_ms)));
             }
         }
-        Fault::RetryRace { jobs } => {
+        Fault::RetryRace { .. } | Fault::ServerOutlived { .. } => {
+            let jobs = if let Fault::RetryRace { jobs } = *fault { jobs } else { OUTLIVED_JOBS };
             for number in 0..jobs {
                 let mut spec = task(rng.random_range(5..400), 250);
                 spec.steps[0].argv.push("code=3".to_owned());
@@ -83,28 +87,39 @@ pub fn press(node: NodeId, door: &Door, fault: &Fault, seed: u64) -> Vec<JoinHan
             }
         }
         Fault::NodeDrained { agent, for_ms } => {
-            start(boxed(races::drained(door.clone(), format!("node-{agent}"), for_ms)));
+            start(boxed(races::drained(door.own(), format!("node-{agent}"), for_ms)));
         }
         Fault::RequestsTwice { jobs } => {
             for number in 0..jobs {
                 let deed = deed("default", key(number), task(300, 250));
-                start(boxed(submit(door.clone(), deed.clone())));
-                start(boxed(submit(door.clone(), deed)));
+                start(boxed(submit(door.own(), deed.clone())));
+                start(boxed(submit(door.own(), deed)));
             }
         }
         Fault::LogFlood { lines } => {
             let mut spec = task(4_000, 250);
             spec.steps[0].argv.extend([format!("log={lines}"), format!("err={}", lines / 10)]);
             spec.steps[0].array = Some(array(3));
-            start(boxed(submit(door.clone(), deed("lab", key(0), spec))));
+            start(boxed(submit(door.own(), deed("lab", key(0), spec))));
+        }
+        Fault::LogsWatched { jobs, for_ms } => {
+            for number in 0..jobs {
+                let mut spec = task(rng.random_range(500..for_ms / 2), 250);
+                spec.steps[0]
+                    .argv
+                    .extend([format!("log={}", rng.random_range(20..400)), "err=20".to_owned()]);
+                spec.steps[0].array = Some(array(6));
+                let deed = deed("default", key(number), spec);
+                start(boxed(races::watched(door.own(), deed, rng.random(), begun + for_ms)));
+            }
         }
         Fault::FollowersLeave { clients, for_ms } => {
             for number in 0..clients {
                 let rng = SmallRng::seed_from_u64(rng.random());
                 if number % 2 == 0 {
-                    start(boxed(follow_events(door.clone(), rng, begun + for_ms)));
+                    start(boxed(follow_events(door.own(), rng, begun + for_ms)));
                 } else {
-                    start(boxed(readers::follow(door.clone(), rng, begun + for_ms)));
+                    start(boxed(readers::follow(door.own(), rng, begun + for_ms)));
                 }
             }
         }
@@ -187,7 +202,7 @@ async fn storm(door: Door, deed: Deed, until_ms: u64) {
 async fn race(node: NodeId, door: Door, deed: Deed, pauses_ms: [u64; 2]) {
     let Some(job) = clients::submit(&door, &deed).await else { return };
     let cancelling = pauses_ms.map(|pause_ms| {
-        let (door, job) = (door.clone(), job.clone());
+        let (door, job) = (door.own(), job.clone());
         universe::spawn_on(node, async move {
             time::sleep(time::ms(pause_ms)).await;
             clients::cancel(&door, &job).await;

@@ -42,17 +42,25 @@ pub async fn follow(door: Door, mut rng: SmallRng, until_ms: u64) {
         history.acks.iter().filter_map(of).collect()
     };
     let Some(job) = known.get(rng.random_range(0..known.len().max(1))).cloned() else { return };
+    let left = follow_job(&door, job, &mut rng, until_ms).await;
+    door.history.lock().expect("no holder panics").broken_off += left;
+}
+
+/// The same of a job that is named; how often it left.
+pub async fn follow_job(door: &Door, job: JobName, rng: &mut SmallRng, until_ms: u64) -> u64 {
+    let mut left = 0;
     let mut read = LogRead::of(job, false);
     while now_ms() < until_ms && read.end.is_none() {
         let most = rng.random_range(1..4);
-        if let Some(client) = client(&door).await
-            && some(&door, client, &mut read, most, FOLLOW_MS).await
+        if let Some(client) = client(door).await
+            && some(door, client, &mut read, most, FOLLOW_MS).await
         {
-            door.history.lock().expect("no holder panics").broken_off += 1;
+            left += 1;
         }
         time::sleep(time::ms(FOLLOW_AGAIN_MS)).await;
     }
     door.history.lock().expect("no holder panics").logs.push(Arc::new(read));
+    left
 }
 
 /// Reads on, so many messages at most; true where all of them came and the log

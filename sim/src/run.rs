@@ -271,6 +271,7 @@ async fn one(plan: Plan, trace: Trace, keep: bool) -> Ended {
     let cluster = Cluster::start(seed, &scenario, Arc::clone(&witness), &trace).await;
     let history = Arc::new(Mutex::new(History::default()));
     let door = Door {
+        address: cluster.address.as_str().into(),
         servers: Arc::new(Mutex::new(Servers::parse(&cluster.address))),
         token: Arc::clone(&cluster.token),
         history: Arc::clone(&history),
@@ -283,7 +284,7 @@ async fn one(plan: Plan, trace: Trace, keep: bool) -> Ended {
     let jobs = deeds.len();
     let mut acting = Vec::with_capacity(jobs);
     for deed in deeds {
-        let door = door.clone();
+        let door = door.own();
         acting.push(universe::spawn_on(cluster.clients, async move {
             let now = u64::try_from(universe::elapsed().as_millis()).expect("a run is shorter");
             time::sleep(time::ms(deed.at_ms.saturating_sub(now))).await;

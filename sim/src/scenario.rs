@@ -17,6 +17,8 @@ pub struct Scenario {
     pub schedulers: usize,
     /// At most so many share a store on another machine; one has its own.
     pub servers: usize,
+    /// So many of its seeds have several, where it may have them.
+    pub several: f64,
     pub jobs: u32,
     /// Submissions and faults happen within this span.
     pub trouble: Duration,
@@ -35,9 +37,6 @@ pub struct Scenario {
 /// Where the number of agents is drawn, at most so many jobs for each: as in `narrow`.
 const JOBS_PER_AGENT: u32 = 30;
 
-/// As many seeds have several servers, where their scenario may have them.
-const SEVERAL_SERVERS: f64 = 0.3;
-
 /// What most of them have.
 const BASE: Scenario = Scenario {
     name: "",
@@ -46,6 +45,7 @@ const BASE: Scenario = Scenario {
     agents: 8,
     schedulers: 0,
     servers: 1,
+    several: 0.3,
     jobs: 200,
     trouble: Duration::from_secs(120),
     drain: Duration::from_secs(1800),
@@ -72,6 +72,7 @@ pub const ALL: &[Scenario] = &[
         agents: 2,
         schedulers: 1,
         servers: 3,
+        several: 0.6,
         jobs: 60,
         ..BASE
     },
@@ -177,7 +178,7 @@ impl Scenario {
         // A stream of its own: seeds with one server keep all they had before there
         // were several.
         let mut rng = SmallRng::seed_from_u64(seed ^ 0x0073_6572_7665_7273);
-        let several = self.servers > 1 && rng.random_bool(SEVERAL_SERVERS);
+        let several = self.servers > 1 && rng.random_bool(self.several);
         self.servers = if several { rng.random_range(2..=self.servers) } else { 1 };
         self
     }

@@ -76,6 +76,10 @@ impl Checker for Acknowledged {
                     if !outcome.mirror.jobs.contains_key(job) || !outcome.mirror.states.contains_key(job) {
                         return Err(format!("job {job} was acknowledged and is gone"));
                     }
+                    let made = outcome.mirror.jobs.get(job).map(|row| row.idempotency_key.as_str());
+                    if made != Some(key) {
+                        return Err(format!("key {key} was told job {job}, which is of key {made:?}"));
+                    }
                     let first = *by_key.entry((&job.tenant, key)).or_insert(job.number);
                     if first != job.number {
                         return Err(format!("key {key} made two jobs: {first} and {}", job.number));

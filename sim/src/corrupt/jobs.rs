@@ -34,6 +34,7 @@ pub const CLASSES: &[Class] = &[
     Class { name: "key-deleted", by: &["acknowledged"], spoil: key_deleted },
     Class { name: "key-leads-elsewhere", by: &["acknowledged"], spoil: key_elsewhere },
     Class { name: "acknowledged-and-gone", by: &["acknowledged"], spoil: ack_of_nothing },
+    Class { name: "acknowledged-for-another-key", by: &["acknowledged"], spoil: ack_of_another },
     Class { name: "acknowledged-before-it-is-durable", by: &["acknowledged"], spoil: ack_too_soon },
     Class { name: "taken-and-told-as-not", by: &["acknowledged"], spoil: told_as_not },
     Class { name: "one-key-two-jobs", by: &["acknowledged"], spoil: two_jobs },
@@ -243,6 +244,14 @@ fn key_elsewhere(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
 fn ack_of_nothing(rec: &mut Recording, _: &mut SmallRng) -> Option<()> {
     let job = JobName { tenant: "lab".to_owned(), number: 9_999 };
     rec.history.acks.push(Ack::Submitted { job, key: "deed-x".to_owned(), at_ms: u64::MAX });
+    Some(())
+}
+
+/// A client was told the number of a job that another client has by then.
+fn ack_of_another(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let index = rand::Rng::random_range(rng, 0..rec.history.acks.len().max(1));
+    let Ack::Submitted { key, .. } = rec.history.acks.get_mut(index)? else { return None };
+    "deed-x".clone_into(key);
     Some(())
 }
 

@@ -84,7 +84,7 @@ fn found_out(rng: &mut SmallRng, planned: &Planned) -> Option<Planned> {
 }
 
 /// Kinds that need them.
-const OF_SEVERAL_SERVERS: &[&str] = &["server_cut_from_store", "servers_start_at_once"];
+const OF_SEVERAL_SERVERS: &[&str] = &["server_cut_from_store", "server_outlived", "servers_start_at_once"];
 
 /// What would strike the server strikes one of several, or the machine with their
 /// store: what is of a disk always, since theirs is the disk.
@@ -147,6 +147,9 @@ fn one(rng: &mut SmallRng, kind: usize, scenario: &Scenario) -> Fault {
         "server_paused" => Fault::ServerPaused { machine: 0, for_ms: for_ms.min(40_000) },
         "server_rolled_back" => Fault::ServerRolledBack { machine: 0, down_ms: down_ms.min(14_000) },
         "server_cut_from_store" => Fault::ServerCutFromStore { for_ms: for_ms.min(40_000) },
+        "server_outlived" => {
+            Fault::ServerOutlived { lag_ms: for_ms.min(1_000), after_ms: down_ms.min(2_000), for_ms: 30_000 }
+        }
         "servers_start_at_once" => Fault::ServersStartAtOnce { down_ms: down_ms.min(14_000) },
         "agent_killed" => Fault::AgentKilled { agent, down_ms },
         "agents_upgraded" => {
@@ -238,6 +241,7 @@ fn one(rng: &mut SmallRng, kind: usize, scenario: &Scenario) -> Fault {
         "node_drained" => Fault::NodeDrained { agent, for_ms },
         "requests_twice" => Fault::RequestsTwice { jobs: rng.random_range(1..20) },
         "log_flood" => Fault::LogFlood { lines: rng.random_range(500..8_000) },
+        "logs_watched" => Fault::LogsWatched { jobs: rng.random_range(2..6), for_ms: for_ms.max(11_000) },
         "followers_leave" => Fault::FollowersLeave { clients: rng.random_range(2..10), for_ms: shortly_ms },
         "gang_burst" => Fault::GangBurst { jobs: rng.random_range(5..20) },
         "supervisor_dies_launching" => {

@@ -12,14 +12,14 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 
 /// Kinds that are drawn here alone.
-pub const ALONE: &[&str] = &["supervisor_dies_launching", "gang_burst"];
+pub const ALONE: &[&str] = &["supervisor_dies_launching", "gang_burst", "server_outlived", "logs_watched"];
 
 /// In each span of such a length.
 const SPAN_MS: u64 = 120_000;
 /// Always.
 const SURELY_PPM: u32 = 1_000_000;
 
-/// None, or up to three in each two minutes.
+/// None, or up to three in each two minutes; with several servers often one more, of theirs.
 #[must_use]
 pub fn draw(seed: u64, scenario: &Scenario, until_ms: u64) -> Vec<Planned> {
     let mut rng = SmallRng::seed_from_u64(seed ^ 0x746f_6765_7468_6572);
@@ -35,6 +35,31 @@ pub fn draw(seed: u64, scenario: &Scenario, until_ms: u64) -> Vec<Planned> {
             plan.extend(
                 faults.into_iter().map(|(after_ms, fault)| Planned { at_ms: begins_ms + after_ms, fault }),
             );
+        }
+    }
+    plan.extend(at_times(seed ^ 0x776f_7264_73, 0.4, until_ms, |rng| {
+        if rng.random_bool(0.5) { told_again(rng, scenario) } else { words_of_the_dead(rng, scenario) }
+    }));
+    if scenario.servers > 1 {
+        plan.extend(at_times(seed ^ 0x6f75_746c_6976_6564, 0.8, until_ms, outlived));
+    }
+    plan
+}
+
+/// One more in as many of the spans, of a stream of its own.
+fn at_times(
+    seed: u64,
+    chance: f64,
+    until_ms: u64,
+    misfortune: impl Fn(&mut SmallRng) -> Vec<After>,
+) -> Vec<Planned> {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut plan = Vec::new();
+    for span in 0..until_ms.div_ceil(SPAN_MS) {
+        if rng.random_bool(chance) {
+            let begins_ms = span * SPAN_MS + rng.random_range(8_000..SPAN_MS / 2);
+            let faults = misfortune(&mut rng).into_iter();
+            plan.extend(faults.map(|(after_ms, fault)| Planned { at_ms: begins_ms + after_ms, fault }));
         }
     }
     plan
@@ -175,6 +200,42 @@ fn late_words(rng: &mut SmallRng, scenario: &Scenario) -> Vec<After> {
     faults
 }
 
+/// An agent is heard and hears nothing while its tasks end, and then it is killed. Its
+/// successor tells those ends once more: the tasks are tried again meanwhile, as users
+/// wished, and attempts have the same numbers as before. On the same node, since no
+/// other takes work.
+fn told_again(rng: &mut SmallRng, scenario: &Scenario) -> Vec<After> {
+    let agent = rng.random_range(0..scenario.agents);
+    let others = (0..scenario.agents.min(8)).filter(|other| *other != agent);
+    let mut faults: Vec<After> =
+        others.map(|agent| (0, Fault::NodeDrained { agent, for_ms: 16_000 })).collect();
+    for time in 0..3 {
+        let begins_ms = 500 + time * 5_000;
+        let deaf_ms = begins_ms + rng.random_range(120..350);
+        faults.push((begins_ms, Fault::RetryRace { jobs: rng.random_range(6..16) }));
+        faults.push((deaf_ms, Fault::RepliesLost { agent, for_ms: rng.random_range(1_200..2_500) }));
+        let killed_ms = deaf_ms + rng.random_range(400..1_100);
+        faults.push((killed_ms, Fault::AgentKilled { agent, down_ms: 100 }));
+    }
+    faults
+}
+
+/// Launches fail on an agent that is not heard for a while, and then it is killed. Its
+/// successor, for whom they succeed, is heard before the words that were held back.
+fn words_of_the_dead(rng: &mut SmallRng, scenario: &Scenario) -> Vec<After> {
+    let agent = rng.random_range(0..scenario.agents);
+    // What is held back is tried again at growing intervals, the last of them about as
+    // long as all before it: so there is time for another connection.
+    let unheard_ms = rng.random_range(2_150..3_000);
+    vec![
+        (0, Fault::RequestsLost { agent, for_ms: unheard_ms }),
+        (0, Fault::LaunchesFail { agent, ppm: SURELY_PPM, for_ms: 1_500 }),
+        (0, Fault::TasksHang { agent, ppm: SURELY_PPM, for_ms: 9_000 }),
+        (20, Fault::SubmissionBurst { jobs: rng.random_range(10..30) }),
+        (1_600, Fault::AgentKilled { agent, down_ms: unheard_ms - 1_500 }),
+    ]
+}
+
 /// Syncs of the server's disk fail and forget what they were to make durable. What was
 /// read of it since then must not hang on that when the power goes, soon after the
 /// server is back.
@@ -185,6 +246,25 @@ fn syncs_forgotten(rng: &mut SmallRng, _: &Scenario) -> Vec<After> {
         (rng.random_range(20..400), Fault::SyncErrors { machine: 0, ppm: SURELY_PPM, forgets, for_ms: 300 }),
         (rng.random_range(1_900..6_000), Fault::ServerPowerLoss { machine: 0, down_ms: 1_500 }),
     ]
+}
+
+/// A server wakes when another has its place, and does not know it: it hears what was
+/// said to it meanwhile, by clients and by agents that had not yet gone elsewhere. Work
+/// that writes is under way, and is looked at through both.
+fn outlived(rng: &mut SmallRng) -> Vec<After> {
+    let lag_ms = *[50, 150, 400, 1_000].choose(rng).expect("not empty");
+    let after_ms = *[0, 200, 600, 1_500, 5_000].choose(rng).expect("not empty");
+    let jobs = rng.random_range(2..6);
+    let mut faults = vec![
+        (0, Fault::LogsWatched { jobs, for_ms: 30_000 }),
+        (1_000, Fault::ServerOutlived { lag_ms, after_ms, for_ms: 30_000 }),
+    ];
+    for _ in 0..4 {
+        let jobs = rng.random_range(3..8);
+        let race = if rng.random_bool(0.5) { Fault::RetryRace { jobs } } else { Fault::CancelRace { jobs } };
+        faults.push((rng.random_range(7_000..16_000), race));
+    }
+    faults
 }
 
 fn server_dies(rng: &mut SmallRng) -> Fault {

@@ -133,6 +133,7 @@ pub fn may_miss(fault: &Fault) -> bool {
         | Fault::CrashInCreation { .. }
         | Fault::FollowersLeave { .. }
         | Fault::SupervisorDiesLaunching { .. }
+        | Fault::ServerOutlived { .. }
         | Fault::HalfOpen { .. } => true,
         Fault::SyncErrors { .. }
         | Fault::SyncLies { .. }

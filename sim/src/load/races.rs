@@ -1,6 +1,7 @@
 //! Operators and users who get in each other's way.
 
 use crate::clients::{self, Door};
+use crate::readers;
 use crate::workload::Deed;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -18,6 +19,20 @@ pub async fn drained(door: Door, node: String, for_ms: u64) {
     clients::drain(&door, &node, false).await;
 }
 
+/// Two clients follow what a job writes, from its beginning on, each from wherever it is
+/// served.
+pub async fn watched(door: Door, deed: Deed, seeds: [u64; 2], until_ms: u64) {
+    let Some(job) = clients::submit(&door, &deed).await else { return };
+    let readers = seeds.map(|seed| {
+        let (door, job) = (door.own(), job.clone());
+        let mut rng = SmallRng::seed_from_u64(seed);
+        world::task::spawn(async move { readers::follow_job(&door, job, &mut rng, until_ms).await })
+    });
+    for reader in readers {
+        reader.await.expect("the clients' node is never killed");
+    }
+}
+
 /// Two clients try a job that fails again and again, as soon as that goes, and a
 /// third cancels it now and then: what one of them read of the job may be old when
 /// the controller hears of it.
@@ -26,7 +41,7 @@ pub async fn retry(door: Door, deed: Deed, seeds: [u64; 3]) {
     let clients: Vec<_> = (0..)
         .zip(seeds)
         .map(|(client, seed)| {
-            let (door, job) = (door.clone(), job.clone());
+            let (door, job) = (door.own(), job.clone());
             let mut rng = SmallRng::seed_from_u64(seed);
             world::task::spawn(async move {
                 let mut taken = 0;

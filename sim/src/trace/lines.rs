@@ -34,6 +34,7 @@ pub fn node_of(fault: &Fault) -> String {
         | Fault::CancelRace { .. }
         | Fault::RequestsTwice { .. }
         | Fault::LogFlood { .. }
+        | Fault::LogsWatched { .. }
         | Fault::FollowersLeave { .. } => String::new(),
         one => machine(one.machine()),
     }
