@@ -37,6 +37,7 @@ const FELT: &[(&[&str], u64, &str)] = &[
             "quota_breach",
             "cancel_race",
             "retry_race",
+            "retries_pressed",
             "requests_twice",
             "log_flood",
             "logs_watched",

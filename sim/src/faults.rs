@@ -194,6 +194,8 @@ pub enum Fault {
     /// Jobs that fail are tried again by two clients at once, as soon as that goes,
     /// while a third cancels them.
     RetryRace { jobs: u32 },
+    /// Jobs that fail are tried again by two clients at once, and nobody cancels them.
+    RetriesPressed { jobs: u32 },
     /// An operator keeps new work from a node for a while.
     NodeDrained { agent: usize, for_ms: u64 },
     /// So many submissions come twice at the same time.
@@ -281,6 +283,7 @@ pub const KINDS: &[(&str, &str)] = &[
     ("requests_twice", "submissions come twice at the same time, with one key"),
     ("log_flood", "tasks of one tenant write far more lines than all others"),
     ("followers_leave", "clients follow events and logs, leave in the middle and go on later"),
+    ("retries_pressed", "failed jobs are tried again by two clients at once, and nobody cancels them"),
     ("logs_watched", "jobs write lines for long on several nodes, and clients follow each of them meanwhile"),
     ("gang_burst", "many gangs are submitted at once"),
     ("supervisor_dies_launching", "a machine's supervisor dies as it takes a launch; the next one has it"),
@@ -351,6 +354,7 @@ impl Fault {
             Self::QuotaBreach { .. } => "quota_breach",
             Self::CancelRace { .. } => "cancel_race",
             Self::RetryRace { .. } => "retry_race",
+            Self::RetriesPressed { .. } => "retries_pressed",
             Self::NodeDrained { .. } => "node_drained",
             Self::RequestsTwice { .. } => "requests_twice",
             Self::LogFlood { .. } => "log_flood",
@@ -378,6 +382,7 @@ impl Fault {
             | Self::QuotaBreach { .. }
             | Self::CancelRace { .. }
             | Self::RetryRace { .. }
+            | Self::RetriesPressed { .. }
             | Self::RequestsTwice { .. }
             | Self::LogFlood { .. }
             | Self::LogsWatched { .. }
@@ -458,6 +463,7 @@ impl Fault {
             | Self::QuotaBreach { .. }
             | Self::CancelRace { .. }
             | Self::RetryRace { .. }
+            | Self::RetriesPressed { .. }
             | Self::RequestsTwice { .. }
             | Self::LogFlood { .. } => 0,
             Self::RetryStorm { for_ms, .. }

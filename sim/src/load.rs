@@ -76,14 +76,18 @@ pub fn press(node: NodeId, door: &Door, fault: &Fault, seed: u64) -> Vec<JoinHan
                 start(boxed(race(node, door.own(), deed, pauses_ms)));
             }
         }
-        Fault::RetryRace { .. } | Fault::ServerOutlived { .. } => {
-            let jobs = if let Fault::RetryRace { jobs } = *fault { jobs } else { OUTLIVED_JOBS };
+        Fault::RetryRace { .. } | Fault::RetriesPressed { .. } | Fault::ServerOutlived { .. } => {
+            let (jobs, cancels) = match *fault {
+                Fault::RetryRace { jobs } => (jobs, true),
+                Fault::RetriesPressed { jobs } => (jobs, false),
+                _ => (OUTLIVED_JOBS, true),
+            };
             for number in 0..jobs {
                 let mut spec = task(rng.random_range(5..400), 250);
                 spec.steps[0].argv.push("code=3".to_owned());
                 spec.steps[0].retries = Some(0);
                 let seeds: [u64; 3] = rng.random();
-                start(boxed(races::retry(door.clone(), deed("default", key(number), spec), seeds)));
+                start(boxed(races::retry(door.clone(), deed("default", key(number), spec), seeds, cancels)));
             }
         }
         Fault::NodeDrained { agent, for_ms } => {

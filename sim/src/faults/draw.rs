@@ -238,6 +238,7 @@ fn one(rng: &mut SmallRng, kind: usize, scenario: &Scenario) -> Fault {
         "quota_breach" => Fault::QuotaBreach { clients: rng.random_range(3..12) },
         "cancel_race" => Fault::CancelRace { jobs: rng.random_range(3..25) },
         "retry_race" => Fault::RetryRace { jobs: rng.random_range(3..20) },
+        "retries_pressed" => Fault::RetriesPressed { jobs: rng.random_range(3..20) },
         "node_drained" => Fault::NodeDrained { agent, for_ms },
         "requests_twice" => Fault::RequestsTwice { jobs: rng.random_range(1..20) },
         "log_flood" => Fault::LogFlood { lines: rng.random_range(500..8_000) },

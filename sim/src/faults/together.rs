@@ -12,7 +12,8 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 
 /// Kinds that are drawn here alone.
-pub const ALONE: &[&str] = &["supervisor_dies_launching", "gang_burst", "server_outlived", "logs_watched"];
+pub const ALONE: &[&str] =
+    &["supervisor_dies_launching", "gang_burst", "server_outlived", "logs_watched", "retries_pressed"];
 
 /// In each span of such a length.
 const SPAN_MS: u64 = 120_000;
@@ -212,7 +213,7 @@ fn told_again(rng: &mut SmallRng, scenario: &Scenario) -> Vec<After> {
     for time in 0..3 {
         let begins_ms = 500 + time * 5_000;
         let deaf_ms = begins_ms + rng.random_range(120..350);
-        faults.push((begins_ms, Fault::RetryRace { jobs: rng.random_range(6..16) }));
+        faults.push((begins_ms, Fault::RetriesPressed { jobs: rng.random_range(6..16) }));
         faults.push((deaf_ms, Fault::RepliesLost { agent, for_ms: rng.random_range(1_200..2_500) }));
         let killed_ms = deaf_ms + rng.random_range(400..1_100);
         faults.push((killed_ms, Fault::AgentKilled { agent, down_ms: 100 }));

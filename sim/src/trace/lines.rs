@@ -35,6 +35,7 @@ pub fn node_of(fault: &Fault) -> String {
         | Fault::RequestsTwice { .. }
         | Fault::LogFlood { .. }
         | Fault::LogsWatched { .. }
+        | Fault::RetriesPressed { .. }
         | Fault::FollowersLeave { .. } => String::new(),
         one => machine(one.machine()),
     }
