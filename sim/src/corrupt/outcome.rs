@@ -161,8 +161,12 @@ fn span(
 
 /// The last attempt to complete a task is the one whose bytes are read; no task of
 /// these runs completes twice.
+/// Of a file that changed while it was collected any digest is true: all are spoiled.
 fn foreign_byte(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
-    span(rec, rng, |span, _| !span.wrote.is_empty(), |span| span.wrote[0].1 = "f".repeat(64))
+    let spoil = |span: &mut ProcessSpan| {
+        span.wrote.iter_mut().for_each(|(_, digest)| *digest = "f".repeat(64));
+    };
+    span(rec, rng, |span, _| !span.wrote.is_empty(), spoil)
 }
 
 fn input(rec: &mut Recording, rng: &mut SmallRng, by: fn(&mut Vec<(String, Option<String>)>)) -> Option<()> {
