@@ -2,12 +2,14 @@
 //! for a job's end.
 //!
 //! Each stream is resumed after what was already handed over, so a follower
-//! sees everything once and in order.
+//! sees everything once and in order. What a follower wanted left out it tells the
+//! server once: whoever asks again goes on from there, however long it took.
 
 use crate::{client::Client, failure::Failure, limits};
 use proto::v1::{
     Event, EventsReply, EventsRequest, JobRequest, JobView, LogChunk, LogsReply, LogsRequest, State,
 };
+use std::time::Duration;
 use world::{
     grpc::tonic::Streaming,
     sync::mpsc,
@@ -93,6 +95,9 @@ trait Followed: Sized + Send + 'static {
         request: Self::Request,
     ) -> impl Future<Output = Result<Streaming<Self::Reply>, Failure>> + Send;
 
+    /// What to ask for, so long after the follower began.
+    fn ask(request: &Self::Request, begun: Duration) -> Self::Request;
+
     /// Moves the place behind a reply: its news, if any, and the end if this
     /// was the last.
     fn take(request: &mut Self::Request, reply: Self::Reply) -> (Option<Self>, Option<Self>);
@@ -109,9 +114,21 @@ impl Followed for LogNews {
         client.logs(request).await
     }
 
+    fn ask(request: &LogsRequest, begun: Duration) -> LogsRequest {
+        let mut asked = request.clone();
+        if asked.tail_ms > 0 {
+            // The server counts back from when it is asked; the tail began when we were.
+            let begun_ms = u64::try_from(begun.as_millis()).unwrap_or(u64::MAX);
+            asked.tail_ms = asked.tail_ms.saturating_add(begun_ms);
+        }
+        asked
+    }
+
     fn take(request: &mut LogsRequest, reply: LogsReply) -> (Option<Self>, Option<Self>) {
-        // What a tail left out stays out; the cursor alone tells from where.
+        // What the tail left out lies before the cursor, which alone tells from where on:
+        // what is written while nobody is connected may be older than any tail.
         request.cursor = reply.cursor;
+        request.tail_ms = 0;
         let more = (!reply.chunks.is_empty()).then_some(Self::Chunks(reply.chunks));
         (more, reply.end.then_some(Self::End { missing_bytes: reply.missing_bytes }))
     }
@@ -129,6 +146,10 @@ impl Followed for EventNews {
         client.events(request).await
     }
 
+    fn ask(request: &EventsRequest, _begun: Duration) -> EventsRequest {
+        request.clone()
+    }
+
     fn take(request: &mut EventsRequest, reply: EventsReply) -> (Option<Self>, Option<Self>) {
         request.from_seq = reply.next_seq;
         let more = (!reply.events.is_empty()).then_some(Self::Events(reply.events));
@@ -140,7 +161,7 @@ impl Followed for EventNews {
     }
 }
 
-/// Follows a log from `request.cursor` on.
+/// Follows a log from `request.cursor` on, or what its tail names.
 pub fn logs(client: &Client, request: LogsRequest) -> mpsc::Receiver<LogNews> {
     follow(client, request)
 }
@@ -170,9 +191,10 @@ async fn pump<N: Followed>(
     mut request: N::Request,
     news: &mpsc::Sender<N>,
 ) -> Result<Option<N>, Failure> {
+    let begun = Instant::now();
     let mut patience = Patience::new();
     loop {
-        let failure = match N::open(client, request.clone()).await {
+        let failure = match N::open(client, N::ask(&request, begun.elapsed())).await {
             Err(failure) => failure,
             Ok(mut stream) => loop {
                 match stream.message().await {
@@ -247,6 +269,28 @@ pub async fn wait_for_end(client: &Client, job: JobRequest) -> Result<JobView, F
 mod tests {
     use super::*;
     use proto::v1::JobStateRow;
+
+    #[test]
+    fn a_tail_begins_once_and_the_cursor_tells_the_rest() {
+        let ms = Duration::from_millis;
+        let mut request = LogsRequest { tail_ms: 2_000, follow: true, ..LogsRequest::default() };
+        let mut asked = |reply: Option<LogsReply>, begun_ms| {
+            if let Some(reply) = reply {
+                LogNews::take(&mut request, reply);
+            }
+            let asked = LogNews::ask(&request, ms(begun_ms));
+            (asked.tail_ms, asked.cursor)
+        };
+        assert_eq!(asked(None, 0), (2_000, 0));
+        // Nothing was told yet: what was asked for is so much older by now.
+        assert_eq!(asked(None, 5_000), (7_000, 0));
+        // What was written during a break longer than the tail is not left out.
+        let reply = LogsReply { cursor: 40, ..LogsReply::default() };
+        assert_eq!(asked(Some(reply), 60_000), (0, 40));
+        assert_eq!(asked(None, 90_000), (0, 40));
+        let whole = LogsRequest::default();
+        assert_eq!(LogNews::ask(&whole, ms(5_000)).tail_ms, 0, "all of it stays all of it");
+    }
 
     #[test]
     fn the_exit_code_is_the_jobs_own() {

@@ -44,10 +44,7 @@ pub(super) async fn follow(
         Stream::Unspecified => None,
         stream => Some(stream.into()),
     };
-    let since_ms = match request.tail_ms {
-        0 => 0,
-        tail_ms => gate.clock.wall_ms().saturating_sub(tail_ms),
-    };
+    let since_ms = since_ms(request, gate.clock.wall_ms());
     let filter = LogFilter {
         step: request.step,
         task: request.task,
@@ -72,6 +69,16 @@ pub(super) async fn follow(
     };
     log.watch().await;
     Ok(replies(log))
+}
+
+/// The instant before which nothing is told. Whoever goes on from a cursor gets all
+/// that comes behind it, whatever the tail: it would be counted back from now, and
+/// leave out what was written since the cursor was given.
+fn since_ms(request: &LogsRequest, now_ms: u64) -> u64 {
+    match (request.tail_ms, request.cursor) {
+        (0, _) | (_, 1..) => 0,
+        (tail_ms, 0) => now_ms.saturating_sub(tail_ms),
+    }
 }
 
 impl Source for Log {
@@ -201,5 +208,21 @@ fn unreadable(error: &io::Error, cursor: u64) -> Problem {
             "use a cursor that this log gave, or 0",
         ),
         _ => problem::unavailable("logs", format!("the log cannot be read: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_wins_over_a_tail() {
+        let since =
+            |tail_ms, cursor| since_ms(&LogsRequest { tail_ms, cursor, ..LogsRequest::default() }, 100_000);
+        assert_eq!(since(0, 0), 0);
+        assert_eq!(since(10_000, 0), 90_000);
+        assert_eq!(since(1_000_000, 0), 0);
+        assert_eq!(since(0, 40), 0);
+        assert_eq!(since(10_000, 40), 0);
     }
 }

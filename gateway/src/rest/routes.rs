@@ -274,11 +274,15 @@ pub(super) static ROUTES: &[Route] = &[
             id: "getLogs",
             summary: "What the job's tasks wrote: bytes as they are, or JSON lines by `Accept`",
             query: &[
-                one("tail", Kind::Span, "Only what was written in the last so much time: 10s, 1m."),
+                one(
+                    "tail",
+                    Kind::Span,
+                    "Only what was written in the last so much time: 10s, 1m. With a cursor it says nothing.",
+                ),
                 one(
                     "since",
                     Kind::Number { min: 0, max: CURSOR_MAX },
-                    "Only what was written at or after this instant, milliseconds since 1970.",
+                    "Only what was written at or after this instant, milliseconds since 1970. With a cursor it says nothing.",
                 ),
                 one("follow", Kind::Flag, "Go on until the log ends."),
                 one("step", Kind::Step, "Only this step."),

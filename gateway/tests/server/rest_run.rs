@@ -69,6 +69,7 @@ async fn a_run_is_followed_to_its_end() {
     assert_eq!(next_part(&mut text).await.unwrap(), "grüße\n");
     let line: Value = serde_json::from_str(&next_part(&mut lines).await.unwrap()).unwrap();
     assert_eq!((&line["chunks"][0]["index"], &line["chunks"][0]["text"]), (&json!(7), &json!("grüße\n")));
+    let first = line["cursor"].as_u64().unwrap();
     // What is not text comes whole all the same.
     let part = LogShipment { offset: 8, at_ms: now_ms, ..agent.shipment(&attempt, b"\xff\n") };
     ship(&mut agent, part).await;
@@ -101,6 +102,12 @@ async fn a_run_is_followed_to_its_end() {
         let lines = http.request("GET", &format!("/v1/jobs/1/logs?{query}"));
         let answer = http.send(lines.header("accept", "application/x-ndjson"), "").await;
         assert_eq!(answer.text.contains("grüße"), expected, "{query}: {}", answer.text);
+    }
+    // Behind a cursor nothing is left out, however old it is by now.
+    for begin in ["since=4102444800000", "tail=1ms"] {
+        let lines = http.request("GET", &format!("/v1/jobs/1/logs?{begin}&cursor={first}"));
+        let answer = http.send(lines.header("accept", "application/x-ndjson"), "").await;
+        assert!(answer.text.contains("/wo="), "{begin}: {}", answer.text);
     }
     let behind = http.get("/v1/jobs/1/logs?cursor=9999").await.refusal();
     assert_eq!(behind, (422, "spec.cursor".into(), "cursor".into()));
