@@ -18,6 +18,7 @@ use proto::v1::{
 };
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use world::grpc::tonic::{self, Request, Response, Status, Streaming};
 use world::sync::mpsc;
 use world::task::spawn;
@@ -154,6 +155,7 @@ async fn leave(
         return Err(problem::missing("object", &need.digest));
     }
     if !owned {
+        gate.stale_uploads.fetch_add(1, Ordering::Relaxed);
         return Err(problem::conflict(
             "attempt",
             "attempt",

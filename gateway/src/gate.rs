@@ -20,6 +20,7 @@ use scheduler::shell::Proposals;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use store::Store;
 use world::NodeClock;
@@ -40,6 +41,8 @@ pub(crate) struct Gate {
     pub demand: Arc<Demand>,
     /// What became of the proposals of schedulers in other processes.
     pub elsewhere: Mutex<Proposals>,
+    /// Leave to upload that was refused to attempts that are over.
+    pub stale_uploads: AtomicU64,
     pub logs: Arc<LogRelay>,
     pub objects: Arc<Objects>,
     pub meter: Arc<Meter>,

@@ -32,6 +32,7 @@ use proto::v1::{DemandUpdate, FormatRow};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use store::{OpenError, OpenOptions, RedbStore, Store};
 use world::grpc::{BindError, Listener, Messages, Server};
@@ -426,6 +427,7 @@ fn open_gate(
         planner,
         demand,
         elsewhere: Mutex::default(),
+        stale_uploads: AtomicU64::default(),
         logs,
         objects,
         meter,

@@ -63,6 +63,7 @@ pub(super) struct View {
     nodes: Mutex<BTreeMap<String, NodeSeen>>,
     /// Streams ever opened; what others may not read, but all handles share.
     streams: AtomicU64,
+    stale_reports: AtomicU64,
     reign: Mutex<Option<Reigning>>,
 }
 
@@ -86,6 +87,11 @@ impl View {
         if session >= seen.session {
             *seen = NodeSeen { session, heard_wall_ms: wall_ms };
         }
+    }
+
+    /// So many further reports named an attempt that was not the current one.
+    pub(super) fn refused(&self, stale_reports: u64) {
+        self.stale_reports.fetch_add(stale_reports, Ordering::Relaxed);
     }
 
     pub(super) fn reigns(&self, owner: &str, revision: Revision) {
@@ -302,6 +308,13 @@ impl Handle {
     #[must_use]
     pub fn last_heard_ms(&self, node: &str) -> u64 {
         self.view.get(node).heard_wall_ms
+    }
+
+    /// Reports that changed nothing, since they named an attempt that was not the
+    /// current one; counted since this controller was started, over all its reigns.
+    #[must_use]
+    pub fn stale_reports(&self) -> u64 {
+        self.view.stale_reports.load(Ordering::Relaxed)
     }
 
     /// True while this attempt with this epoch is the one that may commit.

@@ -141,6 +141,8 @@ struct Reign {
     alarm: time::Alarm,
     inputs_closed: bool,
     steps_checked: u64,
+    /// Of the core's stale reports, those already told to the view.
+    stale_reports_told: u64,
 }
 
 /// Demand not yet with the schedulers, merged by step.
@@ -203,6 +205,7 @@ async fn begin(parts: &ControllerParts, view: &Arc<View>) -> Result<Reign, load:
         alarm: time::Alarm::default(),
         inputs_closed: false,
         steps_checked: 0,
+        stale_reports_told: 0,
     };
     let now = reign.now();
     let opening = reign.core.start(now);
@@ -361,6 +364,9 @@ impl Reign {
         self.waiting_until = None;
         let events = waited.into_iter().chain(events);
         let transactions: Vec<Txn> = events.map(|event| self.core.step(now, event)).collect();
+        let stale_reports = self.core.stats().stale_reports;
+        self.view.refused(stale_reports - self.stale_reports_told);
+        self.stale_reports_told = stale_reports;
         if world::CHECKED {
             self.core.check_step();
             self.steps_checked += 1;

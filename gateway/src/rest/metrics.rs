@@ -18,6 +18,7 @@ use proto::v1::{JobStateRow, LedgerRow, NodeRow, State, TenantRow};
 use proto::words;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use store::{Key, Notice, RangeRequest, Store};
 use world::grpc::axum;
@@ -158,9 +159,23 @@ async fn gather(rest: &Rest) -> Result<String, Problem> {
         "Schedulers in other processes that follow demand.",
         gate.demand.count(),
     );
+    stale(gate, &mut page);
     nodes(gate, &mut page).await?;
     store(gate, &mut page).await?;
     Ok(page.0)
+}
+
+/// Zombies and duplicates: what fencing kept out.
+fn stale(gate: &Gate, page: &mut Page) {
+    page.family(
+        "drumline_stale_refused_total",
+        "counter",
+        "What came from an attempt that was not the current one, and changed nothing.",
+    );
+    let uploads = gate.stale_uploads.load(Ordering::Relaxed);
+    for (what, count) in [("report", gate.controller.stale_reports()), ("upload", uploads)] {
+        page.sample("drumline_stale_refused_total", &format!("what=\"{what}\""), count);
+    }
 }
 
 async fn nodes(gate: &Gate, page: &mut Page) -> Result<(), Problem> {

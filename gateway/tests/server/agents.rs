@@ -1,6 +1,7 @@
 //! The agents' door, by an agent made of nothing but calls: it runs a task from
 //! assignment to outputs and logs.
 
+use crate::http::Http;
 use crate::support::{Client, TestDir, code, job, serve};
 use futures_util::stream;
 use proto::v1::agents_client::AgentsClient;
@@ -201,6 +202,15 @@ async fn a_task_goes_from_assignment_to_outputs_and_logs() {
     // The attempt is over: nothing more may be put in its name.
     let request = agent.client.request(agent.needs(&attempt, true, &"0f".repeat(32), 3));
     assert_eq!(code(agent.grpc.sign_transfers(request).await), "conflict.attempt");
+    let again = Ended { wall_ms: 9, ..Ended::default() };
+    agent.report(3, &attempt, report::What::Ended(again.clone())).await;
+    agent.report(4, &attempt, report::What::Ended(again)).await;
+    let text = Http::new(&server, "").await.get("/metrics").await.text;
+    for line in
+        ["drumline_stale_refused_total{what=\"report\"} 2", "drumline_stale_refused_total{what=\"upload\"} 1"]
+    {
+        assert!(text.lines().any(|told| told == line), "{line}\n{text}");
+    }
     drop((agent, log));
     server.stop().await;
 }
