@@ -4,6 +4,7 @@
 //! crates and of the real binaries, the Python client, the REST contract, what the
 //! README shows, and the rehearsals. It is what the README names and what CI runs.
 
+mod mutants;
 mod planted;
 
 use std::{
@@ -19,8 +20,8 @@ const HELP: &str = "USAGE: cargo xtask COMMAND
   load             what one good client notices while others behave badly
   planted          whether the rehearsals find bugs that were planted (--quick, --only NAME, --class NAME,
                    --seeds N, --cpu-seconds S, --fast-build)
-  mutants          whether the tests of the cores see a change in them (what follows goes to cargo-mutants,
-                   such as --shard 7/30)
+  mutants          whether tests and rehearsals notice when the cores are wrong (--every N, --from K, --only NUMBER,
+                   --seeds N, --jobs N, --list, --fast-build)
   help             this";
 
 /// The build flags of `cargo chaos`, for building and testing its crate.
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
         ["figures"] => figures(),
         ["load"] => load(),
         ["planted", ref options @ ..] => planted::command(options),
-        ["mutants", ref options @ ..] => mutants(options),
+        ["mutants", ref options @ ..] => mutants::command(options),
         ["help"] | [] => {
             println!("{HELP}");
             Ok(())
@@ -101,21 +102,6 @@ fn test(seeds: &str, narrow: &str, sizes: &str) -> Result<(), String> {
     cargo("faults one at a time", &["chaos", "sweep", "--scenario", "apart", "--seeds", "4"])?;
     cargo("a narrow cluster", &["chaos", "sweep", "--scenario", "narrow", "--seeds", narrow])?;
     cargo("the rehearsal", &["chaos", "sweep", "--seeds", seeds])
-}
-
-/// Changes one thing after another in the cores and runs their tests: those that no
-/// test sees are told. What a core checks of itself is left out: it is no less right
-/// with a check less.
-fn mutants(options: &[&str]) -> Result<(), String> {
-    if !succeeds("cargo", &["mutants", "--version"]) {
-        return Err("cargo-mutants is not here; cargo install cargo-mutants --locked".to_owned());
-    }
-    let cores = ["--package", "scheduler", "--package", "controller"];
-    let files = ["--file", "scheduler/src/core/*.rs", "--file", "controller/src/core/*.rs"];
-    let left_out = ["--exclude", "**/check*.rs"];
-    let tests = ["--", "--lib", "--tests"];
-    let all = [&["mutants"], &cores[..], &files, &left_out, options, &tests].concat();
-    cargo("the tests of the cores, on cores that are wrong", &all)
 }
 
 /// The plans of bugs that were found, by path.

@@ -1,4 +1,4 @@
-//! The scratch copy: the working tree's tracked files with all patches applied.
+//! The scratch copy: the working tree's tracked files, changed.
 //!
 //! What is the same as before keeps its time, so that only what changed is built
 //! again.
@@ -9,8 +9,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Brings `place/tree` to where it should be, by way of `place/next`.
-pub fn update(root: &Path, place: &Path, switch: &Path, patches: &[&Path]) -> Result<(), String> {
+/// Brings `place/tree` to where it should be, by way of `place/next`, where `change`
+/// is done to the files.
+pub fn update(
+    root: &Path,
+    place: &Path,
+    change: impl FnOnce(&Path) -> Result<(), String>,
+) -> Result<(), String> {
     let (next, tree) = (place.join("next"), place.join("tree"));
     if next.exists() {
         fs::remove_dir_all(&next).map_err(|error| told(&next, &error))?;
@@ -21,9 +26,7 @@ pub fn update(root: &Path, place: &Path, switch: &Path, patches: &[&Path]) -> Re
         make_parent(&to)?;
         fs::copy(root.join(file), &to).map_err(|error| told(file, &error))?;
     }
-    for patch in [switch].iter().chain(patches) {
-        apply(place, &next, patch)?;
-    }
+    change(&next)?;
     let now = all_below(&next)?;
     for file in &now {
         let (from, to) = (next.join(file), tree.join(file));
@@ -58,10 +61,10 @@ fn tracked(root: &Path) -> Result<Vec<PathBuf>, String> {
 
 /// Applies a patch. The copy lies within a repository that must not be taken for
 /// its own.
-fn apply(place: &Path, next: &Path, patch: &Path) -> Result<(), String> {
+pub fn apply(next: &Path, patch: &Path) -> Result<(), String> {
     let applied = Command::new("git")
         .current_dir(next)
-        .env("GIT_CEILING_DIRECTORIES", place)
+        .env("GIT_CEILING_DIRECTORIES", next.parent().unwrap_or(next))
         .arg("apply")
         .arg(patch)
         .output()

@@ -1,15 +1,17 @@
 //! One run of the simulator, what it came to, and what it cost.
-#![allow(clippy::disallowed_methods, reason = "a build tool starts processes on the builder's machine")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "runs on the builder's machine")]
 
 use std::fmt;
 use std::fs;
 use std::io::{Read, Seek};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// A run that costs more is taken for one that never ends.
-const RUN_CPU_S_MAX: f64 = 60.0;
+/// So much longer than its CPU time a run may last.
+const WALL_PER_CPU: f64 = 5.0;
+/// Address space, in KiB: what never ends often never ends to take more.
+const MEMORY_KIB_MAX: &str = "8000000";
 /// What Linux counts CPU time in, for programs to read: hundredths.
 const TICKS_PER_S: f64 = 100.0;
 /// How much of a panic's message is told.
@@ -68,44 +70,69 @@ impl fmt::Display for Found {
     }
 }
 
-/// Runs one seed with one bug awake (none: an empty name) in a process of its own.
-pub fn one(simulator: &Path, bug: &str, seed: u64, scenario: &str, second: bool) -> Result<Ran, String> {
-    let path = simulator.with_file_name("planted.out");
-    let failed = |error: std::io::Error| format!("{}: {error}", path.display());
-    let mut output = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&path)
-        .map_err(failed)?;
-    let mut command = Command::new(simulator);
-    if second {
-        // As in a sweep: who is watched must do the same.
-        command.env("RUST_LOG", "error");
-    } else {
-        command.env_remove("RUST_LOG");
-    }
-    let mut child = command
-        .args(["run", "--quiet", "--seed", &seed.to_string(), "--scenario", scenario])
-        .env("DRUMLINE_PLANTED", bug)
-        .env("MIMALLOC_PURGE_DELAY", "-1")
-        .stdin(Stdio::null())
-        .stdout(output.try_clone().map_err(failed)?)
-        .stderr(output.try_clone().map_err(failed)?)
-        .spawn()
-        .map_err(|error| format!("{}: {error}", simulator.display()))?;
-    let mut endless = false;
-    while child.try_wait().map_err(|error| error.to_string())?.is_none() {
-        std::thread::sleep(Duration::from_millis(10));
-        if !endless && seconds(&child.id().to_string(), 13).is_ok_and(|cpu_s| cpu_s > RUN_CPU_S_MAX) {
-            endless = true;
-            child.kill().map_err(|error| error.to_string())?;
+/// One seed, with one bug or one mutant awake.
+pub struct Run<'a> {
+    pub simulator: &'a Path,
+    /// A variable, and what it says; nothing where all sleep.
+    pub awake: (&'a str, &'a str),
+    pub seed: u64,
+    pub scenario: &'a str,
+    /// Watched, as in a sweep: who is must do the same.
+    pub watched: bool,
+    pub cpu_s_max: f64,
+    /// What it prints goes there on its way.
+    pub output: &'a Path,
+}
+
+impl Run<'_> {
+    /// In a process of its own. One that idles is waited for as long as one that
+    /// works would be, on a machine that has much else to do.
+    pub fn run(&self) -> Result<Ran, String> {
+        let failed = |error: std::io::Error| format!("{}: {error}", self.output.display());
+        let mut output = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(self.output)
+            .map_err(failed)?;
+        let mut command = limited(self.simulator);
+        if self.watched {
+            command.env("RUST_LOG", "error");
+        } else {
+            command.env_remove("RUST_LOG");
         }
+        let mut child = command
+            .args(["run", "--quiet", "--seed", &self.seed.to_string(), "--scenario", self.scenario])
+            .env(self.awake.0, self.awake.1)
+            .env("MIMALLOC_PURGE_DELAY", "-1")
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().map_err(failed)?)
+            .stderr(output.try_clone().map_err(failed)?)
+            .spawn()
+            .map_err(|error| format!("{}: {error}", self.simulator.display()))?;
+        let began = Instant::now();
+        let mut endless = false;
+        while child.try_wait().map_err(|error| error.to_string())?.is_none() {
+            std::thread::sleep(Duration::from_millis(10));
+            let spent = seconds(&child.id().to_string(), 13).unwrap_or_default();
+            let waited = began.elapsed().as_secs_f64() / WALL_PER_CPU;
+            if !endless && spent.max(waited) > self.cpu_s_max {
+                endless = true;
+                child.kill().map_err(|error| error.to_string())?;
+            }
+        }
+        let mut bytes = Vec::new();
+        output.rewind().and_then(|()| output.read_to_end(&mut bytes)).map_err(failed)?;
+        Ok(Ran { text: String::from_utf8_lossy(&bytes).into_owned(), endless })
     }
-    let mut bytes = Vec::new();
-    output.rewind().and_then(|()| output.read_to_end(&mut bytes)).map_err(failed)?;
-    Ok(Ran { text: String::from_utf8_lossy(&bytes).into_owned(), endless })
+}
+
+/// A program that cannot take all memory of the machine, whatever is wrong with it.
+pub fn limited(program: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"ulimit -v "$0"; exec "$@""#, MEMORY_KIB_MAX]).arg(program);
+    command
 }
 
 impl Ran {
@@ -122,7 +149,7 @@ impl Ran {
             return Some(panicked);
         }
         if self.endless {
-            return Some(Found::Other(format!("no end after {RUN_CPU_S_MAX} CPU seconds")));
+            return Some(Found::Other("no end".to_owned()));
         }
         if self.text.contains(" verdict=ok ") {
             return None;
