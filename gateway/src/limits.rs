@@ -78,6 +78,8 @@ pub const EVENT_ROWS_PER_READ: usize = 64;
 pub const EVENT_BYTES_PER_REPLY: usize = 64 << 10;
 /// Bytes of log data of one reply, about.
 pub const LOG_BYTES_PER_REPLY: usize = 256 << 10;
+/// So often the outputs of a job are read that is tried again meanwhile.
+pub const OUTPUTS_READS_MAX: usize = 3;
 /// Artifacts of one `Outputs` reply; more is refused.
 pub const ARTIFACTS_MAX: usize = 200_000;
 /// Bytes of one `Outputs` reply, and the most any of our replies has: clients

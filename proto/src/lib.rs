@@ -13,6 +13,7 @@ pub mod jobfile;
 pub mod json;
 pub mod keys;
 pub mod limits;
+pub mod manifests;
 pub mod month;
 pub mod problem;
 pub mod sbatch;

@@ -264,6 +264,7 @@ fn rows() -> Vec<(bytes::Bytes, Vec<u8>)> {
                 epoch: 77,
                 artifacts: vec![artifact()],
                 committed_ms: 1_700_000_000_005,
+                ..ManifestRow::default()
             }
             .encode_to_vec(),
         ),

@@ -150,6 +150,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("controller.submit.said_twice", Chaos, "a submission comes again by its key"),
     ("controller.user_retry.of_a_live_job", Chaos, "a retry of what has not ended"),
     ("controller.user_retry.taken", Chaos, "a user tries a job again"),
+    ("gateway.outputs.of_no_completed_task", Chaos, "outputs lie there of a task that a retry began anew"),
     ("gateway.standby.refuses", Chaos, "a server that stands by is asked"),
     ("gateway.standby.serves", Chaos, "a server that stood by serves"),
     ("scheduler.blocked.by_a_limit", Chaos, "its tenant is at a limit"),

@@ -347,6 +347,7 @@ impl Place<'_> {
             epoch: self.active.epoch,
             artifacts,
             committed_ms: self.now_ms,
+            generation: Some(self.state.generation),
         };
         write_manifest(self.out, self.run, self.spot, row, self.state.reset_generation > 0)
     }

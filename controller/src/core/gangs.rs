@@ -146,6 +146,8 @@ impl Core {
         let Some(job) = tenant.jobs.get_mut(&spot.number) else { return };
         let Some(run) = job.steps.get_mut(spot.step as usize) else { return };
         let Some(active) = run.active(spot.task).copied() else { return };
+        let state = job.state.steps.get(spot.step as usize);
+        let generation = Some(state.map_or(0, |state| state.generation));
         let block = StepRun::block_of(spot.task);
         let ends: Vec<RankEnd> = run
             .blocks
@@ -164,6 +166,7 @@ impl Core {
                 epoch: active.epoch,
                 artifacts: end.artifacts,
                 committed_ms: now_ms,
+                generation,
             };
             // An earlier attempt may have left rows behind.
             write_manifest(&mut self.out, run, &spot, row, true);

@@ -11,6 +11,7 @@ use super::types::{AdmissionAsk, AdmissionVerdict, LoadedJob, Reply};
 use super::{Core, blocks};
 use crate::limits;
 use proto::after;
+use proto::manifests;
 use proto::month;
 use proto::problem::{self, Problem};
 use proto::spans::Spans;
@@ -190,6 +191,7 @@ fn renew(loaded: LoadedJob, from_step: &str) -> Result<(Job, Moved), Problem> {
     for (step, row) in manifests {
         if let Some(run) = steps.get_mut(step as usize)
             && !run.before.is_empty()
+            && state.steps.get(step as usize).is_some_and(|state| manifests::stands(&row, state))
             && run
                 .blocks
                 .get(&StepRun::block_of(row.task))

@@ -6,8 +6,8 @@ use super::model::{Job, Node, Rank, Spot, StepRun, ledger_of, over};
 use super::submit::{met_by, not_as_it_should, prepare};
 use super::types::{Loaded, Now, Txn};
 use super::{Core, Timer, Work, blocks, retry};
-use proto::after;
 use proto::v1::{CauseKind, JobRow, JobStateRow, State, TaskNote};
+use proto::{after, manifests};
 use std::collections::BTreeSet;
 
 impl Core {
@@ -33,8 +33,10 @@ impl Core {
             }
             Loaded::Manifest { tenant, number, step, row } => {
                 let job = self.tenants.get_mut(&tenant).and_then(|tenant| tenant.jobs.get_mut(&number));
-                if let Some(run) = job.and_then(|job| job.steps.get_mut(step as usize))
+                let Some(job) = job else { return };
+                if let Some(run) = job.steps.get_mut(step as usize)
                     && !run.before.is_empty()
+                    && job.state.steps.get(step as usize).is_some_and(|state| manifests::stands(&row, state))
                 {
                     run.outputs.insert((row.task, row.rank), row.artifacts);
                 }
@@ -137,8 +139,8 @@ impl Core {
                 for (step, (run, state)) in job.steps.iter_mut().zip(&job.state.steps).enumerate() {
                     blocks::pending(run, state, now.mono_ms, &mut wait_ms);
                     let StepRun { blocks, outputs, .. } = run;
-                    // Manifests of an earlier generation, or of an attempt that
-                    // is still at it.
+                    // Manifests of an attempt that is still at it, or of an earlier
+                    // version from before the step began anew.
                     outputs.retain(|(task, _), _| {
                         blocks
                             .get(&StepRun::block_of(*task))

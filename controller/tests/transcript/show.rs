@@ -57,8 +57,12 @@ fn row(key: &Parsed, value: Option<&[u8]>) -> Vec<String> {
         Parsed::Manifest { tenant, number, step, task, rank } => {
             let row = ManifestRow::decode(bytes).unwrap();
             let paths: Vec<&str> = row.artifacts.iter().map(|artifact| artifact.path.as_str()).collect();
+            let generation = match row.generation() {
+                0 => String::new(),
+                generation => format!(" g{generation}"),
+            };
             format!(
-                "manifest {tenant}-{number}/{step} task {task}.{rank} a{} e{}: {}",
+                "manifest {tenant}-{number}/{step} task {task}.{rank} a{} e{}{generation}: {}",
                 row.attempt,
                 row.epoch,
                 paths.join(" ")

@@ -1,7 +1,14 @@
 //! Bytes in and out for tenants: upload URLs for inputs, the tree of outputs
 //! with a signed URL for each file.
+//!
+//! What must hold: outputs are told of tasks that have completed and that no retry has
+//! undone since, of each task all; never of a gang that is still at it. The rows are not
+//! read at one instant, so the order of reading is fixed: the job's state, then of each
+//! block what completed, then the manifests, then the state again. What a block says
+//! completed has its manifests by then, and only a retry could take it back; that shows
+//! in the state, and then all is read again.
 
-use super::listing::entry_bytes;
+use super::listing::{self, entry_bytes};
 use crate::auth::Caller;
 use crate::gate::{Gate, Links};
 use crate::meter::Way;
@@ -10,12 +17,14 @@ use crate::{limits, rows};
 use proto::ids::JobId;
 use proto::keys::{self, Parsed};
 use proto::problem::Problem;
+use proto::spans::Spans;
 use proto::v1::{
-    ArtifactLink, CreateUploadReply, CreateUploadRequest, ManifestRow, OutputsReply, Step, StepOutputs,
-    TaskOutputs,
+    ArtifactLink, BlockRow, CreateUploadReply, CreateUploadRequest, JobSpec, JobStateRow, ManifestRow,
+    OutputsReply, Step, StepOutputs, StepState, TaskOutputs,
 };
-use proto::{array, estimate};
-use store::RangeRequest;
+use proto::{array, estimate, manifests, problem};
+use std::collections::BTreeMap;
+use store::{RangeRequest, Row};
 
 pub(super) async fn create_upload(
     gate: &Gate,
@@ -64,8 +73,44 @@ struct Tree<'a> {
 }
 
 pub(super) async fn outputs(gate: &Gate, links: &Links, job: &JobId) -> Result<OutputsReply, Problem> {
-    gate.state(job).await?;
+    let mut state = gate.state(job).await?;
     let spec = gate.job(job).await?.spec.unwrap_or_default();
+    for _ in 0..limits::OUTPUTS_READS_MAX {
+        let told = read(gate, links, job, &spec, &state).await;
+        let now = gate.state(job).await?;
+        if !tried_again(&state, &now) {
+            return told;
+        }
+        state = now;
+    }
+    Err(problem::unavailable(
+        "outputs",
+        "the job is tried again all the time; its outputs do not stand still",
+    ))
+}
+
+/// Whether tasks may have gone back since: no other way leads out of COMPLETED.
+fn tried_again(before: &JobStateRow, now: &JobStateRow) -> bool {
+    let generations =
+        |state: &JobStateRow| state.steps.iter().map(|step| step.generation).collect::<Vec<_>>();
+    (before.generation, generations(before)) != (now.generation, generations(now))
+}
+
+/// Whether a reader is shown a manifest: all that its task gave is there, and counts.
+fn is_shown(manifest: &ManifestRow, step: &StepState, completed: &Spans) -> bool {
+    completed.contains(manifest.task) && manifests::stands(manifest, step)
+}
+
+/// What completed, by step and block.
+type Completed = BTreeMap<(u32, u64), Spans>;
+
+async fn read(
+    gate: &Gate,
+    links: &Links,
+    job: &JobId,
+    spec: &JobSpec,
+    state: &JobStateRow,
+) -> Result<OutputsReply, Problem> {
     let steps = spec
         .steps
         .iter()
@@ -76,17 +121,31 @@ pub(super) async fn outputs(gate: &Gate, links: &Links, job: &JobId) -> Result<O
         })
         .collect();
     let mut tree = Tree { job, links, steps, artifacts: 0, bytes: 0 };
+    let mut completed = Completed::new();
     let prefix = keys::manifests_of_job(&job.tenant, job.number);
     let to = keys::prefix_end(&prefix);
     let mut from = prefix;
     loop {
-        let range = RangeRequest { from, to: to.clone(), limit: limits::ROWS_PER_READ, backwards: false };
+        let range = RangeRequest {
+            from: from.clone(),
+            to: to.clone(),
+            limit: limits::ROWS_PER_READ,
+            backwards: false,
+        };
         let page = rows::range(&*gate.store, range).await?;
+        if look_up(gate, job, state, &page.rows, &mut completed).await? {
+            // These manifests are older than what was read of their blocks.
+            continue;
+        }
         for row in &page.rows {
-            let Some(Parsed::Manifest { step, .. }) = keys::parse(&row.key) else { continue };
+            let Some((step, block)) = block_of(row) else { continue };
             let at = usize::try_from(step).unwrap_or(usize::MAX);
-            if let Some(spec) = spec.steps.get(at) {
-                tree.take(at, spec, rows::decode(row)?)?;
+            let (Some(spec), Some(told)) = (spec.steps.get(at), state.steps.get(at)) else { continue };
+            let manifest: ManifestRow = rows::decode(row)?;
+            if completed.get(&(step, block)).is_some_and(|tasks| is_shown(&manifest, told, tasks)) {
+                tree.take(at, spec, manifest)?;
+            } else {
+                world::mark!("gateway.outputs.of_no_completed_task");
             }
         }
         match page.rows.last() {
@@ -97,6 +156,38 @@ pub(super) async fn outputs(gate: &Gate, links: &Links, job: &JobId) -> Result<O
     // Steps without outputs are no directories.
     tree.steps.retain(|step| !step.tasks.is_empty());
     Ok(OutputsReply { steps: tree.steps })
+}
+
+/// Reads the blocks of these manifests' tasks that were not read yet; true where there
+/// were any.
+async fn look_up(
+    gate: &Gate,
+    job: &JobId,
+    state: &JobStateRow,
+    manifests: &[Row],
+    completed: &mut Completed,
+) -> Result<bool, Problem> {
+    let mut any = false;
+    for (step, block) in manifests.iter().filter_map(block_of) {
+        if completed.contains_key(&(step, block)) {
+            continue;
+        }
+        any = true;
+        let key = keys::block(&job.tenant, job.number, step, block);
+        let row: BlockRow = rows::get(&*gate.store, key).await?.unwrap_or_default();
+        let told = state.steps.get(usize::try_from(step).unwrap_or(usize::MAX));
+        let row = told.map(|told| listing::current(row, told)).unwrap_or_default();
+        completed.insert((step, block), Spans::from_proto(&row.completed));
+    }
+    Ok(any)
+}
+
+/// The step and block that the task of a manifest is in.
+fn block_of(row: &Row) -> Option<(u32, u64)> {
+    match keys::parse(&row.key) {
+        Some(Parsed::Manifest { step, task, .. }) => Some((step, task / proto::limits::BLOCK_TASKS)),
+        _ => None,
+    }
 }
 
 impl Tree<'_> {
@@ -136,5 +227,54 @@ fn index_of(step: &Step, manifest: &ManifestRow) -> u64 {
     match &step.array {
         Some(array) => array::index_of(array, manifest.task).unwrap_or(manifest.task),
         None => u64::from(manifest.rank),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(generation: u32, reset_generation: u32) -> StepState {
+        StepState { generation, reset_generation, ..StepState::default() }
+    }
+
+    #[test]
+    fn only_what_a_completed_task_gave_in_a_try_that_counts_is_shown() {
+        let completed: Spans = [(0, 0), (2, 5)].into_iter().collect();
+        let shown = |task, generation, step: &StepState| {
+            is_shown(&ManifestRow { task, generation, ..ManifestRow::default() }, step, &completed)
+        };
+        assert!(shown(0, Some(0), &step(0, 0)) && shown(5, Some(0), &step(0, 0)));
+        assert!(!shown(1, Some(0), &step(0, 0)), "its attempt is still at it, or its job was cancelled");
+        assert!(shown(2, Some(0), &step(1, 0)), "the retry kept it");
+        assert!(!shown(2, Some(0), &step(1, 1)), "the step began anew");
+        assert!(shown(2, None, &step(1, 1)), "a row of an earlier version");
+        assert!(!shown(1, None, &step(0, 0)));
+    }
+
+    #[test]
+    fn a_block_from_before_the_step_began_anew_says_nothing() {
+        let block = || BlockRow {
+            completed: [(0, 3)].into_iter().collect::<Spans>().to_proto(),
+            ..BlockRow::default()
+        };
+        let completed = |step| Spans::from_proto(&listing::current(block(), &step).completed).count();
+        assert_eq!(completed(step(0, 0)), 4);
+        assert_eq!(completed(step(1, 0)), 4);
+        assert_eq!(completed(step(1, 1)), 0);
+    }
+
+    #[test]
+    fn a_retry_in_between_is_seen_and_progress_is_none() {
+        let state = |generation, steps: &[u32]| JobStateRow {
+            generation,
+            steps: steps.iter().map(|generation| step(*generation, 0)).collect(),
+            ..JobStateRow::default()
+        };
+        let mut further = state(1, &[0, 1]);
+        further.steps[1].completed = 7;
+        assert!(!tried_again(&state(1, &[0, 1]), &further));
+        assert!(tried_again(&state(1, &[0, 1]), &state(2, &[0, 2])));
+        assert!(tried_again(&state(1, &[0, 1]), &state(1, &[1, 1])));
     }
 }

@@ -4,6 +4,7 @@ mod agents;
 mod conforms;
 mod front;
 mod http;
+mod outputs;
 mod rest;
 mod rest_events;
 mod rest_run;

@@ -5,8 +5,8 @@ use gateway::server::RunningServer;
 use prost::Message;
 use proto::problem::Problem;
 use proto::v1::{
-    Artifact, CreateUploadRequest, Input, JobRequest, JobSpec, LedgerRow, ListTenantsRequest, ManifestRow,
-    PutTenantRequest, Quota, SubmitRequest, TenantRow,
+    Artifact, BlockRow, CancelRequest, CreateUploadRequest, Input, JobRequest, JobSpec, LedgerRow,
+    ListTenantsRequest, ManifestRow, PutTenantRequest, Quota, Span, SubmitRequest, TenantRow,
 };
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -191,11 +191,17 @@ async fn downloads_are_counted_and_what_was_booked_outlives_the_server() {
     let request = SubmitRequest { tenant: "lab".into(), spec: Some(spec), ..SubmitRequest::default() };
     let request = door.client.request(request);
     door.client.grpc.submit(request).await.unwrap();
-    // As if a node had run it.
+    // As if a node had run it, and the user had cancelled what was left.
+    let named = JobRequest { tenant: "lab".into(), number: 1 };
+    let request = door.client.request(CancelRequest { job: Some(named), ..CancelRequest::default() });
+    door.client.grpc.cancel(request).await.unwrap();
     let artifact = Artifact { path: "out".into(), size_bytes: SIZE, digest: digest.clone(), mode: 0o644 };
     let manifest = ManifestRow { attempt: 1, epoch: 1, artifacts: vec![artifact], ..ManifestRow::default() };
     let key = proto::keys::manifest("lab", 1, 0, 0, 0);
-    door.server.store().unwrap().commit(Commit::new().put(key, manifest.encode_to_vec())).await.unwrap();
+    let block = BlockRow { completed: vec![Span { first: 0, last: 0 }], ..BlockRow::default() };
+    let commit = Commit::new().put(key, manifest.encode_to_vec());
+    let commit = commit.put(proto::keys::block("lab", 1, 0, 0), block.encode_to_vec());
+    door.server.store().unwrap().commit(commit).await.unwrap();
     let outputs = async |door: &mut Door| {
         let request = door.client.request(JobRequest { tenant: "lab".into(), number: 1 });
         let reply = door.client.grpc.outputs(request).await.unwrap().into_inner();
