@@ -2,15 +2,17 @@
 //! with an idempotency key and another try when no answer came.
 
 use crate::history::{Ack, History};
+use crate::readers;
 use crate::rows::JobName;
 use crate::trace::Trace;
 use crate::uploads::Uploads;
-use crate::workload::{self, Change, Deed, Follows};
+use crate::workload::{self, Change, Deed, Follows, Retry};
 use prost::Message;
+use proto::estimate;
 use proto::v1::drumline_client::DrumlineClient;
 use proto::v1::{
     CancelRequest, Dependency, DrainNodeRequest, JobRequest, ListTenantsRequest, NodesRequest, Problem,
-    PutTenantRequest, RetryRequest, State, SubmitReply, SubmitRequest, TenantRow,
+    PutTenantRequest, RetryRequest, State, Step, SubmitReply, SubmitRequest, TenantRow,
 };
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -115,11 +117,23 @@ pub async fn act(door: Door, mut deed: Deed) {
     if deed.again && submit(&door, &deed).await.as_ref() != Some(&job) {
         door.trace.tell(&format!("{spoken}: said twice, and another answer"));
     }
+    // All of a gang or nothing, also in the midst of its end.
+    let gang = |step: &Step| estimate::is_gang(step) && !step.outputs.is_empty();
+    let looks = deed.spec.steps.iter().any(gang);
+    let looking = looks.then(|| world::task::spawn(readers::look(door.clone(), job.clone())));
     if let Some(after_ms) = deed.cancel_after_ms {
         time::sleep(time::ms(after_ms)).await;
         cancel(&door, &job).await;
     }
-    let Some(retry) = deed.retry else { return };
+    if let Some(retry) = deed.retry {
+        retry_by(&door, &job, &retry).await;
+    }
+    if let Some(looking) = looking {
+        looking.await.expect("the clients' node is never killed");
+    }
+}
+
+async fn retry_by(door: &Door, job: &JobName, retry: &Retry) {
     let clients: Vec<_> = (0..retry.clients)
         .map(|_| world::task::spawn(retry_once_ended(door.clone(), job.clone(), retry.from_step.clone())))
         .collect();
@@ -253,7 +267,10 @@ async fn retry_once_ended(door: Door, job: JobName, from_step: String) {
         match seen {
             Ok(State::Completed) if from_step.is_empty() => return,
             Ok(State::Completed | State::Failed | State::Cancelled) => {
-                retry(&door, &job, &from_step).await;
+                readers::look_once(&door, &job).await;
+                if retry(&door, &job, &from_step).await {
+                    readers::look(door, job).await;
+                }
                 return;
             }
             Err(Refusal::GaveUp) => return,

@@ -1,7 +1,7 @@
 //! What the clients of a run were told: the acknowledgements that must hold.
 
 use crate::rows::JobName;
-use proto::v1::LogChunk;
+use proto::v1::{JobStateRow, LogChunk, StepOutputs};
 use std::sync::Arc;
 
 /// One acknowledgement, and when it came.
@@ -31,6 +31,16 @@ impl LogRead {
     }
 }
 
+/// What one reader was told of a job's outputs.
+#[derive(Clone, Debug, Default)]
+pub struct OutputsRead {
+    pub job: JobName,
+    /// The job just before. Just after it was of the same generations: nobody had tried
+    /// it again meanwhile.
+    pub state: JobStateRow,
+    pub steps: Vec<StepOutputs>,
+}
+
 /// Everything clients were told, in order.
 #[derive(Clone, Debug, Default)]
 pub struct History {
@@ -48,6 +58,8 @@ pub struct History {
     pub broken_off: u64,
     /// What they read of logs.
     pub logs: Vec<Arc<LogRead>>,
+    /// What they were told of outputs.
+    pub outputs: Vec<Arc<OutputsRead>>,
     /// What a client saw that may not be: invariant and words.
     pub broken: Option<(u8, String)>,
 }

@@ -1,11 +1,11 @@
-//! Readers of logs. What they got is kept as they got it, and judged at the end
-//! of the run, when all is known that was written.
+//! Readers of logs and outputs. What they got is kept as they got it, and judged at the
+//! end of the run, when all is known that was written.
 
 use crate::clients::Door;
-use crate::history::{Ack, LogRead};
+use crate::history::{Ack, LogRead, OutputsRead};
 use crate::rows::JobName;
 use proto::v1::drumline_client::DrumlineClient;
-use proto::v1::{JobRequest, LogsRequest};
+use proto::v1::{JobRequest, JobStateRow, LogsRequest, StepOutputs};
 use rand::Rng;
 use rand::rngs::SmallRng;
 use std::collections::BTreeSet;
@@ -25,6 +25,8 @@ const WHOLE_MS: u64 = 45_000;
 const WHOLE_TRIES: u32 = 5;
 /// Logs that are read to their ends at the same time.
 const WHOLE_AT_ONCE: usize = 64;
+/// Pauses of one who looks for a job's outputs as soon as there may be any.
+const LOOKS_MS: [u64; 6] = [0, 400, 1_000, 2_000, 4_000, 8_000];
 
 pub async fn client(door: &Door) -> Option<DrumlineClient<Channel>> {
     Some(DrumlineClient::new(door.connect(time::ms(FOLLOW_MS)).await?))
@@ -96,8 +98,49 @@ async fn some(
     true
 }
 
+/// Looks at a job's outputs now and then.
+pub async fn look(door: Door, job: JobName) {
+    for pause_ms in LOOKS_MS {
+        time::sleep(time::ms(pause_ms)).await;
+        look_once(&door, &job).await;
+    }
+}
+
+/// Asks once: between two looks at the job, so that it is known what it was tried
+/// again for. True where there was an answer.
+pub async fn look_once(door: &Door, job: &JobName) -> bool {
+    let Some(client) = client(door).await else { return false };
+    let asked = door.asked();
+    let Ok(Some((before, steps, after))) = time::timeout(time::ms(FOLLOW_MS), three(door, client, job)).await
+    else {
+        door.turn(&asked);
+        return false;
+    };
+    let generations = |state: &JobStateRow| {
+        (state.generation, state.steps.iter().map(|step| step.generation).collect::<Vec<_>>())
+    };
+    if generations(&before) == generations(&after) {
+        let read = OutputsRead { job: job.clone(), state: before, steps };
+        door.history.lock().expect("no holder panics").outputs.push(Arc::new(read));
+    }
+    true
+}
+
+/// The job, its outputs, and the job again.
+async fn three(
+    door: &Door,
+    mut client: DrumlineClient<Channel>,
+    job: &JobName,
+) -> Option<(JobStateRow, Vec<StepOutputs>, JobStateRow)> {
+    let name = || JobRequest { tenant: job.tenant.clone(), number: job.number };
+    let before = client.get_job(door.request(name())).await.ok()?.into_inner().state?;
+    let outputs = client.outputs(door.request(name())).await.ok()?.into_inner().steps;
+    let after = client.get_job(door.request(name())).await.ok()?.into_inner().state?;
+    Some((before, outputs, after))
+}
+
 /// Reads the logs of jobs that have ended from their beginnings to their ends, as
-/// `drumline logs --follow` does.
+/// `drumline logs --follow` does, and looks at their outputs.
 pub async fn read_all(door: Door, jobs: BTreeSet<JobName>) {
     let mut jobs = jobs.into_iter();
     loop {
@@ -127,6 +170,7 @@ async fn read_whole(door: Door, job: JobName) -> LogRead {
         }
         time::sleep(time::ms(FOLLOW_AGAIN_MS)).await;
     }
+    look_once(&door, &read.job).await;
     read
 }
 

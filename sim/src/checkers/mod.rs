@@ -27,6 +27,7 @@ mod liveness;
 mod logs;
 mod manifests;
 mod nodes;
+mod outputs;
 mod reigns;
 mod retries;
 mod stored;
@@ -134,6 +135,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(epochs::EpochsApart),
         Box::new(while_bound::WhileBound::default()),
         Box::new(artifacts::ArtifactsTrue::default()),
+        Box::new(outputs::OutputsStand::default()),
         Box::new(inputs::InputsTrue),
         Box::new(transitions::Transitions::default()),
         Box::new(in_turn::InTurn::default()),

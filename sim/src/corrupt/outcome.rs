@@ -11,7 +11,7 @@ use crate::rows::{JobName, Row};
 use proto::v1::{Cause, CauseKind, ManifestRow, RankEnd, State};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use world::sim::{LaunchAsked, ProcessSpan};
 
@@ -159,14 +159,24 @@ fn span(
     Some(())
 }
 
-/// The last attempt to complete a task is the one whose bytes are read; no task of
-/// these runs completes twice.
-/// Of a file that changed while it was collected any digest is true: all are spoiled.
+/// Of the last attempt to complete its task: what an earlier one gave, before a user's
+/// retry, nobody reads any more. Of a file that changed while it was collected any
+/// digest is true: all are spoiled.
 fn foreign_byte(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let mut last = BTreeMap::new();
+    for (job, step, task, _, epoch) in completed(rec) {
+        let newest = last.entry((job, step, task)).or_insert(epoch);
+        *newest = epoch.max(*newest);
+    }
+    let is_last = |span: &ProcessSpan| {
+        let ((job, step, task, _, epoch), _) = attempt_of(&span.key)?;
+        (*last.get(&(job, step, task))? == epoch).then_some(())
+    };
+    let is = |span: &ProcessSpan, _| !span.wrote.is_empty() && is_last(span).is_some();
     let spoil = |span: &mut ProcessSpan| {
         span.wrote.iter_mut().for_each(|(_, digest)| *digest = "f".repeat(64));
     };
-    span(rec, rng, |span, _| !span.wrote.is_empty(), spoil)
+    span(rec, rng, is, spoil)
 }
 
 fn input(rec: &mut Recording, rng: &mut SmallRng, by: fn(&mut Vec<(String, Option<String>)>)) -> Option<()> {

@@ -1,14 +1,20 @@
-//! Slips in what readers of logs got.
+//! Slips in what readers of logs and outputs got.
+//!
+//! Where a task gives the same bytes in two tries nobody can tell which of them was
+//! told; so what a retry undid is told only where it differs.
 
 use super::Class;
 use super::outcome::completed;
 use crate::checkers::{attempt_of, may_lack};
-use crate::history::LogRead;
+use crate::history::{LogRead, OutputsRead};
 use crate::recording::Recording;
-use proto::v1::{LogChunk, Stream};
+use crate::rows::{JobName, Row};
+use proto::estimate;
+use proto::v1::{JobSpec, LogChunk, State, Step, StepOutputs, Stream};
 use rand::Rng;
 use rand::rngs::SmallRng;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedMutRandom, IndexedRandom};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub const CLASSES: &[Class] = &[
@@ -21,6 +27,11 @@ pub const CLASSES: &[Class] = &[
     Class { name: "log-cut-short", by: &["logs"], spoil: cut_short },
     Class { name: "log-without-its-end", by: &["logs"], spoil: without_end },
     Class { name: "log-with-bytes-given-up", by: &["logs"], spoil: given_up },
+    Class { name: "outputs-of-half-a-gang", by: &["outputs"], spoil: half_a_gang },
+    Class { name: "outputs-undone-by-a-retry", by: &["outputs"], spoil: undone },
+    Class { name: "outputs-left-out", by: &["outputs"], spoil: left_out },
+    Class { name: "outputs-twice", by: &["outputs"], spoil: told_twice },
+    Class { name: "outputs-of-nobody", by: &["outputs"], spoil: of_nobody },
 ];
 
 fn read(
@@ -166,7 +177,7 @@ fn without_end(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
 
 /// Where nothing that the job wrote lay on a machine that lost anything.
 fn given_up(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
-    let keys: Vec<(crate::rows::JobName, bool)> = rec
+    let keys: Vec<(JobName, bool)> = rec
         .spans
         .iter()
         .filter_map(|span| {
@@ -184,4 +195,106 @@ fn given_up(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
             Some(())
         },
     )
+}
+
+/// A step of which a reader was told the outputs: which read, and which of its steps.
+fn told(
+    rec: &Recording,
+    rng: &mut SmallRng,
+    is: impl Fn(&OutputsRead, &StepOutputs) -> bool,
+) -> Option<(usize, usize)> {
+    let mut such = Vec::new();
+    for (at, read) in rec.history.outputs.iter().enumerate() {
+        such.extend((0..read.steps.len()).filter(|step| is(read, &read.steps[*step])).map(|step| (at, step)));
+    }
+    such.choose(rng).copied()
+}
+
+fn told_step(rec: &mut Recording, (read, step): (usize, usize)) -> &mut StepOutputs {
+    &mut Arc::make_mut(&mut rec.history.outputs[read]).steps[step]
+}
+
+/// The jobs' specs as they were stored.
+struct Specs(BTreeMap<JobName, JobSpec>);
+
+impl Specs {
+    fn of(rec: &Recording) -> Self {
+        let rows = rec.commits.iter().flat_map(|commit| &commit.rows);
+        let specs = rows.filter_map(|row| match row {
+            Row::Job(job, Some(row)) => Some((job.clone(), row.spec.clone()?)),
+            _ => None,
+        });
+        Self(specs.collect())
+    }
+
+    /// The step's number, and itself.
+    fn step(&self, job: &JobName, name: &str) -> Option<(usize, &Step)> {
+        self.0.get(job)?.steps.iter().enumerate().find(|(_, step)| step.name == name)
+    }
+
+    fn is_gang(&self, read: &OutputsRead, told: &StepOutputs) -> bool {
+        self.step(&read.job, &told.step).is_some_and(|(_, step)| estimate::is_gang(step))
+    }
+}
+
+fn half_a_gang(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let specs = Specs::of(rec);
+    let at = told(rec, rng, |read, told| told.tasks.len() > 1 && specs.is_gang(read, told))?;
+    let tasks = &mut told_step(rec, at).tasks;
+    let gone = rng.random_range(0..tasks.len());
+    tasks.remove(gone);
+    Some(())
+}
+
+/// To a reader that came after the step began anew.
+fn undone(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let (outputs, specs) = (&rec.history.outputs, Specs::of(rec));
+    let state = |read: &OutputsRead, told: &StepOutputs| {
+        let (number, _) = specs.step(&read.job, &told.step)?;
+        read.state.steps.get(number).cloned()
+    };
+    let mut such = Vec::new();
+    for read in outputs {
+        for told in &read.steps {
+            let Some(was) = state(read, told) else { continue };
+            for (later, after) in outputs.iter().enumerate() {
+                let begun_anew = after.job == read.job
+                    && state(after, told).is_some_and(|now| now.reset_generation > was.generation);
+                let same = after.steps.iter().find(|other| other.step == told.step);
+                if begun_anew && same.is_none() {
+                    such.push((later, told.clone()));
+                }
+            }
+        }
+    }
+    let (later, told) = such.choose(rng)?.clone();
+    Arc::make_mut(&mut rec.history.outputs[later]).steps.push(told);
+    Some(())
+}
+
+/// Of a job that was over: nothing more completes there.
+fn left_out(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let specs = Specs::of(rec);
+    let at = told(rec, rng, |read, told| {
+        let over = matches!(read.state.state(), State::Completed | State::Failed | State::Cancelled);
+        over && !specs.is_gang(read, told)
+    })?;
+    let tasks = &mut told_step(rec, at).tasks;
+    let gone = rng.random_range(0..tasks.len());
+    tasks.remove(gone);
+    Some(())
+}
+
+fn told_twice(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let at = told(rec, rng, |_, _| true)?;
+    let tasks = &mut told_step(rec, at).tasks;
+    tasks.push(tasks.choose(rng)?.clone());
+    Some(())
+}
+
+fn of_nobody(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let at = told(rec, rng, |_, _| true)?;
+    let link = told_step(rec, at).tasks.choose_mut(rng)?.artifacts.choose_mut(rng)?;
+    link.artifact.as_mut()?.digest = "0".repeat(64);
+    Some(())
 }
