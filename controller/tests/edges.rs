@@ -5,8 +5,8 @@ mod model;
 use controller::{Config, Event, NewJob};
 use model::{Cluster, specs};
 use proto::v1::{
-    Artifact, AttemptRef, BlockRow, Cause, CauseKind, Dependency, DependencyKind, Ended, JobSpec, Report,
-    Reports, Started, State, TenantRow, report, server_frame,
+    Artifact, AttemptRef, BlockRow, Cause, CauseKind, Dependency, DependencyKind, Ended, Heartbeat, JobSpec,
+    Refused, Report, Reports, Started, State, TenantRow, report, server_frame,
 };
 
 /// A job that has its first grant: of one task, attempt 1 of epoch 1.
@@ -149,4 +149,65 @@ fn what_comes_while_much_is_to_be_written_waits_its_turn() {
         matches!(&cluster.replies[&ticket], controller::Reply::Submitted(reply) if reply.number == 1_002)
     );
     assert_eq!(cluster.rows.state("lab", 1_001).unwrap().state(), State::Cancelled);
+}
+
+#[test]
+fn a_rank_that_is_sent_back_says_from_where() {
+    let mut cluster = granted(specs::job(vec![specs::gang("ring", 1, 2)]));
+    let refused = |_| report::What::Refused(Refused { reason: "full".to_owned() });
+    report(&mut cluster, 1..2, refused);
+    let block: BlockRow = cluster.rows.get(&proto::keys::block("lab", 1, 0, 0)).unwrap();
+    let why = block.ranks[0].cause.as_ref().unwrap();
+    assert_eq!((why.kind(), why.node.as_str()), (CauseKind::StagingFailed, "n1"));
+}
+
+#[test]
+fn ranks_whose_outputs_do_not_fit_into_one_row_are_a_gang_that_fails() {
+    let mut cluster = granted(specs::job(vec![specs::gang("ring", 1, 2)]));
+    report(&mut cluster, 0..2, started);
+    report(&mut cluster, 0..2, |rank| {
+        let artifact = |number| Artifact { path: format!("{rank}/{number}"), ..Artifact::default() };
+        let cause = Cause { kind: CauseKind::Succeeded.into(), ..Cause::default() };
+        let artifacts = (0..1_500).map(artifact).collect();
+        report::What::Ended(Ended { cause: Some(cause), artifacts, ..Ended::default() })
+    });
+    let block: BlockRow = cluster.rows.get(&proto::keys::block("lab", 1, 0, 0)).unwrap();
+    assert_eq!(block.notes[0].own_failures, 1);
+}
+
+#[test]
+fn a_grant_told_twice_is_one_grant() {
+    let mut cluster = granted(specs::job(vec![specs::array("few", "0-9")]));
+    let told: Vec<_> = cluster.rows.grants().collect();
+    assert_eq!(told.len(), 1);
+    for grant in &told {
+        let again = cluster.step(Event::Granted(grant.clone()));
+        assert!(again.iter().all(|txn| txn.writes.is_empty()), "{again:?}");
+    }
+    assert_eq!(cluster.rows.grants().collect::<Vec<_>>(), told);
+}
+
+#[test]
+fn who_speaks_in_a_session_that_is_over_is_told_so_and_not_heard() {
+    let mut cluster = granted(specs::job(vec![specs::step("one")]));
+    let old = cluster.agents["n1"].session;
+    cluster.register("n1");
+    let node = "n1".to_owned();
+    let beat = Heartbeat { sequence: 9, ..Heartbeat::default() };
+    let reports = Reports {
+        sequence: 9,
+        reports: vec![Report { attempt: Some(first_attempt()), rank: 0, what: Some(started(0)) }],
+    };
+    for event in [
+        Event::Heartbeat { node: node.clone(), session: old, beat },
+        Event::Reports { node: node.clone(), session: old, reports, missing: Vec::new() },
+    ] {
+        let told = cluster.core.step(cluster.now, event);
+        assert!(told.writes.is_empty(), "{told:?}");
+        let [controller::Effect::Send { session, frame, .. }] = &told.effects[..] else {
+            panic!("{told:?}");
+        };
+        assert_eq!(*session, old);
+        assert!(matches!(frame.frame, Some(server_frame::Frame::Goodbye(_))), "{frame:?}");
+    }
 }

@@ -135,3 +135,49 @@ pub(super) fn pending(
 pub(super) fn completed_note(note: &TaskNote) -> TaskNote {
     TaskNote { task: note.task, attempts: note.attempts, ..TaskNote::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::v1::{Artifact, Cause};
+
+    #[test]
+    fn a_block_weighs_about_what_its_row_takes() {
+        let ends = || (0..100).map(|task| task * 40);
+        let spans = || {
+            let mut spans = Spans::new();
+            ends().for_each(|task| {
+                spans.insert(task);
+            });
+            spans
+        };
+        let active = |task| Active {
+            attempt: 1,
+            epoch: 300,
+            node: 2,
+            state: State::Running,
+            since_ms: 1 << 40,
+            order: task,
+        };
+        let text = "exited with code 1, as it says".to_owned();
+        let note = |task| {
+            let cause = Cause { text: text.clone(), node: "node-17".to_owned(), ..Cause::default() };
+            TaskNote { task, attempts: 2, own_failures: 1, last: Some(cause), ..TaskNote::default() }
+        };
+        let artifact =
+            Artifact { path: "out/of/it".to_owned(), digest: "7".repeat(64), ..Artifact::default() };
+        let rank = |rank| RankEnd { rank, artifacts: vec![artifact.clone(); 3], ..RankEnd::default() };
+        let blocks = [
+            Block { completed: spans(), ..Block::default() },
+            Block { failed: spans(), ..Block::default() },
+            Block { cancelled: spans(), ..Block::default() },
+            Block { active: ends().map(|task| (task, active(task))).collect(), ..Block::default() },
+            Block { notes: ends().map(|task| (task, note(task))).collect(), ..Block::default() },
+            Block { ranks: (0..100).map(|number| (number, rank(number))).collect(), ..Block::default() },
+        ];
+        for (number, mut block) in blocks.into_iter().enumerate() {
+            let (weight, bytes) = (weight(&block), encode(&mut block, 1).len());
+            assert!((bytes..=3 * bytes).contains(&weight), "block {number}: {weight} for {bytes} bytes");
+        }
+    }
+}

@@ -197,3 +197,31 @@ fn take_some(run: &mut StepRun) -> (Spans, BTreeSet<u64>) {
     }
     (taken, touched)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::v1::{JobSpec, Step};
+
+    #[test]
+    fn what_is_cancelled_in_pieces_lies_in_the_blocks_of_its_tasks() {
+        let spec = JobSpec { steps: vec![Step::default()], ..JobSpec::default() };
+        let mut run = super::super::submit::prepare(&spec).unwrap().remove(0);
+        run.fresh = Spans::new();
+        for task in 0..3 * limits::BLOCK_TASKS / 2 {
+            run.fresh.insert(task * 2);
+        }
+        run.retries.insert((0, limits::BLOCK_TASKS + 1));
+        let mut left = run.fresh.count() + 1;
+        while left > 0 {
+            let (taken, touched) = take_some(&mut run);
+            assert!(!taken.is_empty() && !touched.is_empty());
+            left -= taken.count();
+        }
+        for (number, block) in &run.blocks {
+            let from = number * limits::BLOCK_TASKS;
+            let own = block.cancelled.count_within(from, from + limits::BLOCK_TASKS - 1);
+            assert_eq!(own, block.cancelled.count(), "block {number}");
+        }
+    }
+}

@@ -134,3 +134,22 @@ impl Drafts {
         row
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message;
+
+    #[test]
+    fn an_event_of_many_tasks_weighs_about_what_it_takes() {
+        let mut tasks = Spans::new();
+        for task in 0..1_000 {
+            tasks.insert(task * 3);
+        }
+        let mut drafts = Drafts::default();
+        let edge = (State::Pending, State::Cancelled);
+        let weight = drafts.whole(1 << 40, (7, Some(0)), edge, &Cause::default(), tasks);
+        let bytes = drafts.number(&mut 1).encoded_len();
+        assert!((bytes..=2 * bytes).contains(&weight), "{weight} for {bytes} bytes");
+    }
+}

@@ -168,3 +168,27 @@ impl StepRun {
         taken
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::v1::{JobSpec, Step};
+
+    #[test]
+    fn what_is_doomed_is_taken_in_pieces_that_one_event_can_name() {
+        let spec = JobSpec { steps: vec![Step::default()], ..JobSpec::default() };
+        let mut run = super::super::submit::prepare(&spec).unwrap().remove(0);
+        let mut doomed = Spans::new();
+        for task in 0..3 * limits::BLOCK_TASKS / 2 {
+            doomed.insert(task * 2);
+        }
+        let mut left = doomed.count();
+        run.doomed.insert("unmet".to_owned(), doomed);
+        while run.doomed.contains_key("unmet") {
+            let taken = run.take_doomed("unmet");
+            assert!((1..=limits::SPANS_PER_EVENT_MAX).contains(&taken.runs()), "{} runs", taken.runs());
+            left -= taken.count();
+        }
+        assert_eq!(left, 0);
+    }
+}

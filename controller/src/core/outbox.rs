@@ -184,3 +184,19 @@ fn write_tenant(name: &str, tenant: &mut Tenant, mut touched: Touched, txn: &mut
     }
     ended
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_takes_the_room_of_its_ledger_and_its_events() {
+        let mut out = Outbox::default();
+        let mut tenants = 0..limits::TXN_WRITES_SOFT;
+        let fit = tenants.by_ref().take_while(|tenant| {
+            out.ledger(&format!("tenant-{tenant}"));
+            !out.full()
+        });
+        assert_eq!(fit.count() + 1, limits::TXN_WRITES_SOFT / 2);
+    }
+}

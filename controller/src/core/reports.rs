@@ -263,4 +263,19 @@ mod tests {
         }
         assert_eq!(judge("n1", told(CauseKind::Exit.into()), false).0.kind(), CauseKind::Exit);
     }
+
+    #[test]
+    fn outputs_that_are_too_many_or_too_long_are_not_kept() {
+        let told = |artifacts: Vec<Artifact>| {
+            let cause = Cause { kind: CauseKind::Succeeded.into(), ..Cause::default() };
+            let (why, kept) = judge("n1", Ended { cause: Some(cause), artifacts, ..Ended::default() }, false);
+            (why.kind(), kept.len())
+        };
+        let (many, long) = (limits::ARTIFACTS_PER_TASK_MAX, limits::ARTIFACT_BYTES_MAX - 16);
+        let path = |bytes| vec![Artifact { path: "p".repeat(bytes), ..Artifact::default() }];
+        assert_eq!(told(vec![Artifact::default(); many]), (CauseKind::Succeeded, many));
+        assert_eq!(told(vec![Artifact::default(); many + 1]), (CauseKind::OutputMissing, 0));
+        assert_eq!(told(path(long)), (CauseKind::Succeeded, 1));
+        assert_eq!(told(path(long + 1)), (CauseKind::OutputMissing, 0));
+    }
 }

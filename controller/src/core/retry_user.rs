@@ -283,3 +283,38 @@ fn parts(tasks: &Spans) -> Vec<Spans> {
     }
     ranges.chunks(limits::SPANS_PER_EVENT_MAX).map(|part| part.iter().copied().collect()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::v1::{JobRow, JobSpec, JobStateRow, Span, Step};
+
+    /// A step of which every second task failed.
+    fn with_failed(count: u64) -> LoadedJob {
+        let array = proto::array::parse(&format!("0-{}", 2 * count - 1)).unwrap();
+        let step = Step { name: "many".to_owned(), array: Some(array), ..Step::default() };
+        let spec = JobSpec { steps: vec![step], ..JobSpec::default() };
+        let block = |block: u64| {
+            let tasks = (block * limits::BLOCK_TASKS..2 * count).take(limits::BLOCK_TASKS as usize);
+            let one = |task| Span { first: task, last: task };
+            let (completed, failed) = tasks.map(one).partition(|span| span.first % 2 == 0);
+            (0, block, BlockRow { completed, failed, ..BlockRow::default() })
+        };
+        let states = vec![StepState { state: State::Failed.into(), ..StepState::default() }];
+        LoadedJob {
+            job: JobRow { number: 1, spec: Some(spec), ..JobRow::default() },
+            state: JobStateRow { state: State::Failed.into(), steps: states, ..JobStateRow::default() },
+            blocks: (0..(2 * count).div_ceil(limits::BLOCK_TASKS)).map(block).collect(),
+            manifests: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_failed_in_more_pieces_than_can_be_named_is_not_retried() {
+        let most = limits::SPANS_PER_RETRY_MAX as u64;
+        let (job, moved) = renew(with_failed(most), "").unwrap();
+        assert_eq!(job.steps[0].fresh.count(), most);
+        assert_eq!(moved.iter().map(|(_, _, tasks)| tasks.count()).sum::<u64>(), most);
+        assert_eq!(renew(with_failed(most + 1), "").err().unwrap().code, "limit.retry");
+    }
+}
