@@ -5,7 +5,7 @@ use proto::v1::{
     Demand, DemandKey, DemandUpdate, GrantNode, GrantRow, NodeRow, NodeState, Resources, TenantRow,
 };
 use scheduler::core::{Alloc, AllocOf, Config, Core, Event, Snapshot};
-use scheduler::limits::GRANT_SLOTS_MAX;
+use scheduler::limits::{GRANT_SLOTS_MAX, PROPOSAL_OPERATIONS_MAX};
 use world::clock::Now;
 
 const NOW: Now = Now { mono_ms: 1_000, wall_ms: 1_700_000_000_000 };
@@ -144,4 +144,69 @@ fn what_is_taken_on_a_node_is_what_its_grants_hold() {
     core.step(NOW, Event::Reread(Box::new(snapshot)));
     let taken = core.node_use().into_iter().map(|(name, (used, grants))| (name, used.millicores, grants));
     assert_eq!(taken.collect::<Vec<_>>(), [("n1".to_owned(), 2_500, 2), ("n2".to_owned(), 0, 0)]);
+}
+
+#[test]
+fn work_that_begins_later_is_looked_at_then() {
+    let mut core = core_of(vec![node("n1", 8 << 30)]);
+    let key = DemandKey { tenant: "t".to_owned(), job_number: 1, step: 0 };
+    let not_before_ms = NOW.wall_ms + 90_000;
+    let demand = Demand { key: Some(key.clone()), slots: 1, not_before_ms, ..Demand::default() };
+    let update = DemandUpdate { changed: vec![demand], controller: "c".to_owned(), ..Default::default() };
+    core.step(NOW, Event::Demand(update));
+    assert!(core.plan(NOW).is_empty());
+    assert_eq!(core.next_wakeup_ms(), Some(NOW.mono_ms + 90_000));
+    assert_eq!(core.explain(&key, NOW).expected_start_ms, not_before_ms);
+    let then = Now { mono_ms: NOW.mono_ms + 90_000, wall_ms: not_before_ms };
+    assert_eq!(core.plan(then).len(), 1);
+}
+
+#[test]
+fn what_is_read_again_ends_what_is_not_there_and_nothing_newer() {
+    let grant = |epoch| GrantRow {
+        tenant: "t".to_owned(),
+        job_number: epoch,
+        epoch,
+        nodes: vec![GrantNode { node: "n1".to_owned(), slots: 1 }],
+        per_slot: Some(Resources { millicores: 1_000, ..Resources::default() }),
+        ..GrantRow::default()
+    };
+    let mut core = core_of(vec![node("n1", 8 << 30)]);
+    let tenant = |name: &str| TenantRow { name: name.to_owned(), ..TenantRow::default() };
+    core.step(NOW, Event::Tenant(tenant("u")));
+    core.step(NOW, Event::Granted { row: grant(1), revision: 40 });
+    core.step(NOW, Event::Granted { row: grant(2), revision: 60 });
+    let key = DemandKey { tenant: "u".to_owned(), job_number: 1, step: 0 };
+    let demand = Demand { key: Some(key.clone()), slots: 1, ..Demand::default() };
+    let update = DemandUpdate { changed: vec![demand], controller: "c".to_owned(), ..Default::default() };
+    core.step(NOW, Event::Demand(update));
+    let (nodes, tenants) = (vec![node("n1", 8 << 30)], vec![tenant("t")]);
+    core.step(NOW, Event::Reread(Box::new(Snapshot { revision: 50, nodes, tenants, ..Snapshot::default() })));
+    core.check();
+    assert_eq!(core.held("t").millicores, 1_000, "the grant of revision 60 alone");
+    assert_eq!(core.explain(&key, NOW).code, "waiting.tenant");
+}
+
+#[test]
+fn a_proposal_is_no_larger_than_the_store_takes() {
+    for (jobs, gang_nodes) in [(400, 0), (20, 40)] {
+        let nodes: Vec<NodeRow> = (0..800).map(|number| node(&format!("n{number}"), 8 << 30)).collect();
+        let mut core = core_of(nodes);
+        let one = |job_number| Demand {
+            key: Some(DemandKey { tenant: "t".to_owned(), job_number, step: 0 }),
+            per_slot: Some(Resources { millicores: 4_000, ..Resources::default() }),
+            slots: u64::from(gang_nodes.max(1)),
+            gang_nodes,
+            gang_tasks_per_node: gang_nodes.min(1),
+            ..Demand::default()
+        };
+        let (changed, controller) = ((1..=jobs).map(one).collect(), "c".to_owned());
+        core.step(NOW, Event::Demand(DemandUpdate { changed, controller, ..Default::default() }));
+        let proposals = core.plan(NOW);
+        assert!(!proposals.is_empty());
+        for proposal in proposals {
+            let operations = proposal.commit.guards.len() + proposal.commit.writes.len();
+            assert!((1..=PROPOSAL_OPERATIONS_MAX).contains(&operations), "{operations}");
+        }
+    }
 }

@@ -258,4 +258,4 @@ macro_rules! transcripts {
     )*};
 }
 
-transcripts! { packing queues fairness gangs overtaken limits conflicts releases avoiding counting explaining }
+transcripts! { packing queues fairness gangs overtaken limits conflicts releases avoiding counting explaining fell turns vanished apart }
