@@ -210,3 +210,31 @@ fn a_proposal_is_no_larger_than_the_store_takes() {
         }
     }
 }
+
+#[test]
+fn a_profile_tells_nodes_and_who_holds_them_and_the_queue() {
+    let mut core = core_of(vec![node("n1", 8 << 30)]);
+    let per_slot = Some(Resources { millicores: 4_000, ..Resources::default() });
+    let held = GrantRow {
+        tenant: "t".to_owned(),
+        job_number: 1,
+        epoch: 1,
+        nodes: vec![GrantNode { node: "n1".to_owned(), slots: 1 }],
+        per_slot,
+        ..GrantRow::default()
+    };
+    core.step(NOW, Event::Granted { row: held, revision: 40 });
+    let waits = |job_number, expected_runtime_ms| {
+        let key = Some(DemandKey { tenant: "t".to_owned(), job_number, step: 0 });
+        Demand { key, per_slot, slots: 1, expected_runtime_ms, ..Demand::default() }
+    };
+    let (changed, controller) = (vec![waits(2, 60_000), waits(3, 0)], "c".to_owned());
+    core.step(NOW, Event::Demand(DemandUpdate { changed, controller, ..Default::default() }));
+    let profiles = core.profiles();
+    assert_eq!(profiles.keys().collect::<Vec<_>>(), [""]);
+    let profile = &profiles[""];
+    assert_eq!((profile.nodes.len(), profile.nodes[0].holders.len()), (1, 1));
+    let runtimes: Vec<Option<u64>> = profile.queue.iter().map(|queued| queued.runtime_ms).collect();
+    assert_eq!(runtimes, [Some(60_000), None]);
+    assert_eq!((profile.at_limit, profile.queue_unseen), (0, 0));
+}
