@@ -110,7 +110,8 @@ fn conservative(log: &Log) -> Vec<u64> {
             }
             seconds
         };
-        let ends = log.jobs.iter().zip(&starts).any(|(job, start)| *start == now.checked_sub(job.run));
+        let ended = |(job, start): (&LogJob, &Option<u64>)| start.is_some_and(|start| start + job.run == now);
+        let ends = log.jobs.iter().zip(&starts).any(ended);
         if ends && now > 0 {
             for index in reserved.keys().copied().collect::<Vec<_>>() {
                 let start = plan(&starts, &reserved, index).first(now, &log.jobs[index]);
@@ -169,6 +170,23 @@ proptest! {
 fn overtaking() -> Log {
     let jobs = vec![job(1, 0, 10, 10, 2), job(2, 1, 5, 5, 3), job(3, 2, 20, 20, 1), job(4, 3, 7, 7, 1)];
     Log { jobs, processors: 3, dropped: 0 }
+}
+
+#[test]
+fn nobody_moves_forward_where_nothing_ends() {
+    // When the first ends the two narrow ones come forward, and could let the others: these
+    // have had their turn, and wait for the next end.
+    let jobs = vec![
+        job(4, 0, 6, 7, 3),
+        job(2, 1, 7, 9, 1),
+        job(0, 2, 2, 3, 3),
+        job(1, 2, 9, 9, 3),
+        job(5, 2, 7, 9, 1),
+        job(3, 8, 1, 1, 2),
+    ];
+    let log = Log { jobs, processors: 3, dropped: 0 };
+    assert_eq!(starts(Name::Conservative, &log), [0, 6, 14, 16, 6, 13]);
+    assert_eq!(conservative(&log), [0, 6, 14, 16, 6, 13]);
 }
 
 #[test]
