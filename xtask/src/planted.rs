@@ -22,8 +22,9 @@ const RUN_CPU_S_MAX: f64 = 60.0;
 /// Seeds that must be green with all bugs asleep, in each scenario.
 const HEALTHY_SEEDS: u64 = 3;
 
-/// Of a hundred bugs so many must be found.
+/// Of a hundred bugs so many must be found, and in the median in so many CPU seconds.
 const FOUND_PERCENT: usize = 95;
+const MEDIAN_CPU_S: f64 = 60.0;
 
 pub const HELP: &str = "USAGE: cargo xtask planted [OPTIONS]
 
@@ -31,7 +32,7 @@ pub const HELP: &str = "USAGE: cargo xtask planted [OPTIONS]
   --only NAME       one bug of sim/planted/ (may be said more than once)
   --class NAME      those whose names begin with NAME-, such as leak (likewise)
   --seeds N         seeds tried for each (400)
-  --cpu-seconds S   CPU seconds spent on each (60)
+  --cpu-seconds S   CPU seconds spent on each (240)
   --fast-build      built in pieces, in a directory of its own: for whoever builds often";
 
 struct Options {
@@ -109,7 +110,7 @@ fn options(words: &[&str]) -> Result<Options, String> {
     let quick = words.contains(&"--quick");
     let seeds = if quick { 20 } else { 400 };
     let mut options =
-        Options { quick, only: Vec::new(), classes: Vec::new(), fast_build: false, seeds, cpu_seconds: 60 };
+        Options { quick, only: Vec::new(), classes: Vec::new(), fast_build: false, seeds, cpu_seconds: 240 };
     let mut words = words.iter();
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} wants a value\n\n{HELP}"));
@@ -239,6 +240,9 @@ fn judge(rows: &[Row], options: &Options) -> Result<(), String> {
     let percent = if options.quick { 100 } else { FOUND_PERCENT };
     if found * 100 < rows.len() * percent {
         return Err(format!("fewer than {percent} in a hundred planted bugs were found"));
+    }
+    if median > MEDIAN_CPU_S {
+        return Err(format!("the median search took more than {MEDIAN_CPU_S} CPU seconds"));
     }
     Ok(())
 }

@@ -38,7 +38,7 @@ pub fn draw(seed: u64, scenario: &Scenario, until_ms: u64) -> Vec<Planned> {
             );
         }
     }
-    plan.extend(at_times(seed ^ 0x776f_7264_73, 0.4, until_ms, |rng| {
+    plan.extend(at_times(seed ^ 0x0077_6f72_6473, 0.4, until_ms, |rng| {
         if rng.random_bool(0.5) { told_again(rng, scenario) } else { words_of_the_dead(rng, scenario) }
     }));
     if scenario.servers > 1 {
