@@ -1,6 +1,7 @@
-//! Demand is told ahead of the commit it follows from. Where that commit is lost, what
-//! the next reign says must take it back: else a scheduler grants for ever to a job that
-//! nobody knows.
+//! What a reign loses. Demand is told ahead of the commit it follows from: where that
+//! commit is lost, what the next reign says must take it back, else a scheduler grants
+//! for ever to a job that nobody knows. And one whose lease ends while it reads the rows
+//! never begins.
 
 mod model;
 
@@ -11,8 +12,8 @@ use model::{OpenDoor, specs};
 use prost::Message as _;
 use proto::v1::{Demand, DemandUpdate, TenantRow};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use store::{
     Commit, CommitError, Key, LeaseId, Page, RangeRequest, ReadError, RedbStore, Revision, Row, Store, Watch,
 };
@@ -21,11 +22,25 @@ use world::sim::{HostileDisk, SkewedClock};
 use world::sync::mpsc;
 use world::time;
 
-/// A store that loses the next commit once it is told to.
+/// A store that loses the next commit once it is told to, or ends the lease that it
+/// gave last as soon as rows are read.
 #[derive(Debug)]
 struct Losing {
     held: Arc<RedbStore>,
     loses: AtomicBool,
+    ends: AtomicBool,
+    leases: Mutex<Vec<LeaseId>>,
+}
+
+impl Losing {
+    /// With a tenant and nothing else.
+    async fn new(clock: &Arc<dyn NodeClock>) -> Self {
+        let disk = HostileDisk::new(1).handle();
+        let held = RedbStore::open(disk, "store.redb", Arc::clone(clock)).await.unwrap();
+        let lab = TenantRow { name: "lab".to_owned(), ..TenantRow::default() };
+        held.commit(Commit::new().put(proto::keys::tenant("lab"), lab.encode_to_vec())).await.unwrap();
+        Self { held, loses: AtomicBool::new(false), ends: AtomicBool::new(false), leases: Mutex::default() }
+    }
 }
 
 #[async_trait]
@@ -37,6 +52,10 @@ impl Store for Losing {
         self.held.commit(commit).await
     }
     async fn range(&self, request: RangeRequest) -> Result<Page, ReadError> {
+        if self.ends.swap(false, Ordering::Relaxed) {
+            let lease = *self.leases.lock().unwrap().last().unwrap();
+            self.held.revoke(lease).await.unwrap();
+        }
         self.held.range(request).await
     }
     async fn get(&self, key: Key) -> Result<Option<Row>, ReadError> {
@@ -46,7 +65,9 @@ impl Store for Losing {
         self.held.watch(prefix).await
     }
     async fn lease(&self, owner: &str, ttl_ms: u64) -> Result<LeaseId, CommitError> {
-        self.held.lease(owner, ttl_ms).await
+        let lease = self.held.lease(owner, ttl_ms).await?;
+        self.leases.lock().unwrap().push(lease);
+        Ok(lease)
     }
     async fn keep(&self, lease: LeaseId) -> Result<(), CommitError> {
         self.held.keep(lease).await
@@ -87,23 +108,23 @@ impl Told {
     }
 }
 
-#[tokio::test]
-async fn what_a_lost_submission_wanted_is_taken_back_by_the_next_reign() {
-    let clock = SkewedClock::pair(1_700_000_000_000).0 as Arc<dyn NodeClock>;
-    let held = RedbStore::open(HostileDisk::new(1).handle(), "store.redb", Arc::clone(&clock)).await.unwrap();
-    let lab = TenantRow { name: "lab".to_owned(), ..TenantRow::default() };
-    held.commit(Commit::new().put(proto::keys::tenant("lab"), lab.encode_to_vec())).await.unwrap();
-    let losing = Arc::new(Losing { held, loses: AtomicBool::new(false) });
-    let parts = ControllerParts {
-        store: Arc::clone(&losing) as Arc<dyn Store>,
+fn parts(store: &Arc<Losing>, clock: Arc<dyn NodeClock>, shared: bool) -> ControllerParts {
+    ControllerParts {
+        store: Arc::clone(store) as Arc<dyn Store>,
         clock,
         config: Config::default(),
         admission: Arc::new(OpenDoor),
         objects: Arc::new(Nothing),
         name: "controller".to_owned(),
-        shared: false,
-    };
-    let (handle, mut updates) = shell::start(parts).await.unwrap();
+        shared,
+    }
+}
+
+#[tokio::test]
+async fn what_a_lost_submission_wanted_is_taken_back_by_the_next_reign() {
+    let clock = SkewedClock::pair(1_700_000_000_000).0 as Arc<dyn NodeClock>;
+    let losing = Arc::new(Losing::new(&clock).await);
+    let (handle, mut updates) = shell::start(parts(&losing, clock, false)).await.unwrap();
     let mut told = Told::default();
     assert!(told.next(&mut updates).await && told.0.is_empty(), "the first reign begins with nothing");
 
@@ -121,4 +142,14 @@ async fn what_a_lost_submission_wanted_is_taken_back_by_the_next_reign() {
     assert_eq!(reply.number, 1);
     told.next(&mut updates).await;
     assert_eq!(told.0.len(), 1);
+}
+
+#[tokio::test]
+async fn who_loses_the_shards_while_reading_the_rows_does_not_begin() {
+    let clock = SkewedClock::pair(1_700_000_000_000).0 as Arc<dyn NodeClock>;
+    let losing = Arc::new(Losing::new(&clock).await);
+    losing.ends.store(true, Ordering::Relaxed);
+    let (handle, _updates) = shell::start(parts(&losing, clock, true)).await.unwrap();
+    assert_eq!(losing.leases.lock().unwrap().len(), 2, "the first reign began on rows of several moments");
+    handle.submit("lab", "tests", specs::job(vec![specs::step("one")]), "", false).await.unwrap();
 }

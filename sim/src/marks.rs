@@ -125,6 +125,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("controller.register.over_a_live_session", Chaos, "a node registers while its session lives"),
     ("controller.reign.fenced_off", Nobody, "a commit finds the shards another's, or nobody's"),
     ("controller.reign.found_over", Nobody, "a deposed server finds out as it asks"),
+    ("controller.reign.lost_while_loading", Nobody, "the shards are lost before all rows are read"),
     ("controller.reign.stepped_down", Chaos, "one of several servers does not reign any more"),
     ("controller.reign.store_out_of_reach", Chaos, "the store is silent for a lease's time"),
     ("controller.report.bytes_are_missing", Nobody, "a report names bytes that are not there"),

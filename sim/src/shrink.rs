@@ -40,9 +40,9 @@ const TRY_MAX: Duration = Duration::from_secs(120);
 #[derive(Clone, Debug, PartialEq)]
 enum Verdict {
     Held,
-    /// The invariant's number, as its line has it.
+    /// The invariant's number, as its line has it, or where the run panicked.
     Broke(String),
-    /// It ended in another way: a panic, wrong use.
+    /// It ended in another way: too late, or by wrong use.
     Fell,
 }
 
@@ -161,9 +161,10 @@ impl Judge for Runs {
             .arg("replay")
             .arg(&self.path)
             .arg("--quiet")
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| error.to_string())?;
         let begun = Moment::now();
@@ -177,10 +178,13 @@ impl Judge for Runs {
         let output = child.wait_with_output().map_err(|error| error.to_string())?;
         let text = String::from_utf8_lossy(&output.stdout);
         let broke = text.lines().find_map(|line| line.strip_prefix("BROKEN invariant "));
-        Ok(match broke.and_then(|rest| rest.split_once(':')) {
-            Some((invariant, _)) => Verdict::Broke(invariant.to_owned()),
-            None if output.status.success() => Verdict::Held,
-            None => Verdict::Fell,
+        let told = String::from_utf8_lossy(&output.stderr);
+        let panicked = told.lines().find_map(|line| line.split_once(" panicked at "));
+        Ok(match (broke.and_then(|rest| rest.split_once(':')), panicked) {
+            (Some((invariant, _)), _) => Verdict::Broke(invariant.to_owned()),
+            (None, Some((_, place))) => Verdict::Broke(format!("panic at {place}")),
+            (None, None) if output.status.success() => Verdict::Held,
+            (None, None) => Verdict::Fell,
         })
     }
 

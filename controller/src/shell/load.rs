@@ -18,6 +18,8 @@ pub(super) enum LoadError {
     Commit(CommitError),
     /// Another controller holds a shard.
     Held(String),
+    /// The shards were lost while the rows were read.
+    Lost,
     /// A row that does not decode: damage, or a newer version's.
     Row(String),
 }
@@ -39,6 +41,7 @@ impl fmt::Display for LoadError {
             Self::Held(owner) => {
                 write!(f, "the jobs are another controller's ({owner}) until its lease ends")
             }
+            Self::Lost => f.write_str("the shards' lease ended while the rows were read"),
             Self::Row(key) => write!(f, "row {key} does not decode: damaged, or written by a newer version"),
         }
     }
@@ -49,6 +52,20 @@ pub(super) async fn must_be_free(store: &dyn Store) -> Result<(), LoadError> {
     match store.get(keys::shard(0)).await? {
         Some(row) => Err(LoadError::Held(decode::<ShardRow>(&row)?.owner)),
         None => Ok(()),
+    }
+}
+
+/// Fails where the shards are no longer `owner`'s. Where they are, nobody else has
+/// written since they were taken: whoever does guards its own rows of them.
+pub(super) async fn must_be_held(store: &dyn Store, owner: &str) -> Result<(), LoadError> {
+    let holder = match store.get(keys::shard(0)).await? {
+        Some(row) => Some(decode::<ShardRow>(&row)?.owner),
+        None => None,
+    };
+    match holder {
+        Some(holder) if holder == owner => Ok(()),
+        Some(holder) => Err(LoadError::Held(holder)),
+        None => Err(LoadError::Lost),
     }
 }
 

@@ -185,6 +185,13 @@ async fn begin(parts: &ControllerParts, view: &Arc<View>) -> Result<Reign, load:
     let tenants = store.watch(proto::keys::TENANTS.into()).await?;
     let mut core = Core::new(parts.config.clone(), Arc::clone(&parts.admission));
     load::load(&**store, &mut core).await?;
+    if parts.shared
+        && let Err(error) = load::must_be_held(&**store, &owner).await
+    {
+        // Another may have written meanwhile: what was read is of several moments.
+        world::mark!("controller.reign.lost_while_loading");
+        return Err(error);
+    }
     view.reigns(&owner, revision);
     let mut reign = Reign {
         clock: Arc::clone(&parts.clock),
