@@ -3,7 +3,7 @@
 //! to who followed all the time and to who reads afterwards. The relay of logs is a
 //! part of the server and dies with it.
 //!
-//! `DRUMLINE_TEST_SEED` repeats a run's choices, `DRUMLINE_TEST_KILLS` (12) says how
+//! `DRUMLINE_TEST_SEED` repeats a run's choices, `DRUMLINE_TEST_KILLS` (8) says how
 //! often it kills.
 #![allow(
     clippy::disallowed_methods,
@@ -30,7 +30,7 @@ array = "1-200"
 cores = 1
 memory = "16MiB"
 run = '''
-for line in $(seq 1 20); do echo "$DRUMLINE_TASK:$line"; sleep 0.08; done
+for line in $(seq 1 20); do echo "$DRUMLINE_TASK:$line"; sleep 0.05; done
 yes "task $DRUMLINE_TASK" | head -c $((DRUMLINE_TASK % 50 * 6000)) > out
 '''
 outputs = ["out"]
@@ -94,7 +94,7 @@ fn check_outputs(cluster: &Cluster, id: &str) {
 
 #[test]
 fn outputs_and_lines_are_there_once_whoever_is_killed() {
-    let kills = number("DRUMLINE_TEST_KILLS").unwrap_or(12);
+    let kills = number("DRUMLINE_TEST_KILLS").unwrap_or(8);
     let mut chance = Chance::seeded("kills with data");
     let mut cluster = Cluster::new("kills-data", 3, "4");
     let job = cluster.dir.file("job.toml", JOB);
