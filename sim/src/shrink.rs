@@ -40,7 +40,7 @@ const TRY_MAX: Duration = Duration::from_secs(120);
 #[derive(Clone, Debug, PartialEq)]
 enum Verdict {
     Held,
-    /// The invariant's number, as its line has it, or where the run panicked.
+    /// The invariant by its number, or where the run panicked.
     Broke(String),
     /// It ended in another way: too late, or by wrong use.
     Fell,
@@ -89,11 +89,7 @@ pub fn command(arguments: &ShrinkArguments) -> ExitCode {
                 eprintln!("error: --out = {}: {error}", out.display());
                 return ExitCode::from(2);
             }
-            println!(
-                "invariant {invariant} still breaks with {} of {} things:",
-                plan.acts.len(),
-                whole.acts.len()
-            );
+            println!("{invariant} still breaks with {} of {} things:", plan.acts.len(), whole.acts.len());
             print!("{}", plan.text());
             println!("tries={} plan={}", runs.tries, out.display());
             println!("reproduce: cargo chaos replay {}", out.display());
@@ -181,8 +177,8 @@ impl Judge for Runs {
         let told = String::from_utf8_lossy(&output.stderr);
         let panicked = told.lines().find_map(|line| line.split_once(" panicked at "));
         Ok(match (broke.and_then(|rest| rest.split_once(':')), panicked) {
-            (Some((invariant, _)), _) => Verdict::Broke(invariant.to_owned()),
-            (None, Some((_, place))) => Verdict::Broke(format!("panic at {place}")),
+            (Some((invariant, _)), _) => Verdict::Broke(format!("invariant {invariant}")),
+            (None, Some((_, place))) => Verdict::Broke(format!("panic at {}", place.trim_end_matches(':'))),
             (None, None) if output.status.success() => Verdict::Held,
             (None, None) => Verdict::Fell,
         })
