@@ -10,7 +10,6 @@ pub mod run;
 
 use run::{Cpu, Found, Run};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Those that every test of the project looks for: each breaks another invariant.
 const QUICK: &[&str] =
@@ -73,7 +72,7 @@ pub fn command(words: &[&str]) -> Result<(), String> {
         copy::apply(next, &root.join("sim/planted/switch.patch"))?;
         all.iter().try_for_each(|bug| copy::apply(next, &bug.patch))
     })?;
-    let simulator = build(&place, options.fast_build)?;
+    let simulator = copy::simulator(&place, options.fast_build, "'--cfg','madsim'")?;
     println!("== all bugs asleep: {HEALTHY_SEEDS} seeds of each scenario must be green");
     let mut cpu = Cpu::now()?;
     for scenario in ["chaos", "narrow"] {
@@ -158,35 +157,6 @@ fn bugs(root: &Path) -> Result<Vec<Bug>, String> {
         });
     }
     Ok(bugs)
-}
-
-/// Builds the simulator of the scratch copy. Without link-time optimisation: a
-/// build must not cost more than the search. A fast build compiles again only what
-/// changed, piece by piece; what it makes runs a little slower.
-#[allow(clippy::disallowed_methods, reason = "a build tool runs on the builder's machine, outside the world")]
-fn build(place: &Path, fast: bool) -> Result<PathBuf, String> {
-    println!("== its simulator");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let (target, profile) = if fast {
-        // All else as the profile has it: what others built like this can be used.
-        (place.join("fast"), ["profile.release.incremental=true", "profile.release.debug=false"])
-    } else {
-        (place.join("build"), ["profile.release.lto=false", "profile.release.debug=0"])
-    };
-    let done = Command::new(cargo)
-        .current_dir(place.join("tree"))
-        .args(["build", "--quiet", "--release", "--package", "sim", "--target-dir"])
-        .arg(&target)
-        .args(["--config", "build.rustflags=['--cfg','madsim']"])
-        .args(["--config", "profile.release.overflow-checks=true"])
-        .args(["--config", profile[0], "--config", profile[1]])
-        .status()
-        .map_err(|error| format!("cargo could not be started: {error}"))?;
-    if done.success() {
-        Ok(target.join("release/sim"))
-    } else {
-        Err("the scratch copy in target/planted/tree does not build".to_owned())
-    }
 }
 
 /// Runs one seed with one bug awake (none: an empty name).

@@ -47,22 +47,21 @@ impl fmt::Display for LoadError {
     }
 }
 
+/// Who holds the shards: all are taken, and lost, together.
+async fn holder(store: &dyn Store) -> Result<Option<String>, LoadError> {
+    let row = store.get(keys::shard(0)).await?;
+    row.map(|row| Ok(decode::<ShardRow>(&row)?.owner)).transpose()
+}
+
 /// Fails where another controller holds the shards.
 pub(super) async fn must_be_free(store: &dyn Store) -> Result<(), LoadError> {
-    match store.get(keys::shard(0)).await? {
-        Some(row) => Err(LoadError::Held(decode::<ShardRow>(&row)?.owner)),
-        None => Ok(()),
-    }
+    holder(store).await?.map_or(Ok(()), |holder| Err(LoadError::Held(holder)))
 }
 
 /// Fails where the shards are no longer `owner`'s. Where they are, nobody else has
 /// written since they were taken: whoever does guards its own rows of them.
 pub(super) async fn must_be_held(store: &dyn Store, owner: &str) -> Result<(), LoadError> {
-    let holder = match store.get(keys::shard(0)).await? {
-        Some(row) => Some(decode::<ShardRow>(&row)?.owner),
-        None => None,
-    };
-    match holder {
+    match holder(store).await? {
         Some(holder) if holder == owner => Ok(()),
         Some(holder) => Err(LoadError::Held(holder)),
         None => Err(LoadError::Lost),

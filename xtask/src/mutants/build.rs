@@ -71,8 +71,7 @@ pub fn build(root: &Path, place: &Path, mutants: &[Mutant], fast: bool) -> Resul
         let numbers: Vec<String> = unviable.iter().map(u32::to_string).collect();
         let text = format!("{state}\n{}\n", numbers.join("\n"));
         fs::write(&memory, text).map_err(|error| format!("{}: {error}", memory.display()))?;
-        println!("== its simulator");
-        let simulator = simulator(place, fast)?;
+        let simulator = copy::simulator(place, fast, "'--cfg','madsim','--cap-lints','allow'")?;
         let not_woven = woven.values().flat_map(|woven| &woven.left_out).copied().collect();
         return Ok(Built { tests, simulator, unviable, not_woven });
     }
@@ -181,27 +180,6 @@ fn binaries(place: &Path, messages: &[Value]) -> Vec<Binary> {
     let mut built: Vec<Binary> = built.filter(|binary| binary.path.starts_with(place)).collect();
     built.sort_by(|a, b| a.name.cmp(&b.name));
     built
-}
-
-/// As the search for planted bugs builds its own.
-fn simulator(place: &Path, fast: bool) -> Result<PathBuf, String> {
-    let target = place.join(if fast { "fast" } else { "build" });
-    let profile = if fast { "profile.release.incremental=true" } else { "profile.release.lto=false" };
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let done = Command::new(cargo)
-        .current_dir(place.join("tree"))
-        .args(["build", "--quiet", "--release", "--package", "sim", "--target-dir"])
-        .arg(&target)
-        .args(["--config", "build.rustflags=['--cfg','madsim','--cap-lints','allow']"])
-        .args(["--config", "profile.release.overflow-checks=true"])
-        .args(["--config", profile, "--config", "profile.release.debug=false"])
-        .status()
-        .map_err(|error| format!("cargo could not be started: {error}"))?;
-    if done.success() {
-        Ok(target.join("release/sim"))
-    } else {
-        Err("the simulator of the scratch copy in target/mutants/tree does not build".to_owned())
-    }
 }
 
 #[cfg(test)]

@@ -76,6 +76,36 @@ pub fn apply(next: &Path, patch: &Path) -> Result<(), String> {
     Err(format!("{} does not apply: write it anew for the code of today\n{why}", patch.display()))
 }
 
+/// Builds the simulator of the scratch copy. Without link-time optimisation: a
+/// build must not cost more than the search. A fast build compiles again only what
+/// changed, piece by piece; what it makes runs a little slower.
+#[allow(clippy::disallowed_methods, reason = "a build tool runs on the builder's machine, outside the world")]
+pub fn simulator(place: &Path, fast: bool, rustflags: &str) -> Result<PathBuf, String> {
+    println!("== its simulator");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let (target, profile) = if fast {
+        // All else as the profile has it: what others built like this can be used.
+        (place.join("fast"), ["profile.release.incremental=true", "profile.release.debug=false"])
+    } else {
+        (place.join("build"), ["profile.release.lto=false", "profile.release.debug=0"])
+    };
+    let tree = place.join("tree");
+    let done = Command::new(cargo)
+        .current_dir(&tree)
+        .args(["build", "--quiet", "--release", "--package", "sim", "--target-dir"])
+        .arg(&target)
+        .args(["--config", &format!("build.rustflags=[{rustflags}]")])
+        .args(["--config", "profile.release.overflow-checks=true"])
+        .args(["--config", profile[0], "--config", profile[1]])
+        .status()
+        .map_err(|error| format!("cargo could not be started: {error}"))?;
+    if done.success() {
+        Ok(target.join("release/sim"))
+    } else {
+        Err(format!("the simulator of the scratch copy in {} does not build", tree.display()))
+    }
+}
+
 /// Files below a directory, relative to it; none where it is not there.
 fn all_below(directory: &Path) -> Result<Vec<PathBuf>, String> {
     let (mut files, mut open) = (Vec::new(), vec![PathBuf::new()]);
