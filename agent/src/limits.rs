@@ -42,6 +42,8 @@ pub const STAGINGS_AT_ONCE: usize = 8;
 pub const FETCHES_AT_ONCE: usize = 4;
 /// Attempts whose outputs are collected at once.
 pub const COLLECTIONS_AT_ONCE: usize = 8;
+/// Attempts of which a checkpoint is taken at once.
+pub const LOOKS_AT_ONCE: usize = 4;
 /// Tries of one transfer.
 pub const TRANSFER_TRIES: u32 = 5;
 /// Pause after the first failed try; doubled after each.

@@ -34,6 +34,8 @@ pub const ARTIFACTS_PER_TASK_MAX: usize = 2048;
 pub const ARTIFACTS_PER_GANG_MAX: usize = 4096;
 /// Bytes of artifacts (paths and digests) of one task.
 pub const ARTIFACT_BYTES_MAX: usize = 256 << 10;
+/// Checkpoints of one rank that are kept at most, while others of its gang are behind.
+pub const CHECKPOINTS_PER_RANK_MAX: usize = 8;
 /// Jobs that may follow the tasks of one job's array, each task its like; a
 /// further one is refused with `limit.followers`.
 pub const FOLLOWERS_MAX: usize = 64;

@@ -101,6 +101,9 @@ fn spelt(parsed: &Parsed) -> Bytes {
         Parsed::Manifest { tenant, number, step, task, rank } => {
             keys::manifest(tenant, *number, *step, *task, *rank)
         }
+        Parsed::Checkpoint { tenant, number, step, task, rank } => {
+            keys::checkpoint(tenant, *number, *step, *task, *rank)
+        }
         Parsed::Node { node } => keys::node(node),
         Parsed::Shard { shard } => keys::shard(*shard),
     }

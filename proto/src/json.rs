@@ -181,6 +181,9 @@ pub fn task(task: &TaskView) -> Value {
         "node": text(&task.node),
         "last": cause(task.last.as_ref()),
         "not_before_ms": time(task.not_before_ms),
+        "checkpoint": task.checkpoint.as_ref().map(|kept| {
+            json!({ "label": kept.label, "at_ms": kept.at_ms, "size_bytes": kept.size_bytes })
+        }),
     })
 }
 

@@ -28,6 +28,8 @@ pub const LEDGERS: &str = "ledger/";
 pub const IDEMS: &str = "idem/";
 /// All manifests.
 pub const MANIFESTS: &str = "manifest/";
+/// All checkpoints.
+pub const CHECKPOINTS: &str = "checkpoint/";
 /// All nodes.
 pub const NODES: &str = "node/";
 /// All shards.
@@ -50,6 +52,7 @@ pub enum Parsed {
     Ledger { tenant: String },
     Idem { tenant: String, key: String },
     Manifest { tenant: String, number: u64, step: u32, task: u64, rank: u32 },
+    Checkpoint { tenant: String, number: u64, step: u32, task: u64, rank: u32 },
     Node { node: String },
     Shard { shard: u16 },
 }
@@ -117,10 +120,12 @@ pub fn idem(tenant: &str, key: &str) -> Bytes {
 /// `manifest/<tenant>/<number>/<step>/<task>/<rank>`
 #[must_use]
 pub fn manifest(tenant: &str, number: u64, step: u32, task: u64, rank: u32) -> Bytes {
-    joined(
-        "manifest",
-        [Name(tenant), Hex(number, 16), Hex(step.into(), 4), Hex(task, 16), Hex(rank.into(), 8)],
-    )
+    of_rank("manifest", tenant, number, step, task, rank)
+}
+/// `checkpoint/<tenant>/<number>/<step>/<task>/<rank>`
+#[must_use]
+pub fn checkpoint(tenant: &str, number: u64, step: u32, task: u64, rank: u32) -> Bytes {
+    of_rank("checkpoint", tenant, number, step, task, rank)
 }
 /// `node/<node>`
 #[must_use]
@@ -172,6 +177,11 @@ pub fn idems_of(tenant: &str) -> Bytes {
 #[must_use]
 pub fn manifests_of_job(tenant: &str, number: u64) -> Bytes {
     joined("manifest", [Name(tenant), Hex(number, 16), Name("")])
+}
+/// Prefix of a job's checkpoints.
+#[must_use]
+pub fn checkpoints_of_job(tenant: &str, number: u64) -> Bytes {
+    joined("checkpoint", [Name(tenant), Hex(number, 16), Name("")])
 }
 /// Prefix of a step's manifests.
 #[must_use]
@@ -234,13 +244,15 @@ pub fn parse(key: &[u8]) -> Option<Parsed> {
         ("alloc", ["tenant", tenant]) => Parsed::AllocTenant { tenant: name(tenant)? },
         ("event", [tenant, seq]) => Parsed::Event { tenant: name(tenant)?, first_seq: hex(seq, 16)? },
         ("ledger", [tenant]) => Parsed::Ledger { tenant: name(tenant)? },
-        ("manifest", [tenant, number, step, task, rank]) => Parsed::Manifest {
-            tenant: name(tenant)?,
-            number: hex(number, 16)?,
-            step: u32::try_from(hex(step, 4)?).ok()?,
-            task: hex(task, 16)?,
-            rank: u32::try_from(hex(rank, 8)?).ok()?,
-        },
+        ("manifest" | "checkpoint", [tenant, number, step, task, rank]) => {
+            let (tenant, number) = (name(tenant)?, hex(number, 16)?);
+            let (step, task) = (u32::try_from(hex(step, 4)?).ok()?, hex(task, 16)?);
+            let rank = u32::try_from(hex(rank, 8)?).ok()?;
+            match family {
+                "manifest" => Parsed::Manifest { tenant, number, step, task, rank },
+                _ => Parsed::Checkpoint { tenant, number, step, task, rank },
+            }
+        }
         ("node", [node]) => Parsed::Node { node: name(node)? },
         ("shard", [shard]) => Parsed::Shard { shard: u16::try_from(hex(shard, 4)?).ok()? },
         _ => return None,
@@ -281,6 +293,10 @@ fn joined<const N: usize>(kind: &str, parts: [Part<'_>; N]) -> Bytes {
         part.push(&mut key);
     }
     key.into()
+}
+
+fn of_rank(kind: &str, tenant: &str, number: u64, step: u32, task: u64, rank: u32) -> Bytes {
+    joined(kind, [Name(tenant), Hex(number, 16), Hex(step.into(), 4), Hex(task, 16), Hex(rank.into(), 8)])
 }
 
 /// The lowest four bits.
@@ -333,6 +349,10 @@ mod tests {
             (
                 manifest(t, n, step32, n, rank),
                 Parsed::Manifest { tenant: tenant.clone(), number: n, step: step32, task: n, rank },
+            ),
+            (
+                checkpoint(t, n, step32, n, rank),
+                Parsed::Checkpoint { tenant: tenant.clone(), number: n, step: step32, task: n, rank },
             ),
             (node(t), Parsed::Node { node: tenant }),
             (shard(step), Parsed::Shard { shard: step }),

@@ -6,6 +6,7 @@
 
 pub mod after;
 pub mod array;
+pub mod checkpoints;
 pub mod envelope;
 pub mod estimate;
 pub mod ids;

@@ -62,6 +62,16 @@ pub const ENV_VALUE_BYTES_MAX: usize = 32 << 10;
 pub const ARGV_WORDS_MAX: usize = 4096;
 /// Bytes of one word of argv, or of a script: Linux takes 128 KiB a word.
 pub const WORD_BYTES_MAX: usize = 120 << 10;
+/// The shortest span between two looks for a checkpoint.
+pub const CHECKPOINT_EVERY_MS_MIN: u64 = 1_000;
+/// That span where a step does not tell.
+pub const CHECKPOINT_EVERY_MS_DEFAULT: u64 = 60_000;
+/// Bytes of what a task calls a checkpoint.
+pub const CHECKPOINT_LABEL_BYTES_MAX: usize = 64;
+/// Files of one checkpoint of one rank.
+pub const CHECKPOINT_FILES_MAX: usize = 128;
+/// Bytes of the list of these files (paths and digests).
+pub const CHECKPOINT_LIST_BYTES_MAX: usize = 16 << 10;
 /// Labels of one job or node.
 pub const LABELS_MAX: usize = 64;
 /// Bytes of a label's value.

@@ -24,6 +24,17 @@ fn cause(kind: CauseKind) -> Cause {
     Cause { kind: kind.into(), text: "exit code 3".into(), exit_code: 3, signal: 0, node: "n1".into() }
 }
 
+fn checkpoints() -> CheckpointRow {
+    let entry = CheckpointEntry {
+        label: "1200".into(),
+        artifacts: vec![artifact()],
+        id: Some(CheckpointId { attempt: 2, epoch: 77, session: 5, number: 9 }),
+        at_ms: 1_700_000_000_006,
+        generation: 1,
+    };
+    CheckpointRow { entries: vec![entry] }
+}
+
 fn artifact() -> Artifact {
     Artifact { path: "words".into(), size_bytes: 7, digest: "ab".repeat(32), mode: 0o644 }
 }
@@ -270,6 +281,7 @@ fn rows() -> Vec<(bytes::Bytes, Vec<u8>)> {
         ),
         (keys::node("n1"), node().encode_to_vec()),
         (keys::shard(11), ShardRow { owner: "s1".into(), epoch: 3, seq: 900 }.encode_to_vec()),
+        (keys::checkpoint("lab", 17, 0, 3, 1), checkpoints().encode_to_vec()),
     ]
 }
 
@@ -311,6 +323,7 @@ fn reencode(parsed: &Parsed, bytes: &[u8]) -> Result<Vec<u8>, prost::DecodeError
         Parsed::Ledger { .. } => through::<LedgerRow>(bytes),
         Parsed::Idem { .. } => through::<IdempotencyRow>(bytes),
         Parsed::Manifest { .. } => through::<ManifestRow>(bytes),
+        Parsed::Checkpoint { .. } => through::<CheckpointRow>(bytes),
         Parsed::Node { .. } => through::<NodeRow>(bytes),
         Parsed::Shard { .. } => through::<ShardRow>(bytes),
     }
@@ -336,6 +349,7 @@ fn every_kept_row_means_what_it_meant() {
     assert_eq!(kept_row::<EventBatchRow>("event/").events, [event()]);
     assert_eq!(kept_row::<LedgerRow>("ledger/"), ledger());
     assert_eq!(kept_row::<ManifestRow>("manifest/").artifacts, [artifact()]);
+    assert_eq!(kept_row::<CheckpointRow>("checkpoint/"), checkpoints());
     assert_eq!(kept_row::<NodeRow>("node/"), node());
     assert_eq!(kept_row::<AllocRow>("alloc/node/").epoch, 77);
     assert_eq!(kept_row::<ShardRow>("shard/").seq, 900);

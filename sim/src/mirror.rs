@@ -2,12 +2,13 @@
 
 use crate::rows::{JobName, Row};
 use proto::v1::{
-    BlockRow, GrantRow, IdempotencyRow, JobRow, JobStateRow, LedgerRow, ManifestRow, NodeRow, TenantRow,
+    BlockRow, CheckpointRow, GrantRow, IdempotencyRow, JobRow, JobStateRow, LedgerRow, ManifestRow, NodeRow,
+    TenantRow,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Names a manifest: job, step, task, rank.
+/// Names a manifest, or a rank's checkpoints: job, step, task, rank.
 pub type ManifestName = (JobName, u32, u64, u32);
 
 /// See the module.
@@ -21,6 +22,7 @@ pub struct Mirror {
     pub ledgers: BTreeMap<String, LedgerRow>,
     pub idempotency: BTreeMap<(String, String), Arc<IdempotencyRow>>,
     pub manifests: BTreeMap<ManifestName, Arc<ManifestRow>>,
+    pub checkpoints: BTreeMap<ManifestName, Arc<CheckpointRow>>,
     pub nodes: BTreeMap<String, NodeRow>,
     /// The next event number due, by tenant.
     pub next_event: BTreeMap<String, u64>,
@@ -50,6 +52,9 @@ impl Mirror {
             Row::Idempotency { tenant, key, row } => set(&mut self.idempotency, (tenant, key), row),
             Row::Manifest { job, step, task, rank, row } => {
                 set(&mut self.manifests, (job, step, task, rank), row);
+            }
+            Row::Checkpoint { job, step, task, rank, row } => {
+                set(&mut self.checkpoints, (job, step, task, rank), row);
             }
             Row::Node(name, row) => set(&mut self.nodes, name, row),
             Row::Events { tenant, first_seq, row } => {

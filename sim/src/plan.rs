@@ -10,7 +10,9 @@ use crate::scenario::{self, Scenario};
 use crate::shape;
 use crate::workload::inputs::Given;
 use crate::workload::{self, Change, Deed, Follows, Retry};
-use proto::v1::{Budget, Constraint, Dependency, DependencyKind, JobSpec, Quota, Step, TenantRow, WhenFull};
+use proto::v1::{
+    Budget, Checkpoint, Constraint, Dependency, DependencyKind, JobSpec, Quota, Step, TenantRow, WhenFull,
+};
 use proto::{array, jobfile, units, validate};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
@@ -404,10 +406,15 @@ fn step(step: &Step) -> Value {
         ("env", (!step.env.is_empty()).then(|| json!(step.env))),
         ("pool", (!step.pool.is_empty()).then(|| json!(step.pool))),
         ("constraints", (!constraints.is_empty()).then(|| json!(constraints))),
+        ("checkpoint", step.checkpoint.as_ref().map(checkpoint)),
         ("timeout", (step.timeout_ms > 0).then(|| json!(units::format_duration_ms(step.timeout_ms)))),
     ];
     let present = written.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     Value::Object(present.collect())
+}
+
+fn checkpoint(checkpoint: &Checkpoint) -> Value {
+    json!({ "path": checkpoint.path, "every": units::format_duration_ms(checkpoint.every_ms) })
 }
 
 #[cfg(test)]

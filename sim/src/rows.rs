@@ -6,8 +6,8 @@
 use bytes::Bytes;
 use prost::Message;
 use proto::v1::{
-    BlockRow, EventBatchRow, GrantRow, IdempotencyRow, JobRow, JobStateRow, LedgerRow, ManifestRow, NodeRow,
-    ShardRow, TenantRow,
+    BlockRow, CheckpointRow, EventBatchRow, GrantRow, IdempotencyRow, JobRow, JobStateRow, LedgerRow,
+    ManifestRow, NodeRow, ShardRow, TenantRow,
 };
 use std::sync::Arc;
 
@@ -60,6 +60,13 @@ pub enum Row {
         task: u64,
         rank: u32,
         row: Option<Arc<ManifestRow>>,
+    },
+    Checkpoint {
+        job: JobName,
+        step: u32,
+        task: u64,
+        rank: u32,
+        row: Option<Arc<CheckpointRow>>,
     },
     Node(String, Option<NodeRow>),
     Shard(u16, Option<ShardRow>),
@@ -115,6 +122,13 @@ pub fn decode(key: &[u8], value: Option<&Bytes>) -> Result<Row, String> {
             task: hex(task)?,
             rank: small(rank)?,
             row: message::<ManifestRow, _>(value)?,
+        },
+        ["checkpoint", tenant, number, step, task, rank] => Row::Checkpoint {
+            job: job(tenant, number)?,
+            step: small(step)?,
+            task: hex(task)?,
+            rank: small(rank)?,
+            row: message::<CheckpointRow, _>(value)?,
         },
         ["shard", number] => Row::Shard(short(number)?, message::<ShardRow, _>(value)?),
         ["node", name] => Row::Node(name.into(), message::<NodeRow, _>(value)?),

@@ -1,11 +1,12 @@
 //! The work of a run, drawn from its seed: what is submitted, cancelled,
 //! retried, and when. Plain work is drawn here; what only some seeds have is laid
-//! over it: [`special`] shapes of jobs, jobs that come [`after`] others, [`inputs`], and
-//! [`endless`] ones.
+//! over it: [`special`] shapes of jobs, jobs that come [`after`] others, [`inputs`],
+//! checkpoints ([`saving`]), and [`endless`] ones.
 
 mod after;
 mod endless;
 pub mod inputs;
+mod saving;
 mod special;
 
 use crate::shape::Kind;
@@ -95,6 +96,7 @@ pub fn draw(seed: u64, load: Load, tenants: &[&str], machines: &[Kind]) -> Vec<D
     after::jobs(seed, &mut deeds, load.over_ms);
     inputs::draw(seed, &mut deeds);
     inputs::warn(seed, &mut deeds);
+    saving::draw(seed, &mut deeds);
     endless::add(seed, &mut deeds, load, tenants);
     by_time(&mut deeds);
     deeds

@@ -1,6 +1,6 @@
 //! Why an attempt ended, in one line for a person.
 
-use proto::v1::{Cause, CauseKind, State};
+use proto::v1::{Cause, CauseKind, CheckpointId, State};
 use world::processes::Exit;
 
 /// A failure on the way, before it has a node to its name.
@@ -17,6 +17,20 @@ impl Fault {
     #[must_use]
     pub fn new(kind: CauseKind, text: impl Into<String>) -> Self {
         Self { kind, text: text.into() }
+    }
+}
+
+/// Why a work directory could not be made ready.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StageFault {
+    /// What is reported.
+    pub fault: Fault,
+    /// The checkpoint that it was to go on from is not what it was.
+    pub lost_checkpoint: Option<CheckpointId>,
+}
+impl From<Fault> for StageFault {
+    fn from(fault: Fault) -> Self {
+        Self { fault, lost_checkpoint: None }
     }
 }
 

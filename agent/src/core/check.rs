@@ -1,5 +1,6 @@
 //! What must hold after every step.
 
+use super::looks::Look;
 use super::{Core, Phase};
 use std::collections::BTreeMap;
 
@@ -19,7 +20,7 @@ impl Core {
                     *ready += 1;
                 }
                 Phase::Launching | Phase::Running => *busy += 1,
-                Phase::Collecting(_) => *collecting += 1,
+                Phase::Collecting(_) | Phase::Saving(..) => *collecting += 1,
                 Phase::Measuring | Phase::Ended(_) => {}
             }
             running += u32::from(attempt.phase == Phase::Running);
@@ -49,6 +50,11 @@ impl Core {
         for (at, key) in &self.timers {
             let timer = self.attempts.get(key).and_then(|attempt| attempt.timer_ms);
             assert_eq!(timer, Some(*at), "{key:?}: a timer belongs to its attempt");
+        }
+        for (at, key) in &self.looks {
+            let attempt = self.attempts.get(key);
+            let runs = attempt.is_some_and(|held| held.look_at_ms == Some(*at) && held.look == Look::Idle);
+            assert!(runs, "{key:?}: a look that is due belongs to an attempt at which nobody looks");
         }
         assert!(self.dirty.is_empty(), "every grant with room was looked at");
     }

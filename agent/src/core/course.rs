@@ -8,7 +8,7 @@ use super::cause::{self, Fault, span_text};
 use super::key::Key;
 use super::{Action, CollectOrder, Core, LogNote, Order, Phase, Stopping};
 use crate::limits;
-use proto::v1::{Artifact, Cause, CauseKind, Ended, Started, Stop, report};
+use proto::v1::{Artifact, Cause, CauseKind, CheckpointId, Ended, Started, Stop, report};
 use std::sync::Arc;
 use world::clock::Now;
 use world::processes::{Exit, Report, Signal};
@@ -34,7 +34,7 @@ impl Core {
         let Some(key) = Key::from_process_key(process) else { return };
         match self.phase(&key) {
             Some(Phase::Launching) => {}
-            Some(Phase::Running | Phase::Collecting(_)) => return,
+            Some(Phase::Running | Phase::Collecting(_) | Phase::Saving(..)) => return,
             // It ended for us (its supervisor was thought lost) before it began.
             Some(_) => {
                 world::mark!("agent.launch.began_after_its_end");
@@ -46,6 +46,7 @@ impl Core {
         self.out.push(Action::Log(LogNote::Opened { key: key.clone(), adopted: false }));
         self.reports.push(key.clone(), report::What::Started(Started { at_ms: now.wall_ms, pid }));
         self.run_clock(now, &key, 0);
+        self.look_later(now, &key);
     }
 
     /// Sets the clock of a running attempt's timeout, some of which may be over.
@@ -91,7 +92,10 @@ impl Core {
             cause::of_exit(exit, attempt.work.memory_bytes())
         };
         if fault.kind != CauseKind::Succeeded || attempt.work.step.outputs.is_empty() {
-            return self.finish(key, fault, exit, Vec::new());
+            if !self.look_last(key, &fault, exit) {
+                self.finish(key, fault, exit, Vec::new());
+            }
+            return;
         }
         let directory = attempt.directory.clone().unwrap_or_default();
         let work = Arc::clone(&attempt.work);
@@ -216,6 +220,10 @@ impl Core {
                 world::mark!("agent.stop.while_collecting");
                 self.finish(key, fault, &exit, Vec::new());
             }
+            Phase::Saving(exit, fault) => {
+                world::mark!("agent.stop.while_saving");
+                self.finish(key, fault, &exit, Vec::new());
+            }
             Phase::Measuring | Phase::Ended(_) => {}
             Phase::Launching | Phase::Running => {
                 let first = attempt.stopping.is_none();
@@ -255,8 +263,19 @@ impl Core {
         self.stop_one(now, key, fault, now.mono_ms.saturating_add(self.config.stop_grace_ms));
     }
 
-    /// The one end of every attempt: reports it and frees its place.
     pub(super) fn finish(&mut self, key: &Key, fault: Fault, exit: &Exit, artifacts: Vec<Artifact>) {
+        self.end(key, fault, exit, artifacts, None);
+    }
+
+    /// The one end of every attempt: reports it and frees its place.
+    pub(super) fn end(
+        &mut self,
+        key: &Key,
+        fault: Fault,
+        exit: &Exit,
+        artifacts: Vec<Artifact>,
+        lost_checkpoint: Option<CheckpointId>,
+    ) {
         let kind = fault.kind;
         let cause: Cause = cause::reported(fault, exit, &self.config.node);
         let ended = Ended {
@@ -267,8 +286,10 @@ impl Core {
             max_rss_bytes: exit.max_rss_bytes,
             stdout_bytes: exit.stdout_bytes,
             stderr_bytes: exit.stderr_bytes,
+            lost_checkpoint,
         };
         self.set_timer(key, None);
+        self.set_look(key, None);
         self.enter(key, Phase::Ended(cause::state_of(kind)));
         let attempt = self.attempts.get_mut(key).expect("it was just entered");
         attempt.stopping = None;

@@ -107,6 +107,7 @@ impl Core {
         }
         self.sessions_opened += 1;
         session.ordinal = self.sessions_opened;
+        self.last_session = session.number;
         let held = self.held();
         self.send(agent_frame::Frame::Hello(Hello {
             node: self.config.node.clone(),

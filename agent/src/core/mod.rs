@@ -5,13 +5,14 @@
 //! - [`lease`]: the session, heartbeats, and what ends when no answer comes.
 //! - [`queue`]: what was assigned, in which order it is staged and launched.
 //! - [`course`]: one attempt from its launch to its end.
+//! - [`looks`]: when to look for checkpoints, and what becomes of them.
 //! - [`reports`]: what the server has been told and has confirmed.
 //! - [`handover`]: orders on their way to the supervisor.
 //! - [`takeover`]: what a restarted agent takes over, what a server lets go.
 //! - [`check`]: what must hold after every step.
 //!
 //! The way of an attempt: waiting → staging → staged → launching → running →
-//! (collecting outputs) → ended, until the server confirms the report of its
+//! (collecting outputs, or a last look for a checkpoint) → ended, until the server confirms the report of its
 //! end; then it is forgotten.
 
 pub mod cause;
@@ -20,6 +21,7 @@ mod course;
 pub mod handover;
 pub mod key;
 mod lease;
+mod looks;
 mod queue;
 mod reports;
 mod takeover;
@@ -29,10 +31,10 @@ pub mod work;
 mod tests;
 
 use crate::config::AgentConfig;
-use cause::Fault;
+use cause::{Fault, StageFault};
 use key::{GrantKey, Key};
 use lease::{Lease, Session};
-use proto::v1::{AgentFrame, Artifact, State, agent_frame, server_frame};
+use proto::v1::{AgentFrame, Artifact, RankCheckpoint, State, agent_frame, server_frame};
 use queue::Grant;
 use reports::ReportBox;
 use std::collections::{BTreeMap, BTreeSet};
@@ -92,7 +94,16 @@ pub enum Event {
         /// As ordered.
         directory: String,
         /// How it went.
-        result: Result<(), Fault>,
+        result: Result<(), StageFault>,
+    },
+    /// A look for a checkpoint is over.
+    Looked {
+        /// Whose.
+        key: Key,
+        /// As ordered.
+        directory: String,
+        /// What was found and is uploaded.
+        found: Option<Snapshot>,
     },
     /// Outputs are uploaded, or will not be.
     Collected {
@@ -129,6 +140,8 @@ pub enum Action {
     Stage(StageOrder),
     /// Find, digest and upload outputs; answered by `Collected`.
     Collect(CollectOrder),
+    /// Take a checkpoint if there is a new one; answered by `Looked`.
+    Look(LookOrder),
     /// Look how long the spool files are; answered by `Measured`.
     Measure(Key),
     /// Remove a work directory when there is time.
@@ -195,6 +208,36 @@ pub struct StageOrder {
     pub directory: String,
     /// What is to be laid in it.
     pub work: Arc<Work>,
+    /// What it goes on from.
+    pub resume: Option<Arc<RankCheckpoint>>,
+}
+
+impl StageOrder {
+    /// A fresh directory is all it takes.
+    #[must_use]
+    pub fn is_light(&self) -> bool {
+        self.resume.is_none() && self.work.is_light()
+    }
+}
+
+/// A checkpoint directory to be looked at.
+#[derive(Clone, Debug)]
+pub struct LookOrder {
+    /// Whose.
+    pub key: Key,
+    /// Its work directory.
+    pub directory: String,
+    /// Says where in it.
+    pub work: Arc<Work>,
+}
+
+/// A checkpoint as it lies in the object store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// What the task calls it.
+    pub label: String,
+    /// Paths are relative to the checkpoint directory.
+    pub artifacts: Vec<Artifact>,
 }
 
 /// Outputs to be collected.
@@ -244,6 +287,8 @@ enum Phase {
     /// The supervisor lost it: its logs are being measured.
     Measuring,
     Collecting(Exit),
+    /// It failed: a last look for a checkpoint.
+    Saving(Exit, Fault),
     Ended(State),
 }
 
@@ -265,6 +310,11 @@ struct Attempt {
     timeout_at_ms: Option<u64>,
     /// Its entry in [`Core::timers`].
     timer_ms: Option<u64>,
+    /// What it goes on from.
+    resume: Option<Arc<RankCheckpoint>>,
+    /// Its entry in [`Core::looks`].
+    look_at_ms: Option<u64>,
+    look: looks::Look,
     /// Which of this agent's sessions it was assigned in; 0: before its life.
     session: u64,
     /// The supervisor may know it.
@@ -281,11 +331,17 @@ pub struct Core {
     lease: Lease,
     session: Option<Session>,
     sessions_opened: u64,
+    /// The number of the latest.
+    last_session: u64,
     attempts: BTreeMap<Key, Attempt>,
     grants: BTreeMap<GrantKey, Grant>,
     /// Grants that may have room now.
     dirty: BTreeSet<GrantKey>,
     timers: BTreeSet<(u64, Key)>,
+    /// When to look for whose checkpoints.
+    looks: BTreeSet<(u64, Key)>,
+    /// Of this agent's life.
+    checkpoints_taken: u64,
     reports: ReportBox,
     directories_made: u64,
     running: u32,
@@ -305,10 +361,13 @@ impl Core {
             lease,
             session: None,
             sessions_opened: 0,
+            last_session: 0,
             attempts: BTreeMap::new(),
             grants: BTreeMap::new(),
             dirty: BTreeSet::new(),
             timers: BTreeSet::new(),
+            looks: BTreeSet::new(),
+            checkpoints_taken: 0,
             reports: ReportBox::default(),
             directories_made: 0,
             running: 0,
@@ -335,6 +394,7 @@ impl Core {
             Event::Unreachable { launches, reason } => self.unreachable(&launches, &reason),
             Event::Lapsed { launches } => self.lapsed(&launches),
             Event::Staged { key, directory, result } => self.staged(&key, directory, result),
+            Event::Looked { key, directory, found } => self.looked(now, &key, &directory, found),
             Event::Collected { key, result } => self.collected(&key, result),
             Event::Measured { key, stdout_bytes, stderr_bytes } => {
                 self.measured(&key, stdout_bytes, stderr_bytes);
@@ -353,7 +413,8 @@ impl Core {
         let session = self.session.as_ref().map(Session::heartbeat_at_ms);
         let reports = self.session.as_ref().and_then(|_| self.reports.due_ms());
         let lease = if self.attempts.is_empty() { None } else { self.lease.wakeup_ms() };
-        [timer, session, reports, lease].into_iter().flatten().min()
+        let look = self.looks.first().map(|(at, _)| *at);
+        [timer, look, session, reports, lease].into_iter().flatten().min()
     }
 
     fn tick(&mut self, now: Now) {
@@ -365,6 +426,7 @@ impl Core {
             }
             self.timer_fired(now, &key);
         }
+        self.look_where_due(now);
         self.heartbeat(now);
         self.flush_reports(now);
     }

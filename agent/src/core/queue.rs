@@ -5,8 +5,9 @@
 //! assigned twice is taken once. Some tasks are staged ahead of their turn, so
 //! that a freed slot is filled at once.
 
-use super::cause::Fault;
+use super::cause::StageFault;
 use super::key::{GrantKey, Key};
+use super::looks::Look;
 use super::work::{Places, Work, launch};
 use super::{Action, Attempt, Core, LogNote, Order, Phase, StageOrder};
 use crate::limits;
@@ -45,7 +46,7 @@ impl Grant {
                 self.ready += 1;
             }
             Phase::Launching | Phase::Running => self.busy += 1,
-            Phase::Collecting(_) => self.collecting += 1,
+            Phase::Collecting(_) | Phase::Saving(..) => self.collecting += 1,
             Phase::Measuring | Phase::Ended(_) => {}
         }
     }
@@ -58,7 +59,7 @@ impl Grant {
                 self.ready -= 1;
             }
             Phase::Launching | Phase::Running => self.busy -= 1,
-            Phase::Collecting(_) => self.collecting -= 1,
+            Phase::Collecting(_) | Phase::Saving(..) => self.collecting -= 1,
             Phase::Measuring | Phase::Ended(_) => {}
         }
     }
@@ -100,7 +101,12 @@ impl Core {
                     continue;
                 }
                 match &work {
-                    Ok(work) if room => self.hold(key, task.index, work, Phase::Waiting, session),
+                    Ok(work) if room => {
+                        let resume = task.checkpoints.iter().find(|from| from.rank == key.rank);
+                        let resume = resume.map(|from| Arc::new(from.clone()));
+                        self.hold(key.clone(), task.index, work, Phase::Waiting, session);
+                        self.attempts.get_mut(&key).expect("it was just taken on").resume = resume;
+                    }
                     Ok(_) => self.refuse(key, "this node holds as many attempts as it can"),
                     Err(reason) => self.refuse(key, reason),
                 }
@@ -129,6 +135,9 @@ impl Core {
             stopping: None,
             timeout_at_ms: None,
             timer_ms: None,
+            resume: None,
+            look_at_ms: None,
+            look: Look::Idle,
             session,
             launched: false,
             directory: None,
@@ -142,7 +151,7 @@ impl Core {
     }
 
     /// A work directory is ready.
-    pub(super) fn staged(&mut self, key: &Key, directory: String, result: Result<(), Fault>) {
+    pub(super) fn staged(&mut self, key: &Key, directory: String, result: Result<(), StageFault>) {
         let current = self.attempts.get(key).is_some_and(|attempt| {
             attempt.phase == Phase::Staging && attempt.directory.as_ref() == Some(&directory)
         });
@@ -162,7 +171,9 @@ impl Core {
                 let grant = self.grants.get_mut(&key.grant()).expect("its attempt was just found");
                 grant.staged.push_back(key.clone());
             }
-            Err(fault) => self.finish(key, fault, &Default::default(), Vec::new()),
+            Err(StageFault { fault, lost_checkpoint }) => {
+                self.end(key, fault, &Default::default(), Vec::new(), lost_checkpoint);
+            }
         }
     }
 
@@ -201,11 +212,11 @@ impl Core {
             self.directories_made += 1;
             let directory = format!("{}.{}", key.file_stem(), self.directories_made);
             attempt.directory = Some(directory.clone());
-            let work = Arc::clone(&attempt.work);
+            let (work, resume) = (Arc::clone(&attempt.work), attempt.resume.clone());
             self.enter(&key, Phase::Staging);
             // Its grant was looked at just now.
             self.dirty.remove(grant_key);
-            self.out.push(Action::Stage(StageOrder { key, directory, work }));
+            self.out.push(Action::Stage(StageOrder { key, directory, work, resume }));
         }
     }
 
@@ -258,7 +269,8 @@ impl Core {
         attempt.launched = true;
         let directory = attempt.directory.as_deref().expect("a staged attempt has a directory");
         let places = Places { work: &self.work_root, spool: &self.spool_root, directory };
-        let launch = launch(&self.config, key, attempt.index, &attempt.work, places, now.wall_ms);
+        let what = (&*attempt.work, attempt.resume.as_deref());
+        let launch = launch(&self.config, key, attempt.index, what, places, now.wall_ms);
         let until_ms = self.lease.term_at_ms();
         self.order(Order::Launch { launch: Box::new(launch), until_ms });
     }

@@ -2,7 +2,8 @@
 //!
 //! What must hold: reports leave in the order they were made; none is dropped
 //! before its frame is acknowledged, or its attempt forgotten by order of the
-//! server. Their number is bounded by the attempts held (two each).
+//! server, or, if it tells of a checkpoint, followed by a later one. Their number is
+//! bounded by the attempts held (three each).
 
 use super::key::Key;
 use crate::limits;
@@ -22,6 +23,10 @@ pub(super) struct ReportBox {
 
 impl ReportBox {
     pub(super) fn push(&mut self, key: Key, what: report::What) {
+        if matches!(what, report::What::Checkpointed(_)) {
+            let earlier = |report: &Report| matches!(report.what, Some(report::What::Checkpointed(_)));
+            self.waiting.retain(|(of, report)| *of != key || !earlier(report));
+        }
         let report = Report { attempt: Some(key.attempt_ref()), rank: key.rank, what: Some(what) };
         self.waiting.push_back((key, report));
     }

@@ -43,6 +43,7 @@ impl Core {
                 None => {
                     world::mark!("agent.adopt.running");
                     self.run_clock(now, &key, now.wall_ms.saturating_sub(context.launched_wall_ms));
+                    self.look_later(now, &key);
                 }
             }
         }
@@ -53,7 +54,9 @@ impl Core {
         let held = self.attempts.iter().map(|(key, attempt)| {
             let state = match attempt.phase {
                 Phase::Waiting | Phase::Staging | Phase::Staged | Phase::Launching => State::Staging,
-                Phase::Running | Phase::Measuring | Phase::Collecting(_) => State::Running,
+                Phase::Running | Phase::Measuring | Phase::Collecting(_) | Phase::Saving(..) => {
+                    State::Running
+                }
                 Phase::Ended(state) => state,
             };
             HeldAttempt { attempt: Some(key.attempt_ref()), rank: key.rank, state: state.into() }
@@ -90,7 +93,9 @@ impl Core {
 
     /// This node stops: nothing may run on, and nothing further is launched.
     pub(super) fn kill_all(&mut self) {
-        let over = |phase: &Phase| matches!(phase, Phase::Collecting(_) | Phase::Measuring | Phase::Ended(_));
+        let over = |phase: &Phase| {
+            matches!(phase, Phase::Collecting(_) | Phase::Saving(..) | Phase::Measuring | Phase::Ended(_))
+        };
         let live = self.attempts.iter().filter(|(_, held)| !over(&held.phase));
         let keys: BTreeSet<Key> = live.map(|(key, _)| key.clone()).collect();
         self.reports.purge(&keys);
@@ -102,6 +107,7 @@ impl Core {
     /// Forgets an attempt with all that belongs to it.
     fn let_go(&mut self, key: &Key) {
         self.set_timer(key, None);
+        self.set_look(key, None);
         let Some(attempt) = self.attempts.remove(key) else { return };
         let grant_key = key.grant();
         let grant = self.grants.get_mut(&grant_key).expect("an attempt's grant is held while it is");
@@ -118,7 +124,7 @@ impl Core {
             // A process that ended has its logs shipped to their end, even
             // where the server had heard of that end before. What is killed
             // now has no end that anyone waits for.
-            let ended = matches!(attempt.phase, Phase::Ended(_) | Phase::Collecting(_));
+            let ended = matches!(attempt.phase, Phase::Ended(_) | Phase::Collecting(_) | Phase::Saving(..));
             if !ended {
                 world::mark!("agent.forget.while_it_lives");
             }

@@ -4,7 +4,7 @@
 use super::key::Key;
 use crate::config::AgentConfig;
 use prost::Message as _;
-use proto::v1::{Assign, Gang, Input, Resources, Step, Upstream};
+use proto::v1::{Assign, Checkpoint, Gang, Input, RankCheckpoint, Resources, Step, Upstream};
 use std::collections::BTreeMap;
 use std::path::Path;
 use world::processes::{Launch, Limits};
@@ -52,6 +52,8 @@ pub struct Context {
     pub(super) index: u64,
     #[prost(string, tag = "10")]
     pub(super) program: String,
+    #[prost(message, optional, tag = "11")]
+    pub(super) checkpoint: Option<Checkpoint>,
 }
 
 impl Work {
@@ -86,6 +88,7 @@ impl Work {
                 timeout_ms: context.timeout_ms,
                 per_task: Some(per_task),
                 argv: vec![context.program.clone()],
+                checkpoint: context.checkpoint.clone(),
                 ..Step::default()
             },
             gang: context.gang.then(Gang::default),
@@ -133,7 +136,7 @@ pub(super) fn launch(
     config: &AgentConfig,
     key: &Key,
     index: u64,
-    work: &Work,
+    (work, resume): (&Work, Option<&RankCheckpoint>),
     places: Places<'_>,
     wall_ms: u64,
 ) -> Launch {
@@ -150,11 +153,16 @@ pub(super) fn launch(
         directory: places.directory.to_owned(),
         index,
         program: work.program().to_owned(),
+        checkpoint: work.step.checkpoint.clone(),
     };
+    let mut env = environment(config, key, index, work, &cwd);
+    if let Some(resume) = resume {
+        env.insert("DRUMLINE_CHECKPOINT".to_owned(), resume.label.clone());
+    }
     Launch {
         key: key.process_key(),
         argv: work.argv(),
-        env: environment(config, key, index, work, &cwd).into_iter().collect(),
+        env: env.into_iter().collect(),
         stdout: places.spool.join(format!("{stem}.out")),
         stderr: places.spool.join(format!("{stem}.err")),
         limits: Limits { memory_bytes: work.memory_bytes(), open_files: config.task_open_files },
@@ -199,10 +207,10 @@ fn environment(
     env
 }
 
-/// Below the task's directory; made at staging where the step asks for one.
-pub(crate) fn checkpoint_directory(work: &Work) -> &str {
-    match &work.step.checkpoint {
-        Some(checkpoint) if !checkpoint.path.is_empty() => &checkpoint.path,
-        _ => "checkpoint",
-    }
+/// Where a task keeps its checkpoints, below its directory; made at staging where
+/// the step asks for them.
+pub(crate) fn checkpoint_directory(work: &Work) -> String {
+    let told = work.step.checkpoint.as_ref().map_or("", |checkpoint| &checkpoint.path);
+    let parts: Vec<&str> = told.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    if parts.is_empty() { "checkpoint".to_owned() } else { parts.join("/") }
 }

@@ -24,7 +24,7 @@ use crate::core::key::Key;
 use crate::core::{Action, Core, Event};
 use crate::limits;
 use crate::logs::shipper::{Orphan, Shipper};
-use crate::staging::{collector, shelf::Shelf, signer::Signer, stager};
+use crate::staging::{collector, looker, shelf::Shelf, signer::Signer, stager, upload::Uploader};
 use outlet::Outlet;
 use proto::v1::Problem;
 use std::collections::BTreeMap;
@@ -163,8 +163,12 @@ pub async fn start(parts: AgentParts) -> Result<AgentHandle, StartError> {
     let stager = stager.await.map_err(StartError::Disk)?;
     workers.push(abort(spawn(stager.work(due, inbox.clone()))));
     let (collects, due) = mpsc::channel(limits::WORKER_QUEUE);
-    let collector = collector::Collector::new(&disk, &transfer, &config, &signer);
+    let uploader = Uploader::new(&disk, &transfer, &signer);
+    let collector = collector::Collector::new(&disk, &config, &uploader);
     workers.push(abort(spawn(collector.work(due, inbox.clone()))));
+    let (looks, due) = mpsc::channel(limits::WORKER_QUEUE);
+    let looker = looker::Looker::new(&disk, &config, &uploader);
+    workers.push(abort(spawn(looker.work(due, inbox.clone()))));
     let (notes, due) = mpsc::channel(limits::WORKER_QUEUE);
     let shipper = Shipper::new(&disk, &clock, &config, connection, orphans);
     workers.push(abort(spawn(shipper.work(due, chores.clone(), inbox.clone()))));
@@ -175,6 +179,7 @@ pub async fn start(parts: AgentParts) -> Result<AgentHandle, StartError> {
         orders: Outlet::new(orders),
         stages: Outlet::new(stages),
         collects: Outlet::new(collects),
+        looks: Outlet::new(looks),
         chores: Outlet::new(chores),
         notes: Outlet::new(notes),
     };

@@ -10,7 +10,7 @@
 
 use super::outlet::Outlet;
 use super::{Actions, AgentEnd, Chore, StartError, TasksAtStop};
-use crate::core::{Action, CollectOrder, Core, Event, LogNote, Order, StageOrder};
+use crate::core::{Action, CollectOrder, Core, Event, LogNote, LookOrder, Order, StageOrder};
 use crate::limits;
 use proto::v1::AgentFrame;
 use std::sync::Arc;
@@ -52,6 +52,7 @@ pub(super) struct Outlets {
     pub(super) orders: Outlet<Order>,
     pub(super) stages: Outlet<StageOrder>,
     pub(super) collects: Outlet<CollectOrder>,
+    pub(super) looks: Outlet<LookOrder>,
     pub(super) chores: Outlet<Chore>,
     pub(super) notes: Outlet<LogNote>,
 }
@@ -62,6 +63,7 @@ impl Outlets {
         let mut all = self.orders.flush();
         all &= self.stages.flush();
         all &= self.collects.flush();
+        all &= self.looks.flush();
         all &= self.notes.flush();
         all & self.chores.flush()
     }
@@ -183,6 +185,7 @@ impl Turn {
                 Action::Order(order) => self.outlets.orders.push(order),
                 Action::Stage(order) => self.outlets.stages.push(order),
                 Action::Collect(order) => self.outlets.collects.push(order),
+                Action::Look(order) => self.outlets.looks.push(order),
                 Action::Measure(key) => self.outlets.chores.push(Chore::Measure(key)),
                 Action::Discard(directory) => self.outlets.chores.push(Chore::RemoveWork(directory)),
                 Action::Log(note) => self.outlets.notes.push(note),

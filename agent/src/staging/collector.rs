@@ -7,7 +7,7 @@
 
 use super::digest;
 use super::glob::{GlobError, expand};
-use super::signer::Signer;
+use super::upload::Uploader;
 use crate::config::AgentConfig;
 use crate::core::cause::Fault;
 use crate::core::{CollectOrder, Event};
@@ -15,10 +15,9 @@ use crate::limits;
 use crate::shell::{Inbound, tell};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use proto::v1::{Artifact, CauseKind, TransferNeed};
-use std::collections::{BTreeMap, VecDeque};
+use proto::v1::{Artifact, CauseKind};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use world::Transfer;
 use world::disk::Disk;
 use world::sync::mpsc;
 use world::task::blocking;
@@ -27,24 +26,13 @@ use world::task::blocking;
 #[derive(Clone, Debug)]
 pub(crate) struct Collector {
     disk: Arc<dyn Disk>,
-    transfer: Arc<dyn Transfer>,
     config: Arc<AgentConfig>,
-    signer: Signer,
+    uploader: Uploader,
 }
 
 impl Collector {
-    pub(crate) fn new(
-        disk: &Arc<dyn Disk>,
-        transfer: &Arc<dyn Transfer>,
-        config: &Arc<AgentConfig>,
-        signer: &Signer,
-    ) -> Self {
-        Self {
-            disk: Arc::clone(disk),
-            transfer: Arc::clone(transfer),
-            config: Arc::clone(config),
-            signer: signer.clone(),
-        }
+    pub(crate) fn new(disk: &Arc<dyn Disk>, config: &Arc<AgentConfig>, uploader: &Uploader) -> Self {
+        Self { disk: Arc::clone(disk), config: Arc::clone(config), uploader: uploader.clone() }
     }
 
     /// Collects until nobody is left to ask.
@@ -78,46 +66,9 @@ impl Collector {
         let root = format!("{}/{}", self.config.directories.work, order.directory);
         let (disk, patterns, below) = (Arc::clone(&self.disk), Arc::clone(&order.work), root.clone());
         let artifacts = blocking(move || find(&*disk, &below, &patterns.step.outputs)).await?;
-        let mut uploads: BTreeMap<&str, &Artifact> = BTreeMap::new();
-        for artifact in &artifacts {
-            uploads.entry(&artifact.digest).or_insert(artifact);
-        }
-        let uploads: Vec<&Artifact> = uploads.into_values().collect();
-        let needs: Vec<TransferNeed> = uploads.iter().map(|artifact| need(artifact)).collect();
-        let urls = self.signer.sign(&order.key, &needs).await.map_err(failed)?;
-        let mut wanted = uploads.into_iter().zip(needs).zip(urls);
-        let mut puts = FuturesUnordered::new();
-        loop {
-            while puts.len() < limits::FETCHES_AT_ONCE
-                && let Some(((artifact, need), url)) = wanted.next()
-            {
-                let path = format!("{root}/{}", artifact.path);
-                puts.push(self.put(order, need, url, path, &artifact.path));
-            }
-            match puts.next().await {
-                Some(put) => put?,
-                None => break,
-            }
-        }
-        drop(puts);
-        drop(wanted);
+        let uploaded = self.uploader.all(&order.key, &root, &artifacts).await;
+        uploaded.map_err(|error| failed(format!("output {error}")))?;
         Ok(artifacts)
-    }
-
-    async fn put(
-        &self,
-        order: &CollectOrder,
-        need: TransferNeed,
-        url: String,
-        path: String,
-        name: &str,
-    ) -> Result<(), Fault> {
-        let put = |url: String| {
-            let (disk, transfer, path) = (Arc::clone(&self.disk), Arc::clone(&self.transfer), path.clone());
-            async move { transfer.put(&url, disk, &path).await }
-        };
-        let moved = self.signer.transfer(&order.key, &need, url, false, put).await;
-        moved.map_err(|error| failed(format!("output `{name}` could not be uploaded: {error}")))
     }
 }
 
@@ -143,10 +94,6 @@ pub(crate) fn find(disk: &dyn Disk, root: &str, patterns: &[String]) -> Result<V
         artifacts.push(Artifact { path, size_bytes, digest, mode: entry.mode & 0o777 });
     }
     Ok(artifacts)
-}
-
-fn need(artifact: &Artifact) -> TransferNeed {
-    TransferNeed { put: true, digest: artifact.digest.clone(), size_bytes: artifact.size_bytes }
 }
 
 fn too_many() -> Fault {

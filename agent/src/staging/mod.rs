@@ -4,15 +4,19 @@
 //! - [`cache`]: inputs by digest, fetched once, used by many.
 //! - [`shelf`]: what ended tasks left empty, for the next ones.
 //! - [`collector`]: finds outputs, digests and uploads them.
+//! - [`looker`]: takes checkpoints.
+//! - [`upload`]: brings files to the server.
 //! - [`glob`]: which files a pattern means.
 //! - [`signer`]: signed URLs from the server, and transfers with them.
 
 pub mod cache;
 pub(crate) mod collector;
 pub mod glob;
+pub mod looker;
 pub(crate) mod shelf;
 pub(crate) mod signer;
 pub(crate) mod stager;
+pub(crate) mod upload;
 
 use sha2::{Digest as _, Sha256};
 use std::io;
@@ -46,6 +50,18 @@ pub(crate) fn digest(disk: &dyn Disk, path: &str) -> io::Result<(u64, String)> {
     })?;
     let digest = proto::keys::hex_of(&hash.finalize());
     Ok((bytes, digest))
+}
+
+/// Copies a file to a name that is free; its length and digest.
+pub(crate) fn copy_digested(disk: &dyn Disk, from: &str, to: &str) -> io::Result<(u64, String)> {
+    let source = disk.open(from, OpenMode::Read)?;
+    let target = disk.open(to, OpenMode::CreateNew)?;
+    let mut hash = Sha256::new();
+    let bytes = read_pieces(&*source, |at, data| {
+        hash.update(data);
+        target.write_at(at, data)
+    })?;
+    Ok((bytes, proto::keys::hex_of(&hash.finalize())))
 }
 
 /// The directory a path is in; the root for a bare name.

@@ -14,6 +14,20 @@ use world::sync::watch;
 use world::time::{Duration, ms, sleep, timeout};
 use world::transfer::TransferError;
 
+/// Why a file could not be moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// One line.
+    pub(crate) text: String,
+    /// The other side does not have the bytes any more, or not as they were.
+    pub(crate) lost: bool,
+}
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self { text, lost: false }
+    }
+}
+
 /// Asks for URLs in whichever session stands.
 #[derive(Clone, Debug)]
 pub(crate) struct Signer {
@@ -76,7 +90,8 @@ impl Signer {
 
     /// Moves one file: by the URL in hand first, by a new one after a failure
     /// (`given`: by the same, which a person gave). An empty URL for a put says
-    /// that the bytes are there already.
+    /// that the bytes are there already. Bytes with another digest are fetched once
+    /// more: it may have been the way that changed them.
     pub(crate) async fn transfer<F, Moved>(
         &self,
         key: &Key,
@@ -84,7 +99,7 @@ impl Signer {
         url: String,
         given: bool,
         mut transfer: F,
-    ) -> Result<(), String>
+    ) -> Result<(), Failure>
     where
         F: FnMut(String) -> Moved,
         Moved: Future<Output = Result<(), TransferError>>,
@@ -94,28 +109,35 @@ impl Signer {
         let fixed = given.then(|| url.clone());
         let mut url = url;
         let mut failures = 0;
+        let mut altered = 0;
         loop {
             if url.is_empty() {
-                return if need.put { Ok(()) } else { Err("the server has no such file".to_owned()) };
+                let gone = Failure { text: "the server has no such file".to_owned(), lost: true };
+                return if need.put { Ok(()) } else { Err(gone) };
             }
             let error = match timeout(deadline, transfer(url)).await {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(error @ (TransferError::Digest { .. } | TransferError::Disk(_)))) => {
-                    return Err(error.to_string());
+                Ok(Err(error @ TransferError::Disk(_))) => return Err(error.to_string().into()),
+                Ok(Err(error @ TransferError::Digest { .. })) => {
+                    altered += 1;
+                    if given || need.put || altered > 1 {
+                        return Err(Failure { text: error.to_string(), lost: true });
+                    }
+                    error.to_string()
                 }
                 // A person's URL stays as it is: what it is refused now it will be
                 // refused in a second. The controller's tries are further apart.
                 Ok(Err(error @ TransferError::Refused { status, .. }))
                     if given && !matches!(status, 408 | 429) =>
                 {
-                    return Err(error.to_string());
+                    return Err(error.to_string().into());
                 }
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => format!("it took longer than {} s", deadline.as_secs()),
             };
             failures += 1;
             if failures >= limits::TRANSFER_TRIES {
-                return Err(error);
+                return Err(error.into());
             }
             sleep(pause(failures)).await;
             url = match &fixed {

@@ -10,7 +10,7 @@ use super::copy;
 use super::shelf::Shelf;
 use super::signer::Signer;
 use crate::config::AgentConfig;
-use crate::core::cause::Fault;
+use crate::core::cause::{Fault, StageFault};
 use crate::core::key::Key;
 use crate::core::work::{Work, checkpoint_directory};
 use crate::core::{Event, StageOrder};
@@ -18,7 +18,7 @@ use crate::limits;
 use crate::shell::{Inbound, tell};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use proto::v1::{CauseKind, TransferNeed};
+use proto::v1::{CauseKind, RankCheckpoint, TransferNeed};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -53,6 +53,33 @@ struct Source {
     size_bytes: u64,
     /// Where a person said it is; else the server signs one.
     url: String,
+}
+
+/// Why something could not be fetched.
+#[derive(Debug)]
+struct Unfetched {
+    fault: Fault,
+    /// The digest of bytes that the server does not have any more.
+    lost: Option<String>,
+}
+impl From<Fault> for Unfetched {
+    fn from(fault: Fault) -> Self {
+        Self { fault, lost: None }
+    }
+}
+
+impl Unfetched {
+    /// As it is told: a checkpoint that is lost must not be tried again.
+    fn of(self, resume: Option<&RankCheckpoint>) -> StageFault {
+        let names = |from: &&RankCheckpoint| {
+            from.artifacts.iter().any(|artifact| Some(&artifact.digest) == self.lost.as_ref())
+        };
+        let lost_checkpoint = resume.filter(names).and_then(|from| from.id);
+        if lost_checkpoint.is_some() {
+            world::mark!("agent.checkpoint.lost");
+        }
+        StageFault { fault: self.fault, lost_checkpoint }
+    }
 }
 
 impl Stager {
@@ -95,7 +122,7 @@ impl Stager {
                 orders = due.recv() => {
                     let Some(orders) = orders else { return };
                     let (light, rest): (Vec<_>, Vec<_>) =
-                        orders.into_iter().partition(|order| order.work.is_light());
+                        orders.into_iter().partition(StageOrder::is_light);
                     heavy.extend(rest);
                     if !light.is_empty() {
                         tell(&inbox, self.make_directories(light).await).await;
@@ -110,7 +137,8 @@ impl Stager {
             (Arc::clone(&self.disk), Arc::clone(&self.config), Arc::clone(&self.shelf));
         blocking(move || {
             let made = orders.into_iter().map(|order| {
-                let result = make_directory(&*disk, &config, &shelf, &order).map_err(disk_fault);
+                let result =
+                    make_directory(&*disk, &config, &shelf, &order).map_err(|error| disk_fault(error).into());
                 Event::Staged { key: order.key, directory: order.directory, result }
             });
             made.collect()
@@ -123,8 +151,8 @@ impl Stager {
         Event::Staged { key: order.key, directory: order.directory, result }
     }
 
-    async fn lay(&self, order: &StageOrder) -> Result<(), Fault> {
-        let (placements, sources) = plan(&order.work)?;
+    async fn lay(&self, order: &StageOrder) -> Result<(), StageFault> {
+        let (placements, sources) = plan(&order.work, order.resume.as_deref())?;
         let mut pins = BTreeMap::new();
         for digest in sources.keys() {
             let pin = self.cache.pin(&order.key.tenant, digest);
@@ -134,7 +162,7 @@ impl Stager {
         for (digest, pin) in pins.iter().filter(|(_, pin)| pin.is_inherited()) {
             self.look_at(digest, pin).await?;
         }
-        self.fetch(&order.key, &sources, &pins).await?;
+        self.fetch(&order.key, &sources, &pins).await.map_err(|lost| lost.of(order.resume.as_deref()))?;
         let (disk, config, order) = (Arc::clone(&self.disk), Arc::clone(&self.config), order.clone());
         let shelf = Arc::clone(&self.shelf);
         blocking(move || {
@@ -151,6 +179,7 @@ impl Stager {
             Ok(())
         })
         .await
+        .map_err(|fault: Fault| fault.into())
     }
 
     /// Looks whether what an earlier agent fetched is still what its name says.
@@ -179,7 +208,7 @@ impl Stager {
         key: &Key,
         sources: &BTreeMap<String, Source>,
         pins: &BTreeMap<String, Pinned>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Unfetched> {
         let missing = sources.iter().filter(|(digest, _)| !pins[*digest].is_present());
         let (given, signed): (Vec<_>, Vec<_>) = missing.partition(|(_, source)| !source.url.is_empty());
         let needs: Vec<TransferNeed> =
@@ -209,7 +238,7 @@ impl Stager {
         need: TransferNeed,
         from: (String, bool),
         pin: &Pinned,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Unfetched> {
         let fetching = pin.fetching();
         let _alone = fetching.lock().await;
         if pin.is_present() {
@@ -224,7 +253,10 @@ impl Stager {
             async move { transfer.get(&url, disk, &path, &digest).await.map(|_| ()) }
         };
         let moved = self.signer.transfer(key, &need, from.0, from.1, get).await;
-        moved.map_err(|error| fault(format!("input {}: {error}", &need.digest[..12])))?;
+        moved.map_err(|failure| Unfetched {
+            fault: fault(format!("input {}: {}", &need.digest[..12], failure.text)),
+            lost: failure.lost.then(|| need.digest.clone()),
+        })?;
         let (disk, path) = (Arc::clone(&self.disk), pin.path().to_owned());
         let found = blocking(move || disk.entry(&path)).await.map_err(disk_fault)?;
         // Making room removes a few files at most.
@@ -234,7 +266,10 @@ impl Stager {
 }
 
 /// What is laid where, and what has to be had for it.
-fn plan(work: &Work) -> Result<(Vec<Placement>, BTreeMap<String, Source>), Fault> {
+fn plan(
+    work: &Work,
+    resume: Option<&RankCheckpoint>,
+) -> Result<(Vec<Placement>, BTreeMap<String, Source>), Fault> {
     let mut placements = Vec::new();
     let mut sources: BTreeMap<String, Source> = BTreeMap::new();
     for input in &work.inputs {
@@ -260,6 +295,12 @@ fn plan(work: &Work) -> Result<(Vec<Placement>, BTreeMap<String, Source>), Fault
                 placements.push(Placement { path, digest: artifact.digest.clone(), mode: artifact.mode });
             }
         }
+    }
+    for artifact in resume.into_iter().flat_map(|from| &from.artifacts) {
+        let source = Source { size_bytes: artifact.size_bytes, url: String::new() };
+        sources.entry(artifact.digest.clone()).or_insert(source);
+        let path = format!("{}/{}", checkpoint_directory(work), artifact.path);
+        placements.push(Placement { path, digest: artifact.digest.clone(), mode: artifact.mode });
     }
     Ok((placements, sources))
 }
@@ -330,7 +371,7 @@ mod tests {
             tasks: vec![UpstreamTask { index: 7, artifacts: vec![artifact("deep/words", "d2")] }],
         };
         let work = Work { inputs: vec![input], upstreams: vec![plain, indexed], ..Work::default() };
-        let (placements, sources) = plan(&work).unwrap();
+        let (placements, sources) = plan(&work, None).unwrap();
         let paths: Vec<_> = placements.iter().map(|placed| (placed.path.as_str(), placed.mode)).collect();
         assert_eq!(
             paths,
@@ -342,7 +383,7 @@ mod tests {
     #[test]
     fn an_input_without_a_digest_is_refused_by_name() {
         let input = Input { name: "x".to_owned(), url: "http://h/x".to_owned(), ..Input::default() };
-        let refused = plan(&Work { inputs: vec![input], ..Work::default() }).unwrap_err();
+        let refused = plan(&Work { inputs: vec![input], ..Work::default() }, None).unwrap_err();
         assert_eq!(refused.text, "input `x` was given by url but without a digest");
     }
 

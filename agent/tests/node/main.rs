@@ -52,7 +52,9 @@ fn assign(slots: u32, tasks: std::ops::Range<u64>, argv: &[&str]) -> Assign {
         epoch: 9,
         slots,
         step: Some(Step { name: "s".to_owned(), argv, ..Step::default() }),
-        tasks: tasks.map(|task| AssignedTask { task, index: task, attempt: 1 }).collect(),
+        tasks: tasks
+            .map(|task| AssignedTask { task, index: task, attempt: 1, ..AssignedTask::default() })
+            .collect(),
         ..Assign::default()
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     output::{self, Table, json, words},
 };
 use proto::{
-    after, array, estimate, problem,
+    after, array, estimate, problem, units,
     v1::{JobRequest, JobSpec, JobView, ListTasksRequest, State, TaskView},
 };
 use world::{NodeClock as _, real::SystemClock};
@@ -137,19 +137,31 @@ fn print_tasks(tasks: &[TaskView], format: Format) -> Result<(), Failure> {
             output::text(&tasks.iter().map(|task| format!("{}\n", task.index)).collect::<String>())
         }
         Format::Table | Format::Wide => {
-            let mut table = Table::new(&["TASK", "STATE", "ATTEMPTS", "NODE", "LAST"]);
+            let kept = tasks.iter().any(|task| task.checkpoint.is_some());
+            let mut headers = vec!["TASK", "STATE", "ATTEMPTS", "NODE", "LAST"];
+            headers.extend(kept.then_some("CHECKPOINT"));
+            let mut table = Table::new(&headers);
             for task in tasks {
-                table.row(vec![
+                let mut cells = vec![
                     task.index.to_string(),
                     words::state(task.state()).to_owned(),
                     task.attempts.to_string(),
                     task.node.clone(),
                     words::cause(task.last.as_ref()),
-                ]);
+                ];
+                cells.extend(kept.then(|| checkpoint_text(task)));
+                table.row(cells);
             }
             table.print("no tasks")
         }
     }
+}
+
+/// `1200, 12MiB`: what the next attempt would go on from.
+fn checkpoint_text(task: &TaskView) -> String {
+    let Some(kept) = &task.checkpoint else { return String::new() };
+    let bytes = units::format_memory_bytes(kept.size_bytes);
+    if kept.label.is_empty() { bytes } else { format!("{}, {bytes}", kept.label) }
 }
 
 /// One line where a job did not end well: `default-17 FAILED: step count: …`.

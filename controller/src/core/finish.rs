@@ -9,7 +9,7 @@ use super::events::By;
 use super::model::{Active, Block, Job, Spot, StepRun, cause, cut, over, passing, path};
 use super::outbox::Outbox;
 use super::retry::{self, Next};
-use super::{Core, Timer, Work, blocks, ledger};
+use super::{Core, Timer, Work, blocks, checkpoints, ledger};
 use crate::limits;
 use prost::Message;
 use proto::spans::Spans;
@@ -53,14 +53,18 @@ impl Core {
         let retries = step.and_then(|step| step.retries).unwrap_or(self.config.retries);
         state.active -= 1;
         let mut place = Place { spot, out: &mut self.out, run, state, active, node, now_ms: now.wall_ms };
-        let (mut ended, mut stored) = (1, 0);
+        let (mut ended, mut stored, mut dropped) = (1, 0, 0);
         let well = cancelled.is_none() && matches!(end, End::Done(_));
         match end {
             _ if cancelled.is_some() => {
                 world::mark!("controller.end.cancelled_whatever_it_says");
                 place.cancelled(&cancelled.unwrap_or_default());
             }
-            End::Done(outputs) => stored = place.completed(outputs),
+            End::Done(outputs) => {
+                stored = place.completed(outputs);
+                // Those of other ranks went with their manifests.
+                dropped = checkpoints::forget(place.out, place.run, spot, 0);
+            }
             End::Returned(cause, wait_ms) => {
                 world::mark!("controller.end.given_back_untried");
                 ended = 0;
@@ -87,6 +91,7 @@ impl Core {
         let block = StepRun::block_of(spot.task);
         let weight = place.run.blocks.get(&block).map_or(0, blocks::weight);
         ledger::store(&mut tenant.ledger, &mut job.state, stored);
+        ledger::drop_stored(&mut tenant.ledger, &mut job.state, dropped);
         ledger::tasks_over(&mut tenant.ledger, &mut job.state, ended);
         self.out.block(&spot.tenant, (spot.number, spot.step, block), weight);
         self.out.state(&spot.tenant, spot.number);

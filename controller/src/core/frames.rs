@@ -1,8 +1,8 @@
 //! What agents are told of attempts: Assign and Stop frames, built from the
 //! rows alone, so that they can be built again after any loss.
 
-use super::Core;
 use super::model::{Grant, Job, Rank, StepRun, Tenant, cause};
+use super::{Core, checkpoints};
 use crate::limits;
 use proto::ids::JobId;
 use proto::v1::server_frame::Frame;
@@ -129,9 +129,12 @@ fn assign_frame(job: &Job, run: &StepRun, grant: &Grant, node: usize, tasks: &[u
     let spec = job.row.spec.as_ref()?;
     let step = spec.steps.get(grant.row.step as usize)?;
     let index = |task| step.array.as_ref().and_then(|array| array::index_of(array, task)).unwrap_or(0);
+    let state = job.state.steps.get(grant.row.step as usize)?;
+    let ranks = if run.gang.is_some() { grant.ranks_of(node) } else { (0, 1) };
     let tasks = tasks.iter().filter_map(|task| {
         let active = run.active(*task)?;
-        Some(AssignedTask { task: *task, index: index(*task), attempt: active.attempt })
+        let checkpoints = checkpoints::resume(run, state, *task, ranks);
+        Some(AssignedTask { task: *task, index: index(*task), attempt: active.attempt, checkpoints })
     });
     Some(Assign {
         tenant: grant.row.tenant.clone(),

@@ -10,7 +10,7 @@ use super::finish::{End, write_manifest};
 use super::model::{Active, Rank, Spot, StepRun, cause};
 use super::reports::judge;
 use super::retry::{Class, class};
-use super::{Core, Work, blocks};
+use super::{Core, Work, blocks, checkpoints, ledger};
 use crate::limits;
 use proto::v1::{Cause, CauseKind, ManifestRow, RankEnd, State, report};
 use std::collections::BTreeMap;
@@ -43,8 +43,12 @@ impl Core {
                     self.rank_started(spot, active, rank);
                 }
             }
+            report::What::Checkpointed(told) => self.checkpointed(spot, active, rank, told, missing),
             report::What::Ended(ended) => {
                 self.account(spot, &ended);
+                if let Some(lost) = &ended.lost_checkpoint {
+                    self.checkpoint_lost(spot, rank, lost);
+                }
                 let (why, artifacts) = judge(node, ended, missing);
                 self.launched(node, spot, &why);
                 self.rank_ended(spot, active, RankEnd { rank, cause: Some(why), artifacts });
@@ -170,12 +174,18 @@ impl Core {
             };
             // An earlier attempt may have left rows behind.
             write_manifest(&mut self.out, run, &spot, row, true);
+            let dropped = checkpoints::forget(&mut self.out, run, &spot, end.rank);
+            if dropped > 0 {
+                ledger::drop_stored(&mut tenant.ledger, &mut job.state, dropped);
+                self.out.state(&spot.tenant, spot.number);
+                self.out.ledger(&spot.tenant);
+            }
         }
         let artifacts = run.blocks.get(&block).into_iter().flat_map(|block| block.ranks.values());
         let bytes = artifacts
             .flat_map(|end| &end.artifacts)
             .fold(0, |sum: u64, artifact| sum.saturating_add(artifact.size_bytes));
-        super::ledger::store(&mut tenant.ledger, &mut job.state, bytes);
+        ledger::store(&mut tenant.ledger, &mut job.state, bytes);
         self.begun(&spot.tenant, spot.number, spot.step, State::Running);
         self.conclude(&spot, End::Done(Vec::new()));
     }

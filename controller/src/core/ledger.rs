@@ -5,7 +5,7 @@
 //!
 //! Reserved at admission, settled by attempt, the rest released at the end.
 //! Storage is what clients uploaded, once for the same bytes, and what each job
-//! gave. Traffic is booked as it moved: what clients sent and fetched as the gateway
+//! gave, checkpoints of tasks that have not completed among it. Traffic is booked as it moved: what clients sent and fetched as the gateway
 //! tells, what nodes fetch for a job when it is let in.
 
 use proto::v1::{JobStateRow, LedgerRow};
@@ -54,6 +54,13 @@ pub(super) fn store(ledger: &mut LedgerRow, job: &mut JobStateRow, bytes: u64) {
     let bytes = bytes.min(u64::MAX - ledger.storage_bytes);
     ledger.storage_bytes += bytes;
     job.storage_bytes = job.storage_bytes.saturating_add(bytes);
+}
+
+/// What was counted as stored is not kept any more.
+pub(super) fn drop_stored(ledger: &mut LedgerRow, job: &mut JobStateRow, bytes: u64) {
+    let bytes = bytes.min(job.storage_bytes);
+    job.storage_bytes -= bytes;
+    ledger.storage_bytes = ledger.storage_bytes.saturating_sub(bytes);
 }
 
 /// Clients uploaded what was not there before.
@@ -108,8 +115,16 @@ mod tests {
         keep(&mut ledger, 10);
         store(&mut ledger, &mut job, 5);
         assert_eq!((ledger.storage_bytes, ledger.uploaded_bytes, job.storage_bytes), (15, 10, 5));
+        drop_stored(&mut ledger, &mut job, 2);
+        assert_eq!((ledger.storage_bytes, ledger.uploaded_bytes, job.storage_bytes), (13, 10, 3));
+        drop_stored(&mut ledger, &mut job, 9);
+        assert_eq!((ledger.storage_bytes, job.storage_bytes), (10, 0), "not what others gave");
         keep(&mut ledger, u64::MAX);
-        assert_eq!((ledger.storage_bytes, ledger.uploaded_bytes), (u64::MAX, u64::MAX - 5));
+        assert_eq!(
+            (ledger.storage_bytes, ledger.uploaded_bytes),
+            (u64::MAX, u64::MAX),
+            "it fits beside nothing"
+        );
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod blocks;
 mod cancel;
 mod check;
 mod check_step;
+mod checkpoints;
 mod config;
 mod demand;
 mod events;

@@ -4,8 +4,8 @@
 use crate::limits::BLOCK_TASKS;
 use proto::spans::Spans;
 use proto::v1::{
-    Artifact, Cause, CauseKind, Dependency, GrantRow, JobRow, JobStateRow, LedgerRow, NodeRow, RankEnd,
-    Resources, State, StepState, TaskNote, TenantRow,
+    Artifact, Cause, CauseKind, CheckpointRow, Dependency, GrantRow, JobRow, JobStateRow, LedgerRow, NodeRow,
+    RankEnd, Resources, State, StepState, TaskNote, TenantRow,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -102,6 +102,8 @@ pub(super) struct StepRun {
     pub granted_slots: u64,
     /// Outputs by task and rank; only where a later step may read them.
     pub outputs: BTreeMap<(u64, u32), Vec<Artifact>>,
+    /// By task and rank.
+    pub checkpoints: BTreeMap<(u64, u32), CheckpointRow>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -97,6 +97,7 @@ impl Core {
         match what {
             report::What::Staging(_) => {}
             report::What::Started(_) => self.started(&spot, active),
+            report::What::Checkpointed(told) => self.checkpointed(&spot, active, 0, told, missing),
             report::What::Ended(ended) => self.ended(node, &spot, active, ended, missing),
             report::What::Refused(refused) => {
                 let mut text = format!("node {node} sent it back: {}", refused.reason);
@@ -165,6 +166,9 @@ impl Core {
 
     fn ended(&mut self, node: &str, spot: &Spot, active: Active, ended: Ended, missing: bool) {
         self.account(spot, &ended);
+        if let Some(lost) = &ended.lost_checkpoint {
+            self.checkpoint_lost(spot, 0, lost);
+        }
         let (cause, artifacts) = judge(node, ended, missing);
         self.launched(node, spot, &cause);
         match cause.kind() {

@@ -143,7 +143,7 @@ impl Core {
 /// The job as it waits again, and what of it moved. A step itself moves with
 /// an empty set of tasks.
 fn renew(loaded: LoadedJob, from_step: &str) -> Result<(Job, Moved), Problem> {
-    let LoadedJob { job: row, mut state, blocks, manifests } = loaded;
+    let LoadedJob { job: row, mut state, blocks, manifests, checkpoints } = loaded;
     let spec = row.spec.clone().unwrap_or_default();
     let mut steps = prepare(&spec)?;
     if steps.len() != state.steps.len() {
@@ -198,6 +198,11 @@ fn renew(loaded: LoadedJob, from_step: &str) -> Result<(Job, Moved), Problem> {
                 .is_some_and(|block| block.completed.contains(row.task))
         {
             run.outputs.insert((row.task, row.rank), row.artifacts);
+        }
+    }
+    for ((step, task, rank), row) in checkpoints {
+        if let Some(run) = steps.get_mut(step as usize) {
+            run.checkpoints.insert((task, rank), row);
         }
     }
     Ok((Job::new(row, state, steps), moved))
@@ -305,7 +310,7 @@ mod tests {
             job: JobRow { number: 1, spec: Some(spec), ..JobRow::default() },
             state: JobStateRow { state: State::Failed.into(), steps: states, ..JobStateRow::default() },
             blocks: (0..(2 * count).div_ceil(limits::BLOCK_TASKS)).map(block).collect(),
-            manifests: Vec::new(),
+            ..LoadedJob::default()
         }
     }
 

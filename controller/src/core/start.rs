@@ -41,6 +41,12 @@ impl Core {
                     run.outputs.insert((row.task, row.rank), row.artifacts);
                 }
             }
+            Loaded::Checkpoint { tenant, number, at: (step, task, rank), row } => {
+                let job = self.tenants.get_mut(&tenant).and_then(|tenant| tenant.jobs.get_mut(&number));
+                if let Some(run) = job.and_then(|job| job.steps.get_mut(step as usize)) {
+                    run.checkpoints.insert((task, rank), row);
+                }
+            }
             Loaded::End(tenant, number, state) => {
                 self.ends.insert((tenant, number), state);
             }

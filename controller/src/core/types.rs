@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use proto::v1::{
-    BlockRow, Demand, DemandKey, GrantRow, Heartbeat, HeldAttempt, JobRow, JobSpec, JobStateRow, LedgerRow,
-    ManifestRow, NodeRow, Problem, RegisterReply, RegisterRequest, Reports, ServerFrame, State, SubmitReply,
-    TenantRow,
+    BlockRow, CheckpointRow, Demand, DemandKey, GrantRow, Heartbeat, HeldAttempt, JobRow, JobSpec,
+    JobStateRow, LedgerRow, ManifestRow, NodeRow, Problem, RegisterReply, RegisterRequest, Reports,
+    ServerFrame, State, SubmitReply, TenantRow,
 };
 use std::collections::BTreeSet;
 
@@ -75,6 +75,17 @@ pub enum Loaded {
         step: u32,
         /// The row.
         row: ManifestRow,
+    },
+    /// `checkpoint/<t>/<n>/<step>/<task>/<rank>`
+    Checkpoint {
+        /// Of the job.
+        tenant: String,
+        /// Of the job.
+        number: u64,
+        /// Step, task, rank.
+        at: (u32, u64, u32),
+        /// The row.
+        row: CheckpointRow,
     },
     /// How a job ended that a live job waits for (see
     /// [`super::Core::ends_wanted`]). Not told: taken as met.
@@ -164,7 +175,7 @@ pub enum Event {
         session: u64,
         /// What it says.
         reports: Reports,
-        /// Indexes of Ended reports whose objects could not be found.
+        /// Indexes of reports whose objects could not be found.
         missing: Vec<usize>,
     },
     /// A scheduler granted capacity.
@@ -238,6 +249,8 @@ pub struct LoadedJob {
     pub blocks: Vec<(u32, u64, BlockRow)>,
     /// Step, row.
     pub manifests: Vec<(u32, ManifestRow)>,
+    /// Step, task, rank, row.
+    pub checkpoints: Vec<((u32, u64, u32), CheckpointRow)>,
 }
 
 /// Done by the shell once the transaction is durable.

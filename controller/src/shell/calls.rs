@@ -410,7 +410,8 @@ impl Handle {
             .ok_or_else(|| no_job(tenant, number))?;
         let blocks = load::blocks(store, tenant, number).await.map_err(unreadable)?;
         let manifests = load::manifests(store, tenant, number).await.map_err(unreadable)?;
-        Ok(LoadedJob { job, state, blocks, manifests })
+        let checkpoints = load::checkpoints(store, tenant, number).await.map_err(unreadable)?;
+        Ok(LoadedJob { job, state, blocks, manifests, checkpoints })
     }
 }
 

@@ -5,7 +5,8 @@ use crate::core::{Core, Loaded, LoadedJob};
 use prost::Message;
 use proto::keys::{self, Parsed};
 use proto::v1::{
-    BlockRow, GrantRow, JobRow, JobStateRow, LedgerRow, ManifestRow, NodeRow, ShardRow, State, TenantRow,
+    BlockRow, CheckpointRow, GrantRow, JobRow, JobStateRow, LedgerRow, ManifestRow, NodeRow, ShardRow, State,
+    TenantRow,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -146,7 +147,7 @@ pub(super) async fn tasks_of(
     let Some(state) = store.get(keys::state(tenant, number)).await? else { return Ok(None) };
     let Some(job) = store.get(keys::job(tenant, number)).await? else { return Ok(None) };
     let blocks = blocks(store, tenant, number).await?;
-    Ok(Some(LoadedJob { job: decode(&job)?, state: decode(&state)?, blocks, manifests: Vec::new() }))
+    Ok(Some(LoadedJob { job: decode(&job)?, state: decode(&state)?, blocks, ..LoadedJob::default() }))
 }
 
 async fn load_job(
@@ -165,6 +166,9 @@ async fn load_job(
     }
     for (step, row) in manifests(store, tenant, number).await? {
         core.load(Loaded::Manifest { tenant: tenant.to_owned(), number, step, row });
+    }
+    for (at, row) in checkpoints(store, tenant, number).await? {
+        core.load(Loaded::Checkpoint { tenant: tenant.to_owned(), number, at, row });
     }
     Ok(())
 }
@@ -199,6 +203,23 @@ pub(super) async fn manifests(
                 return Err(unreadable(row));
             };
             Ok((step, decode(row)?))
+        })
+        .collect()
+}
+
+/// All checkpoints of a job with their step, task and rank.
+pub(super) async fn checkpoints(
+    store: &dyn Store,
+    tenant: &str,
+    number: u64,
+) -> Result<Vec<((u32, u64, u32), CheckpointRow)>, LoadError> {
+    let rows = scan(store, keys::checkpoints_of_job(tenant, number)).await?;
+    rows.iter()
+        .map(|row| {
+            let Some(Parsed::Checkpoint { step, task, rank, .. }) = keys::parse(&row.key) else {
+                return Err(unreadable(row));
+            };
+            Ok(((step, task, rank), decode(row)?))
         })
         .collect()
 }

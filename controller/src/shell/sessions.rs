@@ -95,10 +95,13 @@ pub(super) async fn listen(
 async fn missing_objects(objects: &dyn ObjectIndex, reports: &Reports) -> Vec<usize> {
     let mut missing = Vec::new();
     for (index, report) in reports.reports.iter().enumerate() {
-        let (Some(attempt), Some(report::What::Ended(ended))) = (&report.attempt, &report.what) else {
-            continue;
+        let Some(attempt) = &report.attempt else { continue };
+        let artifacts = match &report.what {
+            Some(report::What::Ended(ended)) => &ended.artifacts,
+            Some(report::What::Checkpointed(told)) => &told.artifacts,
+            _ => continue,
         };
-        for artifact in &ended.artifacts {
+        for artifact in artifacts {
             if !objects.has(&attempt.tenant, &artifact.digest, artifact.size_bytes).await {
                 missing.push(index);
                 break;

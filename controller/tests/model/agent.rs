@@ -2,8 +2,8 @@
 //! when its lease may have passed, reports until acknowledged.
 
 use proto::v1::{
-    Artifact, AttemptRef, Cause, CauseKind, Ended, HeldAttempt, Refused, Report, Reports, ServerFrame,
-    Started, State, report, server_frame,
+    Artifact, AttemptRef, Cause, CauseKind, CheckpointId, Checkpointed, Ended, HeldAttempt, Refused, Report,
+    Reports, ServerFrame, Started, State, report, server_frame,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -37,6 +37,10 @@ pub struct Run {
     /// Order of arrival.
     pub order: u64,
     pub outputs: bool,
+    /// Its step has checkpoints.
+    pub saves: bool,
+    /// Epoch and attempt that made what it goes on from, and its label.
+    pub from: Option<((u64, u32), String)>,
 }
 
 pub struct Agent {
@@ -59,6 +63,14 @@ pub struct Agent {
     pub heard_ms: u64,
     order: u64,
     refused: BTreeSet<Held>,
+    /// How many checkpoints it took.
+    taken: u64,
+}
+
+/// What a rank of an attempt keeps under a label.
+fn state_of(held: &Held, (epoch, attempt): (u64, u32), label: &str) -> Artifact {
+    let digest = format!("{:08}{:08}{epoch:08}{attempt:08}{label:>32}", held.task, held.rank);
+    Artifact { path: "state".into(), size_bytes: 7, digest, mode: 0o644 }
 }
 
 impl Agent {
@@ -80,6 +92,7 @@ impl Agent {
             heard_ms: 0,
             order: 0,
             refused: BTreeSet::new(),
+            taken: 0,
         }
     }
 
@@ -119,6 +132,7 @@ impl Agent {
                     None => 0..1,
                 };
                 let outputs = assign.step.as_ref().is_some_and(|step| !step.outputs.is_empty());
+                let saves = assign.step.as_ref().is_some_and(|step| step.checkpoint.is_some());
                 for task in &assign.tasks {
                     for rank in ranks.clone() {
                         let held = Held {
@@ -136,7 +150,15 @@ impl Agent {
                         self.order += 1;
                         let order = self.order;
                         let slots = assign.slots;
-                        self.runs.entry(held).or_insert(Run { phase: Phase::Queued, slots, order, outputs });
+                        let from = task.checkpoints.iter().find(|from| from.rank == rank).map(|from| {
+                            let CheckpointId { epoch, attempt, .. } = from.id.unwrap();
+                            let made_in = (epoch, attempt);
+                            assert_ne!(made_in, (held.epoch, held.attempt), "{held:?} goes on from {from:?}");
+                            assert_eq!(from.artifacts, [state_of(&held, made_in, &from.label)]);
+                            (made_in, from.label.clone())
+                        });
+                        let phase = Phase::Queued;
+                        self.runs.entry(held).or_insert(Run { phase, slots, order, outputs, saves, from });
                     }
                 }
             }
@@ -232,6 +254,27 @@ impl Agent {
         run.phase = Phase::Ended;
         let ended = Ended { cause: Some(cause), artifacts, wall_ms, stdout_bytes: 5, ..Ended::default() };
         self.pending.push(held.report(report::What::Ended(ended)));
+    }
+
+    /// A running task has a checkpoint in the object store.
+    pub fn checkpoint(&mut self, held: &Held, label: &str) {
+        if !self.runs[held].saves {
+            return;
+        }
+        self.taken += 1;
+        let told = self.checkpoint_of(held, label, self.taken);
+        self.pending.push(told);
+    }
+
+    /// As it is told.
+    pub fn checkpoint_of(&self, held: &Held, label: &str, number: u64) -> Report {
+        let id = CheckpointId { attempt: held.attempt, epoch: held.epoch, session: self.session, number };
+        let artifacts = vec![state_of(held, (held.epoch, held.attempt), label)];
+        held.report(report::What::Checkpointed(Checkpointed {
+            label: label.to_owned(),
+            artifacts,
+            id: Some(id),
+        }))
     }
 
     /// Sends an attempt back unstarted.

@@ -308,10 +308,15 @@ impl Cluster {
 
     pub fn check_running(&self) {
         let mut running = BTreeMap::new();
+        let mut from = BTreeMap::new();
         for (name, agent) in &self.agents {
             let mut here = 0;
             for held in agent.running() {
                 here += 1;
+                let run = &agent.runs[held];
+                let attempt = (held.tenant.clone(), held.number, held.step, held.task, held.attempt);
+                let first = from.entry(attempt.clone()).or_insert_with(|| run.from.clone());
+                assert_eq!(*first, run.from, "ranks of {attempt:?} go on from different places");
                 let task = (held.tenant.clone(), held.number, held.step, held.task, held.rank);
                 if let Some(other) = running.insert(task.clone(), name) {
                     panic!("{task:?} runs on {other} and on {name}");

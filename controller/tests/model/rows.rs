@@ -6,8 +6,8 @@ use controller::{Core, Loaded, LoadedJob, Txn};
 use prost::Message;
 use proto::keys::{self, Parsed};
 use proto::v1::{
-    BlockRow, CauseKind, Event, EventBatchRow, GrantRow, JobRow, JobSpec, JobStateRow, LedgerRow,
-    ManifestRow, NodeRow, State, TenantRow,
+    BlockRow, CauseKind, CheckpointRow, Event, EventBatchRow, GrantRow, JobRow, JobSpec, JobStateRow,
+    LedgerRow, ManifestRow, NodeRow, State, TenantRow,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +21,8 @@ pub struct Rows {
     states: BTreeMap<Subject, State>,
     next_seq: BTreeMap<String, u64>,
     manifests: BTreeMap<Bytes, ManifestRow>,
+    /// Bytes that manifests and checkpoints of a job have named and name.
+    stored: BTreeMap<(String, u64), u64>,
     /// How often tasks took which edge for which reason.
     pub marks: BTreeMap<String, u64>,
     pub commits: u64,
@@ -78,6 +80,12 @@ impl Rows {
             if let Some(tenant) = tenant_of(&parsed) {
                 assert!(txn.tenants.contains(tenant), "{key:?} is of a tenant not named");
             }
+            if let Parsed::Checkpoint { tenant, number, .. } = &parsed {
+                let before = self.get::<CheckpointRow>(key).map_or(0, |row| named(&row));
+                let after = value.clone().map_or(0, |value| named(&CheckpointRow::decode(value).unwrap()));
+                let stored = self.stored.entry((tenant.clone(), *number)).or_default();
+                *stored = *stored + after - before;
+            }
             match value {
                 Some(value) => drop(self.rows.insert(key.clone(), value.clone())),
                 None => drop(self.rows.remove(key)),
@@ -92,8 +100,12 @@ impl Rows {
                         self.follow(&tenant, event);
                     }
                 }
-                (Parsed::Manifest { .. }, Some(value)) => {
+                (Parsed::Manifest { tenant, number, .. }, Some(value)) => {
                     let row = ManifestRow::decode(value.clone()).unwrap();
+                    if !self.manifests.contains_key(key) {
+                        let bytes: u64 = row.artifacts.iter().map(|artifact| artifact.size_bytes).sum();
+                        *self.stored.entry((tenant, number)).or_default() += bytes;
+                    }
                     if let Some(earlier) = self.manifests.insert(key.clone(), row.clone()) {
                         let same = ManifestRow { committed_ms: row.committed_ms, ..earlier };
                         assert_eq!(same, row, "two manifests for {key:?}");
@@ -156,6 +168,8 @@ impl Rows {
         for (parsed, row) in self.below::<JobStateRow>(keys::STATES) {
             let Parsed::State { tenant, number } = parsed else { panic!("{parsed:?}") };
             assert_eq!(row.reserved_micros, 0);
+            let stored = self.stored.get(&(tenant.clone(), number)).copied().unwrap_or(0);
+            assert_eq!(row.storage_bytes, stored, "{tenant}-{number} counts other bytes than its rows name");
             assert_eq!(self.states[&(tenant.clone(), number, None, None)], row.state());
             for (index, step) in row.steps.iter().enumerate() {
                 let at = (tenant.clone(), number, Some(index as u32), None);
@@ -170,6 +184,11 @@ impl Rows {
         }
         for (_, row) in self.below::<LedgerRow>(keys::LEDGERS) {
             assert_eq!((row.reserved_micros, row.queued_tasks, row.live_jobs), (0, 0, 0), "{row:?}");
+        }
+        for (parsed, _) in self.below::<CheckpointRow>(keys::CHECKPOINTS) {
+            let Parsed::Checkpoint { tenant, number, step, task, .. } = parsed else { panic!("{parsed:?}") };
+            let state = self.states.get(&(tenant.clone(), number, Some(step), Some(task)));
+            assert_ne!(state, Some(&State::Completed), "{tenant}-{number}: a checkpoint of what completed");
         }
         for (parsed, row) in self.below::<ManifestRow>(keys::MANIFESTS) {
             let Parsed::Manifest { tenant, number, step, task, .. } = parsed else { panic!("{parsed:?}") };
@@ -205,6 +224,9 @@ impl Rows {
                 for (step, row) in loaded.manifests {
                     core.load(Loaded::Manifest { tenant: tenant.clone(), number, step, row });
                 }
+                for (at, row) in loaded.checkpoints {
+                    core.load(Loaded::Checkpoint { tenant: tenant.clone(), number, at, row });
+                }
             }
         }
         for grant in self.grants() {
@@ -215,7 +237,8 @@ impl Rows {
             core.load(Loaded::End(tenant, number, state));
         }
         for (tenant, number) in core.rows_wanted() {
-            let rows = LoadedJob { manifests: Vec::new(), ..self.job(&tenant, number) };
+            let rows =
+                LoadedJob { manifests: Vec::new(), checkpoints: Vec::new(), ..self.job(&tenant, number) };
             core.load(Loaded::Followed(Box::new(rows)));
         }
     }
@@ -233,6 +256,7 @@ impl Rows {
         let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         let blocks = self.below::<BlockRow>(&text(keys::blocks_of_job(tenant, number)));
         let manifests = self.below::<ManifestRow>(&text(keys::manifests_of_job(tenant, number)));
+        let checkpoints = self.below::<CheckpointRow>(&text(keys::checkpoints_of_job(tenant, number)));
         LoadedJob {
             job: self.get::<JobRow>(&keys::job(tenant, number)).unwrap(),
             state: self.state(tenant, number).unwrap(),
@@ -248,8 +272,19 @@ impl Rows {
                     other => panic!("{other:?}"),
                 })
                 .collect(),
+            checkpoints: checkpoints
+                .map(|(parsed, row)| match parsed {
+                    Parsed::Checkpoint { step, task, rank, .. } => ((step, task, rank), row),
+                    other => panic!("{other:?}"),
+                })
+                .collect(),
         }
     }
+}
+
+/// Bytes that a row of checkpoints names.
+fn named(row: &CheckpointRow) -> u64 {
+    row.entries.iter().flat_map(|entry| &entry.artifacts).map(|artifact| artifact.size_bytes).sum()
 }
 
 fn tenant_of(parsed: &Parsed) -> Option<&String> {
@@ -261,7 +296,8 @@ fn tenant_of(parsed: &Parsed) -> Option<&String> {
         | Parsed::Event { tenant, .. }
         | Parsed::Ledger { tenant }
         | Parsed::Idem { tenant, .. }
-        | Parsed::Manifest { tenant, .. } => Some(tenant),
+        | Parsed::Manifest { tenant, .. }
+        | Parsed::Checkpoint { tenant, .. } => Some(tenant),
         _ => None,
     }
 }

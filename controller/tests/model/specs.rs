@@ -1,6 +1,6 @@
 //! Jobs to submit.
 
-use proto::v1::{Dependency, JobSpec, Resources, Step};
+use proto::v1::{Checkpoint, Dependency, JobSpec, Resources, Step};
 
 pub fn step(name: &str) -> Step {
     Step {
@@ -21,6 +21,11 @@ pub fn gang(name: &str, nodes: u32, tasks_per_node: u32) -> Step {
     Step { nodes, tasks_per_node, outputs: vec!["out".to_owned()], ..step(name) }
 }
 
+/// One that keeps checkpoints.
+pub fn saving(step: Step) -> Step {
+    Step { checkpoint: Some(Checkpoint { path: "ckpt".to_owned(), every_ms: 1_000 }), ..step }
+}
+
 pub fn job(steps: Vec<Step>) -> JobSpec {
     JobSpec { name: "job".to_owned(), steps, ..JobSpec::default() }
 }
@@ -29,7 +34,7 @@ pub fn job(steps: Vec<Step>) -> JobSpec {
 pub fn pick(choice: u32, after: Option<u64>) -> JobSpec {
     let outputs = vec!["out".to_owned()];
     let mut spec = match choice % 7 {
-        0 => job(vec![step("one")]),
+        0 => job(vec![saving(step("one"))]),
         1 => job(vec![array("few", "0-6%2")]),
         2 => job(vec![Step { retries: Some(choice / 7 % 3), ..array("many", "1-20") }]),
         3 => job(vec![
@@ -37,7 +42,7 @@ pub fn pick(choice: u32, after: Option<u64>) -> JobSpec {
             Step { outputs: outputs.clone(), after: vec!["split".into()], ..array("count", "0-4") },
             Step { outputs, after: vec!["count".into()], ..step("sum") },
         ]),
-        4 => job(vec![gang("ring", 2, 2)]),
+        4 => job(vec![saving(gang("ring", 2, 2))]),
         5 => job(vec![gang("pair", 2, 1), Step { after: vec!["pair".into()], ..step("last") }]),
         _ => job(vec![
             Step { retries: Some(0), ..step("left") },

@@ -13,7 +13,7 @@ use crate::draw::Draw;
 use agent::AgentConfig;
 use agent::core::cause::Fault;
 use agent::core::key::Key;
-use agent::core::{Action, Core, Event, Order, StageOrder};
+use agent::core::{Action, Core, Event, Order, Snapshot, StageOrder};
 use agent::limits::{REPORT_FRAMES_UNACKED_MAX, REPORTS_PER_FRAME_MAX};
 use proto::v1::{CauseKind, Reports, Resources, agent_frame, report};
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,6 +81,7 @@ struct World {
     stages: Vec<StageOrder>,
     collects: Vec<Key>,
     measures: Vec<Key>,
+    looks: Vec<(Key, String)>,
     heartbeats: Vec<u64>,
     reports: Vec<Reports>,
     ends: BTreeMap<Key, String>,
@@ -109,6 +110,7 @@ impl World {
             stages: Vec::new(),
             collects: Vec::new(),
             measures: Vec::new(),
+            looks: Vec::new(),
             heartbeats: Vec::new(),
             reports: Vec::new(),
             ends: BTreeMap::new(),
@@ -146,6 +148,7 @@ impl World {
             Action::Stage(order) => self.stages.push(order),
             Action::Collect(order) => self.collects.push(order.key),
             Action::Measure(key) => self.measures.push(key),
+            Action::Look(order) => self.looks.push((order.key, order.directory)),
         }
     }
 
@@ -190,7 +193,8 @@ impl World {
             0..=2 => self.assign(draw),
             3 => self.assign_again(draw),
             4..=7 => self.stage(!draw.seldom(8)),
-            8..=10 => self.start(),
+            8..=9 => self.start(),
+            10 => self.look(!draw.seldom(4)),
             11..=13 => self.exit(draw),
             14 => self.collect(!draw.seldom(4)),
             15 => self.measure(draw.number()),
@@ -211,7 +215,7 @@ impl World {
 
     fn stage(&mut self, ok: bool) {
         if let Some(StageOrder { key, directory, .. }) = self.stages.pop() {
-            let result = if ok { Ok(()) } else { Err(Fault::new(CauseKind::StagingFailed, "no")) };
+            let result = if ok { Ok(()) } else { Err(Fault::new(CauseKind::StagingFailed, "no").into()) };
             self.step(Event::Staged { key, directory, result });
         }
     }
@@ -264,6 +268,13 @@ impl World {
         }
     }
 
+    fn look(&mut self, found: bool) {
+        if let Some((key, directory)) = self.looks.pop() {
+            let snapshot = Snapshot { label: "1".to_owned(), artifacts: Vec::new() };
+            self.step(Event::Looked { key, directory, found: found.then_some(snapshot) });
+        }
+    }
+
     fn wait(&mut self, ms: u64) {
         self.now.mono_ms += ms;
         self.now.wall_ms = self.now.wall_ms.wrapping_add(ms);
@@ -288,7 +299,7 @@ impl World {
         // An end that was not confirmed is found out anew, perhaps otherwise.
         self.ends.retain(|key, _| !held.contains(key));
         self.core = fresh_core(self.now);
-        (self.stages, self.collects, self.measures) = Default::default();
+        (self.stages, self.collects, self.measures, self.looks) = Default::default();
         let records = self.processes.iter().map(|(key, (launch, exit))| Record {
             key: key.clone(),
             context: launch.context.clone(),
@@ -322,6 +333,7 @@ impl World {
             self.exits(Exit::default());
             self.collect(true);
             self.measure(1);
+            self.look(true);
             self.acknowledge();
             self.acknowledge();
             self.end_broken_gangs();

@@ -6,7 +6,8 @@ use agent::core::Event;
 use agent::core::key::Key;
 use proto::v1::server_frame::Frame as Told;
 use proto::v1::{
-    Assign, AssignedTask, Cause, CauseKind, Gang, Input, LeaseRenewal, Reconcile, ReportsAck, Step, Stop,
+    Assign, AssignedTask, Cause, CauseKind, Checkpoint, Gang, Input, LeaseRenewal, Reconcile, ReportsAck,
+    Step, Stop,
 };
 
 impl World {
@@ -64,7 +65,9 @@ impl World {
         let outputs = if draw.coin() { vec!["x".to_owned()] } else { Vec::new() };
         let argv = if draw.seldom(16) { Vec::new() } else { vec!["prog".to_owned()] };
         let timeout_ms = if draw.coin() { 0 } else { draw.number().saturating_mul(100) };
-        let step = Step { name: "s".to_owned(), argv, outputs, timeout_ms, ..Step::default() };
+        let checkpoint =
+            (timeout_ms > 0).then(|| Checkpoint { path: "c".to_owned(), every_ms: timeout_ms / 4 });
+        let step = Step { name: "s".to_owned(), argv, outputs, timeout_ms, checkpoint, ..Step::default() };
         let inputs = vec![Input::default(); draw.below(2)];
         let frame = Assign {
             tenant: grant.tenant.to_owned(),
@@ -74,7 +77,9 @@ impl World {
             slots: grant.slots,
             step: (!draw.seldom(32)).then_some(step),
             inputs,
-            tasks: tasks.map(|task| AssignedTask { task, index: task, attempt: 1 }).collect(),
+            tasks: tasks
+                .map(|task| AssignedTask { task, index: task, attempt: 1, ..AssignedTask::default() })
+                .collect(),
             gang,
             ..Assign::default()
         };

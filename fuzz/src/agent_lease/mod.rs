@@ -257,7 +257,9 @@ impl World {
             epoch: EPOCH,
             slots: 2,
             step: Some(Step { name: "s".to_owned(), argv: vec!["prog".to_owned()], ..Step::default() }),
-            tasks: tasks.map(|task| AssignedTask { task, index: task, attempt: 1 }).collect(),
+            tasks: tasks
+                .map(|task| AssignedTask { task, index: task, attempt: 1, ..AssignedTask::default() })
+                .collect(),
             ..Assign::default()
         };
         self.hear(self.session, Told::Assign(assign));

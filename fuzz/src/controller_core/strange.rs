@@ -6,8 +6,9 @@ use super::{HONEST, LIAR, NODES, Story, TENANTS};
 use crate::draw::Draw;
 use controller::{Event, Moved, NewJob, Reply};
 use proto::v1::{
-    Artifact, AttemptRef, Cause, DemandKey, Dependency, Ended, GrantNode, Heartbeat, HeldAttempt, JobSpec,
-    Refused, RegisterRequest, Report, Reports, Resources, Staging, Started, Step, report,
+    Artifact, AttemptRef, Cause, CheckpointId, Checkpointed, DemandKey, Dependency, Ended, GrantNode,
+    Heartbeat, HeldAttempt, JobSpec, Refused, RegisterRequest, Report, Reports, Resources, Staging, Started,
+    Step, report,
 };
 
 const CAUSES: [i32; 20] = [4, 4, 4, 10, 11, 12, 13, 14, 15, 20, 21, 22, 23, 24, 25, 30, 34, 0, 1, 99];
@@ -174,6 +175,7 @@ impl Story {
             1..=3 => Some(report::What::Started(Started { at_ms: draw.number(), pid: 1 })),
             4 => Some(report::What::Refused(Refused { reason: "no".to_owned() })),
             5 => None,
+            6..=7 => Some(report::What::Checkpointed(checkpointed(draw))),
             _ => Some(report::What::Ended(ended(draw))),
         };
         let attempt = if draw.seldom(32) { None } else { Some(attempt) };
@@ -249,5 +251,24 @@ fn ended(draw: &mut Draw<'_>) -> Ended {
         max_rss_bytes: draw.number(),
         stdout_bytes: draw.number(),
         stderr_bytes: draw.number(),
+        lost_checkpoint: draw.seldom(8).then(|| checkpoint_id(draw)),
     }
+}
+
+fn checkpoint_id(draw: &mut Draw<'_>) -> CheckpointId {
+    let attempt = draw.below(3) as u32;
+    CheckpointId { attempt, epoch: draw.below(8) as u64, session: draw.number(), number: draw.number() }
+}
+
+fn checkpointed(draw: &mut Draw<'_>) -> Checkpointed {
+    let artifact = |draw: &mut Draw<'_>| Artifact {
+        path: format!("state{}", draw.below(3)),
+        size_bytes: draw.number(),
+        digest: "0".repeat(64),
+        mode: draw.number_u32(),
+    };
+    let count = if draw.seldom(64) { 200 } else { draw.below(3) };
+    let artifacts = (0..count).map(|_| artifact(draw)).collect();
+    let label = "x".repeat(if draw.seldom(16) { 70 } else { draw.below(3) });
+    Checkpointed { label, artifacts, id: (!draw.seldom(16)).then(|| checkpoint_id(draw)) }
 }

@@ -10,10 +10,11 @@ use proto::ids::JobId;
 use proto::keys::{self, Parsed};
 use proto::problem::{self, Problem};
 use proto::v1::{
-    BlockRow, GrantRow, JobRow, JobStateRow, JobSummary, ListJobsReply, ListJobsRequest, ListTasksReply,
-    ListTasksRequest, State, Step, StepState, TaskView, TenantRow,
+    BlockRow, CheckpointEntry, CheckpointRow, CheckpointView, GrantRow, JobRow, JobStateRow, JobSummary,
+    ListJobsReply, ListJobsRequest, ListTasksReply, ListTasksRequest, State, Step, StepState, TaskView,
+    TenantRow,
 };
-use proto::{array, estimate};
+use proto::{array, checkpoints, estimate};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use store::RangeRequest;
@@ -172,8 +173,59 @@ pub(super) async fn tasks(
         views.extend(expand(step, step_state, row, next, end));
         next = end;
     }
-    let tasks = place(gate, &job.tenant, views).await?;
+    let mut tasks = place(gate, &job.tenant, views).await?;
+    if step.checkpoint.is_some() {
+        let ranks = if estimate::is_gang(step) { step.nodes.saturating_mul(step.tasks_per_node) } else { 1 };
+        let kept = kept(gate, job, request.step, (from, to)).await?;
+        for view in &mut tasks {
+            view.checkpoint = checkpoint(&kept, view.task, ranks, step_state.reset_generation);
+        }
+    }
     Ok(ListTasksReply { tasks, next_task: if to < count { to } else { 0 } })
+}
+
+/// The rows of checkpoints of the tasks `[from, to)`, by task and rank.
+async fn kept(
+    gate: &Gate,
+    job: &JobId,
+    step: u32,
+    (from, to): (u64, u64),
+) -> Result<BTreeMap<(u64, u32), CheckpointRow>, Problem> {
+    let key = |task| keys::checkpoint(&job.tenant, job.number, step, task, 0);
+    let mut next = key(from);
+    let mut kept = BTreeMap::new();
+    loop {
+        let limit = limits::ROWS_PER_READ;
+        let range = RangeRequest { from: next, to: key(to), limit, backwards: false };
+        let page = rows::range(&*gate.store, range).await?;
+        for row in &page.rows {
+            if let Some(Parsed::Checkpoint { task, rank, .. }) = keys::parse(&row.key) {
+                kept.insert((task, rank), rows::decode(row)?);
+            }
+        }
+        match page.rows.last() {
+            Some(last) if page.more => next = keys::after(&last.key),
+            _ => return Ok(kept),
+        }
+    }
+}
+
+/// What a task's next attempt would go on from.
+fn checkpoint(
+    kept: &BTreeMap<(u64, u32), CheckpointRow>,
+    task: u64,
+    ranks: u32,
+    reset_generation: u32,
+) -> Option<CheckpointView> {
+    let rows: Vec<&CheckpointRow> = (0..ranks).map_while(|rank| kept.get(&(task, rank))).collect();
+    if rows.len() < ranks as usize {
+        return None;
+    }
+    let newest = checkpoints::whole(&rows, reset_generation).pop()?;
+    let same = |entry: &&CheckpointEntry| checkpoints::set_of(entry) == checkpoints::set_of(newest);
+    let of_all = rows.iter().filter_map(|row| row.entries.iter().rfind(same));
+    let size_bytes = of_all.flat_map(|entry| &entry.artifacts).map(|artifact| artifact.size_bytes).sum();
+    Some(CheckpointView { label: newest.label.clone(), at_ms: newest.at_ms, size_bytes })
 }
 
 /// A task, and where it runs: the epoch of its grant (0: none), and which of

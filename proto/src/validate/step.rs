@@ -7,7 +7,7 @@ use crate::{
     limits::*,
     problem::Problem,
     units,
-    v1::{Constraint, Step},
+    v1::{Checkpoint, Constraint, Step},
 };
 
 pub(super) fn check(step: &Step) -> Result<(), Problem> {
@@ -32,8 +32,7 @@ pub(super) fn check(step: &Step) -> Result<(), Problem> {
         check_glob(&format!("outputs[{at}]"), glob)?;
     }
     if let Some(checkpoint) = &step.checkpoint {
-        check_relative("checkpoint.path", &checkpoint.path)?;
-        span("checkpoint.every", checkpoint.every_ms)?;
+        check_checkpoint(checkpoint)?;
     }
     let retries = step.retries.unwrap_or(RETRIES_DEFAULT);
     if retries > RETRIES_MAX {
@@ -216,6 +215,30 @@ pub fn check_relative(field: &str, path: &str) -> Result<(), Problem> {
         return refuse("leaves the directory");
     }
     Ok(())
+}
+
+/// Its directory is the task's own: not what was laid for it, nor all of its work.
+fn check_checkpoint(checkpoint: &Checkpoint) -> Result<(), Problem> {
+    check_relative("checkpoint.path", &checkpoint.path)?;
+    let refuse = |reason: &str| {
+        let remedy = "name a directory of its own below the task's working directory, such as ckpt";
+        Err(Problem::new("spec.path", "checkpoint.path", &checkpoint.path, reason, remedy))
+    };
+    match checkpoint.path.split('/').find(|part| !matches!(*part, "" | ".")) {
+        None => return refuse("names the working directory itself"),
+        Some("inputs" | "from") => return refuse("is where inputs are laid"),
+        Some(_) => {}
+    }
+    if (1..CHECKPOINT_EVERY_MS_MIN).contains(&checkpoint.every_ms) {
+        return Err(Problem::new(
+            "spec.time",
+            "checkpoint.every",
+            units::format_duration_ms(checkpoint.every_ms),
+            "is shorter than a second",
+            "use at least 1s",
+        ));
+    }
+    span("checkpoint.every", checkpoint.every_ms)
 }
 
 /// Whether a glob is whole and stays below the working directory: `*`, `?`,

@@ -165,10 +165,17 @@ fn paths_stay_inside() {
     for glob in ["part.*", "a/**/b.txt", "[a-z]?", "[]]", "[!]a]x", "..a", "dir/"] {
         check_glob("outputs[0]", glob).unwrap();
     }
-    assert_eq!(
-        refusal(|s| s.checkpoint = Some(Checkpoint { path: "../c".into(), every_ms: 0 })),
-        "spec.path | step[1].checkpoint.path = ../c | leaves the directory"
-    );
+}
+
+#[test]
+fn checkpoints_lie_in_a_directory_of_their_own() {
+    let of = |path: &str, every_ms| {
+        refusal(|s| s.checkpoint = Some(Checkpoint { path: path.to_owned(), every_ms }))
+    };
+    assert_eq!(of("../c", 0), "spec.path | step[1].checkpoint.path = ../c | leaves the directory");
+    assert_eq!(of("./", 0), "spec.path | step[1].checkpoint.path = ./ | names the working directory itself");
+    assert_eq!(of("from/a", 0), "spec.path | step[1].checkpoint.path = from/a | is where inputs are laid");
+    assert_eq!(of("c", 999), "spec.time | step[1].checkpoint.every = 999ms | is shorter than a second");
 }
 
 #[test]

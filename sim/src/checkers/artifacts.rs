@@ -99,13 +99,20 @@ impl ArtifactsTrue {
 }
 
 /// Where a process started among files that its job did not put there. Its inputs
-/// lie below `inputs`, outputs of earlier steps below `from`.
+/// lie below `inputs`, outputs of earlier steps below `from`, and its checkpoints where
+/// its step says.
 fn foreign(mirror: &Mirror, span: &ProcessSpan) -> Option<String> {
     let ((job, step, ..), _) = attempt_of(&span.key)?;
     let spec = mirror.jobs.get(&job).and_then(|row| row.spec.as_ref());
-    let follows = spec.and_then(|spec| spec.steps.get(step as usize)).is_some_and(|s| !s.after.is_empty());
+    let step = spec.and_then(|spec| spec.steps.get(step as usize));
+    let follows = step.is_some_and(|step| !step.after.is_empty());
     let given = spec.is_some_and(|spec| !spec.inputs.is_empty());
-    let known = |name: &String| follows && name == "from" || given && name == "inputs";
+    let saves = step
+        .and_then(|step| step.checkpoint.as_ref())
+        .and_then(|checkpoint| checkpoint.path.split('/').find(|part| !matches!(*part, "" | ".")));
+    let known = |name: &String| {
+        follows && name == "from" || given && name == "inputs" || saves == Some(name.as_str())
+    };
     let strange = !span.found.iter().all(known);
     strange.then(|| format!("{} started among files of others: {:?}", span.key, span.found))
 }

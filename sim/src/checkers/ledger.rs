@@ -1,12 +1,14 @@
 //! Invariant 3, second half: reserved and used are conserved. What the ledger
 //! says is the sum over the jobs, at every commit that touches it; what adds up
-//! within a month never shrinks, and holds at least what the jobs brought in.
+//! within a month never shrinks, and holds at least what the jobs brought in. What is
+//! stored shrinks by no more than the rows of checkpoints let go in the same commit.
 //! What is settled is settled once: the ledger and the jobs grow by the same.
 //! Numbers of jobs and of events are given once, too.
 //!
 //! The sums are kept along with the states that commits show, and made anew
 //! from all states at the end of the run.
 
+use super::stored::bytes_of;
 use super::{Checker, Committed, Outcome};
 use crate::mirror::Mirror;
 use crate::rows::{JobName, Row};
@@ -22,6 +24,8 @@ pub struct LedgerConserved {
     settled: BTreeMap<String, u64>,
     /// As last committed.
     last: BTreeMap<String, LedgerRow>,
+    /// Bytes that checkpoints let go in the commit at hand, by tenant.
+    let_go: BTreeMap<String, u64>,
 }
 
 /// What ledgers have of one job.
@@ -106,7 +110,7 @@ impl Sums {
 
 /// Within a month it only grows; a later one begins at nothing, and what is
 /// stored goes on.
-fn adds_up(tenant: &str, last: &LedgerRow, ledger: &LedgerRow) -> Result<(), String> {
+fn adds_up(tenant: &str, last: &LedgerRow, ledger: &LedgerRow, let_go: u64) -> Result<(), String> {
     let sums = |row: &LedgerRow| [row.settled_micros, row.ingress_bytes, row.egress_bytes];
     let shrinks = sums(last).iter().zip(sums(ledger)).any(|(before, now)| now < *before);
     if ledger.month < last.month || ledger.month == last.month && shrinks {
@@ -115,7 +119,7 @@ fn adds_up(tenant: &str, last: &LedgerRow, ledger: &LedgerRow) -> Result<(), Str
     if ledger.next_job_number < last.next_job_number || ledger.next_event_seq < last.next_event_seq {
         return Err(format!("{tenant} would give numbers again: {last:?}, then {ledger:?}"));
     }
-    if ledger.storage_bytes < last.storage_bytes {
+    if ledger.storage_bytes.saturating_add(let_go) < last.storage_bytes {
         return Err(format!("the ledger of {tenant} forgot bytes stored: {last:?}, then {ledger:?}"));
     }
     Ok(())
@@ -174,6 +178,18 @@ impl Checker for LedgerConserved {
         3
     }
 
+    fn commit(&mut self, before: &Mirror, commit: &Committed) -> Result<(), String> {
+        self.let_go.clear();
+        for row in &commit.rows {
+            let Row::Checkpoint { job, step, task, rank, row } = row else { continue };
+            let was = before.checkpoints.get(&(job.clone(), *step, *task, *rank));
+            let now = row.as_ref().map_or(0, |row| bytes_of(row));
+            let less = was.map_or(0, |row| bytes_of(row)).saturating_sub(now);
+            *self.let_go.entry(job.tenant.clone()).or_default() += less;
+        }
+        Ok(())
+    }
+
     fn after(&mut self, now: &Mirror, commit: &Committed) -> Result<(), String> {
         for row in &commit.rows {
             let Row::State(job, state) = row else { continue };
@@ -193,7 +209,8 @@ impl Checker for LedgerConserved {
         for row in &commit.rows {
             let Row::Ledger(tenant, Some(ledger)) = row else { continue };
             let last = self.last.insert(tenant.clone(), *ledger).unwrap_or_default();
-            adds_up(tenant, &last, ledger)?;
+            let let_go = self.let_go.get(tenant).copied().unwrap_or_default();
+            adds_up(tenant, &last, ledger, let_go)?;
             let settled = self.settled.remove(tenant).unwrap_or_default();
             settles_once(tenant, &last, ledger, settled)?;
         }

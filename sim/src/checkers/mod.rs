@@ -11,6 +11,7 @@ mod artifacts;
 mod backoff;
 mod booked;
 mod brake;
+mod checkpoints;
 mod drained;
 mod ends;
 mod epochs;
@@ -137,6 +138,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(artifacts::ArtifactsTrue::default()),
         Box::new(outputs::OutputsStand::default()),
         Box::new(inputs::InputsTrue),
+        Box::new(checkpoints::GoesOn::default()),
         Box::new(transitions::Transitions::default()),
         Box::new(in_turn::InTurn::default()),
         Box::new(after_jobs::AfterJobs::default()),

@@ -25,6 +25,7 @@ fn is_controllers(row: &Row) -> bool {
             | Row::Ledger(..)
             | Row::Idempotency { .. }
             | Row::Manifest { .. }
+            | Row::Checkpoint { .. }
             | Row::Node(..)
     )
 }

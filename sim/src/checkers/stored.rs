@@ -1,16 +1,23 @@
 //! Invariant 3, what is kept against what is booked: a job counts as stored the
-//! bytes that its committed manifests name, each manifest once, and at its end all
-//! of them.
+//! bytes that its committed manifests name, each manifest once, and those that its
+//! rows of checkpoints name now; at its end all of them.
 
 use super::{Checker, Committed, Outcome};
 use crate::mirror::Mirror;
 use crate::rows::{JobName, Row};
+use proto::v1::CheckpointRow;
 use std::collections::BTreeMap;
 
 #[derive(Default)]
 pub struct Stored {
-    /// Bytes that manifests of a job named when they were written.
+    /// Bytes that manifests of a job named when they were written, and its
+    /// checkpoints name.
     named: BTreeMap<JobName, u64>,
+}
+
+/// Bytes that a row of checkpoints names.
+pub(super) fn bytes_of(row: &CheckpointRow) -> u64 {
+    row.entries.iter().flat_map(|entry| &entry.artifacts).map(|artifact| artifact.size_bytes).sum()
 }
 
 impl Checker for Stored {
@@ -23,6 +30,12 @@ impl Checker for Stored {
 
     fn commit(&mut self, before: &Mirror, commit: &Committed) -> Result<(), String> {
         for row in &commit.rows {
+            if let Row::Checkpoint { job, step, task, rank, row } = row {
+                let was = before.checkpoints.get(&(job.clone(), *step, *task, *rank));
+                let named = self.named.entry(job.clone()).or_default();
+                *named =
+                    *named + row.as_ref().map_or(0, |row| bytes_of(row)) - was.map_or(0, |row| bytes_of(row));
+            }
             let Row::Manifest { job, step, task, rank, row: Some(row) } = row else { continue };
             let was = before.manifests.get(&(job.clone(), *step, *task, *rank));
             // A controller that takes over in the midst of a gang writes them again.
@@ -41,7 +54,7 @@ impl Checker for Stored {
             let named = self.named.get(job).copied().unwrap_or(0);
             if state.storage_bytes > named {
                 return Err(format!(
-                    "job {job} counts {} bytes as stored, its manifests name {named}",
+                    "job {job} counts {} bytes as stored, its manifests and checkpoints name {named}",
                     state.storage_bytes
                 ));
             }

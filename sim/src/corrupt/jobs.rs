@@ -105,9 +105,11 @@ fn job_lost_whole(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
     let (_, lost) = any_job(rec, rng, |_, _, _| true)?;
     for at in 0..rec.commits.len() {
         let of = |row: &Row| match row {
-            Row::Job(job, _) | Row::State(job, _) | Row::Block { job, .. } | Row::Manifest { job, .. } => {
-                *job == lost
-            }
+            Row::Job(job, _)
+            | Row::State(job, _)
+            | Row::Block { job, .. }
+            | Row::Manifest { job, .. }
+            | Row::Checkpoint { job, .. } => *job == lost,
             _ => false,
         };
         if rec.commits[at].rows.iter().any(of) {

@@ -42,6 +42,11 @@ pub fn of(at_us: u64, before: &Mirror, commit: &Committed) -> Vec<Entry> {
             Row::Events { tenant, row: Some(row), .. } => {
                 row.events.iter().for_each(|event| found.event(tenant, event));
             }
+            Row::Checkpoint { job, step, task, rank, row: Some(row) } => {
+                let labels: Vec<&str> = row.entries.iter().map(|entry| entry.label.as_str()).collect();
+                let text = format!("step {step} task {task} rank {rank}: checkpoints {}", labels.join(", "));
+                found.add("", &job.to_string(), text, Weight::Detail);
+            }
             Row::Manifest { job, step, task, rank, row: Some(row) } => {
                 let text = format!(
                     "step {step} task {task} rank {rank}: manifest of attempt {}, {} artifacts",

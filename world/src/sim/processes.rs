@@ -41,6 +41,8 @@ use tokio::sync::Notify;
 const SWITCH_LOOK_MS: u64 = 200;
 /// A late output comes so soon, while it is still being collected.
 const LATE_MS: u64 = 40;
+/// By this file a task says that its checkpoint is whole.
+const CHECKPOINT_READY: &str = ".drumline-ready";
 /// No input of a rehearsal is larger.
 const INPUT_BYTES_MAX: u64 = 64 << 20;
 /// From TERM to the end of a process that heeds it.
@@ -107,6 +109,10 @@ struct Process {
     /// Hangs by a fault, not by its script.
     hangs: bool,
     deaf: bool,
+    /// How many checkpoints it has kept, with those that it goes on from.
+    kept: u64,
+    /// When it keeps the next.
+    keeps_ms: Option<u64>,
     exit: Option<Exit>,
     /// Its place in the history, once it has started.
     span: Option<usize>,
@@ -285,7 +291,10 @@ impl SimProcesses {
                     ended_ms: None,
                     succeeded: false,
                     found: self.names(&process.launch.cwd),
-                    inputs: self.inputs(&process.launch.cwd),
+                    inputs: self.digests(&process.launch.cwd.join("inputs")),
+                    from: word(&process.launch, "DRUMLINE_CHECKPOINT").map(str::to_owned),
+                    resumed: checkpoints(&process.launch).map_or_else(Vec::new, |dir| self.digests(dir)),
+                    kept: Vec::new(),
                     wrote: Vec::new(),
                     node: self.node.clone(),
                     wall_ms: None,
@@ -297,6 +306,7 @@ impl SimProcesses {
             }
             let Some(span) = process.span else { continue };
             self.write_lines(process, &mut spans[span].streams, counts, now);
+            self.keep_checkpoint(process, &mut spans[span].kept, now);
             let Some(end) = process.ends_ms.filter(|end| *end <= now) else { continue };
             let mut success = process.ends_how.code == 0 && process.ends_how.signal == 0;
             if success && process.writes_outputs {
@@ -355,6 +365,31 @@ impl SimProcesses {
         }
     }
 
+    /// Keeps a checkpoint if it is time, and the one before was taken: else it waits.
+    fn keep_checkpoint(&self, process: &mut Process, kept: &mut Vec<(String, String)>, now: u64) {
+        let Some((every_ms, bytes)) = process.script.checkpoint else { return };
+        if process.keeps_ms.is_none_or(|at| now < at) || process.ends_ms.is_some_and(|end| end <= now) {
+            return;
+        }
+        process.keeps_ms = Some(now + every_ms);
+        let Some(dir) = checkpoints(&process.launch) else { return };
+        if self.names(dir).iter().any(|name| name == CHECKPOINT_READY) {
+            return;
+        }
+        let label = (process.kept + 1).to_string();
+        let data: Vec<u8> = output(process, bytes).into_iter().chain(label.bytes()).collect();
+        let write = |name: &str, data: &[u8]| {
+            let file = self.open(&dir.join(name))?;
+            file.set_len(0)?;
+            file.write_at(0, data)
+        };
+        // A disk that fails it: the next time, then.
+        if write("state", &data).and_then(|()| write(CHECKPOINT_READY, label.as_bytes())).is_ok() {
+            process.kept += 1;
+            kept.push((label, hex_digest(&Sha256::digest(&data))));
+        }
+    }
+
     fn write_outputs(&self, process: &Process) -> io::Result<Vec<(String, String)>> {
         let mut wrote = Vec::new();
         for (name, bytes) in &process.script.outputs {
@@ -388,17 +423,16 @@ impl SimProcesses {
         entries.into_iter().map(|entry| entry.name).collect()
     }
 
-    /// What it finds at `inputs/`, read as a program does that begins with that.
-    fn inputs(&self, cwd: &Path) -> Vec<(String, Option<String>)> {
-        let inputs = cwd.join("inputs");
+    /// What it finds in a directory, read as a program does that begins with that.
+    fn digests(&self, directory: &Path) -> Vec<(String, Option<String>)> {
         let digest = |name: &String| {
             let disk = self.disk.handle();
-            let path = inputs.join(name);
+            let path = directory.join(name);
             let below = path.strip_prefix(disk.absolute("")).ok()?.to_str()?;
             let bytes = crate::disk::read_all(&*disk, below, INPUT_BYTES_MAX).ok()?;
             Some(hex_digest(&Sha256::digest(&bytes)))
         };
-        self.names(&inputs).into_iter().map(|name| (name.clone(), digest(&name))).collect()
+        self.names(directory).into_iter().map(|name| (name.clone(), digest(&name))).collect()
     }
 
     /// By a handle of the moment: processes outlive agents, and with them the
@@ -496,6 +530,16 @@ impl SimProcesses {
     }
 }
 
+/// Where its checkpoints are.
+fn checkpoints(launch: &Launch) -> Option<&Path> {
+    word(launch, "DRUMLINE_CHECKPOINT_DIR").map(Path::new)
+}
+
+/// A word of its environment.
+fn word<'a>(launch: &'a Launch, name: &str) -> Option<&'a str> {
+    launch.env.iter().find(|(named, _)| named == name).map(|(_, value)| value.as_str())
+}
+
 fn output(process: &Process, bytes: u64) -> Vec<u8> {
     (0..bytes).map(|at| (at % 251) as u8 ^ process.pid as u8).collect()
 }
@@ -562,7 +606,6 @@ impl Table {
         self.next_pid += 1;
         Process {
             launch,
-            script,
             pid: self.next_pid - 1,
             starts_ms,
             ends_ms,
@@ -572,6 +615,9 @@ impl Table {
             changes_after_ms,
             hangs,
             deaf,
+            kept: script.from,
+            keeps_ms: script.checkpoint.map(|(every_ms, _)| starts_ms + every_ms),
+            script,
             // As if the switch had struck an instant later: it never ran.
             exit: self.struck.then_some(struck),
             span: None,
@@ -606,6 +652,9 @@ impl Table {
                 continue;
             }
             due = due.min(process.ends_ms.unwrap_or(u64::MAX));
+            if let Some(at) = process.keeps_ms {
+                due = due.min(at.max(now + 1));
+            }
             if let Some(line) = process.script.next_line_ms(process.lines_written) {
                 due = due.min((process.starts_ms + line).max(now + 1));
             }

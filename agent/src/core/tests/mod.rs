@@ -122,6 +122,7 @@ impl Node {
             Action::Order(Order::KeepAlive { until_ms }) => format!("alive until {until_ms}"),
             Action::Stage(order) => format!("stage {}", short(&order.key)),
             Action::Collect(order) => format!("collect {}", short(&order.key)),
+            Action::Look(order) => format!("look at {}", short(&order.key)),
             Action::Measure(key) => format!("measure {}", short(key)),
             Action::Discard(directory) => format!("discard {directory}"),
             Action::Log(LogNote::Opened { key, adopted }) => {
@@ -147,6 +148,7 @@ fn reports_line(reports: &Reports) -> String {
         match report.what.as_ref().unwrap() {
             report::What::Staging(_) => format!("staging {key}"),
             report::What::Started(_) => format!("started {key}"),
+            report::What::Checkpointed(told) => format!("checkpoint {} of {key}", told.label),
             report::What::Refused(refused) => format!("refused {key} ({})", refused.reason),
             report::What::Ended(ended) => {
                 let cause = ended.cause.clone().unwrap();
@@ -193,7 +195,10 @@ pub(super) fn assign_of(slots: u32, tasks: impl IntoIterator<Item = u64>, step: 
         epoch: 9,
         slots,
         step: Some(step),
-        tasks: tasks.into_iter().map(|task| AssignedTask { task, index: task + 100, attempt: 1 }).collect(),
+        tasks: tasks
+            .into_iter()
+            .map(|task| AssignedTask { task, index: task + 100, attempt: 1, ..AssignedTask::default() })
+            .collect(),
         ..Assign::default()
     }
 }

@@ -7,10 +7,10 @@
 //! word; and once the world is kind again nothing is left.
 
 use super::*;
-use crate::core::StageOrder;
 use crate::core::cause::Fault;
+use crate::core::{Snapshot, StageOrder};
 use proptest::prelude::*;
-use proto::v1::{CauseKind, Reconcile, Stop};
+use proto::v1::{CauseKind, Checkpoint, Reconcile, Stop};
 use std::collections::{BTreeMap, BTreeSet};
 use world::processes::Record;
 
@@ -26,6 +26,7 @@ enum Move {
     Exit { code: u8, fenced: bool },
     Collect { ok: bool },
     Measure,
+    Look { found: bool },
     Stop { grace_ms: u16 },
     Wait { ms: u16 },
     Renew,
@@ -48,6 +49,7 @@ fn moves() -> impl Strategy<Value = Move> {
         6 => (0..3u8, prop::bool::weighted(0.1)).prop_map(|(code, fenced)| Move::Exit { code, fenced }),
         3 => any::<bool>().prop_map(|ok| Move::Collect { ok }),
         2 => Just(Move::Measure),
+        4 => any::<bool>().prop_map(|found| Move::Look { found }),
         2 => (0..8_000u16).prop_map(|grace_ms| Move::Stop { grace_ms }),
         4 => (0..9_000u16).prop_map(|ms| Move::Wait { ms }),
         6 => Just(Move::Renew),
@@ -78,6 +80,8 @@ struct World {
     stages: Vec<StageOrder>,
     collects: Vec<Key>,
     measures: Vec<Key>,
+    looks: Vec<(Key, String)>,
+    checkpoints: BTreeSet<(Key, String)>,
     heartbeats: Vec<u64>,
     reports: Vec<Reports>,
     ends: BTreeMap<Key, String>,
@@ -100,6 +104,8 @@ impl World {
             stages: Vec::new(),
             collects: Vec::new(),
             measures: Vec::new(),
+            looks: Vec::new(),
+            checkpoints: BTreeSet::new(),
             heartbeats: Vec::new(),
             reports: Vec::new(),
             ends: BTreeMap::new(),
@@ -135,6 +141,11 @@ impl World {
             Action::Stage(order) => self.stages.push(order),
             Action::Collect(order) => self.collects.push(order.key),
             Action::Measure(key) => self.measures.push(key),
+            Action::Look(order) => {
+                let look = (order.key, order.directory);
+                assert!(!self.looks.contains(&look), "{look:?} is looked at twice at once");
+                self.looks.push(look);
+            }
             Action::Discard(_) | Action::Log(_) => {}
         }
     }
@@ -143,6 +154,11 @@ impl World {
         for report in &reports.reports {
             let key = Key::of(report.attempt.as_ref().unwrap(), report.rank);
             assert!(self.assigned.contains(&key), "only what was assigned is reported");
+            if let Some(report::What::Checkpointed(told)) = &report.what
+                && self.checkpoints.insert((key.clone(), format!("{:?}", told.id)))
+            {
+                assert!(!self.ends.contains_key(&key), "{key:?} has a checkpoint after its end");
+            }
             if let Some(report::What::Ended(ended)) = &report.what {
                 let text = format!("{ended:?}");
                 let first = self.ends.entry(key.clone()).or_insert_with(|| text.clone());
@@ -194,7 +210,9 @@ impl World {
         if self.open {
             self.assigned.extend(tasks.clone().map(key));
             let outputs = vec!["x".to_owned()];
-            self.hear(Told::Assign(assign_of(SLOTS, tasks, Step { outputs, timeout_ms: 30_000, ..step() })));
+            let checkpoint = Some(Checkpoint { path: "ckpt".to_owned(), every_ms: 2_000 });
+            let step = Step { outputs, timeout_ms: 30_000, checkpoint, ..step() };
+            self.hear(Told::Assign(assign_of(SLOTS, tasks, step)));
         }
     }
 
@@ -214,7 +232,7 @@ impl World {
             Move::Stage { ok } => {
                 if let Some(StageOrder { key, directory, .. }) = self.stages.pop() {
                     let fault = Fault::new(CauseKind::StagingFailed, "no");
-                    let result = if ok { Ok(()) } else { Err(fault) };
+                    let result = if ok { Ok(()) } else { Err(fault.into()) };
                     self.step(Event::Staged { key, directory, result });
                 }
             }
@@ -240,6 +258,12 @@ impl World {
             Move::Measure => {
                 if let Some(key) = self.measures.pop() {
                     self.step(Event::Measured { key, stdout_bytes: 1, stderr_bytes: 0 });
+                }
+            }
+            Move::Look { found } => {
+                if let Some((key, directory)) = self.looks.pop() {
+                    let snapshot = Snapshot { label: "1".to_owned(), artifacts: Vec::new() };
+                    self.step(Event::Looked { key, directory, found: found.then_some(snapshot) });
                 }
             }
             Move::Stop { grace_ms } => {
@@ -316,7 +340,7 @@ impl World {
         // stop is not known to the next agent.
         self.ends.retain(|key, _| !held.contains(key));
         self.core = fresh_core(self.now);
-        (self.stages, self.collects, self.measures) = Default::default();
+        (self.stages, self.collects, self.measures, self.looks) = Default::default();
         let records = self.processes.iter().map(|(key, (launch, exit))| Record {
             key: key.clone(),
             context: launch.context.clone(),
@@ -343,6 +367,7 @@ impl World {
                 Move::Exit { code: 0, fenced: false },
                 Move::Collect { ok: true },
                 Move::Measure,
+                Move::Look { found: true },
                 Move::Acknowledge,
                 Move::Acknowledge,
             ] {

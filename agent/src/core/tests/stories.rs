@@ -1,8 +1,12 @@
 //! What a node does, told as it happens.
 
 use super::*;
-use crate::core::cause::Fault;
-use proto::v1::{Artifact, Cause, CauseKind, Gang, GangNode, Goodbye, Reconcile, Stop};
+use crate::core::Snapshot;
+use crate::core::cause::{Fault, StageFault};
+use proto::v1::{
+    AgentFrame, Artifact, Cause, CauseKind, Checkpoint, CheckpointId, Gang, GangNode, Goodbye,
+    RankCheckpoint, Reconcile, Stop,
+};
 use std::collections::BTreeMap;
 use world::processes::Record;
 
@@ -280,12 +284,94 @@ fn a_rank_that_cannot_be_staged_keeps_the_others_from_starting() {
         node.step(Event::Staged { key, directory, result })
     };
     let fault = Fault::new(CauseKind::StagingFailed, "no");
-    assert_eq!(staged(&mut node, 2, Err(fault)), ["report 1: ended 0.2 StagingFailed (no)"]);
+    assert_eq!(staged(&mut node, 2, Err(fault.into())), ["report 1: ended 0.2 StagingFailed (no)"]);
     assert_eq!(staged(&mut node, 3, Ok(())), none());
     node.acknowledge(1);
     node.now.mono_ms += 10;
     let lines = node.hear(cancel([0], 100));
     assert_eq!(lines, ["report 2: ended 0.3 CancelledByUser (enough)"], "the server ends the rest");
+}
+
+/// A step whose checkpoints are looked for every two seconds.
+fn saving() -> Step {
+    let checkpoint = Some(Checkpoint { path: "ckpt/".to_owned(), every_ms: 2_000 });
+    Step { checkpoint, ..step() }
+}
+
+fn looked(node: &mut Node, task: u64, label: Option<&str>) -> Vec<String> {
+    let found = label.map(|label| Snapshot { label: label.to_owned(), artifacts: Vec::new() });
+    let directory = format!("t.1.0.{task}.0.1.9.{}", task + 1);
+    node.step(Event::Looked { key: key(task), directory, found })
+}
+
+#[test]
+fn a_task_is_looked_at_for_checkpoints_while_it_runs_and_once_after_it_failed() {
+    let mut node = Node::ready();
+    node.hear(Told::Assign(assign_of(1, [0], saving())));
+    node.staged([0]);
+    let env: BTreeMap<_, _> = node.launches.pop().unwrap().env.into_iter().collect();
+    assert_eq!(env["DRUMLINE_CHECKPOINT_DIR"], "/d/work/t.1.0.0.0.1.9.1/ckpt");
+    node.started(0);
+    assert_eq!(node.later(2_000), ["look at 0"]);
+    assert_eq!(node.later(2_500), none(), "one at a time");
+    assert_eq!(looked(&mut node, 0, Some("a")), ["report 2: checkpoint a of 0"]);
+    assert_eq!(node.later(1_900), ["heartbeat 2 running=1 queued=0"]);
+    assert_eq!(node.later(100), ["look at 0"]);
+    let ended = node.exited(0, Exit { code: 3, ..DONE });
+    assert_eq!(ended, ["log 0 ends at 5 0"], "a look is under way");
+    assert_eq!(looked(&mut node, 0, None), ["look at 0"], "that one began before the end");
+    let told = looked(&mut node, 0, Some("b"));
+    assert_eq!(told, ["report 3: checkpoint b of 0; ended 0 Exit (exit code 3)"]);
+}
+
+#[test]
+fn what_ended_well_or_by_its_user_is_not_looked_at_again() {
+    let mut node = Node::ready();
+    node.hear(Told::Assign(assign_of(2, [0, 1], saving())));
+    node.staged([0, 1]);
+    for task in [0, 1] {
+        node.started(task);
+    }
+    node.now.mono_ms += 10;
+    let lines = node.exited(0, DONE);
+    assert!(lines.contains(&"report 2: started 1; ended 0 Succeeded (exit code 0)".to_owned()), "{lines:?}");
+    node.hear(cancel([1], 300));
+    node.now.mono_ms += 10;
+    let lines = node.exited(1, Exit { signal: 15, ..DONE });
+    assert!(lines.contains(&"report 3: ended 1 CancelledByUser (enough)".to_owned()), "{lines:?}");
+    assert_eq!(looked(&mut node, 1, Some("late")), none(), "its end is told");
+}
+
+#[test]
+fn a_task_goes_on_from_what_it_was_assigned_with() {
+    let mut node = Node::ready();
+    let mut told = assign_of(1, [0], saving());
+    let from = RankCheckpoint { label: "12".to_owned(), ..RankCheckpoint::default() };
+    told.tasks[0].checkpoints = vec![from];
+    node.hear(Told::Assign(told));
+    node.staged([0]);
+    let env: BTreeMap<_, _> = node.launches.pop().unwrap().env.into_iter().collect();
+    assert_eq!(env["DRUMLINE_CHECKPOINT"], "12");
+}
+
+#[test]
+fn a_checkpoint_that_is_lost_is_told_with_the_end() {
+    let mut node = Node::ready();
+    node.hear(Told::Assign(assign_of(1, [0], saving())));
+    let directory = node.core.attempts[&key(0)].directory.clone().unwrap();
+    let lost = CheckpointId { attempt: 1, epoch: 9, session: 2, number: 3 };
+    let fault =
+        StageFault { lost_checkpoint: Some(lost), ..Fault::new(CauseKind::StagingFailed, "no").into() };
+    let actions = node.core.step(node.now, Event::Staged { key: key(0), directory, result: Err(fault) });
+    let told =
+        actions.into_iter().chain(node.core.step(node.now, Event::Tick)).find_map(|action| match action {
+            Action::Send(AgentFrame { frame: Some(Frame::Reports(reports)) }) => {
+                reports.reports[0].what.clone()
+            }
+            _ => None,
+        });
+    let Some(report::What::Ended(ended)) = told else { panic!("its end is told: {told:?}") };
+    assert_eq!(ended.lost_checkpoint, Some(lost));
 }
 
 #[test]

@@ -172,6 +172,11 @@ fn task() -> Value {
         "node": nullable(text()),
         "last": reference("Cause"),
         "not_before_ms": instant(),
+        "checkpoint": nullable(object(json!({
+            "label": text(),
+            "at_ms": count(),
+            "size_bytes": count(),
+        }))),
     }))
 }
 

@@ -19,6 +19,12 @@ pub struct ProcessSpan {
     /// The files that lay at `inputs/` when it started, with the digests of what it
     /// read there; `None`: the disk failed it.
     pub inputs: Vec<(String, Option<String>)>,
+    /// The label of the checkpoint that it was to go on from.
+    pub from: Option<String>,
+    /// The files that lay in its checkpoint directory when it started, as `inputs`.
+    pub resumed: Vec<(String, Option<String>)>,
+    /// Checkpoints that it kept: label and digest of the one file.
+    pub kept: Vec<(String, String)>,
     /// Its outputs that reached the disk, with their digests.
     pub wrote: Vec<(String, String)>,
     /// Where it ran.

@@ -17,6 +17,10 @@ pub(super) struct Script {
     /// To standard output and standard error.
     pub(super) lines: [u64; 2],
     pub(super) hang: bool,
+    /// Keeps a checkpoint every so many milliseconds, of so many bytes.
+    pub(super) checkpoint: Option<(u64, u64)>,
+    /// Of what it goes on from: how many it had kept by then.
+    pub(super) from: u64,
 }
 
 impl Script {
@@ -48,6 +52,11 @@ impl Script {
                 "log" => script.lines[0] = number()?,
                 "err" => script.lines[1] = number()?,
                 "hang" => script.hang = true,
+                "ckpt" => {
+                    let (every, bytes) = value.split_once(':').unwrap_or((value, "0"));
+                    let every_ms = every.parse::<u64>().unwrap_or(0).max(1);
+                    script.checkpoint = Some((every_ms, bytes.parse().unwrap_or(0)));
+                }
                 "fail_first" if attempt <= number()? => script.code = 1,
                 "fail_first" => {}
                 "out" => {
@@ -56,6 +65,14 @@ impl Script {
                 }
                 _ => return Err(format!("`{word}` is no word of a simulated program")),
             }
+        }
+        // What it has behind it it does not do again.
+        if let Some((every_ms, _)) = script.checkpoint {
+            let word = |(name, value): &(String, String)| {
+                (name == "DRUMLINE_CHECKPOINT").then(|| value.parse::<u64>().ok()).flatten()
+            };
+            script.from = launch.env.iter().find_map(word).unwrap_or(0);
+            script.run_ms = script.run_ms.saturating_sub(script.from.saturating_mul(every_ms)).max(1);
         }
         Ok(script)
     }

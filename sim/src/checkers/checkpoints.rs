@@ -1,0 +1,154 @@
+//! Invariants 2 and 5 for checkpoints: what a row names was kept by that very attempt,
+//! byte for byte; an attempt finds the newest that was whole when it was bound, or
+//! nothing where there was none; the ranks of a gang find the same.
+//!
+//! Where a task could not read a file since its machine's disk failed it, nothing is
+//! known of that one.
+
+use super::ends::{AttemptName, attempt_of};
+use super::{Checker, Committed, Outcome};
+use crate::mirror::Mirror;
+use crate::rows::{JobName, Row};
+use proto::v1::{CheckpointEntry, CheckpointId, Step};
+use std::collections::{BTreeMap, BTreeSet};
+use world::sim::ProcessSpan;
+
+/// What one rank goes on from: the label, and the digest of the one file.
+type From = (String, String);
+
+#[derive(Default)]
+pub struct GoesOn {
+    /// By attempt, what its ranks are to go on from; not there where that is not known.
+    bound: BTreeMap<AttemptName, BTreeMap<u32, From>>,
+    /// What rows named: attempt, rank, label, digest.
+    named: BTreeSet<(AttemptName, u32, String, String)>,
+}
+
+impl Checker for GoesOn {
+    fn name(&self) -> &'static str {
+        "checkpoints"
+    }
+    fn invariant(&self) -> u8 {
+        5
+    }
+
+    fn after(&mut self, now: &Mirror, commit: &Committed) -> Result<(), String> {
+        for row in &commit.rows {
+            match row {
+                Row::Checkpoint { job, step, task, rank, row: Some(row) } => {
+                    for entry in &row.entries {
+                        let CheckpointId { attempt, epoch, .. } = entry.id.unwrap_or_default();
+                        let name = (job.clone(), *step, *task, attempt, epoch);
+                        self.named.insert((name, *rank, entry.label.clone(), digest_of(entry)?));
+                    }
+                }
+                // What was found after a restart may have had others in between.
+                Row::Block { job, step, row: Some(row), .. } if commit.since_ms == commit.at_ms => {
+                    let spec = now.jobs.get(job).and_then(|row| row.spec.as_ref());
+                    let Some(of) = spec.and_then(|spec| spec.steps.get(*step as usize)) else { continue };
+                    if of.checkpoint.is_none() {
+                        continue;
+                    }
+                    for run in &row.active {
+                        let span = run.tasks.unwrap_or_default();
+                        for task in span.first..=span.last {
+                            let name = (job.clone(), *step, task, run.attempt, run.epoch);
+                            if !self.bound.contains_key(&name) {
+                                let from = newest(now, job, *step, task, of)?;
+                                self.bound.insert(name, from);
+                            }
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, outcome: &Outcome<'_>) -> Result<(), String> {
+        let mut kept = BTreeSet::new();
+        for span in outcome.spans {
+            let Some((name, rank)) = attempt_of(&span.key) else { continue };
+            kept.extend(
+                span.kept.iter().map(|(label, digest)| (name.clone(), rank, label.clone(), digest.clone())),
+            );
+            self.judge(&name, rank, span)?;
+        }
+        match self.named.difference(&kept).next() {
+            Some(((job, step, task, attempt, _), rank, label, _)) => Err(format!(
+                "checkpoint `{label}` of step {step} of {job}, task {task} rank {rank}, is not what attempt {attempt} kept"
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+impl GoesOn {
+    fn judge(&self, name: &AttemptName, rank: u32, span: &ProcessSpan) -> Result<(), String> {
+        let Some(bound) = self.bound.get(name) else { return Ok(()) };
+        let due = bound.get(&rank);
+        let found = span.resumed.iter().find(|(file, _)| file == "state");
+        match (due, &span.from, found) {
+            (None, None, None) => Ok(()),
+            (Some((label, digest)), Some(from), Some((_, read))) if label == from => match read {
+                Some(read) if read != digest => {
+                    Err(format!("{} goes on from `{label}` and found other bytes there", span.key))
+                }
+                _ => Ok(()),
+            },
+            (due, from, found) => Err(format!(
+                "{} was to go on from {:?}, was told {from:?} and found {:?}",
+                span.key,
+                due.map(|(label, _)| label),
+                found.map(|(file, _)| file),
+            )),
+        }
+    }
+}
+
+/// What the simulated programs keep is one file.
+fn digest_of(entry: &CheckpointEntry) -> Result<String, String> {
+    match &entry.artifacts[..] {
+        [one] if one.path == "state" => Ok(one.digest.clone()),
+        other => Err(format!("checkpoint `{}` has the files {other:?}", entry.label)),
+    }
+}
+
+/// The newest set that all ranks have, by rank.
+fn newest(
+    now: &Mirror,
+    job: &JobName,
+    step: u32,
+    task: u64,
+    of: &Step,
+) -> Result<BTreeMap<u32, From>, String> {
+    let ranks = (of.nodes * of.tasks_per_node).max(1);
+    let reset = now.states.get(job).and_then(|state| state.steps.get(step as usize));
+    let reset = reset.map_or(0, |state| state.reset_generation);
+    let entries = |rank: u32| {
+        let row = now.checkpoints.get(&(job.clone(), step, task, rank));
+        let entries = row.into_iter().flat_map(|row| row.entries.iter());
+        entries.filter(move |entry| entry.generation >= reset)
+    };
+    let mut sets: Vec<&CheckpointEntry> = entries(0).collect();
+    // Newest first, by what they say of themselves and not by their place.
+    sets.sort_by_key(|entry| {
+        let id = entry.id.unwrap_or_default();
+        std::cmp::Reverse((entry.generation, id.attempt, id.session, id.number))
+    });
+    for set in sets {
+        let same = |entry: &&CheckpointEntry| {
+            let (one, other) = (entry.id.unwrap_or_default(), set.id.unwrap_or_default());
+            let of_one_attempt = (one.epoch, one.attempt) == (other.epoch, other.attempt);
+            of_one_attempt && entry.label == set.label && (ranks > 1 || one == other)
+        };
+        let found: Option<Vec<&CheckpointEntry>> = (0..ranks).map(|rank| entries(rank).find(same)).collect();
+        if let Some(found) = found {
+            let from =
+                |(rank, entry): (u32, &CheckpointEntry)| Ok((rank, (entry.label.clone(), digest_of(entry)?)));
+            return (0..).zip(found).map(from).collect();
+        }
+    }
+    Ok(BTreeMap::new())
+}
