@@ -1,23 +1,31 @@
 //! Output files on their way out: `DIR/<step>/…`, or `DIR/<step>/<index>/…` where
-//! a step had many tasks. Each file appears whole and verified, or not at all.
+//! a step had many tasks. Each file appears whole and verified, or not at all. What
+//! arrived of one that broke off stays beside its place under another name, and the
+//! next try goes on from there, also that of another command. What is there already is
+//! not fetched again.
 
 use crate::{
     client::Client,
     failure::Failure,
-    files, limits,
+    files::{self, LocalFile},
+    limits,
     upload::{is_past_quota, is_worth_a_try, transfer_failure},
 };
-use proto::v1::{Artifact, JobRequest, OutputsReply};
+use proto::{
+    keys::hex_of,
+    v1::{Artifact, JobRequest, OutputsReply},
+};
+use sha2::{Digest as _, Sha256};
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 use world::{
-    Disk, Transfer as _,
-    real::{HttpTransfer, TransferLimits},
+    Disk,
+    real::{HttpTransfer, TransferLimits, Wanted},
     sync::Semaphore,
     task, time,
     transfer::TransferError,
 };
 
-/// What was fetched.
+/// What is there now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fetched {
     /// How many.
@@ -105,12 +113,39 @@ async fn fetch_all(wants: Vec<Want>, disk: Arc<dyn Disk>) -> (Fetched, Vec<(Want
 }
 
 async fn fetch_one(transfer: &HttpTransfer, disk: Arc<dyn Disk>, want: &Want) -> Result<u64, TransferError> {
-    let bytes = transfer.get(&want.url, disk.clone(), &want.path, &want.artifact.digest).await?;
+    let Artifact { digest, size_bytes, .. } = &want.artifact;
+    let bytes = if is_there(&disk, want).await {
+        *size_bytes
+    } else {
+        let part = part(&want.path, digest);
+        let (url, path, size_bytes) = (want.url.as_str(), want.path.as_str(), *size_bytes);
+        transfer.resume(disk.clone(), &Wanted { url, path, part: &part, digest, size_bytes }).await?
+    };
     let mode = want.artifact.mode & 0o777;
     if mode != 0 {
         disk.set_mode(&want.path, mode | 0o600).map_err(|error| TransferError::Disk(error.to_string()))?;
     }
     Ok(bytes)
+}
+
+/// Whether an earlier command brought these bytes here.
+async fn is_there(disk: &Arc<dyn Disk>, want: &Want) -> bool {
+    let size_bytes = want.artifact.size_bytes;
+    if !disk.entry(&want.path).is_ok_and(|entry| !entry.is_dir && entry.len == size_bytes) {
+        return false;
+    }
+    let file = LocalFile { disk: disk.clone(), path: want.path.clone() };
+    let digested = task::blocking(move || files::digest(&file)).await;
+    digested.is_ok_and(|found| found.digest == want.artifact.digest)
+}
+
+/// Where a file is until it is whole: beside its place, hidden, and a name of its own
+/// for each place and digest, however long the place's name is.
+fn part(path: &str, digest: &str) -> String {
+    let (dir, name) = path.rsplit_once('/').map_or(("", path), |(dir, name)| (dir, name));
+    let name = hex_of(&Sha256::digest(format!("{name}\n{digest}")));
+    let name = format!(".drumline-{}.part", &name[..32]);
+    if dir.is_empty() { name } else { format!("{dir}/{name}") }
 }
 
 /// Where each artifact goes. A server that names a path outside is refused.
@@ -152,6 +187,14 @@ mod tests {
                 StepOutputs { step: "count".into(), indexed: true, tasks: vec![task] },
             ],
         }
+    }
+
+    #[test]
+    fn what_is_not_whole_has_a_name_of_its_own_beside_its_place() {
+        let parts = [part("a/words", "d"), part("a/words", "e"), part("a/other", "d"), part("words", "d")];
+        assert!(parts[..3].iter().all(|part| part.starts_with("a/.drumline-") && part.ends_with(".part")));
+        assert_eq!(parts.iter().collect::<BTreeSet<_>>().len(), parts.len());
+        assert!(!parts[3].contains('/') && part(&"x".repeat(255), "d").len() < 64);
     }
 
     #[test]

@@ -86,6 +86,17 @@ impl Base {
     }
 }
 
+impl Base {
+    /// A link of [`Links`] for who is led there from this server: with no URL configured
+    /// its path alone, which also holds where the caller came by a tunnel.
+    pub fn seen_from<'a>(&self, link: &'a str) -> &'a str {
+        match link.find(crate::urls::PATH) {
+            Some(path) if self.public_url.is_empty() => &link[path..],
+            _ => link,
+        }
+    }
+}
+
 /// Makes whole URLs for one caller.
 #[derive(Clone, Debug)]
 pub(crate) struct Links {
@@ -324,5 +335,8 @@ mod tests {
         assert_eq!(base("").url(Some("10.0.0.7:7070".parse().unwrap())), "http://10.0.0.7:7070");
         assert_eq!(base("").url(Some("0.0.0.0:7070".parse().unwrap())), "http://127.0.0.1:7070");
         assert_eq!(base("http://front/").url(Some("10.0.0.7:7070".parse().unwrap())), "http://front");
+        let link = "http://front/v1/objects/lab/0f?size=1";
+        assert_eq!(base("http://front/").seen_from(link), link);
+        assert_eq!(base("").seen_from(link), "/v1/objects/lab/0f?size=1");
     }
 }

@@ -138,6 +138,8 @@ pub const HELLO_DEADLINE_MS: u64 = 10_000;
 pub const BOOKING_MS: u64 = 1_000;
 /// Bytes gathered before an upload goes to the disk, and read at once.
 pub const OBJECT_BLOCK_BYTES: usize = 1 << 20;
+/// Bytes of a download that are counted and given to the network at once.
+pub const OBJECT_PIECE_BYTES: usize = 64 << 10;
 /// Uploads at once; a further one is told to come again (503).
 pub const UPLOADS_MAX: usize = 512;
 /// Downloads at once; likewise.

@@ -5,6 +5,8 @@ use crate::clients::{Door, Refusal};
 use crate::workload::inputs::{self, Given};
 use async_trait::async_trait;
 use proto::v1::{CreateUploadRequest, Input};
+use sha2::Digest as _;
+use std::ops::Range;
 use std::sync::Arc;
 use world::disk::OpenMode;
 use world::sim::{DoorGuard, HostileDisk, SimObjects, SimTransfer};
@@ -98,15 +100,23 @@ impl ObjectDoor for Elsewhere {
 
     async fn open(&self, target: &str) -> Result<Box<dyn ObjectSource>, TransferError> {
         match inputs::of_target(target) {
-            Some(bytes) => Ok(Box::new(Served { len: bytes.len() as u64, rest: bytes.into() })),
+            Some(bytes) => Ok(Box::new(Served::new(bytes))),
             None => Err(TransferError::Refused { status: 404, reason: "there is no such file".to_owned() }),
         }
     }
 }
 
 struct Served {
-    len: u64,
+    digest: String,
+    all: bytes::Bytes,
     rest: bytes::Bytes,
+}
+
+impl Served {
+    fn new(bytes: Vec<u8>) -> Self {
+        let digest = proto::keys::hex_of(&sha2::Sha256::digest(&bytes));
+        Self { digest, all: bytes.into(), rest: bytes::Bytes::new() }
+    }
 }
 
 /// As much is read at once.
@@ -115,7 +125,17 @@ const PIECE_BYTES: usize = 64 << 10;
 #[async_trait]
 impl ObjectSource for Served {
     fn len(&self) -> u64 {
-        self.len
+        self.all.len() as u64
+    }
+
+    fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    async fn begin(&mut self, span: Range<u64>) -> Result<(), TransferError> {
+        let at = |byte| usize::try_from(byte).expect("an input is small");
+        self.rest = self.all.slice(at(span.start)..at(span.end));
+        Ok(())
     }
 
     async fn read(&mut self) -> Result<Option<bytes::Bytes>, TransferError> {

@@ -9,6 +9,8 @@ mod client;
 mod native;
 #[cfg(not(madsim))]
 mod objects;
+#[cfg(not(madsim))]
+mod ranges;
 #[cfg(any(madsim, test))]
 mod round_trip;
 mod server;
@@ -22,6 +24,8 @@ pub use axum;
 pub use client::{ConnectError, connect};
 #[cfg(not(madsim))]
 pub(crate) use objects::{DIGEST_EXPECTED, DIGEST_FOUND};
+#[cfg(not(madsim))]
+pub(crate) use ranges::{tag, told};
 pub use server::{
     BindError, GrpcService, Listener, Messages, Network, Nowhere, Refusal, ServeError, Server, bind,
 };

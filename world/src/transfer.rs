@@ -7,7 +7,7 @@
 
 use crate::disk::Disk;
 use async_trait::async_trait;
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 /// What may go wrong; only `Refused` and `Digest` are not worth another try
 /// with the same URL.
@@ -96,7 +96,8 @@ pub trait Transfer: Send + Sync + fmt::Debug + 'static {
 pub trait ObjectDoor: Send + Sync + 'static {
     /// Opens an upload. `target` is the URL's path with its query.
     async fn begin_put(&self, target: &str) -> Result<Box<dyn ObjectSink>, TransferError>;
-    /// Opens a download.
+    /// Opens a download. Nothing is read, and nothing counts, before
+    /// [`ObjectSource::begin`].
     async fn open(&self, target: &str) -> Result<Box<dyn ObjectSource>, TransferError>;
 }
 
@@ -112,12 +113,16 @@ pub trait ObjectSink: Send {
 /// A download in progress.
 #[async_trait]
 pub trait ObjectSource: Send {
-    /// Bytes in all.
+    /// Bytes of the object.
     fn len(&self) -> u64;
+    /// Its name, and the proof of what was read: lower-case hexadecimal SHA-256.
+    fn digest(&self) -> &str;
     /// True at length 0.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// The next bytes; `None` at the end.
+    /// Chooses the bytes that are to be read, within the object.
+    async fn begin(&mut self, span: Range<u64>) -> Result<(), TransferError>;
+    /// The next of them; `None` at their end.
     async fn read(&mut self) -> Result<Option<bytes::Bytes>, TransferError>;
 }

@@ -23,7 +23,7 @@ use world::{
     Disk, Transfer,
     disk::{OpenMode, read_all},
     grpc::{self, BindError, ConnectError, Server, axum, bind, connect},
-    real::{FsDisk, HttpTransfer, TransferLimits},
+    real::{FsDisk, HttpTransfer, TransferLimits, Wanted},
     time::{Duration, ms, timeout},
     transfer::TransferError,
 };
@@ -297,6 +297,120 @@ async fn a_broken_download_leaves_nothing() {
     }
     alter(None, None);
     assert_eq!(transfer.get(&url, disk.clone(), "down", &name).await.unwrap(), 1_000_000);
+}
+
+/// The head of an answer in lower case, and its body.
+async fn ask(address: SocketAddr, method: &str, path: &str, headers: &str) -> (String, String) {
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n{headers}\r\n");
+    let answer = raw(address, &request).await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_lowercase(), body.to_owned())
+}
+
+#[tokio::test]
+async fn a_part_of_an_object_is_served_and_who_has_it_is_told_so() {
+    let running = serve().await;
+    let name = running.door.add(b"0123456789");
+    let path = format!("/v1/objects/{name}?key=1");
+    let get = async |headers: &str| ask(running.address, "GET", &path, headers).await;
+    let tag = format!("\"{name}\"");
+
+    let (head, body) = get("").await;
+    assert!(head.starts_with("http/1.1 200 ") && head.contains("accept-ranges: bytes"), "{head}");
+    assert!(head.contains(&format!("etag: {tag}")) && body == "0123456789", "{head}");
+    for (range, told, bytes) in [("2-4", "2-4", "234"), ("7-", "7-9", "789"), ("-1", "9-9", "9")] {
+        let (head, body) = get(&format!("range: bytes={range}\r\n")).await;
+        assert!(head.starts_with("http/1.1 206 "), "{head}");
+        assert!(head.contains(&format!("content-range: bytes {told}/10")), "{head}");
+        assert!(head.contains(&format!("content-length: {}\r\n", bytes.len())), "{head}");
+        assert_eq!(body, bytes);
+    }
+    let (head, _) = get("range: bytes=10-\r\n").await;
+    assert!(head.starts_with("http/1.1 416 ") && head.contains("content-range: bytes */10"), "{head}");
+    let (head, body) = get(&format!("if-none-match: {tag}\r\n")).await;
+    assert!(head.starts_with("http/1.1 304 ") && head.contains(&tag) && body.is_empty(), "{head}");
+    let (head, body) = get(&format!("range: bytes=8-\r\nif-range: {tag}\r\n")).await;
+    assert!(head.starts_with("http/1.1 206 ") && body == "89", "{head}");
+    let (head, body) = get("range: bytes=8-\r\nif-range: \"other\"\r\n").await;
+    assert!(head.starts_with("http/1.1 200 ") && body == "0123456789", "{head}");
+
+    let head_of = async |headers: &str| ask(running.address, "HEAD", &path, headers).await;
+    let (head, body) = head_of("range: bytes=8-\r\n").await;
+    assert!(head.starts_with("http/1.1 200 ") && head.contains("content-length: 10"), "{head}");
+    assert!(head.contains(&tag) && body.is_empty(), "{head}");
+    let (head, _) = head_of(&format!("if-none-match: W/{tag}\r\n")).await;
+    assert!(head.starts_with("http/1.1 304 "), "{head}");
+    assert_eq!(*running.door.given.lock().unwrap(), 29, "what nobody asked for was not read");
+}
+
+#[tokio::test]
+async fn a_download_goes_on_where_it_broke_off() {
+    let running = serve().await;
+    let disk = disk("resumed");
+    let limits = TransferLimits { chunk_bytes: 30_000, ..TransferLimits::default() };
+    let transfer = HttpTransfer::new(limits);
+    let data = bytes(1_000_000);
+    let name = running.door.add(&data);
+    let url = format!("http://{}/v1/objects/{name}", running.address);
+    let wanted =
+        Wanted { url: &url, path: "down", part: ".part", digest: &name, size_bytes: data.len() as u64 };
+    let alter = |ends_at, fails_at| {
+        let mut objects = running.door.objects.lock().unwrap();
+        let object = objects.get_mut(&name).unwrap();
+        (object.ends_at, object.fails_at) = (ends_at, fails_at);
+    };
+    let mut there = 0;
+    for (ends_at, fails_at) in [(Some(400_000), None), (None, Some(700_000)), (Some(900_000), None)] {
+        alter(ends_at, fails_at);
+        let error = transfer.resume(disk.clone(), &wanted).await.unwrap_err();
+        assert!(matches!(error, TransferError::Network(_)), "{error}");
+        assert_eq!(disk.entry("down").unwrap_err().kind(), ErrorKind::NotFound, "nothing half is seen");
+        let len = disk.entry(".part").unwrap().len;
+        assert!(len > there, "{len} after {there}");
+        there = len;
+    }
+    alter(None, None);
+    assert_eq!(transfer.resume(disk.clone(), &wanted).await.unwrap(), 1_000_000);
+    assert_eq!(read_all(&*disk, "down", 1 << 30).unwrap(), data);
+    // A break throws away what its buffers held, no more: from the start it were 3,000,000.
+    let given = *running.door.given.lock().unwrap();
+    assert!((1_000_000..2_000_000).contains(&given), "{given}");
+    assert_eq!(disk.list("").unwrap().len(), 1, "the part took its place");
+
+    // Of all that came but its name nothing is asked for again.
+    write(&disk, ".part", &data);
+    assert_eq!(transfer.resume(disk.clone(), &wanted).await.unwrap(), 1_000_000);
+    assert_eq!(*running.door.given.lock().unwrap(), given);
+}
+
+#[tokio::test]
+async fn a_part_that_is_of_something_else_is_begun_anew() {
+    let running = serve().await;
+    let disk = disk("resumed-other");
+    let transfer = HttpTransfer::new(TransferLimits::default());
+    let data = bytes(100_000);
+    let name = running.door.add(&data);
+    let url = format!("http://{}/v1/objects/{name}", running.address);
+    let wanted = Wanted { url: &url, path: "down", part: ".part", digest: &name, size_bytes: 100_000 };
+    for wrong in [bytes(40_000).iter().map(|byte| byte ^ 1).collect(), vec![0; 100_000], vec![0; 100_001]] {
+        write(&disk, ".part", &wrong);
+        assert_eq!(transfer.resume(disk.clone(), &wanted).await.unwrap(), 100_000, "{}", wrong.len());
+        assert_eq!(read_all(&*disk, "down", 1 << 30).unwrap(), data);
+        disk.remove("down").unwrap();
+    }
+    // The object itself is another: what came of it is not kept.
+    let other = Wanted { digest: &digest(b"other"), ..wanted };
+    let error = transfer.resume(disk.clone(), &other).await.unwrap_err();
+    assert!(matches!(error, TransferError::Digest { .. }), "{error}");
+    assert_eq!(disk.list("").unwrap(), []);
+    // One command at a time.
+    write(&disk, ".part", &data[..10]);
+    let held = disk.open(".part", OpenMode::Write).unwrap();
+    assert!(held.try_lock().unwrap());
+    let error = transfer.resume(disk.clone(), &wanted).await.unwrap_err();
+    assert!(matches!(&error, TransferError::Disk(why) if why.contains("another command")), "{error}");
+    drop(held);
+    assert_eq!(transfer.resume(disk.clone(), &wanted).await.unwrap(), 100_000);
 }
 
 #[tokio::test]

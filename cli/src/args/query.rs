@@ -188,7 +188,11 @@ pub struct OutputsArgs {
 #[derive(Debug, Subcommand)]
 pub enum OutputsAction {
     /// Fetch all files, as DIR/<step>/… or DIR/<step>/<index>/…
-    #[command(after_help = "Examples:\n  drumline outputs default-17 get results")]
+    #[command(after_help = "\
+What is there already is not fetched again. After a break the same command goes on where it broke off.
+
+Examples:
+  drumline outputs default-17 get results")]
     Get {
         /// Where to lay them
         #[arg(value_name = "DIR")]

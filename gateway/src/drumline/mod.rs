@@ -32,6 +32,19 @@ use world::grpc::tonic::{self, Request, Response, Status, Streaming};
 /// See the module.
 pub(crate) struct Front(pub Arc<Gate>);
 
+impl Front {
+    /// The link to one output file, named by its path below what `outputs` lays. REST
+    /// alone asks so.
+    pub async fn output_link(&self, request: Request<JobRequest>, path: &str) -> Result<String, Status> {
+        let link = answer(async {
+            let caller = self.0.caller(request.metadata(), Right::ReadJobs).await?;
+            let links = self.0.links(&request, Mover::Client);
+            outputs::link(&self.0, &links, &caller.job(Some(request.get_ref()))?, path).await
+        });
+        Ok(link.await?.into_inner())
+    }
+}
+
 #[tonic::async_trait]
 impl Drumline for Front {
     async fn submit(&self, request: Request<SubmitRequest>) -> Result<Response<SubmitReply>, Status> {

@@ -14,13 +14,14 @@ use crate::gate::{Gate, Links};
 use crate::meter::Way;
 use crate::urls::{Method, is_digest};
 use crate::{limits, rows};
+use bytes::Bytes;
 use proto::ids::JobId;
 use proto::keys::{self, Parsed};
 use proto::problem::Problem;
 use proto::spans::Spans;
 use proto::v1::{
-    ArtifactLink, BlockRow, CreateUploadReply, CreateUploadRequest, JobSpec, JobStateRow, ManifestRow,
-    OutputsReply, Step, StepOutputs, StepState, TaskOutputs,
+    Artifact, ArtifactLink, BlockRow, CreateUploadReply, CreateUploadRequest, JobSpec, JobStateRow,
+    ManifestRow, OutputsReply, Step, StepOutputs, StepState, TaskOutputs,
 };
 use proto::{array, estimate, manifests, problem};
 use std::collections::BTreeMap;
@@ -66,6 +67,8 @@ pub(super) async fn create_upload(
 /// A reply under way, with its size so far.
 struct Tree<'a> {
     job: &'a JobId,
+    /// Of all files this one is wanted.
+    only: Option<&'a str>,
     links: &'a Links,
     steps: Vec<StepOutputs>,
     artifacts: usize,
@@ -73,10 +76,22 @@ struct Tree<'a> {
 }
 
 pub(super) async fn outputs(gate: &Gate, links: &Links, job: &JobId) -> Result<OutputsReply, Problem> {
+    told(gate, links, job, None).await
+}
+
+/// The link to the one file that lies at `path` in the tree that `drumline outputs ID
+/// get` lays.
+pub(super) async fn link(gate: &Gate, links: &Links, job: &JobId, path: &str) -> Result<String, Problem> {
+    let reply = told(gate, links, job, Some(path)).await?;
+    let mut found = reply.steps.into_iter().flat_map(|step| step.tasks).flat_map(|task| task.artifacts);
+    found.next().map(|artifact| artifact.url).ok_or_else(|| problem::missing("output", path))
+}
+
+async fn told(gate: &Gate, links: &Links, job: &JobId, only: Option<&str>) -> Result<OutputsReply, Problem> {
     let mut state = gate.state(job).await?;
     let spec = gate.job(job).await?.spec.unwrap_or_default();
     for _ in 0..limits::OUTPUTS_READS_MAX {
-        let told = read(gate, links, job, &spec, &state).await;
+        let told = read(gate, links, (job, only), &spec, &state).await;
         let now = gate.state(job).await?;
         if !tried_again(&state, &now) {
             return told;
@@ -107,7 +122,7 @@ type Completed = BTreeMap<(u32, u64), Spans>;
 async fn read(
     gate: &Gate,
     links: &Links,
-    job: &JobId,
+    (job, only): (&JobId, Option<&str>),
     spec: &JobSpec,
     state: &JobStateRow,
 ) -> Result<OutputsReply, Problem> {
@@ -120,9 +135,9 @@ async fn read(
             tasks: Vec::new(),
         })
         .collect();
-    let mut tree = Tree { job, links, steps, artifacts: 0, bytes: 0 };
+    let mut tree = Tree { job, only, links, steps, artifacts: 0, bytes: 0 };
     let mut completed = Completed::new();
-    let prefix = keys::manifests_of_job(&job.tenant, job.number);
+    let prefix = manifests_of(job, only, spec);
     let to = keys::prefix_end(&prefix);
     let mut from = prefix;
     loop {
@@ -156,6 +171,16 @@ async fn read(
     // Steps without outputs are no directories.
     tree.steps.retain(|step| !step.tasks.is_empty());
     Ok(OutputsReply { steps: tree.steps })
+}
+
+/// The prefix of all manifests that may name what is wanted.
+fn manifests_of(job: &JobId, only: Option<&str>, spec: &JobSpec) -> Bytes {
+    let step = only.and_then(|path| path.split('/').next());
+    let at = step.and_then(|name| spec.steps.iter().position(|step| step.name == name));
+    match at.and_then(|at| u32::try_from(at).ok()) {
+        Some(at) => keys::manifests_of_step(&job.tenant, job.number, at),
+        None => keys::manifests_of_job(&job.tenant, job.number),
+    }
 }
 
 /// Reads the blocks of these manifests' tasks that were not read yet; true where there
@@ -197,14 +222,22 @@ impl Tree<'_> {
         }
         let tenant = &self.job.tenant;
         let index = index_of(step, &manifest);
+        let indexed = self.steps[at].indexed;
+        let is_wanted = |artifact: &Artifact| {
+            self.only.is_none_or(|path| path == place(&step.name, indexed, index, &artifact.path))
+        };
         let artifacts: Vec<ArtifactLink> = manifest
             .artifacts
             .into_iter()
+            .filter(is_wanted)
             .map(|artifact| {
                 let url = self.links.signed(Method::Get, tenant, &artifact.digest, artifact.size_bytes);
                 ArtifactLink { artifact: Some(artifact), url }
             })
             .collect();
+        if artifacts.is_empty() {
+            return Ok(());
+        }
         self.artifacts += artifacts.len();
         let task = TaskOutputs { index, artifacts };
         self.bytes += entry_bytes(&task);
@@ -220,6 +253,11 @@ impl Tree<'_> {
         self.steps[at].tasks.push(task);
         Ok(())
     }
+}
+
+/// Where a file lies among a job's outputs.
+fn place(step: &str, indexed: bool, index: u64, path: &str) -> String {
+    if indexed { format!("{step}/{index}/{path}") } else { format!("{step}/{path}") }
 }
 
 /// The number in a path: the user's index of an array, the rank of a gang.

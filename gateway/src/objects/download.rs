@@ -1,13 +1,16 @@
-//! One download: the file in blocks, the next one read while the last is sent.
+//! One download: the file in blocks, the next one read while the last is sent. What
+//! is given is counted as it is given, in pieces: so a connection that breaks pays for
+//! little that never left.
 
-use super::{disk_failed, refused};
+use super::{Objects, disk_failed, path, refused};
 use crate::limits;
-use crate::meter::Passage;
+use crate::meter::{Passage, Way};
+use crate::urls::Leave;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
-use world::Disk;
 use world::disk::{DiskFile, OpenMode};
 use world::sync::OwnedSemaphorePermit;
 use world::task::{JoinHandle, blocking, spawn};
@@ -15,21 +18,25 @@ use world::transfer::{ObjectSource, TransferError};
 
 #[derive(Debug)]
 pub(super) struct Download {
+    objects: Arc<Objects>,
+    leave: Leave,
     file: Arc<dyn DiskFile>,
     len: u64,
-    at: u64,
+    /// Wanted, and not read yet.
+    span: Range<u64>,
+    /// Read, and not given yet.
+    block: Bytes,
     ahead: Option<JoinHandle<io::Result<Bytes>>>,
     passage: Option<Passage>,
     _place: OwnedSemaphorePermit,
 }
 
 pub(super) async fn open(
-    disk: &Arc<dyn Disk>,
-    path: String,
-    passage: Option<Passage>,
+    objects: Arc<Objects>,
+    leave: Leave,
     place: OwnedSemaphorePermit,
 ) -> Result<Download, TransferError> {
-    let disk = Arc::clone(disk);
+    let (disk, path) = (Arc::clone(&objects.disk), path(&leave.tenant, &leave.digest));
     let opened = blocking(move || -> io::Result<(Arc<dyn DiskFile>, u64)> {
         let file = disk.open(&path, OpenMode::Read)?;
         let len = file.len()?;
@@ -37,7 +44,17 @@ pub(super) async fn open(
     })
     .await;
     match opened {
-        Ok((file, len)) => Ok(Download { file, len, at: 0, ahead: None, passage, _place: place }),
+        Ok((file, len)) => Ok(Download {
+            objects,
+            leave,
+            file,
+            len,
+            span: 0..0,
+            block: Bytes::new(),
+            ahead: None,
+            passage: None,
+            _place: place,
+        }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(TransferError::Refused { status: 404, reason: "there is no such object".to_owned() })
         }
@@ -46,11 +63,12 @@ pub(super) async fn open(
 }
 
 impl Download {
-    /// Begins to read the block at `at`.
-    fn begin(&self, at: u64) -> JoinHandle<io::Result<Bytes>> {
-        let file = Arc::clone(&self.file);
-        let due = usize::try_from(self.len - at)
+    /// Begins to read the next block.
+    fn read_on(&mut self) -> JoinHandle<io::Result<Bytes>> {
+        let (file, at) = (Arc::clone(&self.file), self.span.start);
+        let due = usize::try_from(self.span.end - at)
             .map_or(limits::OBJECT_BLOCK_BYTES, |left| left.min(limits::OBJECT_BLOCK_BYTES));
+        self.span.start += due as u64;
         spawn(blocking(move || {
             let mut data = vec![0; due];
             let mut read = 0;
@@ -63,6 +81,25 @@ impl Download {
             Ok(data.into())
         }))
     }
+
+    /// The next block, and begins to read the one behind it.
+    async fn next_block(&mut self) -> Result<Bytes, TransferError> {
+        let mut reading = match self.ahead.take() {
+            Some(reading) => reading,
+            None => self.read_on(),
+        };
+        let block = match (&mut reading).await {
+            Ok(read) => read.map_err(|error| disk_failed(&error))?,
+            Err(_) => {
+                let reason = "the download was broken off".to_owned();
+                return Err(TransferError::Server { status: 500, reason });
+            }
+        };
+        if !self.span.is_empty() {
+            self.ahead = Some(self.read_on());
+        }
+        Ok(block)
+    }
 }
 
 #[async_trait]
@@ -71,30 +108,28 @@ impl ObjectSource for Download {
         self.len
     }
 
+    fn digest(&self) -> &str {
+        &self.leave.digest
+    }
+
+    async fn begin(&mut self, span: Range<u64>) -> Result<(), TransferError> {
+        assert!(span.start <= span.end && span.end <= self.len, "{span:?} of {} bytes", self.len);
+        self.passage = self.objects.passage(&self.leave, Way::Out, span.end - span.start).await?;
+        (self.span, self.block, self.ahead) = (span, Bytes::new(), None);
+        Ok(())
+    }
+
     async fn read(&mut self) -> Result<Option<Bytes>, TransferError> {
-        if self.at >= self.len {
-            return Ok(None);
-        }
-        let at = self.at;
-        let mut reading = match self.ahead.take() {
-            Some(reading) => reading,
-            None => self.begin(at),
-        };
-        let result = (&mut reading).await;
-        let data = match result {
-            Ok(read) => read.map_err(|error| disk_failed(&error))?,
-            Err(_) => {
-                let reason = "the download was broken off".to_owned();
-                return Err(TransferError::Server { status: 500, reason });
+        if self.block.is_empty() {
+            if self.span.is_empty() && self.ahead.is_none() {
+                return Ok(None);
             }
-        };
+            self.block = self.next_block().await?;
+        }
+        let piece = self.block.split_to(self.block.len().min(limits::OBJECT_PIECE_BYTES));
         if let Some(passage) = &mut self.passage {
-            passage.pass(data.len() as u64).await.map_err(refused)?;
+            passage.pass(piece.len() as u64).await.map_err(refused)?;
         }
-        self.at = at + data.len() as u64;
-        if self.at < self.len {
-            self.ahead = Some(self.begin(self.at));
-        }
-        Ok(Some(data))
+        Ok(Some(piece))
     }
 }

@@ -292,9 +292,7 @@ impl ObjectDoor for Door {
         let Ok(place) = Arc::clone(&self.0.downloads).try_acquire_owned() else {
             return Err(busy("downloads"));
         };
-        let passage = self.0.passage(&leave, Way::Out, leave.size_bytes).await?;
-        let path = path(&leave.tenant, &leave.digest);
-        Ok(Box::new(download::open(&self.0.disk, path, passage, place).await?))
+        Ok(Box::new(download::open(Arc::clone(&self.0), leave, place).await?))
     }
 }
 

@@ -45,11 +45,18 @@ async fn put(objects: &Arc<Objects>, target: &str, data: &[u8]) -> Result<(), Tr
 
 async fn fetch(objects: &Arc<Objects>, target: &str) -> Result<Vec<u8>, TransferError> {
     let mut source = Door(Arc::clone(objects)).open(target).await?;
+    let len = source.len();
+    let data = read(&mut *source, 0..len).await?;
+    assert_eq!(data.len() as u64, len);
+    Ok(data)
+}
+
+async fn read(source: &mut dyn ObjectSource, span: std::ops::Range<u64>) -> Result<Vec<u8>, TransferError> {
+    source.begin(span).await?;
     let mut data = Vec::new();
     while let Some(piece) = source.read().await? {
         data.extend_from_slice(&piece);
     }
-    assert_eq!(data.len() as u64, source.len());
     Ok(data)
 }
 
@@ -72,6 +79,38 @@ async fn what_was_put_is_got_back_by_its_own_tenant() {
         assert_eq!(fetch(&objects, &signed(&objects, Method::Get, "lab", &digest, len)).await.unwrap(), data);
     }
     assert_eq!(files_in(&disk, INCOMING), 0);
+}
+
+#[tokio::test]
+async fn a_part_is_read_and_reserved_as_that_part() {
+    let disk = HostileDisk::new(12);
+    let (clock, _) = SkewedClock::pair(NOW_MS);
+    let clock = clock as Arc<dyn NodeClock>;
+    let store = RedbStore::open(disk.handle(), "store", Arc::clone(&clock)).await.unwrap();
+    let quota = Quota { egress_bytes: Some(10), ..Quota::default() };
+    let row = TenantRow { name: "lab".into(), quota: Some(quota), ..TenantRow::default() };
+    store.commit(Commit::new().put(proto::keys::tenant("lab"), row.encode_to_vec())).await.unwrap();
+    let (meter, _due) = Meter::new(store as Arc<dyn Store>, Arc::clone(&clock));
+    let objects =
+        Objects::open(disk.handle(), clock, Signer::new(b"key"), meter, 60_000, None).await.unwrap();
+    let data: Vec<u8> = (0..3 * limits::OBJECT_BLOCK_BYTES + 5).map(|at| (at / 7 % 251) as u8).collect();
+    let (digest, len) = (digest(&data), data.len() as u64);
+    put(&objects, &signed(&objects, Method::Put, "lab", &digest, len), &data).await.unwrap();
+    let block = limits::OBJECT_BLOCK_BYTES as u64;
+    let mut source =
+        Door(Arc::clone(&objects)).open(&signed(&objects, Method::Get, "lab", &digest, len)).await.unwrap();
+    assert_eq!((source.len(), source.digest()), (len, digest.as_str()));
+    assert!(source.read().await.unwrap().is_none(), "nothing was begun");
+    for span in [0..1, block - 1..block + 1, 5..2 * block + 5, len - 3..len, 7..7, len..len] {
+        let at = usize::try_from(span.start).unwrap()..usize::try_from(span.end).unwrap();
+        assert!(read(&mut *source, span.clone()).await.unwrap() == data[at], "{span:?}");
+    }
+    // A client's part counts by its own length: ten bytes of three million pass.
+    let url = objects.signed(Method::Get, Mover::Client, "lab", &digest, len);
+    let mut source = Door(Arc::clone(&objects)).open(&url).await.unwrap();
+    assert_eq!(read(&mut *source, 100..106).await.unwrap(), data[100..106]);
+    assert!(matches!(source.begin(0..5).await, Err(TransferError::Refused { status: 429, .. })));
+    assert_eq!(read(&mut *source, 0..4).await.unwrap(), data[0..4]);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use super::{Call, json, ok, query};
 use crate::limits;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use proto::envelope::{self, Submission};
 use proto::jobfile::{read_json, whole};
 use proto::json as shown;
@@ -170,6 +170,19 @@ pub(super) async fn outputs(call: Call) -> Result<Response, Refusal> {
     let request = call.ask(call.job()?);
     let reply = call.rest.front.outputs(request).await?.into_inner();
     ok(&value!({ "outputs": shown::outputs(&reply) }))
+}
+
+/// Sends the caller where the bytes are, so that they are counted, limited and cut to
+/// ranges in one place.
+pub(super) async fn output(call: Call) -> Result<Response, Refusal> {
+    let request = call.ask(call.job()?);
+    let path = call.path.get("path").map_or("", String::as_str);
+    let link = call.rest.front.output_link(request, path).await?;
+    let mut response = StatusCode::TEMPORARY_REDIRECT.into_response();
+    let place = call.rest.gate.base.seen_from(&link);
+    let place = HeaderValue::from_str(place).map_err(|_| problem::internal("a link is no header"))?;
+    response.headers_mut().insert(header::LOCATION, place);
+    Ok(response)
 }
 
 #[derive(Deserialize)]

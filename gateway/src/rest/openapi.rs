@@ -26,7 +26,8 @@ fn document() -> Value {
             .iter()
             .map(|operation| (operation.verb.name().to_lowercase(), one(route, operation)))
             .collect();
-        paths.insert(route.path.to_owned(), Value::Object(operations));
+        // The document knows no name for the rest of a path.
+        paths.insert(route.path.replace("{*", "{"), Value::Object(operations));
     }
     json!({
         "openapi": "3.1.0",
@@ -73,8 +74,9 @@ fn one(route: &Route, operation: &Operation) -> Value {
 }
 
 /// Names in braces.
-fn path_names(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+fn path_names<'a>(path: &'a str) -> impl Iterator<Item = &'a str> {
+    let name = |part: &'a str| part.strip_prefix('{')?.strip_suffix('}');
+    path.split('/').filter_map(name).map(|name| name.trim_start_matches('*'))
 }
 
 fn parameters(route: &Route, operation: &Operation) -> Vec<Value> {
@@ -82,6 +84,9 @@ fn parameters(route: &Route, operation: &Operation) -> Vec<Value> {
         .map(|name| {
             let (pattern, about) = match name {
                 "id" => (schemas::patterns::JOB_ID, "TENANT-NUMBER, or NUMBER for the token's own tenant."),
+                "path" => {
+                    (schemas::patterns::PATH, "As `drumline outputs ID` lists it; it may hold slashes.")
+                }
                 _ => (schemas::patterns::LOWER_NAME, "The tenant's name."),
             };
             json!({
@@ -232,7 +237,7 @@ mod tests {
         let names: Vec<&str> = submitted["links"].as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(
             names,
-            ["cancelJob", "getJob", "getLogs", "listOutputs", "listTasks", "retryJob", "whyJob"]
+            ["cancelJob", "getJob", "getLogs", "getOutput", "listOutputs", "listTasks", "retryJob", "whyJob"]
         );
         for schema in NAMES_A_JOB {
             let members = &document["components"]["schemas"][schema];

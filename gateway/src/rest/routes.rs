@@ -331,6 +331,22 @@ pub(super) static ROUTES: &[Route] = &[
         }],
     },
     Route {
+        path: "/v1/jobs/{id}/outputs/{*path}",
+        operations: &[Operation {
+            id: "getOutput",
+            summary: "One output file: where its bytes are",
+            answers: &[Answer {
+                status: 307,
+                about: "The file's signed link. It needs no token, and takes Range, If-Range and If-None-Match.",
+                content: &[],
+                location: true,
+            }],
+            refusals: &[429],
+            handler: |call, _| Box::pin(jobs::output(call)),
+            ..PLAIN
+        }],
+    },
+    Route {
         path: "/v1/events",
         operations: &[Operation {
             id: "listEvents",

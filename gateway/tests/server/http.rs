@@ -101,6 +101,13 @@ impl Http {
         self.send(self.request("PUT", target).header("content-type", "application/json"), body).await
     }
 
+    /// The bytes behind a signed link.
+    pub async fn raw_bytes(&self, request: hyper::http::request::Builder) -> (u16, Vec<u8>) {
+        let answer = self.client.request(request.body(Full::default()).unwrap()).await.unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.into_body().collect().await.unwrap().to_bytes().to_vec())
+    }
+
     pub async fn send(&self, request: hyper::http::request::Builder, body: &str) -> Answer {
         let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -138,7 +145,9 @@ impl Http {
         let matches = |template: &str| {
             let (ours, theirs): (Vec<&str>, Vec<&str>) =
                 (path.split('/').collect(), template.split('/').collect());
-            ours.len() == theirs.len()
+            // A path of outputs is the one name that may hold slashes.
+            let open = theirs.last() == Some(&"{path}") && ours.len() > theirs.len();
+            (ours.len() == theirs.len() || open)
                 && ours.iter().zip(theirs).all(|(part, name)| name.starts_with('{') || *part == name)
         };
         let (template, operations) = paths.iter().find(|(template, _)| matches(template)).expect(path);
@@ -151,6 +160,10 @@ impl Http {
             answer.text
         );
         let media_type = answer.header("content-type").split(';').next().unwrap_or_default();
+        if told["content"].is_null() {
+            assert_eq!(answer.text, "", "{method} {template} answered an undocumented body");
+            return;
+        }
         let schema = &told["content"][media_type]["schema"];
         assert!(schema.is_object(), "{method} {template} answered an undocumented {media_type}");
         let lines: Vec<Value> = match media_type {

@@ -1,5 +1,6 @@
 //! What clients upload and download is counted, booked, and ends at the limit.
 
+use crate::http::Http;
 use crate::support::{Client, TestDir, job, serve};
 use gateway::server::RunningServer;
 use prost::Message;
@@ -58,6 +59,31 @@ impl Door {
 
     async fn put(&self, url: &str, byte: u8) -> Result<(), TransferError> {
         self.transfer.put(url, Arc::clone(&self.disk), &format!("file-{byte}")).await
+    }
+
+    /// Job 1 of the tenant, as if a node had run it and the user had cancelled what was
+    /// left. It gave file 1; its digest.
+    async fn with_an_output(&mut self, path: &str) -> String {
+        let digest = self.file(1);
+        let url = self.leave(&digest, SIZE).await.unwrap();
+        self.put(&url, 1).await.unwrap();
+        let mut spec = job("giver");
+        spec.steps[0].outputs = vec![path.to_owned()];
+        let request = SubmitRequest { tenant: "lab".into(), spec: Some(spec), ..SubmitRequest::default() };
+        let request = self.client.request(request);
+        self.client.grpc.submit(request).await.unwrap();
+        let named = JobRequest { tenant: "lab".into(), number: 1 };
+        let request = self.client.request(CancelRequest { job: Some(named), ..CancelRequest::default() });
+        self.client.grpc.cancel(request).await.unwrap();
+        let artifact = Artifact { path: path.into(), size_bytes: SIZE, digest: digest.clone(), mode: 0o644 };
+        let manifest =
+            ManifestRow { attempt: 1, epoch: 1, artifacts: vec![artifact], ..ManifestRow::default() };
+        let key = proto::keys::manifest("lab", 1, 0, 0, 0);
+        let block = BlockRow { completed: vec![Span { first: 0, last: 0 }], ..BlockRow::default() };
+        let commit = Commit::new().put(key, manifest.encode_to_vec());
+        let commit = commit.put(proto::keys::block("lab", 1, 0, 0), block.encode_to_vec());
+        self.server.store().unwrap().commit(commit).await.unwrap();
+        digest
     }
 
     async fn ledger(&mut self) -> LedgerRow {
@@ -183,25 +209,7 @@ async fn downloads_are_counted_and_what_was_booked_outlives_the_server() {
     let dir = TestDir::new();
     let mut door = Door::open(&dir).await;
     door.limit(Quota { egress_bytes: Some(100_000), ..Quota::default() }).await;
-    let digest = door.file(1);
-    let url = door.leave(&digest, SIZE).await.unwrap();
-    door.put(&url, 1).await.unwrap();
-    let mut spec = job("giver");
-    spec.steps[0].outputs = vec!["out".into()];
-    let request = SubmitRequest { tenant: "lab".into(), spec: Some(spec), ..SubmitRequest::default() };
-    let request = door.client.request(request);
-    door.client.grpc.submit(request).await.unwrap();
-    // As if a node had run it, and the user had cancelled what was left.
-    let named = JobRequest { tenant: "lab".into(), number: 1 };
-    let request = door.client.request(CancelRequest { job: Some(named), ..CancelRequest::default() });
-    door.client.grpc.cancel(request).await.unwrap();
-    let artifact = Artifact { path: "out".into(), size_bytes: SIZE, digest: digest.clone(), mode: 0o644 };
-    let manifest = ManifestRow { attempt: 1, epoch: 1, artifacts: vec![artifact], ..ManifestRow::default() };
-    let key = proto::keys::manifest("lab", 1, 0, 0, 0);
-    let block = BlockRow { completed: vec![Span { first: 0, last: 0 }], ..BlockRow::default() };
-    let commit = Commit::new().put(key, manifest.encode_to_vec());
-    let commit = commit.put(proto::keys::block("lab", 1, 0, 0), block.encode_to_vec());
-    door.server.store().unwrap().commit(commit).await.unwrap();
+    let digest = door.with_an_output("out").await;
     let outputs = async |door: &mut Door| {
         let request = door.client.request(JobRequest { tenant: "lab".into(), number: 1 });
         let reply = door.client.grpc.outputs(request).await.unwrap().into_inner();
@@ -222,5 +230,47 @@ async fn downloads_are_counted_and_what_was_booked_outlives_the_server() {
     door.transfer.get(&url, Arc::clone(&door.disk), "copy", &digest).await.unwrap();
     door.until_booked(SIZE, 2 * SIZE).await;
     drop((local, door.local));
+    door.server.stop().await;
+}
+
+#[tokio::test]
+async fn an_output_is_found_by_its_path_and_a_part_of_it_counts_as_that_part() {
+    let dir = TestDir::new();
+    let mut door = Door::open(&dir).await;
+    door.limit(Quota { egress_bytes: Some(SIZE + 1_000), ..Quota::default() }).await;
+    let digest = door.with_an_output("a b/out").await;
+    let http = Http::new(&door.server, &door.server.token).await;
+    let answer = http.get("/v1/jobs/lab-1/outputs/main/a%20b/out").await;
+    assert_eq!((answer.status, answer.text.as_str()), (307, ""));
+    let link = answer.header("location").to_owned();
+    assert!(link.starts_with(&format!("/v1/objects/lab/{digest}?")), "{link}");
+    for (path, code) in [
+        ("lab-1/outputs/main/a%20b/other", "missing.output"),
+        ("lab-1/outputs/main", "missing.output"),
+        ("lab-1/outputs/other/a%20b/out", "missing.output"),
+        ("lab-1/outputs/%2e%2e/out", "missing.output"),
+        ("lab-2/outputs/main/a%20b/out", "missing.job"),
+    ] {
+        let refusal = http.get(&format!("/v1/jobs/{path}")).await.refusal();
+        assert_eq!((refusal.0, refusal.1.as_str()), (404, code), "{path}");
+    }
+    // The link is the right to read; what is read of it is paid, and no more.
+    let nobody = http.with("");
+    let tag = format!("\"{digest}\"");
+    let ask = async |method: &str, header: &str, value: &str| {
+        nobody.raw_bytes(nobody.request(method, &link).header(header, value)).await
+    };
+    assert_eq!(ask("GET", "range", "bytes=10-1009").await, (206, vec![1; 1_000]));
+    assert_eq!(ask("GET", "range", "bytes=60000-").await.0, 416);
+    assert_eq!(ask("GET", "if-none-match", &tag).await, (304, Vec::new()));
+    assert_eq!(ask("HEAD", "accept", "*/*").await, (200, Vec::new()));
+    door.until_booked(SIZE, 1_000).await;
+    assert_eq!(ask("GET", "accept", "*/*").await, (200, vec![1; SIZE as usize]));
+    door.until_booked(SIZE, SIZE + 1_000).await;
+    // At the limit not one byte more moves; that it is still the same costs nothing.
+    let (status, reason) = ask("GET", "range", "bytes=0-0").await;
+    assert_eq!(status, QUOTA_STATUS);
+    assert!(String::from_utf8(reason).unwrap().starts_with("egress: tenant lab has used"));
+    assert_eq!(ask("GET", "if-none-match", &tag).await.0, 304);
     door.server.stop().await;
 }

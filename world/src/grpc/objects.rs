@@ -1,31 +1,29 @@
-//! Objects over HTTP: `PUT` and `GET` of `/v1/objects/…`, streamed both ways.
+//! Objects over HTTP: `PUT`, `GET` and `HEAD` of `/v1/objects/…`, streamed both ways;
+//! of a download also a part ([`ranges`]).
 //!
 //! What the door answers with [`TransferError`] becomes a status and a line of
 //! text; [`crate::real::HttpTransfer`] turns it back into the same error.
 
+use super::ranges::{self, Wanted};
 use crate::{
     limits, time,
-    transfer::{ObjectDoor, TransferError},
+    transfer::{ObjectDoor, ObjectSource, TransferError},
 };
 use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::BodyExt;
 use std::sync::Arc;
-use tokio::sync::mpsc;
 
 /// Carries [`TransferError::Digest`] over the wire.
 pub(crate) const DIGEST_EXPECTED: HeaderName = HeaderName::from_static("drumline-digest-expected");
 /// Likewise.
 pub(crate) const DIGEST_FOUND: HeaderName = HeaderName::from_static("drumline-digest-found");
-/// Parts of a download that are read ahead.
-const READ_AHEAD: usize = 2;
 
 type Door = Arc<dyn ObjectDoor>;
 
@@ -139,28 +137,48 @@ async fn download(State(door): State<Door>, request: Request) -> Response {
         Ok(source) => source,
         Err(error) => return refusal(&error),
     };
-    let len = source.len();
-    let (tx, rx) = mpsc::channel::<Result<Bytes, TransferError>>(READ_AHEAD);
-    // Ends when all is read, something fails, or the client has gone.
-    tokio::spawn(async move {
-        loop {
-            let part = match source.read().await {
-                Ok(Some(data)) => Ok(data),
-                Ok(None) => return,
-                Err(error) => Err(error),
-            };
-            let failed = part.is_err();
-            if tx.send(part).await.is_err() || failed {
-                return;
-            }
+    let (len, tag) = (source.len(), ranges::tag(source.digest()));
+    let about = [(header::ETAG, tag), (header::ACCEPT_RANGES, "bytes".to_owned())];
+    let length = |bytes: u64| {
+        [
+            (header::CONTENT_LENGTH, HeaderValue::from(bytes)),
+            (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
+        ]
+    };
+    if request.method() == Method::HEAD {
+        // A range means something where bytes are to come.
+        return match ranges::has_it(request.headers(), source.digest()) {
+            true => (StatusCode::NOT_MODIFIED, about).into_response(),
+            false => (about, length(len)).into_response(),
+        };
+    }
+    let (status, span) = match ranges::wanted(request.headers(), source.digest(), len) {
+        Wanted::Same => return (StatusCode::NOT_MODIFIED, about).into_response(),
+        Wanted::Nothing => {
+            let reason = format!("the object has {len} bytes; ask for some of them");
+            let total = [(header::CONTENT_RANGE, format!("bytes */{len}"))];
+            return (StatusCode::RANGE_NOT_SATISFIABLE, about, total, reason).into_response();
         }
-    });
-    // An error (or a stream that ends early) breaks the connection: the client
-    // knows the length and takes nothing half.
-    let parts = stream::unfold(rx, |mut rx| async move { rx.recv().await.map(|part| (part, rx)) });
-    let headers = [
-        (header::CONTENT_LENGTH, HeaderValue::from(len)),
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
-    ];
-    (headers, Body::from_stream(parts)).into_response()
+        Wanted::Whole => (StatusCode::OK, 0..len),
+        Wanted::Part(span) => (StatusCode::PARTIAL_CONTENT, span),
+    };
+    if let Err(error) = source.begin(span.clone()).await {
+        return refusal(&error);
+    }
+    let mut response = (status, about, length(span.end - span.start), body(source)).into_response();
+    if status == StatusCode::PARTIAL_CONTENT
+        && let Ok(range) = HeaderValue::from_str(&ranges::content_range(&span, len))
+    {
+        response.headers_mut().insert(header::CONTENT_RANGE, range);
+    }
+    response
+}
+
+/// What the source gives, read as the connection takes it: so what it counts has moved,
+/// but for what lies in buffers. An error (or a stream that ends early) breaks the
+/// connection: the client knows the length and takes nothing half.
+fn body(source: Box<dyn ObjectSource>) -> Body {
+    Body::from_stream(stream::try_unfold(source, |mut source| async move {
+        Ok::<_, TransferError>(source.read().await?.map(|data| (data, source)))
+    }))
 }

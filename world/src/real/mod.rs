@@ -11,4 +11,4 @@ pub use clock::SystemClock;
 pub use disk::{DiskLock, FsDisk};
 pub use processes::{NodeOptions, NodeProcesses};
 pub use supervisor::SupervisorOptions;
-pub use transfer::{HttpTransfer, TransferLimits};
+pub use transfer::{HttpTransfer, TransferLimits, Wanted};

@@ -5,12 +5,16 @@
 //! uploads first ask (`Expect: 100-continue`), so that a refusal costs nothing
 //! and its reason arrives.
 
+mod landing;
+
+pub use landing::Wanted;
+
 use crate::{
     disk::{Disk, DiskFile, OpenMode},
-    grpc::{DIGEST_EXPECTED, DIGEST_FOUND},
+    grpc::{DIGEST_EXPECTED, DIGEST_FOUND, tag},
     limits::REASON_BYTES_MAX,
     task, time,
-    transfer::{Transfer, TransferError, check_digest, hex_digest},
+    transfer::{Transfer, TransferError},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,7 +29,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use sha2::{Digest, Sha256};
+use landing::{Landing, Piece};
 use std::{
     io,
     sync::{
@@ -262,70 +266,6 @@ fn upload_body(
     StreamBody::new(chunks).boxed_unsync()
 }
 
-/// What goes to the writer of a download.
-enum Piece {
-    /// As the frames came, about as much as is written at once.
-    Data(Vec<Bytes>),
-    /// The stream ended where it should.
-    End,
-}
-
-/// Writes and digests what arrives; without an [`Piece::End`] nothing stays.
-async fn store(
-    disk: Arc<dyn Disk>,
-    path: String,
-    expected: String,
-    mut rx: mpsc::Receiver<Piece>,
-) -> Result<u64, TransferError> {
-    let part = format!("{path}.part");
-    let opened = {
-        let (disk, part) = (disk.clone(), part.clone());
-        task::blocking(move || {
-            let file = disk.open(&part, OpenMode::CreateOrWrite)?;
-            file.set_len(0)?;
-            Ok(file)
-        })
-    };
-    let file = opened.await.map_err(disk_error)?;
-    let result = async {
-        let (mut digest, mut at) = (Sha256::new(), 0);
-        loop {
-            match rx.recv().await {
-                Some(Piece::Data(frames)) => {
-                    let file = file.clone();
-                    (digest, at) = task::blocking(move || {
-                        for data in frames {
-                            file.write_at(at, &data)?;
-                            digest.update(&data);
-                            at += data.len() as u64;
-                        }
-                        Ok((digest, at))
-                    })
-                    .await
-                    .map_err(disk_error)?;
-                }
-                Some(Piece::End) => break,
-                None => return Err(TransferError::Network("the connection broke".to_owned())),
-            }
-        }
-        check_digest(&expected, hex_digest(&digest.finalize()))?;
-        let (disk, file, part) = (disk.clone(), file.clone(), part.clone());
-        task::blocking(move || {
-            file.sync()?;
-            disk.rename(&part, &path)
-        })
-        .await
-        .map_err(disk_error)?;
-        Ok(at)
-    }
-    .await;
-    if result.is_err() {
-        // Whether or not this works, the next try starts afresh.
-        let _best_effort = task::blocking(move || disk.remove(&part)).await;
-    }
-    result
-}
-
 #[async_trait]
 impl Transfer for HttpTransfer {
     async fn put(&self, url: &str, disk: Arc<dyn Disk>, path: &str) -> Result<(), TransferError> {
@@ -372,13 +312,39 @@ impl Transfer for HttpTransfer {
         path: &str,
         digest: &str,
     ) -> Result<u64, TransferError> {
-        let uri = parse(url)?;
-        let body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
-        let request = Request::builder().uri(uri).body(body).expect("the URL was parsed");
-        let response = self.answer(request, &AtomicU64::new(0), 0).await?;
-        let mut body = self.judge(response).await?.into_body();
+        let landing = Landing::fresh(disk, path, digest).await?;
+        self.fetch(url, landing).await
+    }
+}
+
+impl HttpTransfer {
+    /// Fetches as [`Transfer::get`] does, and goes on where an earlier try broke off:
+    /// what arrived stays under the name `wanted.part`.
+    pub async fn resume(&self, disk: Arc<dyn Disk>, wanted: &Wanted<'_>) -> Result<u64, TransferError> {
+        let landing = Landing::kept(disk.clone(), wanted).await?;
+        let resumed = landing.at > 0;
+        match self.fetch(wanted.url, landing).await {
+            // What was there may have been damaged, by the power say: it is gone now.
+            Err(TransferError::Digest { .. }) if resumed => {
+                self.fetch(wanted.url, Landing::kept(disk, wanted).await?).await
+            }
+            fetched => fetched,
+        }
+    }
+
+    async fn fetch(&self, url: &str, mut landing: Landing) -> Result<u64, TransferError> {
+        if landing.is_whole() {
+            return landing.finish().await;
+        }
+        let mut body = match self.ask_for(url, &mut landing).await {
+            Ok(body) => body,
+            Err(error) => {
+                landing.leave(&error).await;
+                return Err(error);
+            }
+        };
         let (tx, rx) = mpsc::channel(READ_AHEAD);
-        let writer = task::spawn(store(disk, path.to_owned(), digest.to_owned(), rx));
+        let writer = task::spawn(landing.fill(rx));
         let broken = self.pump(&mut body, tx).await.err();
         let stored = match writer.await {
             Ok(stored) => stored,
@@ -390,29 +356,52 @@ impl Transfer for HttpTransfer {
             (stored, _) => stored,
         }
     }
-}
 
-impl HttpTransfer {
-    /// Moves a body to the writer in chunks of the disk's size.
+    /// The bytes that are missing.
+    async fn ask_for(&self, url: &str, landing: &mut Landing) -> Result<Incoming, TransferError> {
+        let mut request = Request::builder().uri(parse(url)?);
+        if landing.at > 0 {
+            request = request.header(header::RANGE, format!("bytes={}-", landing.at));
+            request = request.header(header::IF_RANGE, tag(&landing.digest));
+        }
+        let body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let request = request.body(body).expect("the URL was parsed and the headers are ours");
+        let response = self.answer(request, &AtomicU64::new(0), 0).await?;
+        let response = self.judge(response).await?;
+        landing.heed(&response).await?;
+        Ok(response.into_body())
+    }
+
+    /// Moves a body to the writer in chunks of the disk's size; of one that breaks all
+    /// that came.
     async fn pump(&self, body: &mut Incoming, tx: mpsc::Sender<Piece>) -> Result<(), TransferError> {
         let (mut frames, mut bytes) = (Vec::new(), 0);
         loop {
-            let frame = time::timeout(self.limits.idle, body.frame()).await.map_err(|_| {
-                TransferError::Network(format!("no progress for {} s", self.limits.idle.as_secs_f32()))
-            })?;
-            let ended = frame.is_none();
-            if let Some(frame) = frame
-                && let Ok(data) = frame.map_err(|error| network(&error))?.into_data()
-            {
-                bytes += data.len();
-                frames.push(data);
-            }
-            if bytes >= self.limits.chunk_bytes || (ended && bytes > 0) {
+            let (ended, broken) = match time::timeout(self.limits.idle, body.frame()).await {
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        bytes += data.len();
+                        frames.push(data);
+                    }
+                    (false, None)
+                }
+                Ok(Some(Err(error))) => (false, Some(network(&error))),
+                Ok(None) => (true, None),
+                Err(_) => {
+                    let why = format!("no progress for {} s", self.limits.idle.as_secs_f32());
+                    (false, Some(TransferError::Network(why)))
+                }
+            };
+            let over = ended || broken.is_some();
+            if bytes >= self.limits.chunk_bytes || (over && bytes > 0) {
                 bytes = 0;
                 if tx.send(Piece::Data(std::mem::take(&mut frames))).await.is_err() {
                     // It has failed and says why.
                     return Ok(());
                 }
+            }
+            if let Some(why) = broken {
+                return Err(why);
             }
             if ended {
                 let _writer_failed = tx.send(Piece::End).await;

@@ -299,6 +299,8 @@ impl Transfer for SimTransfer {
     ) -> Result<u64, TransferError> {
         let (mut link, target) = self.link(url, 0).await?;
         let mut source = link.door.clone().open(&target).await?;
+        let len = source.len();
+        source.begin(0..len).await?;
         // How many chunks there are is known only now.
         let chunks = source.len().div_ceil(CHUNK_BYTES as u64).max(1);
         let spread =

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{Arc, Mutex},
 };
 use world::transfer::{ObjectDoor, ObjectSink, ObjectSource, TransferError, hex_digest};
@@ -40,6 +41,8 @@ pub struct MemoryDoor {
     pub open_sinks: Arc<Mutex<i64>>,
     /// Bytes of uploads that arrived.
     pub received: Arc<Mutex<u64>>,
+    /// Bytes of downloads that were read.
+    pub given: Arc<Mutex<u64>>,
 }
 
 impl MemoryDoor {
@@ -88,7 +91,7 @@ impl ObjectDoor for Shared {
         let name = name(target)?;
         let object = self.0.objects.lock().unwrap().get(&name).cloned();
         let object = object.ok_or(TransferError::Refused { status: 404, reason: "no such object".into() })?;
-        Ok(Box::new(Source { object, at: 0 }))
+        Ok(Box::new(Source { name, object, span: 0..0, given: Arc::clone(&self.0.given) }))
     }
 }
 
@@ -115,8 +118,10 @@ impl ObjectSink for Sink {
 }
 
 struct Source {
+    name: String,
     object: Object,
-    at: usize,
+    span: Range<usize>,
+    given: Arc<Mutex<u64>>,
 }
 
 #[async_trait]
@@ -125,16 +130,26 @@ impl ObjectSource for Source {
         self.object.data.len() as u64
     }
 
+    fn digest(&self) -> &str {
+        &self.name
+    }
+
+    async fn begin(&mut self, span: Range<u64>) -> Result<(), TransferError> {
+        self.span = usize::try_from(span.start).unwrap()..usize::try_from(span.end).unwrap();
+        Ok(())
+    }
+
     async fn read(&mut self) -> Result<Option<Bytes>, TransferError> {
-        if self.object.fails_at.is_some_and(|at| self.at >= at) {
+        if self.object.fails_at.is_some_and(|at| self.span.start >= at) {
             return Err(TransferError::Disk("a bad sector".into()));
         }
-        let end = self.object.ends_at.unwrap_or(self.object.data.len());
-        if self.at >= end {
+        let end = self.object.ends_at.unwrap_or(usize::MAX).min(self.span.end);
+        if self.span.start >= end {
             return Ok(None);
         }
-        let part = self.object.data.slice(self.at..end.min(self.at + PART));
-        self.at += part.len();
+        let part = self.object.data.slice(self.span.start..end.min(self.span.start + PART));
+        self.span.start += part.len();
+        *self.given.lock().unwrap() += part.len() as u64;
         Ok(Some(part))
     }
 }

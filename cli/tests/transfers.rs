@@ -1,0 +1,140 @@
+//! Files that break off on their way and go on from there: what moved once does not
+//! move again, what arrives is what was sent, and each byte is paid once.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests stand outside the world they drive"
+)]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::fs;
+use support::cut::{Way, Wire};
+use support::{Cluster, Dir, Node, Server, until_true};
+
+/// A file of so many bytes that no two pieces of are alike.
+fn bytes(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// A cluster whose objects are reached by a wire, all else directly.
+fn cluster(name: &str, nodes: usize) -> (Cluster, Wire) {
+    let (dir, wire) = (Dir::new(name), Wire::new());
+    let server = Server::start(&dir, &["--public-url", &wire.url()]);
+    wire.lead_to(&server.address);
+    let mut cluster = Cluster { nodes: Vec::<Node>::new(), server, dir };
+    for number in 1..=nodes {
+        cluster.add_node(&format!("n{number}"), &["--cores", "2", "--memory", "1GiB"]);
+    }
+    cluster.until_ready(nodes);
+    (cluster, wire)
+}
+
+/// What the tenant is charged: ingress, storage, egress.
+fn charged(cluster: &Cluster) -> [u64; 3] {
+    let tenants: Value = cluster.call(&["tenants", "-o", "json"]).ok().json();
+    ["ingress_bytes", "storage_bytes", "egress_bytes"].map(|name| tenants[0][name].as_u64().unwrap())
+}
+
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn a_download_goes_on_after_a_cut_and_after_another_command() {
+    let (cluster, wire) = cluster("resumed-download", 1);
+    let data = bytes(12 << 20);
+    let size = data.len() as u64;
+    fs::write(cluster.dir.join("data"), &data).unwrap();
+    let copy = ["--output", "copy", "--output", "small", "--wait", "--"];
+    let run = ["sh", "-c", "cp inputs/data copy; echo small > small"];
+    cluster.call(&[&["submit", "--input", "data=data"], &copy[..], &run[..]].concat()).ok();
+    let got = cluster.dir.join("got");
+    let fetch = || cluster.call(&["outputs", "1", "get", "got"]);
+    let (target, mut before) = (got.join("main/copy"), wire.moved(Way::Down));
+
+    // The first command breaks off for good after 5 MiB.
+    wire.break_after(Way::Down, 5 * MIB);
+    fetch().says(4, &["main/copy", "the transfer broke"]);
+    assert!(!target.exists(), "nothing half is seen under its name");
+    let part = || {
+        let mut parts = fs::read_dir(got.join("main")).unwrap().map(|entry| entry.unwrap().path());
+        parts.find(|path| path.extension().is_some_and(|kind| kind == "part"))
+    };
+    let there = fs::metadata(part().unwrap()).unwrap().len();
+    assert!((5 * MIB - 70_000..5 * MIB).contains(&there), "{there}");
+    // The second has the small file, and asks for the rest of the other.
+    wire.mend();
+    wire.said(Way::Up);
+    let done = fetch().ok();
+    assert!(done.stderr.contains("2 files, 12MiB in got"), "{done:#?}");
+    assert!(fs::read(&target).unwrap() == data && part().is_none());
+    let asked = wire.said(Way::Up);
+    assert!(asked.iter().any(|head| head.contains(&format!("range: bytes={there}-"))), "{asked:?}");
+    let moved = wire.moved(Way::Down) - before;
+    assert!((size..size + 70_000).contains(&moved), "{moved} of {size}");
+    // What lay in buffers when it was cut was paid and never came; all else is paid once.
+    until_true("it is booked", || charged(&cluster)[2] >= size + 6);
+    let paid = charged(&cluster)[2];
+    assert!(paid < size + 8 * MIB, "{paid}");
+
+    // What is there already is not fetched again, and what was altered is.
+    before = wire.moved(Way::Down);
+    fetch().ok();
+    assert_eq!(wire.moved(Way::Down), before);
+    fs::write(got.join("main/small"), "other\n").unwrap();
+    fetch().ok();
+    assert_eq!(fs::read_to_string(got.join("main/small")).unwrap(), "small\n");
+
+    // A wire that breaks in the midst of one command is nothing to its user.
+    fs::remove_file(&target).unwrap();
+    wire.break_after(Way::Down, 3 * MIB);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            until_true("it breaks", || wire.is_broken());
+            wire.mend();
+        });
+        fetch().ok();
+    });
+    assert!(fs::read(&target).unwrap() == data);
+}
+
+#[test]
+fn a_part_is_paid_as_that_part_and_what_did_not_change_costs_nothing() {
+    let (cluster, wire) = cluster("ranges", 1);
+    let submit = ["submit", "--output", "out", "--wait", "--", "sh", "-c", "printf 0123456789 > out"];
+    cluster.call(&submit).ok();
+    let bearer = format!("Bearer {}", cluster.server.token);
+    let auth = ("authorization", bearer.as_str());
+    let (status, head) = head(&cluster, "/v1/jobs/1/outputs/main/out", &[auth]);
+    assert_eq!(status, 307, "{head}");
+    let place = head.lines().find_map(|line| line.strip_prefix("location: ")).unwrap();
+    let place = place.strip_prefix(&wire.url()).unwrap().to_owned();
+    let http = |method: &str, header: (&str, &str)| cluster.server.http(method, &place, &[header], "");
+    assert_eq!(http("GET", ("range", "bytes=2-4")), (206, "234".into()));
+    assert_eq!(http("GET", ("range", "bytes=-1")), (206, "9".into()));
+    assert_eq!(http("GET", ("range", "bytes=10-")).0, 416);
+    let tag = format!("\"{}\"", place.split(['/', '?']).nth(4).unwrap());
+    assert_eq!(http("GET", ("if-none-match", &tag)), (304, String::new()));
+    assert_eq!(http("HEAD", ("accept", "*/*")), (200, String::new()));
+    until_true("four bytes are booked", || charged(&cluster) == [0, 10, 4]);
+    assert_eq!(http("GET", ("accept", "*/*")), (200, "0123456789".into()));
+    until_true("and ten more", || charged(&cluster) == [0, 10, 14]);
+    let (status, body) = cluster.server.http("GET", "/v1/jobs/1/outputs/main/none", &[auth], "");
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &body["code"]), (404, &json!("missing.output")));
+}
+
+/// Status and lower-case head of an answer without a body.
+fn head(cluster: &Cluster, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+    let (head, _) = cluster.server.exchange("GET", path, headers, "");
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_lowercase())
+}
