@@ -107,6 +107,80 @@ fn a_download_goes_on_after_a_cut_and_after_another_command() {
     assert!(fs::read(&target).unwrap() == data);
 }
 
+/// What waits in the server's place for uploads to be gone on with: durable bytes of
+/// each, as their names tell.
+fn waiting(cluster: &Cluster) -> Vec<u64> {
+    let names = fs::read_dir(cluster.server.data.join("objects/.incoming")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.map(|name| u64::from_str_radix(name.rsplit('.').next().unwrap(), 16).unwrap()).collect()
+}
+
+#[test]
+fn an_upload_goes_on_after_a_cut_and_after_the_server_was_killed() {
+    let (mut cluster, wire) = cluster("resumed-upload", 0);
+    let data = bytes(12 << 20);
+    let size = data.len() as u64;
+    fs::write(cluster.dir.join("data"), &data).unwrap();
+    let submit = |cluster: &Cluster| cluster.call(&["submit", "--input", "data=data", "--", "true"]);
+
+    // The first command breaks off for good after 5 MiB, and then the server dies.
+    wire.break_after(Way::Up, 5 * MIB);
+    submit(&cluster).says(4, &["input data", "the transfer broke"]);
+    until_true("what came is durable", || waiting(&cluster).iter().any(|bytes| *bytes > 4 * MIB));
+    let [there] = waiting(&cluster)[..] else { panic!("one was sent: {:?}", waiting(&cluster)) };
+    assert!((5 * MIB - 5_000..5 * MIB).contains(&there), "{there}");
+    until_true("it is booked", || charged(&cluster) == [there, 0, 0]);
+    cluster.server.kill();
+    cluster.server.restart();
+    // The next one is cut once more on its way, which its user does not see.
+    wire.mend();
+    wire.said(Way::Up);
+    wire.break_after(Way::Up, 2 * MIB);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            until_true("it breaks", || wire.is_broken());
+            wire.mend();
+        });
+        submit(&cluster).ok();
+    });
+    let heads = wire.said(Way::Up);
+    let asked = format!("content-range: bytes */{size}");
+    assert!(heads.iter().any(|head| head.contains(&asked)), "{heads:?}");
+    let rest = format!("content-range: bytes {there}-{}/{size}", size - 1);
+    assert!(heads.iter().any(|head| head.contains(&rest)), "{rest}: {heads:?}");
+    // Each byte moved once and is paid once; what lies there is what was sent.
+    let moved = wire.moved(Way::Up);
+    assert!((size..size + 20_000).contains(&moved), "{moved} of {size}");
+    until_true("it is booked", || charged(&cluster) == [size, size, 0]);
+    assert!(waiting(&cluster).is_empty());
+    cluster.add_node("n1", &["--cores", "2", "--memory", "1GiB"]);
+    cluster.until_ready(1);
+    cluster.call(&["wait", "1"]).ok();
+    let copy = ["--output", "copy", "--wait", "--", "cp", "inputs/data", "copy"];
+    cluster.call(&[&["submit", "--input", "data=data"], &copy[..]].concat()).ok();
+    let again = wire.moved(Way::Up) - moved;
+    assert!(again < 10_000, "what is there is not sent, but for what the node asks by: {again}");
+    cluster.call(&["outputs", "2", "get", "got"]).ok();
+    assert!(fs::read(cluster.dir.join("got/main/copy")).unwrap() == data);
+    until_true("the copy is kept too", || charged(&cluster) == [size, 2 * size, size]);
+}
+
+#[test]
+fn a_limit_is_asked_for_what_is_missing_alone() {
+    let (cluster, wire) = cluster("upload-limit", 0);
+    let data = bytes(8 << 20);
+    fs::write(cluster.dir.join("data"), &data).unwrap();
+    let submit = || cluster.call(&["submit", "--input", "data=data", "--", "true"]);
+    wire.break_after(Way::Up, 6 * MIB);
+    submit().says(4, &["the transfer broke"]);
+    wire.mend();
+    until_true("it is booked", || charged(&cluster)[0] > 5 * MIB && waiting(&cluster).len() == 1);
+    // With all of it once more the limit would be passed, with the rest it is not.
+    cluster.call(&["quota", "set", "default", "--ingress", "9MiB"]).ok();
+    submit().ok();
+    until_true("it is paid once", || charged(&cluster) == [8 * MIB, 8 * MIB, 0]);
+}
+
 #[test]
 fn a_part_is_paid_as_that_part_and_what_did_not_change_costs_nothing() {
     let (cluster, wire) = cluster("ranges", 1);

@@ -142,6 +142,30 @@ pub const OBJECT_BLOCK_BYTES: usize = 1 << 20;
 pub const OBJECT_PIECE_BYTES: usize = 64 << 10;
 /// Uploads at once; a further one is told to come again (503).
 pub const UPLOADS_MAX: usize = 512;
+/// Uploads that broke off and wait to be gone on with; past any of these limits the
+/// oldest is let go, of that tenant or of all.
+pub const PARTS_MAX: usize = 1024;
+/// Likewise of one tenant.
+pub const PARTS_PER_TENANT: usize = 64;
+/// Bytes of them.
+pub const PART_BYTES_MAX: u64 = 1 << 40;
+/// Likewise of one tenant.
+pub const PART_BYTES_PER_TENANT: u64 = 256 << 30;
+/// How long one waits, counted from the last start of the server if need be.
+pub const PART_AGE_MS: u64 = 24 * 3_600_000;
+/// Between two looks for those that waited so long.
+pub const PART_SWEEP_MS: u64 = 600_000;
+/// An upload under way is made durable each time it has grown by so much: what a server
+/// that is killed loses of it at most.
+pub const PART_SYNC_BYTES: u64 = 64 << 20;
+/// An upload that brings nothing for so long gives way to another request that would go
+/// on with it; less than [`world::limits::STALL`].
+pub const UPLOAD_SILENT_MS: u64 = 5_000;
+/// How long whoever asks waits until it is known what has arrived; longer than that, and
+/// less than clients wait for an answer.
+pub const PART_SETTLE_MS: u64 = 10_000;
+/// Between two looks.
+pub const PART_LOOK_MS: u64 = 100;
 /// Downloads at once; likewise.
 pub const DOWNLOADS_MAX: usize = 1024;
 /// Bytes of one object.

@@ -163,6 +163,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("gateway.outputs.of_no_completed_task", Chaos, "outputs lie there of a task that a retry began anew"),
     ("gateway.standby.refuses", Chaos, "a server that stands by is asked"),
     ("gateway.standby.serves", Chaos, "a server that stood by serves"),
+    ("gateway.upload.resumed", Chaos, "an upload goes on where one broke off"),
     ("scheduler.blocked.by_a_limit", Chaos, "its tenant is at a limit"),
     ("scheduler.blocked.by_capacity", Chaos, "no node can take it now"),
     ("scheduler.blocked.by_the_pass", Chaos, "it fits, but into no commit of the pass"),

@@ -9,9 +9,9 @@ use sha2::Digest as _;
 use std::ops::Range;
 use std::sync::Arc;
 use world::disk::OpenMode;
-use world::sim::{DoorGuard, HostileDisk, SimObjects, SimTransfer};
+use world::sim::{DoorGuard, HostileDisk, SimObjects, SimTransfer, TransferFaults};
 use world::time;
-use world::transfer::{ObjectDoor, ObjectSink, ObjectSource, Transfer, TransferError};
+use world::transfer::{Arrived, ObjectDoor, ObjectSink, ObjectSource, Piece, Transfer, TransferError};
 
 /// The clients' own machine, and how they move files.
 pub struct Uploads {
@@ -24,13 +24,28 @@ pub struct Uploads {
 const TRIES: u32 = 200;
 const AGAIN_MS: u64 = 1_000;
 
+/// Clients come from afar, by lines that break whatever else befalls the cluster: so
+/// uploads are gone on with, and some of them from bytes that were altered on their way.
+const LINES: TransferFaults = TransferFaults {
+    break_ppm: 200_000,
+    lost_reply_ppm: 20_000,
+    truncate_ppm: 50_000,
+    corrupt_ppm: 30_000,
+    slow_ppm: 0,
+    slow_ms: 0,
+    latency_ms_min: 1,
+    latency_ms_max: 5,
+};
+
 impl Uploads {
     /// From `address`, by these ways.
     #[must_use]
     pub fn new(objects: &Arc<SimObjects>, address: &str, seed: u64) -> Arc<Self> {
+        let transfer = SimTransfer::new(Arc::clone(objects), address, seed);
+        transfer.set_faults(LINES);
         Arc::new(Self {
             disk: HostileDisk::new(seed),
-            transfer: SimTransfer::new(Arc::clone(objects), address, seed),
+            transfer,
             _elsewhere: objects.register(inputs::ELSEWHERE, Arc::new(Elsewhere)),
         })
     }
@@ -89,13 +104,21 @@ impl Uploads {
     }
 }
 
+fn nothing_is_taken() -> TransferError {
+    TransferError::Refused { status: 405, reason: "nothing is taken here".to_owned() }
+}
+
 /// Serves whatever is asked for.
 struct Elsewhere;
 
 #[async_trait]
 impl ObjectDoor for Elsewhere {
-    async fn begin_put(&self, _: &str) -> Result<Box<dyn ObjectSink>, TransferError> {
-        Err(TransferError::Refused { status: 405, reason: "nothing is taken here".to_owned() })
+    async fn begin_put(&self, _: &str, _: Option<Piece>) -> Result<Box<dyn ObjectSink>, TransferError> {
+        Err(nothing_is_taken())
+    }
+
+    async fn arrived(&self, _: &str, _: u64) -> Result<Arrived, TransferError> {
+        Err(nothing_is_taken())
     }
 
     async fn open(&self, target: &str) -> Result<Box<dyn ObjectSource>, TransferError> {

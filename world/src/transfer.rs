@@ -76,7 +76,8 @@ pub(crate) fn check_digest(expected: &str, found: String) -> Result<(), Transfer
 /// Moves files from and to a node's disk.
 #[async_trait]
 pub trait Transfer: Send + Sync + fmt::Debug + 'static {
-    /// Sends the file at `path` (below `disk`) to `url`.
+    /// Sends the file at `path` (below `disk`) to `url`, from where an earlier try of it
+    /// broke off.
     async fn put(&self, url: &str, disk: Arc<dyn Disk>, path: &str) -> Result<(), TransferError>;
     /// Fetches `url` into `path`, which appears only whole, verified against
     /// `digest` and synced.
@@ -94,20 +95,62 @@ pub trait Transfer: Send + Sync + fmt::Debug + 'static {
 /// transfer.
 #[async_trait]
 pub trait ObjectDoor: Send + Sync + 'static {
-    /// Opens an upload. `target` is the URL's path with its query.
-    async fn begin_put(&self, target: &str) -> Result<Box<dyn ObjectSink>, TransferError>;
+    /// Opens an upload, of the whole or of a piece that begins where what is there ends.
+    /// `target` is the URL's path with its query.
+    async fn begin_put(
+        &self,
+        target: &str,
+        piece: Option<Piece>,
+    ) -> Result<Box<dyn ObjectSink>, TransferError>;
+    /// What there is by now of the upload of `total` bytes that `target` allows.
+    async fn arrived(&self, target: &str, total: u64) -> Result<Arrived, TransferError>;
     /// Opens a download. Nothing is read, and nothing counts, before
     /// [`ObjectSource::begin`].
     async fn open(&self, target: &str) -> Result<Box<dyn ObjectSource>, TransferError>;
 }
 
-/// An upload in progress; dropped unfinished, nothing remains visible.
+/// Which bytes of an object one request brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The first of them.
+    pub from: u64,
+    /// The first behind them.
+    pub to: u64,
+    /// Of the whole.
+    pub total: u64,
+}
+
+/// How far an upload has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrived {
+    /// So many bytes from its beginning are there; it can be gone on with.
+    Part(u64),
+    /// It is there, verified and durable.
+    Whole,
+}
+
+/// One upload is begun anew so often on account of what was there of it: it was of other
+/// bytes, or another request went on with it.
+pub(crate) const UPLOAD_ROUNDS: u32 = 3;
+
+/// True where what was there stood in the way, and not what was sent.
+pub(crate) fn is_of_what_was_there(error: &TransferError, from: u64) -> bool {
+    match error {
+        TransferError::Digest { .. } => from > 0,
+        TransferError::Refused { status, .. } => *status == 409,
+        _ => false,
+    }
+}
+
+/// An upload in progress. Dropped unfinished, nothing of it is visible; what arrived may
+/// be gone on with.
 #[async_trait]
 pub trait ObjectSink: Send {
     /// Takes the next bytes.
     async fn write(&mut self, data: bytes::Bytes) -> Result<(), TransferError>;
-    /// Verifies digest and size, makes it durable, then visible.
-    async fn finish(self: Box<Self>) -> Result<(), TransferError>;
+    /// All that the request was to bring is here. Of the whole verifies digest and size,
+    /// makes it durable, then visible.
+    async fn finish(self: Box<Self>) -> Result<Arrived, TransferError>;
 }
 
 /// A download in progress.

@@ -6,7 +6,12 @@
 mod common;
 
 use common::{MemoryDoor, Shared, bytes, digest};
-use std::{io::ErrorKind, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    io::ErrorKind,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -411,6 +416,66 @@ async fn a_part_that_is_of_something_else_is_begun_anew() {
     assert!(matches!(&error, TransferError::Disk(why) if why.contains("another command")), "{error}");
     drop(held);
     assert_eq!(transfer.resume(disk.clone(), &wanted).await.unwrap(), 100_000);
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_where_it_broke_off() {
+    let running = serve().await;
+    let disk = disk("up-resumed");
+    let limits =
+        TransferLimits { chunk_bytes: 30_000, resume_above_bytes: 99_999, ..TransferLimits::default() };
+    let transfer = HttpTransfer::new(limits);
+    let data = bytes(1_000_000);
+    let name = digest(&data);
+    let url = format!("http://{}/v1/objects/{name}", running.address);
+    write(&disk, "up", &data);
+    let received = || std::mem::take(&mut *running.door.received.lock().unwrap());
+    let part = |bytes: &[u8]| running.door.parts.lock().unwrap().insert(name.clone(), bytes.to_vec());
+    let away = Arc::default();
+    part(&data[..654_321]);
+    transfer.put_watched(&url, disk.clone(), "up", &away).await.unwrap();
+    assert_eq!((received(), away.load(Ordering::Relaxed)), (1_000_000 - 654_321, 1_000_000));
+    // It is there: nobody sends it.
+    transfer.put(&url, disk.clone(), "up").await.unwrap();
+    assert_eq!(received(), 0);
+    // What is there is of other bytes: all is sent, and once.
+    running.door.objects.lock().unwrap().clear();
+    part(&[0; 600_000]);
+    transfer.put(&url, disk.clone(), "up").await.unwrap();
+    assert_eq!(received(), 400_000 + 1_000_000);
+    // But for bytes that were never those of the digest.
+    let url = format!("http://{}/v1/objects/{}", running.address, digest(b"other"));
+    let error = transfer.put(&url, disk.clone(), "up").await.unwrap_err();
+    assert!(matches!(error, TransferError::Digest { .. }), "{error}");
+    assert_eq!(received(), 1_000_000);
+}
+
+#[tokio::test]
+async fn an_upload_in_pieces_is_told_what_is_there() {
+    let running = serve().await;
+    let name = digest(b"0123456789");
+    let path = format!("/v1/objects/{name}");
+    let put = async |range: &str, body: &str| {
+        let headers = format!("content-range: {range}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let request = format!("PUT {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n{headers}");
+        raw(running.address, &request).await.to_lowercase()
+    };
+    let there = |answer: &str| {
+        assert!(answer.starts_with("http/1.1 308 "), "{answer}");
+        answer.lines().find_map(|line| line.strip_prefix("range: ")).map(str::to_owned)
+    };
+    assert_eq!(there(&put("bytes */10", "").await), None);
+    assert_eq!(there(&put("bytes 0-3/10", "0123").await).as_deref(), Some("bytes=0-3"));
+    assert_eq!(there(&put("bytes */10", "").await).as_deref(), Some("bytes=0-3"));
+    let answer = put("bytes 5-9/10", "56789").await;
+    assert!(answer.starts_with("http/1.1 409 "), "{answer}");
+    for nonsense in ["bytes 4-9", "4-9/10", "bytes 9-4/10", "bytes 4-10/10"] {
+        let answer = put(nonsense, "456789").await;
+        assert!(answer.starts_with("http/1.1 400 ") && answer.contains("bytes */size"), "{answer}");
+    }
+    assert!(put("bytes 4-9/10", "456789").await.starts_with("http/1.1 201 "));
+    assert!(put("bytes */10", "").await.starts_with("http/1.1 200 "));
+    assert_eq!(*running.door.received.lock().unwrap(), 10);
 }
 
 #[tokio::test]

@@ -173,11 +173,11 @@ fn a_transfer_breaks_when_its_server_comes_back_as_another() {
         let place = place(4);
         let _first = place.objects.register("server:7700", Arc::new(Shared(place.door.clone())));
         let url = place.file("up", &bytes(300_000));
-        // Asked before every step; at the third the server lives anew.
+        // Asked before every step; at the fourth the server lives anew.
         let (objects, door) = (place.objects.clone(), place.door.clone());
         let (asked, second) = (AtomicU32::new(0), Mutex::new(None));
         place.objects.set_reachable(move |_, _| {
-            if asked.fetch_add(1, Ordering::Relaxed) == 2 {
+            if asked.fetch_add(1, Ordering::Relaxed) == 3 {
                 *second.lock().unwrap() =
                     Some(objects.register("server:7700", Arc::new(Shared(door.clone()))));
             }
@@ -188,6 +188,28 @@ fn a_transfer_breaks_when_its_server_comes_back_as_another() {
         assert!(place.door.objects.lock().unwrap().is_empty());
         assert_eq!(*place.door.open_sinks.lock().unwrap(), 0);
         place.put(&url, "up").await.unwrap();
+        assert_eq!(*place.door.received.lock().unwrap(), 300_000, "no byte went twice");
+    });
+}
+
+#[test]
+fn what_broke_off_or_was_altered_is_gone_on_with_or_begun_anew() {
+    run(async {
+        let place = place(5);
+        let _serving = place.objects.register("server:7700", Arc::new(Shared(place.door.clone())));
+        let data = bytes(1_000_000);
+        let url = place.file("up", &data);
+        place.transfer.set_faults(TransferFaults { break_ppm: 700_000, ..CALM });
+        while place.put(&url, "up").await.is_err() {}
+        assert!(place.transfer.counts().broken > 0);
+        assert_eq!(*place.door.received.lock().unwrap(), 1_000_000);
+        // Altered bytes that broke off are found at the end, and all is sent anew.
+        let other = bytes(500_000);
+        let url = place.file("other", &other);
+        place.transfer.set_faults(CALM);
+        place.door.parts.lock().unwrap().insert(digest(&other), vec![0; 100_000]);
+        place.put(&url, "other").await.unwrap();
+        assert_eq!(*place.door.received.lock().unwrap(), 1_000_000 + 400_000 + 500_000);
     });
 }
 

@@ -4,14 +4,19 @@
 //! exactly the bytes of that digest, whole and durable: uploads go to
 //! `objects/.incoming/` (no tenant can have that name), are verified, synced,
 //! renamed, and the directories synced, before anybody is told that they are
-//! there. What a crash leaves in `.incoming` is removed at start.
+//! there. An upload that breaks off stays in `.incoming` for a while, and another
+//! request goes on with it ([`parts`]); of what a crash leaves there a start keeps what is
+//! surely durable ([`part`]).
 //!
 //! Servers that share the place have each reign's uploads in a directory of its own
 //! there. One that was deposed and does not know it does no harm: what it names has the
 //! bytes of its name. But it may name at any time, so no directory is ever taken for
-//! durable as a whole.
+//! durable as a whole. And it may still write into the files of its reign, so the next
+//! one goes on with none of them: what had broken off begins anew.
 
 mod download;
+mod part;
+mod parts;
 mod upload;
 
 use crate::limits;
@@ -19,14 +24,16 @@ use crate::meter::{Meter, Passage, Way};
 use crate::urls::{Leave, Method, Mover, Signer, is_digest};
 use async_trait::async_trait;
 use controller::shell::ObjectIndex;
+use part::{Kept, Key};
+use parts::Parts;
 use proto::problem::Problem;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use world::disk::DirEntry;
 use world::sync::Semaphore;
-use world::task::blocking;
-use world::transfer::{ObjectDoor, ObjectSink, ObjectSource, QUOTA_STATUS, TransferError};
+use world::task::{blocking, spawn};
+use world::transfer::{Arrived, ObjectDoor, ObjectSink, ObjectSource, Piece, QUOTA_STATUS, TransferError};
 use world::{Disk, NodeClock};
 
 const ROOT: &str = "objects";
@@ -43,6 +50,7 @@ pub struct Objects {
     uploads: Arc<Semaphore>,
     downloads: Arc<Semaphore>,
     names: Mutex<Names>,
+    parts: Parts,
     /// Where uploads are until they are whole.
     incoming: String,
     /// Other servers name objects here too.
@@ -59,8 +67,9 @@ struct Names {
 }
 
 impl Objects {
-    /// Opens the place on a disk and throws away unfinished uploads. With the number of
-    /// a reign the place is shared with other servers.
+    /// Opens the place on a disk, with what is durable of unfinished uploads. With the
+    /// number of a reign the place is shared with other servers, and theirs are thrown
+    /// away.
     pub async fn open(
         disk: Arc<dyn Disk>,
         clock: Arc<dyn NodeClock>,
@@ -72,18 +81,23 @@ impl Objects {
         let place = Arc::clone(&disk);
         let incoming = reign.map_or(INCOMING.to_owned(), |reign| format!("{INCOMING}/{reign:016x}"));
         let (made, shared) = (incoming.clone(), reign.is_some());
-        blocking(move || {
-            if shared {
+        let now_ms = clock.monotonic_ms();
+        let (parts, dues) = blocking(move || -> io::Result<_> {
+            let found = if shared {
                 remove_earlier(&*place, &made);
+                Vec::new()
             } else {
-                place.remove_dir_all(INCOMING)?;
-            }
+                part::found(&*place, INCOMING)
+            };
             place.create_dir_all(&made)?;
             place.sync_dir(ROOT)?;
-            place.sync_dir("")
+            place.sync_dir("")?;
+            let (parts, gone, dues) = Parts::new(found, now_ms);
+            remove(&*place, &gone);
+            Ok((parts, dues))
         })
         .await?;
-        Ok(Arc::new(Self {
+        let objects = Arc::new(Self {
             disk,
             clock,
             signer,
@@ -92,9 +106,12 @@ impl Objects {
             uploads: Arc::new(Semaphore::new(limits::UPLOADS_MAX)),
             downloads: Arc::new(Semaphore::new(limits::DOWNLOADS_MAX)),
             names: Mutex::default(),
+            parts,
             incoming,
             shared,
-        }))
+        });
+        spawn(parts::keep_house(Arc::downgrade(&objects), dues));
+        Ok(objects)
     }
 
     /// Path and query under which the object may be moved for a while.
@@ -125,6 +142,11 @@ impl Objects {
         let place = Arc::clone(self);
         let (tenant, digest) = (tenant.to_owned(), digest.to_owned());
         blocking(move || place.settled(&tenant, &digest)).await
+    }
+
+    /// How many bytes of an object that is not there clients have sent already.
+    pub(crate) fn arrived_bytes(&self, tenant: &str, digest: &str) -> u64 {
+        self.parts.arrived(&Key { tenant: tenant.to_owned(), digest: digest.to_owned() })
     }
 
     fn leave(&self, method: Method, target: &str) -> Result<Leave, TransferError> {
@@ -221,6 +243,13 @@ fn remove_earlier(disk: &dyn Disk, incoming: &str) {
     }
 }
 
+/// Removes parts; those that cannot be are found at the next start. Blocks.
+fn remove(disk: &dyn Disk, gone: &[Kept]) {
+    for kept in gone {
+        let _ = disk.remove(&kept.path());
+    }
+}
+
 fn dir(tenant: &str, digest: &str) -> String {
     format!("{ROOT}/{tenant}/{}", &digest[..2])
 }
@@ -279,12 +308,37 @@ impl ObjectIndex for Door {
 
 #[async_trait]
 impl ObjectDoor for Door {
-    async fn begin_put(&self, target: &str) -> Result<Box<dyn ObjectSink>, TransferError> {
+    async fn begin_put(
+        &self,
+        target: &str,
+        piece: Option<Piece>,
+    ) -> Result<Box<dyn ObjectSink>, TransferError> {
         let leave = self.0.leave(Method::Put, target)?;
-        let Ok(place) = Arc::clone(&self.0.uploads).try_acquire_owned() else { return Err(busy("uploads")) };
-        let passage = self.0.passage(&leave, Way::In, leave.size_bytes).await?;
-        let room = self.0.passage(&leave, Way::Kept, leave.size_bytes).await?;
-        Ok(Box::new(upload::begin(Arc::clone(&self.0), leave, (passage, room), place).await?))
+        Ok(Box::new(upload::begin(Arc::clone(&self.0), leave, piece).await?))
+    }
+
+    async fn arrived(&self, target: &str, total: u64) -> Result<Arrived, TransferError> {
+        let leave = self.0.leave(Method::Put, target)?;
+        let size_bytes = leave.size_bytes;
+        if total != size_bytes {
+            let reason = format!("the URL is for {size_bytes} bytes");
+            return Err(TransferError::Refused { status: 400, reason });
+        }
+        if self.0.has(&leave.tenant, &leave.digest, size_bytes).await {
+            return Ok(Arrived::Whole);
+        }
+        let key = Key { tenant: leave.tenant.clone(), digest: leave.digest.clone() };
+        self.0.look_at_parts(&key).await?;
+        let there = self.0.parts.waiting(&key).map_or(0, |kept| kept.len);
+        if there != size_bytes {
+            // More than there should be is of a mistake.
+            return Ok(Arrived::Part(if there > size_bytes { 0 } else { there }));
+        }
+        // All had come, but whoever sent it was gone before it was verified.
+        let rest = Piece { from: size_bytes, to: size_bytes, total: size_bytes };
+        let sink: Box<dyn ObjectSink> =
+            Box::new(upload::begin(Arc::clone(&self.0), leave, Some(rest)).await?);
+        sink.finish().await
     }
 
     async fn open(&self, target: &str) -> Result<Box<dyn ObjectSource>, TransferError> {

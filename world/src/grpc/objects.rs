@@ -1,19 +1,21 @@
 //! Objects over HTTP: `PUT`, `GET` and `HEAD` of `/v1/objects/…`, streamed both ways;
-//! of a download also a part ([`ranges`]).
+//! of a download also a part ([`ranges`]). An upload may come in pieces, each with its
+//! `Content-Range`; one without bytes (`bytes */9`) asks what is there. Until all is, the
+//! answer is 308 with the `Range` of it.
 //!
 //! What the door answers with [`TransferError`] becomes a status and a line of
 //! text; [`crate::real::HttpTransfer`] turns it back into the same error.
 
-use super::ranges::{self, Wanted};
+use super::ranges::{self, Told, Wanted};
 use crate::{
     limits, time,
-    transfer::{ObjectDoor, ObjectSource, TransferError},
+    transfer::{Arrived, ObjectDoor, ObjectSource, Piece, TransferError},
 };
 use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
@@ -74,8 +76,17 @@ async fn upload(State(door): State<Door>, request: Request) -> Response {
         Ok(target) => target,
         Err(error) => return refusal(&error),
     };
+    let brings = brings(request.headers());
     let mut body = request.into_body();
-    let sink = match door.begin_put(&target).await {
+    let opened = match brings {
+        Ok(Brings::Nothing { total }) => {
+            let arrived = door.arrived(&target, total).await;
+            return arrived.map_or_else(|error| refusal(&error), |so_far| progress(so_far, StatusCode::OK));
+        }
+        Ok(Brings::Bytes(piece)) => door.begin_put(&target, piece).await,
+        Err(error) => Err(error),
+    };
+    let sink = match opened {
         Ok(sink) => sink,
         Err(error) => {
             if !waits {
@@ -85,7 +96,7 @@ async fn upload(State(door): State<Door>, request: Request) -> Response {
         }
     };
     match receive(sink, &mut body).await {
-        Ok(()) => StatusCode::CREATED.into_response(),
+        Ok(arrived) => progress(arrived, StatusCode::CREATED),
         Err(error) => {
             drain(&mut body).await;
             refusal(&error)
@@ -93,10 +104,43 @@ async fn upload(State(door): State<Door>, request: Request) -> Response {
     }
 }
 
+/// What an upload's request says of itself.
+enum Brings {
+    /// Bytes: all, or these.
+    Bytes(Option<Piece>),
+    /// None: it asks.
+    Nothing { total: u64 },
+}
+
+fn brings(headers: &HeaderMap) -> Result<Brings, TransferError> {
+    let Some(range) = headers.get(header::CONTENT_RANGE) else { return Ok(Brings::Bytes(None)) };
+    match range.to_str().ok().and_then(ranges::told) {
+        Some(Told { span: Some((from, to)), total }) => Ok(Brings::Bytes(Some(Piece { from, to, total }))),
+        Some(Told { span: None, total }) => Ok(Brings::Nothing { total }),
+        None => {
+            let reason =
+                "`content-range` reads `bytes FIRST-LAST/SIZE`, or `bytes */SIZE` to ask what is there";
+            Err(TransferError::Refused { status: 400, reason: reason.to_owned() })
+        }
+    }
+}
+
+/// The answer to an upload that is not over, or is.
+fn progress(arrived: Arrived, whole: StatusCode) -> Response {
+    match arrived {
+        Arrived::Whole => whole.into_response(),
+        Arrived::Part(0) => StatusCode::PERMANENT_REDIRECT.into_response(),
+        Arrived::Part(bytes) => {
+            let range = [(header::RANGE, format!("bytes=0-{}", bytes - 1))];
+            (StatusCode::PERMANENT_REDIRECT, range).into_response()
+        }
+    }
+}
+
 async fn receive(
     mut sink: Box<dyn crate::transfer::ObjectSink>,
     body: &mut Body,
-) -> Result<(), TransferError> {
+) -> Result<Arrived, TransferError> {
     loop {
         let frame = time::timeout(limits::STALL, body.frame())
             .await

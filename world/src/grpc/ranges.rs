@@ -120,6 +120,17 @@ pub(crate) fn told(text: &str) -> Option<Told> {
     if from <= last && last < total { Some(Told { span: Some((from, last + 1)), total }) } else { None }
 }
 
+/// How many bytes from the beginning `bytes=0-4` names; none where it does not begin there.
+pub(crate) fn so_far(headers: &HeaderMap) -> Option<u64> {
+    match headers.get(header::RANGE) {
+        None => Some(0),
+        Some(value) => match range(value.to_str().ok()?)? {
+            Asked::From(0, Some(last)) => last.checked_add(1),
+            _ => None,
+        },
+    }
+}
+
 /// `bytes 3-7/9` for what lies in 3..8 of 9.
 pub(crate) fn content_range(range: &Range<u64>, total: u64) -> String {
     format!("bytes {}-{}/{total}", range.start, range.end - 1)
@@ -190,6 +201,15 @@ mod tests {
         }
         for tags in ["\"e\"", "d", ""] {
             assert_eq!(wanted(&headers(&[(header::IF_NONE_MATCH, tags)]), "d", 10), Wanted::Whole, "{tags}");
+        }
+    }
+
+    #[test]
+    fn what_is_there_of_an_upload_is_read() {
+        assert_eq!(so_far(&headers(&[])), Some(0));
+        assert_eq!(so_far(&headers(&[(header::RANGE, "bytes=0-4")])), Some(5));
+        for other in ["bytes=1-4", "bytes=0-", "bytes=-4", "bytes=0-18446744073709551615", "0-4"] {
+            assert_eq!(so_far(&headers(&[(header::RANGE, other)])), None, "{other}");
         }
     }
 

@@ -3,7 +3,7 @@
 //! Nothing waits for ever: connecting has a deadline, and so has every stretch
 //! without progress. Whether to try again is the caller's business. Large
 //! uploads first ask (`Expect: 100-continue`), so that a refusal costs nothing
-//! and its reason arrives.
+//! and its reason arrives; and before that, how much of them is there already.
 
 mod landing;
 
@@ -11,17 +11,17 @@ pub use landing::Wanted;
 
 use crate::{
     disk::{Disk, DiskFile, OpenMode},
-    grpc::{DIGEST_EXPECTED, DIGEST_FOUND, tag},
+    grpc::{DIGEST_EXPECTED, DIGEST_FOUND, content_range, so_far, tag},
     limits::REASON_BYTES_MAX,
     task, time,
-    transfer::{Transfer, TransferError},
+    transfer::{Arrived, Transfer, TransferError, UPLOAD_ROUNDS, is_of_what_was_there},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::{BodyExt, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
-    Method, Request, Response, Uri,
+    Method, Request, Response, StatusCode, Uri,
     body::{Frame, Incoming},
     header,
 };
@@ -32,6 +32,7 @@ use hyper_util::{
 use landing::{Landing, Piece};
 use std::{
     io,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -54,6 +55,8 @@ pub struct TransferLimits {
     pub chunk_bytes: usize,
     /// Uploads above it ask first.
     pub ask_above_bytes: u64,
+    /// Uploads above it go on where an earlier try broke off.
+    pub resume_above_bytes: u64,
     /// Idle connections kept to one server.
     pub idle_connections_max: usize,
 }
@@ -66,6 +69,7 @@ impl Default for TransferLimits {
             finish: Duration::from_secs(120),
             chunk_bytes: 1024 * 1024,
             ask_above_bytes: 64 * 1024,
+            resume_above_bytes: 1024 * 1024,
             idle_connections_max: 16,
         }
     }
@@ -209,10 +213,15 @@ impl HttpTransfer {
 }
 
 /// Reads a file ahead of the network. Ends with the receiver.
-fn read_ahead(file: Arc<dyn DiskFile>, len: u64, chunk_bytes: usize) -> mpsc::Receiver<io::Result<Bytes>> {
+fn read_ahead(
+    file: Arc<dyn DiskFile>,
+    from: u64,
+    len: u64,
+    chunk_bytes: usize,
+) -> mpsc::Receiver<io::Result<Bytes>> {
     let (tx, rx) = mpsc::channel(READ_AHEAD);
     task::spawn(async move {
-        let mut at = 0;
+        let mut at = from;
         while at < len {
             let file = file.clone();
             let want = chunk_bytes.min(usize::try_from(len - at).unwrap_or(chunk_bytes));
@@ -269,6 +278,31 @@ fn upload_body(
 #[async_trait]
 impl Transfer for HttpTransfer {
     async fn put(&self, url: &str, disk: Arc<dyn Disk>, path: &str) -> Result<(), TransferError> {
+        self.put_watched(url, disk, path, &Arc::default()).await
+    }
+
+    async fn get(
+        &self,
+        url: &str,
+        disk: Arc<dyn Disk>,
+        path: &str,
+        digest: &str,
+    ) -> Result<u64, TransferError> {
+        let landing = Landing::fresh(disk, path, digest).await?;
+        self.fetch(url, landing).await
+    }
+}
+
+impl HttpTransfer {
+    /// Sends as [`Transfer::put`] does, and tells meanwhile how many bytes of the file are
+    /// away.
+    pub async fn put_watched(
+        &self,
+        url: &str,
+        disk: Arc<dyn Disk>,
+        path: &str,
+        away: &Arc<AtomicU64>,
+    ) -> Result<(), TransferError> {
         let uri = parse(url)?;
         let path = path.to_owned();
         let (file, len) = task::blocking(move || {
@@ -278,12 +312,59 @@ impl Transfer for HttpTransfer {
         })
         .await
         .map_err(disk_error)?;
-        let asks = len > self.limits.ask_above_bytes;
+        let mut round = 1;
+        loop {
+            let from = match self.arrived(&uri, len).await? {
+                Arrived::Whole => return Ok(()),
+                Arrived::Part(from) => from,
+            };
+            away.store(from, Ordering::Relaxed);
+            match self.send(&uri, &file, from..len, away).await {
+                Err(error) if round < UPLOAD_ROUNDS && is_of_what_was_there(&error, from) => round += 1,
+                sent => return sent,
+            }
+        }
+    }
+
+    /// How much of an upload is there already; of a small one nobody asks.
+    async fn arrived(&self, uri: &Uri, len: u64) -> Result<Arrived, TransferError> {
+        if len <= self.limits.resume_above_bytes {
+            return Ok(Arrived::Part(0));
+        }
+        let request = Request::builder().method(Method::PUT).uri(uri.clone());
+        let request = request.header(header::CONTENT_RANGE, format!("bytes */{len}"));
+        let body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let request = request.header(header::CONTENT_LENGTH, 0).body(body).expect("the headers are ours");
+        let response = self.answer(request, &AtomicU64::new(0), 0).await?;
+        if response.status() != StatusCode::PERMANENT_REDIRECT {
+            return self.judge(response).await.map(|_| Arrived::Whole);
+        }
+        let there = so_far(response.headers()).filter(|there| *there <= len);
+        there.map(Arrived::Part).ok_or_else(|| {
+            let reason = "it told nonsense of what is there".to_owned();
+            TransferError::Server { status: response.status().as_u16(), reason }
+        })
+    }
+
+    /// Sends what is not there.
+    async fn send(
+        &self,
+        uri: &Uri,
+        file: &Arc<dyn DiskFile>,
+        span: Range<u64>,
+        away: &Arc<AtomicU64>,
+    ) -> Result<(), TransferError> {
+        let (due, len) = (span.end - span.start, span.end);
+        let asks = due > self.limits.ask_above_bytes;
         let (gate, gated) = watch::channel(if asks { Gate::Ask } else { Gate::Go });
         let gate = StopOnDrop(gate);
-        let moved = Arc::new(AtomicU64::new(0));
-        let body = upload_body(read_ahead(file, len, self.limits.chunk_bytes), gated, moved.clone());
-        let mut request = Request::builder().method(Method::PUT).uri(uri).header(header::CONTENT_LENGTH, len);
+        let chunks = read_ahead(Arc::clone(file), span.start, len, self.limits.chunk_bytes);
+        let body = upload_body(chunks, gated, Arc::clone(away));
+        let mut request = Request::builder().method(Method::PUT).uri(uri.clone());
+        request = request.header(header::CONTENT_LENGTH, due);
+        if span.start > 0 {
+            request = request.header(header::CONTENT_RANGE, content_range(&span, len));
+        }
         if asks {
             request = request.header(header::EXPECT, "100-continue");
         }
@@ -300,24 +381,11 @@ impl Transfer for HttpTransfer {
                 });
             });
         }
-        let response = self.answer(request, &moved, len).await?;
+        let response = self.answer(request, away, len).await?;
         self.judge(response).await?;
         Ok(())
     }
 
-    async fn get(
-        &self,
-        url: &str,
-        disk: Arc<dyn Disk>,
-        path: &str,
-        digest: &str,
-    ) -> Result<u64, TransferError> {
-        let landing = Landing::fresh(disk, path, digest).await?;
-        self.fetch(url, landing).await
-    }
-}
-
-impl HttpTransfer {
     /// Fetches as [`Transfer::get`] does, and goes on where an earlier try broke off:
     /// what arrived stays under the name `wanted.part`.
     pub async fn resume(&self, disk: Arc<dyn Disk>, wanted: &Wanted<'_>) -> Result<u64, TransferError> {

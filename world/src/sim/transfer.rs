@@ -7,9 +7,12 @@
 
 use super::faults::{TransferCounts, TransferFaults, below, strikes};
 use crate::{
-    disk::{Disk, OpenMode},
+    disk::{Disk, DiskFile, OpenMode},
     time,
-    transfer::{ObjectDoor, ObjectSource, Transfer, TransferError, check_digest, hex_digest},
+    transfer::{
+        Arrived, ObjectDoor, ObjectSource, Piece, Transfer, TransferError, UPLOAD_ROUNDS, check_digest,
+        hex_digest, is_of_what_was_there,
+    },
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,8 +24,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// Bytes moved at once; faults strike between.
+/// Bytes of a download moved at once; faults strike between.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// Likewise of an upload: small, so that something has come when one breaks.
+const PUT_CHUNK_BYTES: usize = 16 * 1024;
 
 type Reachable = Box<dyn Fn(&str, &str) -> bool + Send + Sync>;
 
@@ -178,13 +183,13 @@ impl SimTransfer {
         (Fate { break_at, truncate_at, corrupt_at, lose_reply, slow_ms }, latency_ms)
     }
 
-    /// Splits the URL, waits the latency and finds the door.
+    /// Splits the URL, waits the latency and finds the door. `bytes` are those of an upload.
     async fn link(&self, url: &str, bytes: u64) -> Result<(Link<'_>, String), TransferError> {
         let rest = url.strip_prefix("http://").unwrap_or_default();
         let Some((address, path)) = rest.split_once('/') else {
             return Err(TransferError::Refused { status: 400, reason: format!("{url:?} is no http:// URL") });
         };
-        let (fate, latency_ms) = self.draw(bytes.div_ceil(CHUNK_BYTES as u64));
+        let (fate, latency_ms) = self.draw(bytes.div_ceil(PUT_CHUNK_BYTES as u64));
         time::sleep(time::ms(latency_ms)).await;
         let Some((incarnation, door)) = self.objects.find(&self.from, address) else {
             self.count(|counts| counts.unreachable += 1);
@@ -229,6 +234,46 @@ impl Link<'_> {
         Ok(Some(data))
     }
 
+    /// Sends a file from there on.
+    async fn send(
+        &mut self,
+        target: &str,
+        file: &dyn DiskFile,
+        from: u64,
+        len: u64,
+    ) -> Result<(), TransferError> {
+        self.aim((len - from).div_ceil(PUT_CHUNK_BYTES as u64).max(1));
+        let piece = (from > 0).then_some(Piece { from, to: len, total: len });
+        let mut sink = self.door.clone().begin_put(target, piece).await?;
+        let mut at = from;
+        while at < len {
+            let mut buffer =
+                vec![0; PUT_CHUNK_BYTES.min(usize::try_from(len - at).unwrap_or(PUT_CHUNK_BYTES))];
+            let read = file.read_at(at, &mut buffer).map_err(disk_error)?;
+            if read == 0 {
+                return Err(TransferError::Disk("the file became shorter while it was sent".to_owned()));
+            }
+            buffer.truncate(read);
+            at += read as u64;
+            let Some(data) = self.carry(buffer.into()).await? else {
+                // HTTP knows the length: the server sees a broken request.
+                return Err(TransferError::Network("the connection broke".to_owned()));
+            };
+            sink.write(data).await?;
+        }
+        self.check()?;
+        sink.finish().await.map(drop)
+    }
+
+    /// What will go wrong strikes among so many chunks that are to come.
+    fn aim(&mut self, chunks: u64) {
+        self.chunk = 0;
+        let Fate { break_at, truncate_at, corrupt_at, .. } = &mut self.fate;
+        for at in [break_at, truncate_at, corrupt_at].into_iter().flatten() {
+            *at %= chunks;
+        }
+    }
+
     async fn fetch(
         &mut self,
         source: &mut dyn ObjectSource,
@@ -264,24 +309,20 @@ impl Transfer for SimTransfer {
         let file = disk.open(path, OpenMode::Read).map_err(disk_error)?;
         let len = file.len().map_err(disk_error)?;
         let (mut link, target) = self.link(url, len).await?;
-        let mut sink = link.door.clone().begin_put(&target).await?;
-        let mut at = 0;
-        while at < len {
-            let mut buffer = vec![0; CHUNK_BYTES.min(usize::try_from(len - at).unwrap_or(CHUNK_BYTES))];
-            let read = file.read_at(at, &mut buffer).map_err(disk_error)?;
-            if read == 0 {
-                return Err(TransferError::Disk(format!("{path} became shorter while it was sent")));
-            }
-            buffer.truncate(read);
-            at += read as u64;
-            let Some(data) = link.carry(buffer.into()).await? else {
-                // HTTP knows the length: the server sees a broken request.
-                return Err(TransferError::Network("the connection broke".to_owned()));
+        // In smaller chunks, and no slower for it.
+        link.fate.slow_ms /= (CHUNK_BYTES / PUT_CHUNK_BYTES) as u64;
+        let mut round = 1;
+        loop {
+            let from = match link.door.clone().arrived(&target, len).await? {
+                Arrived::Whole => break,
+                Arrived::Part(from) => from,
             };
-            sink.write(data).await?;
+            link.check()?;
+            match link.send(&target, &*file, from, len).await {
+                Err(error) if round < UPLOAD_ROUNDS && is_of_what_was_there(&error, from) => round += 1,
+                sent => break sent?,
+            }
         }
-        link.check()?;
-        sink.finish().await?;
         link.check()?;
         if link.fate.lose_reply {
             self.count(|counts| counts.lost_replies += 1);

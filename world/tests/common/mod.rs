@@ -9,7 +9,7 @@ use std::{
     ops::Range,
     sync::{Arc, Mutex},
 };
-use world::transfer::{ObjectDoor, ObjectSink, ObjectSource, TransferError, hex_digest};
+use world::transfer::{Arrived, ObjectDoor, ObjectSink, ObjectSource, Piece, TransferError, hex_digest};
 
 /// Parts of a download.
 const PART: usize = 10_000;
@@ -37,6 +37,8 @@ pub struct Object {
 #[derive(Debug, Default)]
 pub struct MemoryDoor {
     pub objects: Mutex<BTreeMap<String, Object>>,
+    /// Uploads that broke off, each as far as it came.
+    pub parts: Mutex<BTreeMap<String, Vec<u8>>>,
     /// Uploads begun and never finished nor refused.
     pub open_sinks: Arc<Mutex<i64>>,
     /// Bytes of uploads that arrived.
@@ -71,20 +73,44 @@ struct Sink {
     door: Arc<MemoryDoor>,
     name: String,
     data: Vec<u8>,
+    piece: Option<Piece>,
 }
 
 impl Drop for Sink {
     fn drop(&mut self) {
+        let mut parts = self.door.parts.lock().unwrap();
+        if self.data.len() > parts.get(&self.name).map_or(0, Vec::len) {
+            parts.insert(self.name.clone(), std::mem::take(&mut self.data));
+        }
         *self.door.open_sinks.lock().unwrap() -= 1;
     }
 }
 
 #[async_trait]
 impl ObjectDoor for Shared {
-    async fn begin_put(&self, target: &str) -> Result<Box<dyn ObjectSink>, TransferError> {
+    async fn begin_put(
+        &self,
+        target: &str,
+        piece: Option<Piece>,
+    ) -> Result<Box<dyn ObjectSink>, TransferError> {
         let name = name(target)?;
+        let mut data = Vec::new();
+        if let Some(piece) = piece.filter(|piece| piece.from > 0) {
+            let mut parts = self.0.parts.lock().unwrap();
+            let there = parts.get(&name).filter(|part| part.len() as u64 == piece.from);
+            there.ok_or(TransferError::Refused { status: 409, reason: "ask again".into() })?;
+            data = parts.remove(&name).unwrap();
+        }
         *self.0.open_sinks.lock().unwrap() += 1;
-        Ok(Box::new(Sink { door: self.0.clone(), name, data: Vec::new() }))
+        Ok(Box::new(Sink { door: self.0.clone(), name, data, piece }))
+    }
+
+    async fn arrived(&self, target: &str, _total: u64) -> Result<Arrived, TransferError> {
+        let name = name(target)?;
+        if self.0.objects.lock().unwrap().contains_key(&name) {
+            return Ok(Arrived::Whole);
+        }
+        Ok(Arrived::Part(self.0.parts.lock().unwrap().get(&name).map_or(0, |part| part.len() as u64)))
     }
 
     async fn open(&self, target: &str) -> Result<Box<dyn ObjectSource>, TransferError> {
@@ -106,14 +132,18 @@ impl ObjectSink for Sink {
         Ok(())
     }
 
-    async fn finish(mut self: Box<Self>) -> Result<(), TransferError> {
+    async fn finish(mut self: Box<Self>) -> Result<Arrived, TransferError> {
         let found = digest(&self.data);
+        if self.piece.is_some_and(|piece| piece.to < piece.total) {
+            return Ok(Arrived::Part(self.data.len() as u64));
+        }
         if found != self.name {
+            self.data.clear();
             return Err(TransferError::Digest { expected: self.name.clone(), found });
         }
         let object = Object { data: std::mem::take(&mut self.data).into(), ..Object::default() };
         self.door.objects.lock().unwrap().insert(self.name.clone(), object);
-        Ok(())
+        Ok(Arrived::Whole)
     }
 }
 
