@@ -6,12 +6,16 @@
     reason = "tests stand outside the world they drive"
 )]
 
+#[path = "../../tui/tests/support/pty.rs"]
+mod pty;
 mod support;
 
+use pty::InTerminal;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use std::fs;
 use support::cut::{Way, Wire};
-use support::{Cluster, Dir, Node, Server, until_true};
+use support::{Cluster, Dir, Node, Running, Server, processes, until_true};
 
 /// A file of so many bytes that no two pieces of are alike.
 fn bytes(len: usize) -> Vec<u8> {
@@ -163,6 +167,120 @@ fn an_upload_goes_on_after_a_cut_and_after_the_server_was_killed() {
     cluster.call(&["outputs", "2", "get", "got"]).ok();
     assert!(fs::read(cluster.dir.join("got/main/copy")).unwrap() == data);
     until_true("the copy is kept too", || charged(&cluster) == [size, 2 * size, size]);
+}
+
+/// Lower-case hexadecimal SHA-256.
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn files_are_uploaded_ahead_and_named_by_digest() {
+    let (cluster, wire) = cluster("upload", 1);
+    let (data, none) = (bytes(3 << 20), Vec::new());
+    fs::write(cluster.dir.join("data"), &data).unwrap();
+    fs::write(cluster.dir.join("none"), &none).unwrap();
+    let done = cluster.call(&["upload", "data", "none", "./data", "-o", "json"]).ok();
+    let one = |path: &str, bytes: &[u8], sent: bool| json!({ "path": path, "digest": digest(bytes), "size_bytes": bytes.len(), "sent": sent });
+    assert_eq!(
+        done.json(),
+        json!([one("data", &data, true), one("none", &none, true), one("./data", &data, false)])
+    );
+    assert_eq!(done.stderr, "", "no bar where nobody watches");
+    let moved = wire.moved(Way::Up);
+    let done = cluster.call(&["upload", "data"]).ok();
+    let lines: Vec<&str> = done.stdout.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "SHA-256                                                           SIZE  FILE",
+            &format!("{}  3MiB  data  was there", digest(&data))
+        ]
+    );
+    let done = cluster.call(&["upload", "data", "none", "-o", "name"]).ok();
+    assert_eq!(done.stdout, format!("{}\n{}\n", digest(&data), digest(&none)));
+    assert_eq!(wire.moved(Way::Up), moved, "what is there is not sent");
+    until_true("it is booked", || charged(&cluster) == [3 * MIB, 3 * MIB, 0]);
+
+    // A job names it by its digest alone, on the line and in a file.
+    let input = format!("data=sha256:{}", digest(&data));
+    let check =
+        ["--wait", "--", "sh", "-c", "test $(wc -c < inputs/data) = 3145728 && ! test -s inputs/none"];
+    let empty = format!("none=sha256:{}", digest(&none));
+    cluster.call(&[&["submit", "--input", &input, "--input", &empty], &check[..]].concat()).ok();
+    let file = format!(
+        "[[input]]\nname = 'data'\ndigest = '{}'\n[[step]]\nrun = 'test -s inputs/data'\n",
+        digest(&data)
+    );
+    cluster.call(&["submit", "--wait", &cluster.dir.file("job.toml", &file)]).ok();
+    assert_eq!(cluster.show("1")["inputs"][0]["size_bytes"], json!(3 * MIB));
+
+    // What is not there, or no digest, is told with what to do.
+    let unknown = "ab".repeat(32);
+    let submit = |input: &str| cluster.call(&["submit", "--input", input, "--", "true"]);
+    submit(&format!("x=sha256:{unknown}"))
+        .says(3, &["input[0].digest", &unknown, "not uploaded", "drumline upload"]);
+    submit("x=sha256:AB").says(3, &["input[0].digest = AB", "64 lower-case"]);
+    submit("x=sha256:").says(2, &["--input = x=sha256:", "drumline upload"]);
+    let sized =
+        format!("[[input]]\nname = 'data'\nsize = 5\ndigest = '{}'\n[[step]]\nrun = 'true'\n", digest(&data));
+    let sized = cluster.dir.file("sized.toml", &sized);
+    cluster.call(&["submit", &sized]).says(3, &["input[0].digest", "names 3145728 bytes, and 5 are told"]);
+    cluster.call(&["upload", "gone"]).says(2, &["path = gone", "correct the path"]);
+    cluster.call(&["upload", "."]).says(2, &["path = .", "is a directory"]);
+}
+
+#[test]
+fn ctrl_c_and_the_same_command_again_go_on() {
+    let (cluster, wire) = cluster("upload-ctrl-c", 0);
+    let data = bytes(32 << 20);
+    let size = data.len() as u64;
+    fs::write(cluster.dir.join("data"), &data).unwrap();
+    let job = "[[input]]\nname = 'data'\npath = 'data'\n[[step]]\nrun = 'true'\n";
+    cluster.dir.file("job.toml", job);
+    // Once while it uploads, once while a job's inputs are on their way.
+    let mut came = 0;
+    for command in [["upload", "data"], ["run", "job.toml"]] {
+        wire.hold_after(Way::Up, 3 * MIB);
+        let running = Running::start(&mut cluster.command(&command));
+        until_true("so much has gone", || wire.is_holding());
+        processes::signal("INT", &[running.pid()]);
+        assert_eq!(running.wait().code, 130, "{command:?}");
+        // What lay in buffers arrives, too.
+        wire.mend();
+        until_true("what came is durable and booked", || {
+            let (there, paid) = (waiting(&cluster), charged(&cluster));
+            there.len() == 1 && there[0] > came + 2 * MIB && paid == [there[0], 0, 0]
+        });
+        came = waiting(&cluster)[0];
+    }
+    assert!(came < size, "{came}");
+    let done = cluster.call(&["upload", "data", "-o", "json"]).ok();
+    assert_eq!(done.json()[0]["digest"], json!(digest(&data)));
+    let moved = wire.moved(Way::Up);
+    assert!((size..size + 100_000).contains(&moved), "{moved}");
+    until_true("it is paid once", || charged(&cluster) == [size, size, 0]);
+}
+
+#[test]
+fn who_watches_sees_how_an_upload_gets_on() {
+    let (cluster, wire) = cluster("upload-bar", 0);
+    let data = bytes(8 << 20);
+    for (name, no_color) in [("one", ""), ("other", "1")] {
+        let data = [data.as_slice(), name.as_bytes()].concat();
+        fs::write(cluster.dir.join(name), &data).unwrap();
+        wire.hold_after(Way::Up, 3 * MIB);
+        let mut command = cluster.command(&["upload", name]);
+        let watched = InTerminal::start(command.env("TERM", "xterm-256color").env("NO_COLOR", no_color));
+        watched.until_written("MiB/8MiB");
+        wire.mend();
+        let left = watched.wait();
+        assert_eq!(left.status.code(), Some(0), "{:?}", left.written);
+        assert_eq!(left.written.contains("\x1b[32m"), no_color.is_empty(), "{:?}", left.written);
+        // The bar is gone, and the result is what is left.
+        let last = left.written.rsplit("\x1b[K").next().unwrap();
+        assert!(last.contains(&digest(&data)) && !last.contains('█'), "{:?}", left.written);
+    }
 }
 
 #[test]

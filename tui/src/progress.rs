@@ -1,7 +1,8 @@
 //! One line that tells how a job gets on, rewritten in place.
 //!
 //! [`JobProgress`] is what there is to say, [`render`] the line, [`ProgressLine`]
-//! the place on the terminal. The line never wraps: what does not fit is left
+//! the place on the terminal. [`TransferProgress`] and [`render_transfer`] are the same
+//! for a file on its way. The line never wraps: what does not fit is left
 //! out, steps that are over first.
 
 use crossterm::{
@@ -129,6 +130,56 @@ impl Paint {
 
 const BAR_CELLS: u64 = 16;
 
+/// So much of it filled.
+fn bar(done: u64, total: u64) -> String {
+    let filled = if total == 0 { 0 } else { u128::from(done) * u128::from(BAR_CELLS) / u128::from(total) };
+    let filled = usize::try_from(filled.min(BAR_CELLS.into())).expect("at most the bar's cells");
+    "█".repeat(filled) + &"░".repeat(BAR_CELLS as usize - filled)
+}
+
+/// How a file gets on its way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TransferProgress {
+    /// What people call it.
+    pub title: String,
+    /// In all.
+    pub total_bytes: u64,
+    /// On the other side, or as good as.
+    pub done_bytes: u64,
+    /// Of them, those that were there before.
+    pub begun_bytes: u64,
+    /// Since it began.
+    pub elapsed_ms: u64,
+}
+
+/// The line, at most `width` columns wide: what does not fit is left out, the title last.
+#[must_use]
+pub fn render_transfer(progress: &TransferProgress, width: usize, look: Look) -> String {
+    let TransferProgress { title, total_bytes, done_bytes, begun_bytes, elapsed_ms } = progress;
+    let show = units::brief_memory_bytes;
+    let moved = u128::from(done_bytes.saturating_sub(*begun_bytes));
+    let per_s = moved.saturating_mul(1000) / u128::from((*elapsed_ms).max(1));
+    let mut parts = vec![
+        (format!("{title}  "), Paint::Plain),
+        (format!("{} ", bar(*done_bytes, *total_bytes)), Paint::Good),
+        (format!("{}/{}", show(*done_bytes), show(*total_bytes)), Paint::Plain),
+    ];
+    let missing = u128::from(total_bytes.saturating_sub(*done_bytes));
+    if let Some(left_ms) = (missing * 1000).checked_div(per_s) {
+        let narrow = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
+        parts.push((format!("  {}/s", show(narrow(per_s))), Paint::Plain));
+        if left_ms > 0 {
+            // Seconds are told: what is less changes with every frame.
+            let left = units::brief_duration_ms(narrow(left_ms).div_ceil(1000).saturating_mul(1000));
+            parts.push((format!("  {left} left"), Paint::Dim));
+        }
+    }
+    while parts.len() > 3 && columns(&parts) > width {
+        parts.pop();
+    }
+    paint(&parts, width, look)
+}
+
 /// The line, at most `width` columns wide.
 #[must_use]
 pub fn render(progress: &JobProgress, width: usize, look: Look) -> String {
@@ -142,9 +193,7 @@ pub fn render(progress: &JobProgress, width: usize, look: Look) -> String {
 fn head(progress: &JobProgress) -> Vec<(String, Paint)> {
     let (done, total) = progress.done_of();
     let failed: u64 = progress.steps.iter().map(|step| step.failed).sum();
-    let filled = if total == 0 { 0 } else { u128::from(done) * u128::from(BAR_CELLS) / u128::from(total) };
-    let filled = usize::try_from(filled).expect("at most the bar's cells");
-    let bar = "█".repeat(filled) + &"░".repeat(BAR_CELLS as usize - filled);
+    let bar = bar(done, total);
     let mut head = vec![
         (format!("{} ", progress.title), Paint::Plain),
         (progress.state.as_str_name().trim_start_matches("STATE_").to_owned(), Paint::of(progress.state)),
@@ -304,6 +353,32 @@ mod tests {
         assert_snapshot!(render(&job, 120, PLAIN), @"default-17 FAILED  ████████████████ 18/18  1 failed  ✓split  ✗count  –sum  12s");
         job = JobProgress { title: "lab-1".to_owned(), state: State::Pending, ..JobProgress::default() };
         assert_snapshot!(render(&job, 120, PLAIN), @"lab-1 PENDING  ░░░░░░░░░░░░░░░░ 0/0  0ms");
+    }
+
+    #[test]
+    fn tells_how_a_file_gets_on() {
+        let mut file = TransferProgress {
+            title: "data".to_owned(),
+            total_bytes: 12 << 20,
+            done_bytes: 5 << 20,
+            begun_bytes: 3 << 20,
+            elapsed_ms: 4_000,
+        };
+        assert_snapshot!(render_transfer(&file, 80, PLAIN), @"data  ██████░░░░░░░░░░ 5MiB/12MiB  512KiB/s  14s left");
+        assert_snapshot!(render_transfer(&file, 45, PLAIN), @"data  ██████░░░░░░░░░░ 5MiB/12MiB  512KiB/s");
+        assert_snapshot!(render_transfer(&file, 80, Look { color: true }).replace('\x1b', "^"), @"data  ^[32m██████░░░░░░░░░░ ^[0m5MiB/12MiB  512KiB/s^[2m  14s left^[0m");
+        // Nothing has moved yet, or all has; an empty file; numbers that make no sense.
+        (file.done_bytes, file.elapsed_ms) = (3 << 20, 0);
+        assert_snapshot!(render_transfer(&file, 80, PLAIN), @"data  ████░░░░░░░░░░░░ 3MiB/12MiB");
+        (file.done_bytes, file.elapsed_ms) = (12 << 20, 900);
+        assert_snapshot!(render_transfer(&file, 80, PLAIN), @"data  ████████████████ 12MiB/12MiB  10MiB/s");
+        assert!(render_transfer(&TransferProgress::default(), 80, PLAIN).contains("░░░░"));
+        let most = u64::MAX;
+        file =
+            TransferProgress { total_bytes: 1, done_bytes: most, begun_bytes: 0, elapsed_ms: most, ..file };
+        for width in 0..100 {
+            assert!(render_transfer(&file, width, PLAIN).chars().count() <= width);
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub use query::{
 pub use slurm::{
     BatchArgs, OpenMode, SbatchArgs, ScancelArgs, SignalTo, SinfoArgs, SqueueArgs, SrunArgs, called_as,
 };
-pub use submit::SubmitArgs;
+pub use submit::{SubmitArgs, UploadArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -107,6 +107,8 @@ pub enum Command {
     Scheduler(SchedulerArgs),
     /// Submit a job file or a command
     Submit(Box<SubmitArgs>),
+    /// Send files ahead, for jobs to name by digest
+    Upload(UploadArgs),
     /// Submit a batch script written for Slurm
     Sbatch(SbatchArgs),
     /// List jobs as Slurm does
@@ -211,6 +213,8 @@ mod tests {
             "submit --nodes 2 --tasks-per-node 2 --gpus 1 --runtime process --input a=b --output *.x -- x",
             "submit --time 1h --retries 0 --priority -5 --after ok:default-3 --after any:4 -- x",
             "submit --label k=v --idempotency-key K --wait --follow -o json -- x",
+            "submit --input a=sha256:0f -- x",
+            "upload a b -o json",
             "sbatch -n 4 -t 10 job.sh -a",
             "squeue -h -o %i --me",
             "scancel -n x",
@@ -255,7 +259,7 @@ mod tests {
             let words = std::iter::once("drumline").chain(line.split(' '));
             Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
-        for line in ["", "submit job.toml -- ls", "ls -o yaml", "show", "scancel", "nosuch"] {
+        for line in ["", "upload", "submit job.toml -- ls", "ls -o yaml", "show", "scancel", "nosuch"] {
             let words = std::iter::once("drumline").chain(line.split(' ').filter(|word| !word.is_empty()));
             assert!(Cli::try_parse_from(words).is_err(), "{line}");
         }

@@ -6,6 +6,24 @@ use std::path::PathBuf;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
+Bytes that are there already are not sent again. After a break, or ctrl-c, the same command goes on
+where it broke off, within a day. A job names what was uploaded by its digest; -o name prints digests
+alone.
+
+Examples:
+  drumline upload big.csv
+  drumline submit --input data=sha256:$(drumline upload -o name big.csv) -- wc -l inputs/data
+  drumline upload -o json *.csv")]
+pub struct UploadArgs {
+    /// The files
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub format: FormatArg,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
 Flags that describe a step (--array, --cores, …) go with a command, or with a file of one step.
 
 Examples:
@@ -13,6 +31,7 @@ Examples:
   drumline submit --array 1-100%5 --cores 1 -- sh -c 'echo task $DRUMLINE_TASK'
   drumline submit --nodes 2 --tasks-per-node 2 --time 10m --follow -- ./solve
   drumline submit --after ok:default-17 --input data=big.csv --output 'out/*' -- ./crunch inputs/data
+  drumline submit --input data=sha256:$(drumline upload -o name big.csv) -- ./crunch inputs/data
   drumline submit --idempotency-key nightly-1 -o json job.toml")]
 pub struct SubmitArgs {
     /// The job file (TOML); - reads standard input
@@ -31,7 +50,8 @@ pub struct SubmitArgs {
     /// How long a task is expected to run: 2m, 1h30m
     #[arg(long, value_name = "TIME", help_heading = "Job")]
     pub expected_runtime: Option<String>,
-    /// A file, or a URL that ends in #sha256=DIGEST, given to every task as inputs/N (repeatable)
+    /// A file, sha256:DIGEST of what was uploaded, or a URL that ends in #sha256=DIGEST, given to
+    /// every task as inputs/N (repeatable)
     #[arg(long = "input", value_name = "N=PATH", help_heading = "Job")]
     pub inputs: Vec<String>,
     /// Start only after another job ended: ok:ID, notok:ID or any:ID; after one task of its array:

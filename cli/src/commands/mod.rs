@@ -25,6 +25,7 @@ mod tenants;
 mod tokens;
 mod top;
 mod up;
+mod upload;
 mod usage;
 mod wait;
 mod why;
@@ -50,6 +51,7 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Agent(args) => on_all_cores(agent::run(connection, args)),
         Command::Scheduler(args) => on_one_core(scheduler::run(connection, args)),
         Command::Submit(args) => on_one_core(submit::run(connection, *args)),
+        Command::Upload(args) => on_one_core(upload::run(connection, args)),
         Command::Sbatch(args) => on_one_core(slurm::sbatch::run(connection, args)),
         Command::Squeue(args) => as_client(connection, |client| slurm::squeue::run(client, args)),
         Command::Scancel(args) => as_client(connection, |client| slurm::scancel::run(client, args)),

@@ -10,11 +10,10 @@ use crate::{
     cluster::{Embedded, Told},
     failure::Failure,
     fetch,
-    files::LocalFile,
     follow::{self, EventNews, LogNews},
     limits,
     output::{self, words},
-    upload,
+    upload::{self, Local},
 };
 use proto::{
     units,
@@ -34,7 +33,7 @@ use world::{
     time::{Instant, sleep_until},
 };
 
-/// What the shell sees after a second ctrl-c: 128 + SIGINT.
+/// What the shell sees after a second ctrl-c, or one before there was a job: 128 + SIGINT.
 const EXIT_LEFT: u8 = 130;
 
 pub(super) async fn run(connection: Connection, args: RunArgs) -> Outcome {
@@ -58,11 +57,15 @@ pub(super) async fn run(connection: Connection, args: RunArgs) -> Outcome {
 async fn drive(
     client: &Client,
     spec: JobSpec,
-    inputs: Vec<(usize, LocalFile)>,
+    inputs: Vec<(usize, Local)>,
     args: &RunArgs,
     told: &mut Told,
 ) -> Outcome {
-    upload::send_inputs(client, &spec, inputs).await?;
+    select! { biased;
+        // There is no job yet; what has arrived of its inputs stays for the next try.
+        () = told.told() => return Ok(EXIT_LEFT),
+        sent = upload::send_inputs(client, &spec, inputs) => sent?,
+    }
     let request =
         SubmitRequest { tenant: client.tenant.clone(), spec: Some(spec.clone()), ..SubmitRequest::default() };
     let reply = client.submit(request).await?;

@@ -120,6 +120,12 @@ fn job_flags(spec: &mut JobSpec, args: &SubmitArgs, tenant: &str) -> Result<(), 
         if source.contains("://") {
             let (url, digest) = source.split_once("#sha256=").unwrap_or((source, ""));
             (input.url, input.digest) = (url.to_owned(), digest.to_owned());
+        } else if let Some(digest) = source.strip_prefix("sha256:") {
+            if digest.is_empty() {
+                let remedy = "write it like NAME=sha256:DIGEST, as `drumline upload` prints it";
+                return Err(Failure::wrong_use("--input", text, "names no digest", remedy));
+            }
+            digest.clone_into(&mut input.digest);
         } else {
             source.clone_into(&mut input.path);
         }
@@ -278,8 +284,8 @@ mod tests {
             "--array 1-100%5 --cores 0.5 --memory 1GiB --gpus 1 --time 1h --retries 0 --priority -5 \
              --label k=v --after ok:lab-3 --after any:4[7] --after each:lab-5/fit --output out/* \
              --env A=b=c --constraint disk!=hdd --input book=./book.txt \
-             --input web=http://host/x#sha256={} --expected-runtime 90s -- sh -c ls",
-            digest
+             --input web=http://host/x#sha256={digest} --input there=sha256:{digest} \
+             --input odd=./sha256:x --expected-runtime 90s -- sh -c ls",
         ))
         .unwrap();
         let step = &spec.steps[0];
@@ -292,6 +298,8 @@ mod tests {
             (spec.inputs[0].path.as_str(), spec.inputs[1].url.as_str(), &spec.inputs[1].digest),
             ("./book.txt", "http://host/x", &digest)
         );
+        assert_eq!((&spec.inputs[2].digest, spec.inputs[2].path.as_str()), (&digest, ""));
+        assert_eq!(spec.inputs[3].path, "./sha256:x");
         let after: Vec<_> = spec.after.iter().map(|on| after::format(on, "lab")).collect();
         assert_eq!(after, ["ok:lab-3", "any:lab-4[7]", "each:lab-5/fit"]);
         assert!(step.constraints[0].negated);
@@ -326,6 +334,13 @@ mod tests {
             refusal("--input book=https://h/x -- x").starts_with("3 input[0].url = https://h/x: needs TLS")
         );
         assert!(refusal("--input book=http://h/x -- x").starts_with("3 input[0].digest: is not told"));
+        assert!(
+            refusal("--input book=sha256: -- x").starts_with("2 --input = book=sha256:: names no digest")
+        );
+        assert!(
+            refusal("--input book=sha256:ABC -- x")
+                .starts_with("3 input[0].digest = ABC: is not a SHA-256; use 64 lower-case")
+        );
         assert!(refusal("--env A -- x").starts_with("2 --env = A: is no pair"));
         assert!(
             refusal("--output /etc/passwd -- x")

@@ -1,4 +1,5 @@
-//! A wire between clients and a server that breaks after so many bytes.
+//! A wire between clients and a server that breaks after so many bytes, or lets none
+//! through for a while.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -27,6 +28,8 @@ pub enum Way {
 struct State {
     server: Option<SocketAddr>,
     lanes: [Lane; 2],
+    /// Where a lane has nothing left it holds its bytes, and does not break.
+    holds: bool,
     closed: bool,
 }
 
@@ -38,7 +41,20 @@ impl Default for Lane {
 
 impl State {
     fn is_broken(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.left == 0)
+        !self.holds && self.lanes.iter().any(|lane| lane.left == 0)
+    }
+
+    /// How many of these bytes may go, and whether the wire breaks behind them.
+    fn let_through(&mut self, way: Way, bytes: &[u8]) -> (usize, bool) {
+        let lane = &mut self.lanes[way as usize];
+        let due = usize::try_from(lane.left).map_or(bytes.len(), |left| left.min(bytes.len()));
+        lane.moved += due as u64;
+        lane.left -= if lane.left == u64::MAX { 0 } else { due as u64 };
+        let head = String::from_utf8_lossy(&bytes[..due.min(1024)]).to_lowercase();
+        if head.contains("http/1.1") {
+            lane.said.push(head);
+        }
+        (due, self.is_broken())
     }
 }
 
@@ -90,8 +106,22 @@ impl Wire {
         self.state.lock().unwrap().lanes[way as usize].left = bytes;
     }
 
+    /// Lets so many bytes more go this way, and then none until it is mended.
+    pub fn hold_after(&self, way: Way, bytes: u64) {
+        let mut state = self.state.lock().unwrap();
+        (state.holds, state.lanes[way as usize].left) = (true, bytes);
+    }
+
+    /// Whether something may wait at this moment.
+    pub fn is_holding(&self) -> bool {
+        let state = self.state.lock().unwrap();
+        state.holds && state.lanes.iter().any(|lane| lane.left == 0)
+    }
+
     pub fn mend(&self) {
-        self.state.lock().unwrap().lanes.iter_mut().for_each(|lane| lane.left = u64::MAX);
+        let mut state = self.state.lock().unwrap();
+        state.holds = false;
+        state.lanes.iter_mut().for_each(|lane| lane.left = u64::MAX);
     }
 
     pub fn is_broken(&self) -> bool {
@@ -128,23 +158,26 @@ fn join(state: &Arc<Mutex<State>>, client: &TcpStream, server: &TcpStream) {
     }
 }
 
+/// Waits while this lane is held.
+fn await_mending(state: &Mutex<State>, way: Way) {
+    let held = || {
+        let state = state.lock().unwrap();
+        state.holds && state.lanes[way as usize].left == 0 && !state.closed
+    };
+    super::until_true("the wire is mended", || !held());
+}
+
 fn carry(state: &Mutex<State>, way: Way, mut from: TcpStream, mut to: TcpStream) {
     let mut buffer = vec![0; 16 << 10];
-    while let Ok(read @ 1..) = from.read(&mut buffer) {
-        let (due, broken) = {
-            let mut state = state.lock().unwrap();
-            let lane = &mut state.lanes[way as usize];
-            let due = usize::try_from(lane.left).map_or(read, |left| left.min(read));
-            lane.moved += due as u64;
-            lane.left -= if lane.left == u64::MAX { 0 } else { due as u64 };
-            let head = String::from_utf8_lossy(&buffer[..due.min(1024)]).to_lowercase();
-            if head.contains("http/1.1") {
-                lane.said.push(head);
+    'open: while let Ok(read @ 1..) = from.read(&mut buffer) {
+        let mut at = 0;
+        while at < read {
+            await_mending(state, way);
+            let (due, broken) = state.lock().unwrap().let_through(way, &buffer[at..read]);
+            if to.write_all(&buffer[at..at + due]).is_err() || broken {
+                break 'open;
             }
-            (due, state.is_broken())
-        };
-        if to.write_all(&buffer[..due]).is_err() || broken {
-            break;
+            at += due;
         }
     }
     // Both ends, both ways: nobody waits for the other.

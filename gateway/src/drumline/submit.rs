@@ -140,25 +140,38 @@ async fn check(gate: &Gate, caller: &Caller, request: SubmitRequest) -> Result<C
     proto::validate::idempotency_key(&idempotency_key)?;
     proto::validate::normalize(&mut spec);
     proto::validate::spec(&spec)?;
-    inputs_are_there(gate, &tenant, &spec).await?;
+    inputs_are_there(gate, &tenant, &mut spec).await?;
     gate.planner.feasible(&spec)?;
     Ok(Checked { tenant, spec, key: idempotency_key, dry_run })
 }
 
-async fn inputs_are_there(gate: &Gate, tenant: &str, spec: &JobSpec) -> Result<(), Problem> {
-    for (at, input) in spec.inputs.iter().enumerate() {
+/// Refuses where uploaded bytes are named that are not there; fills in the sizes that were
+/// not told.
+async fn inputs_are_there(gate: &Gate, tenant: &str, spec: &mut JobSpec) -> Result<(), Problem> {
+    for (at, input) in spec.inputs.iter_mut().enumerate() {
         // An input from elsewhere is fetched by the nodes.
         if input.digest.is_empty() || !input.url.is_empty() {
             continue;
         }
-        if !gate.objects.has(tenant, &input.digest, input.size_bytes).await {
-            return Err(Problem::new(
-                "missing.input",
-                format!("input[{at}].digest"),
-                &input.digest,
-                format!("{} bytes of this digest were not uploaded for tenant {tenant}", input.size_bytes),
-                "upload the input first (CreateUpload); `drumline submit` does so",
-            ));
+        match gate.objects.size(tenant, &input.digest).await {
+            Some(size_bytes) if input.size_bytes == 0 || input.size_bytes == size_bytes => {
+                input.size_bytes = size_bytes;
+            }
+            there => {
+                let reason = match there {
+                    Some(size_bytes) => {
+                        format!("names {size_bytes} bytes, and {} are told as its size", input.size_bytes)
+                    }
+                    None => format!("names bytes that were not uploaded for tenant {tenant}"),
+                };
+                return Err(Problem::new(
+                    "missing.input",
+                    format!("input[{at}].digest"),
+                    &input.digest,
+                    reason,
+                    "upload the file first, with `drumline upload` or CreateUpload; `drumline upload` prints its digest",
+                ));
+            }
         }
     }
     Ok(())
