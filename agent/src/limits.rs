@@ -44,6 +44,9 @@ pub const FETCHES_AT_ONCE: usize = 4;
 pub const COLLECTIONS_AT_ONCE: usize = 8;
 /// Attempts of which a checkpoint is taken at once.
 pub const LOOKS_AT_ONCE: usize = 4;
+/// How often the inputs of one attempt are laid where other tasks change them
+/// meanwhile; after that the staging fails.
+pub const LAYINGS_MAX: u32 = 3;
 /// Tries of one transfer.
 pub const TRANSFER_TRIES: u32 = 5;
 /// Pause after the first failed try; doubled after each.

@@ -14,6 +14,9 @@ use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use support::{Cluster, Done, until_true};
@@ -191,4 +194,53 @@ fn what_no_node_could_fetch_is_refused_at_the_door() {
     }
     assert_eq!(cluster.job_ids(), [""; 0]);
     assert_eq!(elsewhere.asked(), [""; 0]);
+}
+
+/// The file of `n1` that keeps the book.
+fn cached(cluster: &Cluster) -> PathBuf {
+    cluster.nodes[0].data.join("cache/default").join(digest(BOOK))
+}
+
+#[test]
+fn many_tasks_read_one_file_that_was_fetched_once() {
+    let (cluster, elsewhere) = (cluster("by-url-shared"), Elsewhere::start());
+    let input = format!("book={}#sha256={}", elsewhere.url("/book"), digest(BOOK));
+    let look = "stat -c '%i %a' inputs/book > found";
+    let array = ["--array", "0-63", "--output", "found", "--wait", "--", "sh", "-c", look];
+    cluster.call(&[&["submit", "--input", &input], &array[..]].concat()).ok();
+    assert_eq!(elsewhere.asked(), ["GET /book HTTP/1.1"]);
+    let got = cluster.dir.join("got");
+    cluster.call(&["outputs", "1", "get", &got.display().to_string()]).ok();
+    let found = |task: u32| fs::read_to_string(got.join(format!("main/{task}/found"))).unwrap();
+    let inode = fs::metadata(cached(&cluster)).unwrap().ino();
+    let (one, other) = (cluster.dir.file("one", "bytes"), cluster.dir.join("other").display().to_string());
+    let clones = Command::new("cp").args(["--reflink=always", &one, &other]).output().unwrap();
+    for task in 0..64 {
+        let found = found(task);
+        let (of, mode) = found.trim().split_once(' ').unwrap();
+        assert_eq!(mode, "444");
+        // A clone is a file of its own, whose bytes lie in the same place.
+        assert_eq!(of != inode.to_string(), clones.status.success(), "{found} of {inode}");
+    }
+}
+
+#[test]
+fn what_a_task_does_to_its_input_no_other_reads() {
+    let (cluster, elsewhere) = (cluster("by-url-changed"), Elsewhere::start());
+    let source = format!("{}#sha256={}", elsewhere.url("/book"), digest(BOOK));
+    let input = format!("book={source}");
+    for spoil in [
+        "chmod u+w inputs/book && printf X | dd of=inputs/book conv=notrunc",
+        "chmod u+w inputs/book && : > inputs/book",
+        "chmod u+w inputs/book && rm inputs/book && echo another > inputs/book",
+        "mv inputs/book away && chmod u+w away && echo more >> away",
+    ] {
+        cluster.call(&["submit", "--input", &input, "--wait", "--", "sh", "-c", spoil]).ok();
+        let got = cluster.dir.join("got");
+        let id = copying(&cluster, &source).ok().json()["id"].as_str().unwrap().to_owned();
+        cluster.call(&["outputs", &id, "get", &got.display().to_string()]).ok();
+        assert_eq!(fs::read(got.join("main/copy")).unwrap(), BOOK, "after {spoil}");
+        assert_eq!(fs::read(cached(&cluster)).unwrap(), BOOK);
+        fs::remove_dir_all(&got).unwrap();
+    }
 }

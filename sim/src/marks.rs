@@ -68,6 +68,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("agent.reconcile.let_go", Chaos, "the server does not keep what was held"),
     ("agent.reports.sent_again", Chaos, "a new session repeats unconfirmed reports"),
     ("agent.session.goodbye", Nobody, "the server ends an old session"),
+    ("agent.stage.shared", Chaos, "an input is laid without a copy"),
     ("agent.staged.too_late", Chaos, "a directory is ready for what is over"),
     ("agent.start.leftover_directory", Chaos, "a new agent removes a directory"),
     ("agent.start.orphaned_log", Chaos, "a new agent finds logs not shipped"),

@@ -33,6 +33,34 @@ pub struct DirEntry {
     pub mode: u32,
 }
 
+/// How [`Disk::share`] gave a file's bytes a second name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shared {
+    /// By a file of its own, which lies in the same place of the disk until one
+    /// of the two is written: neither is seen in the other.
+    Cloned,
+    /// By one more name of the same file: what is written by one name, and the
+    /// mode that is set, is seen by all.
+    Linked,
+    /// Not at all: this disk cannot, or not with these two. Nothing was made;
+    /// who needs it copies.
+    Not,
+}
+
+/// Which file a path names, and the last change of it: two stamps of one path
+/// are equal where it is still that file with those bytes and that mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    pub(crate) file: u64,
+    pub(crate) len: u64,
+    pub(crate) mode: u32,
+    /// Of the bytes: nanoseconds, or a count.
+    pub(crate) changed: i128,
+}
+
+/// The mode of what [`Disk::seal`] sealed.
+pub const SEALED_MODE: u32 = 0o444;
+
 /// Files below one root. Paths are relative, with `/` between parts; `..` and
 /// absolute paths are refused with `InvalidInput`.
 pub trait Disk: Send + Sync + fmt::Debug + 'static {
@@ -56,6 +84,27 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     fn sync_dir(&self, path: &str) -> io::Result<()>;
     /// Sets permission bits (the simulated disk only remembers them).
     fn set_mode(&self, path: &str, mode: u32) -> io::Result<()>;
+    /// Gives the bytes of a file to the fresh name `to`, with this mode, without
+    /// writing them again: by a clone where the disk has clones, else by a hard
+    /// link where the file has this very mode.
+    fn share(&self, from: &str, to: &str, mode: u32) -> io::Result<Shared> {
+        let _ = (from, to, mode);
+        Ok(Shared::Not)
+    }
+    /// Makes a file [`SEALED_MODE`], and such that every later write of it changes
+    /// its stamp, however coarse the clock of the disk; and tells the stamp. Its
+    /// owner can still open it anew for writing: a stamp finds that out, a seal does
+    /// not prevent it.
+    fn seal(&self, path: &str) -> io::Result<Stamp> {
+        self.set_mode(path, SEALED_MODE)?;
+        self.stamp(path)
+    }
+    /// The stamp of a file now. It does not see a write of somebody who set the
+    /// time of the file back on purpose, nor one that is still to come.
+    fn stamp(&self, path: &str) -> io::Result<Stamp> {
+        let DirEntry { len, mode, .. } = self.entry(path)?;
+        Ok(Stamp { file: 0, len, mode, changed: 0 })
+    }
     /// Where a process of this node finds this path.
     fn absolute(&self, path: &str) -> PathBuf;
 }

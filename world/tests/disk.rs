@@ -3,7 +3,7 @@
 use std::{io::ErrorKind, sync::Arc};
 use world::{
     Disk,
-    disk::{OpenMode, read_all, replace},
+    disk::{OpenMode, SEALED_MODE, Shared, read_all, replace},
     sim::HostileDisk,
 };
 
@@ -172,6 +172,49 @@ fn replaced_whole(disk: &dyn Disk) {
     assert_eq!(names(disk, "config"), ["word"]);
 }
 
+fn bytes_are_shared(disk: &dyn Disk) {
+    disk.create_dir_all("shared").unwrap();
+    make(disk, "shared/one", b"the same");
+    disk.seal("shared/one").unwrap();
+    let how = disk.share("shared/one", "shared/two", SEALED_MODE).unwrap();
+    assert_ne!(how, Shared::Not, "no disk that tests run on lacks links");
+    assert_eq!(read_all(disk, "shared/two", 99).unwrap(), b"the same");
+    assert_eq!(disk.entry("shared/two").unwrap().mode, SEALED_MODE);
+    assert_eq!(kind(disk.share("shared/one", "shared/two", SEALED_MODE)), ErrorKind::AlreadyExists);
+    assert_eq!(kind(disk.share("shared/none", "shared/three", SEALED_MODE)), ErrorKind::NotFound);
+    assert_eq!(kind(disk.share("shared/one", "nowhere/one", SEALED_MODE)), ErrorKind::NotFound);
+    // One file has one mode.
+    let other = disk.share("shared/one", "shared/runs", 0o555).unwrap();
+    match other {
+        Shared::Cloned => assert_eq!(disk.entry("shared/runs").unwrap().mode, 0o555),
+        Shared::Linked => panic!("a link of another mode"),
+        Shared::Not => assert_eq!(kind(disk.entry("shared/runs")), ErrorKind::NotFound),
+    }
+    disk.remove("shared/one").unwrap();
+    assert_eq!(read_all(disk, "shared/two", 99).unwrap(), b"the same");
+}
+
+fn a_stamp_tells_of_every_write(disk: &dyn Disk) {
+    make(disk, "stamped", b"bytes");
+    let sealed = disk.seal("stamped").unwrap();
+    assert_eq!(disk.stamp("stamped").unwrap(), sealed);
+    // Names come and go without it.
+    disk.share("stamped", "stamped-too", SEALED_MODE).unwrap();
+    disk.remove("stamped-too").unwrap();
+    assert_eq!(disk.stamp("stamped").unwrap(), sealed);
+    disk.set_mode("stamped", 0o644).unwrap();
+    assert_ne!(disk.stamp("stamped").unwrap(), sealed);
+    // As long as before, and at once: within the same tick of any clock.
+    disk.open("stamped", OpenMode::Write).unwrap().write_at(0, b"BYTES").unwrap();
+    disk.set_mode("stamped", SEALED_MODE).unwrap();
+    assert_ne!(disk.stamp("stamped").unwrap(), sealed);
+    let again = disk.seal("stamped").unwrap();
+    make(disk, "stamped-new", b"bytes");
+    disk.rename("stamped-new", "stamped").unwrap();
+    assert_ne!(disk.seal("stamped").unwrap(), again, "it is another file");
+    assert_eq!(kind(disk.stamp("stamped-gone")), ErrorKind::NotFound);
+}
+
 fn conforms(disk: &dyn Disk) {
     bytes_go_where_they_are_put(disk);
     who_has_a_file_open_is_told(disk);
@@ -182,6 +225,8 @@ fn conforms(disk: &dyn Disk) {
     an_open_file_outlives_its_name(disk);
     a_file_is_claimed_once(disk);
     replaced_whole(disk);
+    bytes_are_shared(disk);
+    a_stamp_tells_of_every_write(disk);
 }
 
 #[test]

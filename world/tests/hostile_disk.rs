@@ -11,7 +11,7 @@ use std::{
 };
 use world::{
     Disk, DiskFile,
-    disk::{OpenMode, read_all, replace},
+    disk::{OpenMode, SEALED_MODE, Shared, read_all, replace},
     sim::{DiskFaults, HostileDisk},
 };
 
@@ -298,6 +298,47 @@ fn a_synced_file_without_its_name_may_vanish() {
         }
     }
     assert!(kept > 10 && gone > 10, "kept {kept}, gone {gone}");
+}
+
+#[test]
+fn a_link_may_vanish_and_the_file_stays() {
+    let (mut kept, mut lost) = (0, 0);
+    for seed in 0..50 {
+        let hostile = HostileDisk::new(seed);
+        let disk = hostile.handle();
+        disk.create_dir_all("work").unwrap();
+        let file = open(&*disk, "cached");
+        file.write_at(0, b"bytes").unwrap();
+        file.sync().unwrap();
+        disk.seal("cached").unwrap();
+        disk.sync_dir("").unwrap();
+        disk.sync_dir("work").unwrap();
+        assert_eq!(disk.share("cached", "work/input", SEALED_MODE).unwrap(), Shared::Linked);
+        assert_eq!(hostile.used_bytes(), 5, "once for both names");
+        // Unsynced, and written by the other name.
+        open(&*disk, "work/input").write_at(0, b"BYTES").unwrap();
+        assert_eq!(read_all(&*disk, "cached", 9).unwrap(), b"BYTES");
+        hostile.crash(&mut SmallRng::seed_from_u64(seed));
+        let disk = hostile.handle();
+        let cached = read_all(&*disk, "cached", 9).unwrap();
+        assert!(cached == b"bytes" || cached == b"BYTES");
+        match read_all(&*disk, "work/input", 9) {
+            Ok(input) => {
+                kept += 1;
+                assert_eq!(input, cached, "still one file");
+                disk.remove("cached").unwrap();
+                assert_eq!(read_all(&*disk, "work/input", 9).unwrap(), input);
+            }
+            Err(error) => {
+                lost += 1;
+                assert_eq!(error.kind(), ErrorKind::NotFound);
+                disk.remove("cached").unwrap();
+                disk.sync_dir("").unwrap();
+                assert_eq!(hostile.used_bytes(), 0, "nothing is left without a name");
+            }
+        }
+    }
+    assert!(kept > 0 && lost > 0, "{kept} kept, {lost} lost");
 }
 
 #[test]

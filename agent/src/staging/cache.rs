@@ -1,17 +1,21 @@
-//! Inputs by tenant and digest: fetched once, copied to each task that asks.
+//! Inputs by tenant and digest: fetched once, laid for each task that asks.
 //!
 //! What must hold: one digest is fetched by one fetch at a time, whoever else
 //! asks waits for it; a file in use is not dropped; the bytes kept stay under
 //! the bound as far as those in use allow, the longest unused going first.
+//! A file that was laid by a link and is dropped here keeps its bytes until the
+//! last task that has it is gone: those are no longer counted, and so a task that an
+//! agent took over from the one before it needs no pin.
 //!
-//! What an earlier agent fetched is of use only once its bytes were looked at: since
-//! then the machine may have lost power, and a disk that had called them durable may
-//! not have kept them.
+//! A file is of use only while it is known to be what its name says. It is doubted,
+//! and its bytes are looked at anew, in two cases. An earlier agent fetched it: since
+//! then the machine may have lost power. Or its stamp is not the one it was sealed
+//! with: a task that had it by a link has changed it (see the stager).
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
-use world::disk::Disk;
+use world::disk::{Disk, Stamp};
 
 /// What is cached, and who uses it.
 #[derive(Debug)]
@@ -30,11 +34,12 @@ struct Book {
 
 #[derive(Debug, Default)]
 struct Entry {
+    /// It is there.
     bytes: Option<u64>,
+    /// It is known to be what its name says for as long as it has this stamp.
+    sealed: Option<Stamp>,
     users: u32,
     used: u64,
-    /// An earlier agent fetched it, and nobody has looked at its bytes since.
-    inherited: bool,
     /// Held while it is fetched.
     fetching: Arc<world::sync::Mutex<()>>,
 }
@@ -62,8 +67,7 @@ impl Cache {
                     continue;
                 }
                 book.bytes += file.len;
-                book.entries
-                    .insert(path, Entry { bytes: Some(file.len), inherited: true, ..Entry::default() });
+                book.entries.insert(path, Entry { bytes: Some(file.len), ..Entry::default() });
             }
         }
         Ok(Arc::new(Self { directory: directory.to_owned(), bytes_max, book: Mutex::new(book) }))
@@ -120,23 +124,36 @@ impl Pinned {
     #[must_use]
     pub fn is_present(&self) -> bool {
         let book = self.cache.lock();
-        book.entries.get(&self.path).is_some_and(|entry| entry.bytes.is_some() && !entry.inherited)
+        book.entries.get(&self.path).is_some_and(|entry| entry.bytes.is_some() && entry.sealed.is_some())
     }
 
-    /// Whether it is there since an earlier agent fetched it: then somebody must look
-    /// at its bytes and tell of them by [`Pinned::looked_at`].
+    /// Whether it is there and may hold anything: then somebody must look at its bytes
+    /// and tell of them by [`Pinned::looked_at`].
     #[must_use]
-    pub fn is_inherited(&self) -> bool {
-        self.cache.lock().entries.get(&self.path).is_some_and(|entry| entry.inherited)
+    pub fn is_doubted(&self) -> bool {
+        let book = self.cache.lock();
+        book.entries.get(&self.path).is_some_and(|entry| entry.bytes.is_some() && entry.sealed.is_none())
     }
 
-    /// Whether its bytes are those of its name; where they are not, it is not there.
-    /// To be called while [`Pinned::fetching`] is held.
-    pub fn looked_at(&self, sound: bool) {
+    /// Whether it still is as it was sealed; from then on it is doubted if it is not.
+    /// Blocks.
+    pub fn is_untouched(&self, disk: &dyn Disk) -> bool {
+        let found = disk.stamp(&self.path).ok();
+        let mut book = self.cache.lock();
+        let Some(entry) = book.entries.get_mut(&self.path) else { return false };
+        if found.is_none() || entry.sealed != found {
+            entry.sealed = None;
+        }
+        entry.sealed.is_some()
+    }
+
+    /// The stamp it was sealed with, where its bytes are those of its name; where they
+    /// are not, it is not there. To be called while [`Pinned::fetching`] is held.
+    pub fn looked_at(&self, sound: Option<Stamp>) {
         let mut book = self.cache.lock();
         let Some(entry) = book.entries.get_mut(&self.path) else { return };
-        entry.inherited = false;
-        if !sound {
+        entry.sealed = sound;
+        if sound.is_none() {
             let bytes = entry.bytes.take().unwrap_or_default();
             book.bytes -= bytes;
         }
@@ -149,10 +166,11 @@ impl Pinned {
         Arc::clone(&book.entries.entry(self.path.clone()).or_default().fetching)
     }
 
-    /// It was fetched. Blocks: makes room where the bound was passed.
-    pub fn fetched(&self, disk: &dyn Disk, bytes: u64) {
+    /// It was fetched, verified and sealed. Blocks: makes room where the bound was passed.
+    pub fn fetched(&self, disk: &dyn Disk, bytes: u64, sealed: Stamp) {
         let mut book = self.cache.lock();
         if let Some(entry) = book.entries.get_mut(&self.path) {
+            entry.sealed = Some(sealed);
             let before = entry.bytes.replace(bytes).unwrap_or_default();
             book.bytes = book.bytes + bytes - before;
         }
@@ -187,6 +205,7 @@ pub fn is_digest(text: &str) -> bool {
 mod tests {
     use super::*;
     use crate::testing::disk_with;
+    use world::disk::OpenMode;
 
     #[test]
     fn the_longest_unused_goes_first_and_what_is_used_stays() {
@@ -199,13 +218,14 @@ mod tests {
         assert!(disk.entry("cache/t/half-fetched").is_err(), "leftovers go at the start");
 
         let first = cache.pin("t", &digests[0]).unwrap();
-        assert!(first.is_inherited() && !first.is_present());
-        first.looked_at(true);
+        assert!(first.is_doubted() && !first.is_present());
+        let stamp = disk.seal(first.path()).unwrap();
+        first.looked_at(Some(stamp));
         assert!(first.is_present());
         drop(cache.pin("t", &digests[1]));
         drop(cache.pin("t", &digests[2]));
         // Each of these test files has as many bytes as its name; far too many.
-        first.fetched(&*disk, 10);
+        first.fetched(&*disk, 10, stamp);
         assert!(first.is_present());
         assert!(disk.entry(&files[0]).is_ok());
         assert!(disk.entry(&files[1]).is_err());
@@ -218,11 +238,30 @@ mod tests {
         let disk = disk_with(&[&format!("cache/t/{digest}")]);
         let cache = Cache::open(&*disk, "cache", 1_000).unwrap();
         let pin = cache.pin("t", &digest).unwrap();
-        pin.looked_at(false);
-        assert!(!pin.is_present() && !pin.is_inherited());
+        pin.looked_at(None);
+        assert!(!pin.is_present() && !pin.is_doubted());
         assert_eq!(cache.lock().bytes, 0);
-        pin.fetched(&*disk, 10);
+        pin.fetched(&*disk, 10, disk.seal(pin.path()).unwrap());
         assert!(pin.is_present());
         assert_eq!(cache.lock().bytes, 10);
+    }
+
+    #[test]
+    fn what_was_changed_is_doubted_and_what_was_removed_is_not_there() {
+        let digest = "a".repeat(64);
+        let disk = disk_with(&[&format!("cache/t/{digest}")]);
+        let cache = Cache::open(&*disk, "cache", 1_000).unwrap();
+        let pin = cache.pin("t", &digest).unwrap();
+        let seal = || pin.looked_at(Some(disk.seal(pin.path()).unwrap()));
+        seal();
+        assert!(pin.is_untouched(&*disk) && pin.is_present());
+        disk.set_mode(pin.path(), 0o644).unwrap();
+        assert!(!pin.is_untouched(&*disk) && pin.is_doubted());
+        seal();
+        disk.open(pin.path(), OpenMode::Write).unwrap().write_at(0, b"x").unwrap();
+        assert!(!pin.is_untouched(&*disk) && pin.is_doubted());
+        seal();
+        disk.remove(pin.path()).unwrap();
+        assert!(!pin.is_untouched(&*disk) && !pin.is_present());
     }
 }

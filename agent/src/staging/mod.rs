@@ -20,7 +20,7 @@ pub(crate) mod upload;
 
 use sha2::{Digest as _, Sha256};
 use std::io;
-use world::disk::{Disk, DiskFile, OpenMode};
+use world::disk::{Disk, DiskFile, OpenMode, SEALED_MODE, Shared};
 
 /// Reads all of an open file in pieces.
 pub(crate) fn read_pieces(
@@ -69,13 +69,60 @@ pub(crate) fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(directory, _)| directory)
 }
 
-/// Copies a file to a fresh name, making its directory.
-pub(crate) fn copy(disk: &dyn Disk, from: &str, to: &str, mode: u32) -> io::Result<()> {
-    let source = disk.open(from, OpenMode::Read)?;
+/// Lays a cached file at a fresh name, read-only, making its directory: without
+/// writing the bytes again where the disk can, else by a copy.
+pub(crate) fn lay(disk: &dyn Disk, from: &str, to: &str, mode: u32) -> io::Result<()> {
+    let mode = read_only(mode);
     disk.create_dir_all(parent(to))?;
+    match disk.share(from, to, mode)? {
+        Shared::Cloned | Shared::Linked => {
+            world::mark!("agent.stage.shared");
+            Ok(())
+        }
+        Shared::Not => copy(disk, from, to, mode),
+    }
+}
+
+/// Lays a file that is the task's own: a copy that it may write.
+pub(crate) fn lay_own(disk: &dyn Disk, from: &str, to: &str, mode: u32) -> io::Result<()> {
+    disk.create_dir_all(parent(to))?;
+    copy(disk, from, to, mode & 0o777 | 0o600)
+}
+
+/// Nobody writes an input. Who may read and run it is as its maker had it, but that
+/// its owner always may; what has no mode is a plain file.
+fn read_only(mode: u32) -> u32 {
+    if mode == 0 { SEALED_MODE } else { mode & 0o555 | 0o400 }
+}
+
+/// Copies a file to a fresh name.
+fn copy(disk: &dyn Disk, from: &str, to: &str, mode: u32) -> io::Result<()> {
+    let source = disk.open(from, OpenMode::Read)?;
     let target = disk.open(to, OpenMode::CreateNew)?;
     read_pieces(&*source, |at, data| target.write_at(at, data))?;
     drop(target);
-    // What has no mode is a plain file its owner may change.
-    disk.set_mode(to, if mode == 0 { 0o644 } else { mode & 0o777 })
+    disk.set_mode(to, mode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::disk_with;
+    use world::disk::read_all;
+
+    #[test]
+    fn what_is_laid_is_read_only_and_another_mode_is_another_file() {
+        let disk = disk_with(&["cached"]);
+        disk.seal("cached").unwrap();
+        let modes = [(0, 0o444), (0o644, 0o444), (0o755, 0o555), (0o600, 0o400), (0o020, 0o400)];
+        for (mode, laid) in modes {
+            let path = format!("work/{mode:o}");
+            lay(&*disk, "cached", &path, mode).unwrap();
+            assert_eq!(disk.entry(&path).unwrap().mode, laid);
+            assert_eq!(read_all(&*disk, &path, 99).unwrap(), b"cached");
+        }
+        assert_eq!(disk.entry("cached").unwrap().mode, SEALED_MODE);
+        assert_eq!(disk.stamp("work/0").unwrap(), disk.stamp("cached").unwrap());
+        assert_ne!(disk.stamp("work/755").unwrap(), disk.stamp("cached").unwrap());
+    }
 }

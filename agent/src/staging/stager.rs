@@ -1,12 +1,27 @@
 //! Makes work directories and lays in them what a task was promised:
 //! `inputs/<name>`, and `from/<step>/…` of the steps before it.
 //!
-//! What must hold: a directory is told ready only with all of it in place; a
-//! task gets copies, so that what it does to them reaches nobody else.
+//! What must hold: a directory is told ready only with all of it in place.
 //! Directories of tasks without inputs are made many in one blocking hop.
+//!
+//! What is laid is read-only and not written again for each task: the disk clones it,
+//! or links it, and copies only what it can do neither with (another mode than the
+//! cached file's, another file system). A clone and a copy are the task's own, so what
+//! it does to them reaches nobody else. A link is one file under several names, and
+//! tasks run as the agent's own user; of links this holds:
+//! - a task that removes or replaces its input does so for itself alone;
+//! - one that writes into it must first take the seal off (`chmod`), unless it runs as
+//!   root, whom no mode binds;
+//! - whatever it wrote before another task's input is laid is found out by the file's
+//!   stamp, after the laying: the bytes are looked at again, and if they are not those
+//!   of the digest, the file is dropped, fetched anew and laid anew. So nobody is
+//!   handed what another has changed;
+//! - what is not held off: a task writing while another that has the same file by a
+//!   link is running, or later through what it still has open or mapped; and one that
+//!   sets the file's time back to the nanosecond. Only tasks of the same tenant share a
+//!   file, and none of them needs a link to do harm: the cache is theirs to reach.
 
 use super::cache::{Cache, Pinned};
-use super::copy;
 use super::shelf::Shelf;
 use super::signer::Signer;
 use crate::config::AgentConfig;
@@ -23,7 +38,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use world::Transfer;
-use world::disk::Disk;
+use world::disk::{Disk, Stamp};
 use world::sync::{Semaphore, mpsc};
 use world::task::blocking;
 
@@ -45,6 +60,17 @@ struct Placement {
     path: String,
     digest: String,
     mode: u32,
+    /// It is the task's own, which may write it: its checkpoint.
+    own: bool,
+}
+
+/// All that one attempt is to find in its directory.
+#[derive(Debug)]
+struct Wanted {
+    placements: Vec<Placement>,
+    /// By digest, as the pins.
+    sources: BTreeMap<String, Source>,
+    pins: BTreeMap<String, Pinned>,
 }
 
 /// A file to be had first.
@@ -159,40 +185,38 @@ impl Stager {
             let pin = pin.ok_or_else(|| fault(format!("`{digest}` is no SHA-256 digest")))?;
             pins.insert(digest.clone(), pin);
         }
-        for (digest, pin) in pins.iter().filter(|(_, pin)| pin.is_inherited()) {
-            self.look_at(digest, pin).await?;
+        let wanted = Arc::new(Wanted { placements, sources, pins });
+        for round in 0..limits::LAYINGS_MAX {
+            for (digest, pin) in wanted.pins.iter().filter(|(_, pin)| pin.is_doubted()) {
+                self.look_at(digest, pin).await?;
+            }
+            let fetched = self.fetch(&order.key, &wanted.sources, &wanted.pins).await;
+            fetched.map_err(|lost| lost.of(order.resume.as_deref()))?;
+            let (disk, config, order) = (Arc::clone(&self.disk), Arc::clone(&self.config), order.clone());
+            let (shelf, wanted) = (Arc::clone(&self.shelf), Arc::clone(&wanted));
+            let untouched = blocking(move || {
+                if round == 0 {
+                    make_directory(&*disk, &config, &shelf, &order).map_err(disk_fault)?;
+                }
+                wanted.lay(&*disk, &format!("{}/{}", config.directories.work, order.directory))
+            });
+            if untouched.await? {
+                return Ok(());
+            }
         }
-        self.fetch(&order.key, &sources, &pins).await.map_err(|lost| lost.of(order.resume.as_deref()))?;
-        let (disk, config, order) = (Arc::clone(&self.disk), Arc::clone(&self.config), order.clone());
-        let shelf = Arc::clone(&self.shelf);
-        blocking(move || {
-            make_directory(&*disk, &config, &shelf, &order).map_err(disk_fault)?;
-            for (digest, source) in &sources {
-                as_large_as_told(&*disk, pins[digest].path(), source)?;
-            }
-            let root = format!("{}/{}", config.directories.work, order.directory);
-            for Placement { path, digest, mode } in placements {
-                let target = format!("{root}/{path}");
-                copy(&*disk, pins[&digest].path(), &target, mode)
-                    .map_err(|error| fault(format!("`{path}` could not be laid: {error}")))?;
-            }
-            Ok(())
-        })
-        .await
-        .map_err(|fault: Fault| fault.into())
+        Err(fault("inputs were changed by other tasks as often as they were laid").into())
     }
 
-    /// Looks whether what an earlier agent fetched is still what its name says.
+    /// Looks whether a cached file that may hold anything is what its name says.
     async fn look_at(&self, digest: &str, pin: &Pinned) -> Result<(), Fault> {
         let fetching = pin.fetching();
         let _alone = fetching.lock().await;
-        if !pin.is_inherited() {
+        if !pin.is_doubted() {
             return Ok(());
         }
-        let (disk, path) = (Arc::clone(&self.disk), pin.path().to_owned());
-        let found = blocking(move || super::digest(&*disk, &path)).await;
-        let sound = found.map_err(disk_fault)?.1 == digest;
-        if !sound {
+        let (disk, path, due) = (Arc::clone(&self.disk), pin.path().to_owned(), digest.to_owned());
+        let sound = blocking(move || sound(&*disk, &path, &due)).await.map_err(disk_fault)?;
+        if sound.is_none() {
             tracing::warn!(
                 path = pin.path(),
                 "a cached input does not hold what it is to hold; it is fetched anew"
@@ -258,11 +282,50 @@ impl Stager {
             lost: failure.lost.then(|| need.digest.clone()),
         })?;
         let (disk, path) = (Arc::clone(&self.disk), pin.path().to_owned());
-        let found = blocking(move || disk.entry(&path)).await.map_err(disk_fault)?;
+        let found = blocking(move || Ok((disk.entry(&path)?.len, disk.seal(&path)?))).await;
+        let (len, sealed) = found.map_err(disk_fault)?;
         // Making room removes a few files at most.
-        pin.fetched(&*self.disk, found.len);
+        pin.fetched(&*self.disk, len, sealed);
         Ok(())
     }
+}
+
+impl Wanted {
+    /// Lays all of it; false where a cached file was changed before that was done, so
+    /// that what was laid may be anything. Blocks.
+    fn lay(&self, disk: &dyn Disk, root: &str) -> Result<bool, Fault> {
+        for (digest, source) in &self.sources {
+            as_large_as_told(disk, self.pins[digest].path(), source)?;
+        }
+        for Placement { path, digest, mode, own } in &self.placements {
+            let (from, target) = (self.pins[digest].path(), format!("{root}/{path}"));
+            let lay = if *own { super::lay_own } else { super::lay };
+            lay(disk, from, &target, *mode)
+                .map_err(|error| fault(format!("`{path}` could not be laid: {error}")))?;
+        }
+        // All are asked, so that all of them are looked at.
+        let touched = self.pins.values().filter(|pin| !pin.is_untouched(disk)).count();
+        if touched == 0 {
+            return Ok(true);
+        }
+        for Placement { path, .. } in &self.placements {
+            disk.remove(&format!("{root}/{path}")).map_err(disk_fault)?;
+        }
+        Ok(false)
+    }
+}
+
+/// Seals a cached file and tells its stamp, if it holds what it is to hold. Else, or
+/// where it changes meanwhile, it is removed. Blocks.
+fn sound(disk: &dyn Disk, path: &str, due: &str) -> io::Result<Option<Stamp>> {
+    let looked = disk.seal(path).and_then(|sealed| Ok((super::digest(disk, path)?.1, sealed)));
+    match looked {
+        Ok((found, sealed)) if found == due && disk.stamp(path)? == sealed => return Ok(Some(sealed)),
+        Ok(_) => disk.remove(path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    Ok(None)
 }
 
 /// What is laid where, and what has to be had for it.
@@ -280,7 +343,7 @@ fn plan(
         let source = Source { size_bytes: input.size_bytes, url: input.url.clone() };
         sources.insert(input.digest.clone(), source);
         let path = format!("inputs/{}", input.name);
-        placements.push(Placement { path, digest: input.digest.clone(), mode: 0 });
+        placements.push(Placement { path, digest: input.digest.clone(), mode: 0, own: false });
     }
     for upstream in &work.upstreams {
         for task in &upstream.tasks {
@@ -292,7 +355,7 @@ fn plan(
                 };
                 let source = Source { size_bytes: artifact.size_bytes, url: String::new() };
                 sources.entry(artifact.digest.clone()).or_insert(source);
-                placements.push(Placement { path, digest: artifact.digest.clone(), mode: artifact.mode });
+                placements.push(Placement { path, digest: artifact.digest.clone(), mode: artifact.mode, own: false });
             }
         }
     }
@@ -300,7 +363,7 @@ fn plan(
         let source = Source { size_bytes: artifact.size_bytes, url: String::new() };
         sources.entry(artifact.digest.clone()).or_insert(source);
         let path = format!("{}/{}", checkpoint_directory(work), artifact.path);
-        placements.push(Placement { path, digest: artifact.digest.clone(), mode: artifact.mode });
+        placements.push(Placement { path, digest: artifact.digest.clone(), mode: artifact.mode, own: true });
     }
     Ok((placements, sources))
 }

@@ -18,15 +18,17 @@ use world::sim::{HostileDisk, SkewedClock};
 /// One node, whose agent can be started again.
 struct Node {
     server: FakeServer,
+    hostile: HostileDisk,
     disk: Arc<dyn Disk>,
     processes: Arc<FakeProcesses>,
 }
 
 impl Node {
     async fn new() -> Self {
-        let disk = HostileDisk::new(1).handle();
+        let hostile = HostileDisk::new(1);
+        let disk = hostile.handle();
         let processes = FakeProcesses::new(Arc::clone(&disk));
-        Self { server: FakeServer::start().await, disk, processes }
+        Self { server: FakeServer::start().await, hostile, disk, processes }
     }
 
     async fn agent(&self) -> Result<AgentHandle, StartError> {
@@ -96,6 +98,54 @@ async fn inputs_go_in_outputs_and_logs_come_out() {
     // The little `cat` also tells its standard output what it did.
     let log = node.server.log(&key_of(0), ended.stdout_bytes).await;
     assert_eq!(log, b"wrote words\n");
+}
+
+fn input(name: &str, digest: String, size_bytes: u64) -> Input {
+    Input { name: name.to_owned(), digest, size_bytes, ..Input::default() }
+}
+
+#[tokio::test]
+async fn an_input_of_many_tasks_comes_once_and_lies_there_once() {
+    let node = Node::new().await;
+    let _agent = node.agent().await.unwrap();
+    let book = node.server.put_object(&[7; 10_000]);
+    let mut assign = assign(64, 0..64, &["hold", ""]);
+    assign.inputs = vec![input("book", book, 10_000)];
+    node.server.say_assign(assign).await;
+    for task in 0..64 {
+        node.server.started(&key_of(task)).await;
+    }
+    assert_eq!(node.server.gets(), 1);
+    assert!(node.hostile.used_bytes() < 20_000, "{} bytes", node.hostile.used_bytes());
+    let works = node.disk.list("work").unwrap();
+    assert_eq!(works.len(), 64);
+    for work in works {
+        let laid = node.disk.entry(&format!("work/{}/inputs/book", work.name)).unwrap();
+        assert_eq!((laid.len, laid.mode), (10_000, 0o444));
+    }
+}
+
+#[tokio::test]
+async fn what_a_task_writes_into_its_input_no_other_reads() {
+    let node = Node::new().await;
+    let _agent = node.agent().await.unwrap();
+    let book = node.server.put_object(b"call me");
+    let mut first = assign(1, 0..1, &["scribble", "inputs/book"]);
+    first.inputs = vec![input("book", book.clone(), 7)];
+    node.server.say_assign(first).await;
+    node.server.ends(1).await;
+    let cached = read_all(&*node.disk, &format!("cache/t/{book}"), 99).unwrap();
+    assert_eq!(cached, b"XXXX me", "it had the cached file by a link");
+
+    let mut second = assign(1, 1..2, &["cat", "inputs/book", "inputs/book", "words"]);
+    second.inputs = vec![input("book", book, 7)];
+    second.step.as_mut().unwrap().outputs = vec!["words".to_owned()];
+    node.server.say_assign(second).await;
+    let ends = node.server.ends(2).await;
+    let ended = &ends[&key_of(1)];
+    assert_eq!(ended.cause.as_ref().unwrap().kind(), CauseKind::Succeeded, "{ended:?}");
+    assert_eq!(ended.artifacts[0].digest, digest_of(b"call mecall me"));
+    assert_eq!(node.server.gets(), 2, "it was fetched anew");
 }
 
 #[tokio::test]

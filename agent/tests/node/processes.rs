@@ -1,5 +1,5 @@
 //! Processes of a few words: `true`, `hold TEXT` (writes it and runs until it
-//! is ended), `cat A B TO`.
+//! is ended), `cat A B TO`, `scribble A` (takes the seal off and writes into it).
 
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -61,6 +61,11 @@ impl FakeProcesses {
                 }
                 self.write(&format!("{cwd}/{to}"), &data);
                 said = format!("wrote {to}\n");
+            }
+            ["scribble", path] => {
+                let path = format!("{cwd}/{path}");
+                self.disk.set_mode(&path, 0o644).unwrap();
+                self.disk.open(&path, OpenMode::Write).unwrap().write_at(0, b"XXXX").unwrap();
             }
             ["hold", text] => said = text.to_owned(),
             _ => {}

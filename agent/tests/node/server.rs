@@ -35,6 +35,7 @@ struct State {
     ends: BTreeMap<String, Ended>,
     logs: BTreeMap<(String, i32), Vec<u8>>,
     objects: BTreeMap<String, Vec<u8>>,
+    gets: usize,
 }
 
 #[derive(Debug)]
@@ -104,6 +105,11 @@ impl FakeServer {
 
     pub fn object(&self, digest: &str) -> Option<Vec<u8>> {
         self.shared.state.lock().unwrap().objects.get(digest).cloned()
+    }
+
+    /// Downloads begun so far.
+    pub fn gets(&self) -> usize {
+        self.shared.state.lock().unwrap().gets
     }
 
     /// Waits until the state answers.
@@ -305,7 +311,10 @@ impl Transfer for FakeTransfer {
         digest: &str,
     ) -> Result<u64, TransferError> {
         assert_eq!(url, digest);
-        let data = self.0.state.lock().unwrap().objects.get(url).cloned().unwrap();
+        let data = self.0.change(|state| {
+            state.gets += 1;
+            state.objects.get(url).cloned().unwrap()
+        });
         let file =
             disk.open(path, OpenMode::CreateNew).map_err(|error| TransferError::Disk(error.to_string()))?;
         file.write_at(0, &data).map_err(|error| TransferError::Disk(error.to_string()))?;

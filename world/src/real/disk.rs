@@ -5,22 +5,29 @@
 //! Only plain files are opened: a pipe would block for ever.
 #![expect(clippy::disallowed_methods, reason = "the one door to the machine's files")]
 
-use crate::disk::{DirEntry, Disk, DiskFile, OpenMode, parts};
+use crate::disk::{DirEntry, Disk, DiskFile, OpenMode, SEALED_MODE, Shared, Stamp, parts};
 use crate::time::Duration;
 use nix::libc;
 use std::{
     fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError},
     io,
     os::fd::AsRawFd,
-    os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::UNIX_EPOCH,
 };
 
 /// The files below a directory of this machine.
 #[derive(Debug)]
 pub struct FsDisk {
     root: PathBuf,
+    /// No clone was refused yet. Once one was, none is tried any more: on a file
+    /// system without them each try would make a file and remove it.
+    clones: AtomicBool,
 }
 
 /// Held for as long as nobody else may use what it names; freed by the kernel
@@ -36,7 +43,7 @@ impl FsDisk {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", root.display()));
         fs::create_dir_all(&root).map_err(named)?;
         let root = fs::canonicalize(&root).map_err(named)?;
-        Ok(Arc::new(Self { root }))
+        Ok(Arc::new(Self { root, clones: AtomicBool::new(true) }))
     }
 
     /// Takes an exclusive lock on a file, made where there is none.
@@ -163,10 +170,89 @@ impl Disk for FsDisk {
         fs::set_permissions(self.resolve(path)?, Permissions::from_mode(mode))
     }
 
+    fn share(&self, from: &str, to: &str, mode: u32) -> io::Result<Shared> {
+        let (from, to) = (self.resolve(from)?, self.resolve(to)?);
+        if self.clones.load(Ordering::Relaxed) {
+            if clone(&from, &to, mode)? {
+                return Ok(Shared::Cloned);
+            }
+            self.clones.store(false, Ordering::Relaxed);
+        }
+        let meta = fs::symlink_metadata(&from)?;
+        if !meta.is_file() || meta.permissions().mode() & 0o7777 != mode {
+            return Ok(Shared::Not);
+        }
+        match fs::hard_link(&from, &to) {
+            Ok(()) => Ok(Shared::Linked),
+            Err(error) if is_refusal(&error) => Ok(Shared::Not),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn seal(&self, path: &str) -> io::Result<Stamp> {
+        let full = self.resolve(path)?;
+        let file = File::open(&full)?;
+        file.set_permissions(Permissions::from_mode(SEALED_MODE))?;
+        // The clock of a file system may stand still for some milliseconds: what is
+        // written next could bear the time of what was written last.
+        file.set_modified(file.metadata()?.modified()? - SEAL_BACK)?;
+        self.stamp(path)
+    }
+
+    fn stamp(&self, path: &str) -> io::Result<Stamp> {
+        let meta = fs::symlink_metadata(self.resolve(path)?)?;
+        // Not the time of the inode, which every link and unlink moves too.
+        let changed = match meta.modified()?.duration_since(UNIX_EPOCH) {
+            Ok(after) => after.as_nanos().cast_signed(),
+            Err(before) => -before.duration().as_nanos().cast_signed(),
+        };
+        let mode = meta.permissions().mode() & 0o7777;
+        Ok(Stamp { file: meta.ino(), len: meta.len(), mode, changed })
+    }
+
     fn absolute(&self, path: &str) -> PathBuf {
         if path.is_empty() { self.root.clone() } else { self.root.join(path) }
     }
 }
+
+/// A reflink: false, with nothing made, where there is no such thing here.
+#[expect(unsafe_code, reason = "nix has no clones of files")]
+fn clone(from: &Path, to: &Path, mode: u32) -> io::Result<bool> {
+    let source = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(from)?;
+    let target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+    // SAFETY: both descriptors are open, and the call takes no memory of ours.
+    let cloned = match unsafe { libc::ioctl(target.as_raw_fd(), libc::FICLONE, source.as_raw_fd()) } {
+        0 => target.set_permissions(Permissions::from_mode(mode)).map(|()| true),
+        _ => Err(io::Error::last_os_error()),
+    };
+    if cloned.is_err() {
+        fs::remove_file(to)?;
+    }
+    match cloned {
+        Err(error) if is_refusal(&error) => Ok(false),
+        other => other,
+    }
+}
+
+/// Says that two names cannot share their bytes here, and nothing worse: no such
+/// call, other file systems, too many names, not ours.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::EOPNOTSUPP
+                | libc::ENOTTY
+                | libc::ENOSYS
+                | libc::EINVAL
+                | libc::EXDEV
+                | libc::EMLINK
+                | libc::EPERM
+        )
+    )
+}
+
+/// See `seal`: more than any clock of a file system stands still, but FAT's.
+const SEAL_BACK: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct FsFile {

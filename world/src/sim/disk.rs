@@ -22,7 +22,7 @@ mod tree;
 pub use mount::Mount;
 
 use super::faults::{DiskCounts, DiskFaults, below, strikes};
-use crate::disk::{DirEntry, Disk, DiskFile, OpenMode};
+use crate::disk::{DirEntry, Disk, DiskFile, OpenMode, Shared, Stamp};
 use crate::sync::Notify;
 use rand::{RngCore, SeedableRng, rngs::SmallRng};
 use std::{
@@ -332,6 +332,27 @@ impl Disk for Handle {
         let ino = state.tree.find(path)?;
         state.tree.inode_mut(ino).mode = mode & 0o7777;
         Ok(())
+    }
+
+    /// By a link, as on file systems without clones: of the two ways the one by
+    /// which more can go wrong.
+    fn share(&self, from: &str, to: &str, mode: u32) -> io::Result<Shared> {
+        let mut state = self.changing()?;
+        let ino = state.tree.find(from)?;
+        let inode = state.tree.inode(ino);
+        if matches!(inode.kind, Kind::Dir(_)) || inode.mode != mode {
+            return Ok(Shared::Not);
+        }
+        state.tree.link(ino, to)?;
+        Ok(Shared::Linked)
+    }
+
+    fn stamp(&self, path: &str) -> io::Result<Stamp> {
+        let state = self.live()?;
+        let file = state.tree.find(path)?;
+        let inode = state.tree.inode(file);
+        let len = described("", inode).len;
+        Ok(Stamp { file, len, mode: inode.mode, changed: inode.changes.into() })
     }
 
     fn absolute(&self, path: &str) -> PathBuf {

@@ -34,6 +34,8 @@ pub(super) enum Kind {
 pub(super) struct Inode {
     pub(super) kind: Kind,
     pub(super) mode: u32,
+    /// How often its bytes were changed, or made durable.
+    pub(super) changes: u64,
     /// Names it has.
     links: u32,
     /// Journal entries that may give it back a name.
@@ -65,7 +67,7 @@ fn error(kind: io::ErrorKind, path: &str, what: &str) -> io::Error {
 
 impl Tree {
     pub(super) fn new() -> Self {
-        let root = Inode { kind: Kind::Dir(BTreeMap::new()), mode: 0o755, links: 1, pins: 0 };
+        let root = Inode { kind: Kind::Dir(BTreeMap::new()), mode: 0o755, changes: 0, links: 1, pins: 0 };
         Self {
             inodes: BTreeMap::from([(ROOT, root)]),
             next: ROOT + 1,
@@ -104,7 +106,9 @@ impl Tree {
 
     /// Changes bytes and keeps the books about them.
     pub(super) fn change_image<T>(&mut self, ino: Ino, change: impl FnOnce(&mut Image) -> T) -> T {
-        let Kind::File(image) = &mut self.inode_mut(ino).kind else { unreachable!("only files are opened") };
+        let inode = self.inode_mut(ino);
+        inode.changes += 1;
+        let Kind::File(image) = &mut inode.kind else { unreachable!("only files are opened") };
         let (len_before, was_dirty) = (image.len(), image.is_dirty());
         let value = change(image);
         let (len, is_dirty) = (image.len(), image.is_dirty());
@@ -155,7 +159,7 @@ impl Tree {
         let mode = if matches!(kind, Kind::Dir(_)) { 0o755 } else { 0o644 };
         let ino = self.next;
         self.next += 1;
-        self.inodes.insert(ino, Inode { kind, mode, links: 0, pins: 0 });
+        self.inodes.insert(ino, Inode { kind, mode, changes: 0, links: 0, pins: 0 });
         self.record(vec![Edge { dir, name: name.to_owned(), before: None, after: Some(ino) }]);
         ino
     }
@@ -216,6 +220,17 @@ impl Tree {
             Edge { dir: from_dir, name: from_name.to_owned(), before: Some(moved), after: None },
             Edge { dir: to_dir, name: to_name.to_owned(), before: target, after: Some(moved) },
         ]);
+        Ok(())
+    }
+
+    /// One more name for a file. As any change of names it is durable only with its
+    /// directory; the bytes are the file's, whatever becomes of the name.
+    pub(super) fn link(&mut self, ino: Ino, to: &str) -> io::Result<()> {
+        let (dir, name) = self.parent(to)?;
+        if self.lookup(dir, name).is_some() {
+            return Err(error(io::ErrorKind::AlreadyExists, to, "exists already"));
+        }
+        self.record(vec![Edge { dir, name: name.to_owned(), before: None, after: Some(ino) }]);
         Ok(())
     }
 
