@@ -7,7 +7,12 @@
 
 use crate::disk::Disk;
 use async_trait::async_trait;
-use std::{fmt, ops::Range, sync::Arc};
+use std::{
+    any::Any,
+    fmt, io,
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard},
+};
 
 /// What may go wrong; only `Refused` and `Digest` are not worth another try
 /// with the same URL.
@@ -88,6 +93,70 @@ pub trait Transfer: Send + Sync + fmt::Debug + 'static {
         path: &str,
         digest: &str,
     ) -> Result<u64, TransferError>;
+    /// Fetches `url` as [`Transfer::get`] does, in as many tries as the caller makes
+    /// with one [`Fetching`], and does not sync: after a power loss the file may be
+    /// there with other bytes, so whoever finds it then looks at them.
+    async fn bring(&self, url: &str, fetching: &Fetching) -> Result<u64, TransferError> {
+        self.get(url, fetching.disk.clone(), &fetching.path, &fetching.digest).await
+    }
+}
+
+/// A file that is being fetched, in one try or in several: what a try that broke has
+/// brought is there for the next, beside the path.
+#[derive(Debug)]
+pub struct Fetching {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) path: String,
+    pub(crate) digest: String,
+    /// What the transfer knows of the half file; without it there is none.
+    kept: Mutex<Option<Arc<dyn Any + Send + Sync>>>,
+}
+
+impl Fetching {
+    /// Nothing was tried yet.
+    #[must_use]
+    pub fn new(disk: Arc<dyn Disk>, path: &str, digest: &str) -> Self {
+        Self { disk, path: path.to_owned(), digest: digest.to_owned(), kept: Mutex::default() }
+    }
+
+    /// Whether a half file is kept for a next try.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.book().is_some()
+    }
+
+    /// No try is to come: nothing half stays. Blocks.
+    pub fn give_up(&self) -> io::Result<()> {
+        self.forget();
+        match self.disk.remove(&self.part()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Where the half file lies.
+    pub(crate) fn part(&self) -> String {
+        format!("{}.part", self.path)
+    }
+
+    pub(crate) fn forget(&self) {
+        self.book().take();
+    }
+
+    fn book(&self) -> MutexGuard<'_, Option<Arc<dyn Any + Send + Sync>>> {
+        self.kept.lock().expect("nothing panics while it is held")
+    }
+}
+
+#[cfg(not(madsim))]
+impl Fetching {
+    pub(crate) fn kept<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.book().clone().and_then(|kept| kept.downcast().ok())
+    }
+
+    pub(crate) fn keep(&self, kept: Arc<dyn Any + Send + Sync>) {
+        *self.book() = Some(kept);
+    }
 }
 
 /// The other end: what a server does with requests for objects. Implemented by

@@ -41,6 +41,7 @@ use world::Transfer;
 use world::disk::{Disk, Stamp};
 use world::sync::{Semaphore, mpsc};
 use world::task::blocking;
+use world::transfer::Fetching;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -271,12 +272,18 @@ impl Stager {
         let _permit = self.fetches.acquire().await.expect("this semaphore is never closed");
         let (disk, path) = (Arc::clone(&self.disk), pin.path().to_owned());
         blocking(move || disk.create_dir_all(super::parent(&path))).await.map_err(disk_fault)?;
-        let get = |url: String| {
-            let (disk, transfer) = (Arc::clone(&self.disk), Arc::clone(&self.transfer));
-            let (path, digest) = (pin.path().to_owned(), need.digest.clone());
-            async move { transfer.get(&url, disk, &path, &digest).await.map(|_| ()) }
+        let fetching = Arc::new(Fetching::new(Arc::clone(&self.disk), pin.path(), &need.digest));
+        let bring = |url: String| {
+            let (transfer, fetching) = (Arc::clone(&self.transfer), Arc::clone(&fetching));
+            async move { transfer.bring(&url, &fetching).await.map(|_| ()) }
         };
-        let moved = self.signer.transfer(key, &need, from.0, from.1, get).await;
+        let moved = self.signer.transfer(key, &need, from.0, from.1, bring).await;
+        if moved.is_err()
+            && let Err(error) = blocking(move || fetching.give_up()).await
+        {
+            // The next start of an agent removes it.
+            tracing::warn!(path = pin.path(), %error, "half a file could not be removed");
+        }
         moved.map_err(|failure| Unfetched {
             fault: fault(format!("input {}: {}", &need.digest[..12], failure.text)),
             lost: failure.lost.then(|| need.digest.clone()),

@@ -218,7 +218,8 @@ impl Disk for FsDisk {
 /// A reflink: false, with nothing made, where there is no such thing here.
 #[expect(unsafe_code, reason = "nix has no clones of files")]
 fn clone(from: &Path, to: &Path, mode: u32) -> io::Result<bool> {
-    let source = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(from)?;
+    let source =
+        OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(from)?;
     let target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
     // SAFETY: both descriptors are open, and the call takes no memory of ours.
     let cloned = match unsafe { libc::ioctl(target.as_raw_fd(), libc::FICLONE, source.as_raw_fd()) } {

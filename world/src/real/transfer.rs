@@ -9,12 +9,15 @@ mod landing;
 
 pub use landing::Wanted;
 
+mod bring;
+mod pieces;
+
 use crate::{
     disk::{Disk, DiskFile, OpenMode},
     grpc::{DIGEST_EXPECTED, DIGEST_FOUND, content_range, so_far, tag},
     limits::REASON_BYTES_MAX,
     task, time,
-    transfer::{Arrived, Transfer, TransferError, UPLOAD_ROUNDS, is_of_what_was_there},
+    transfer::{Arrived, Fetching, Transfer, TransferError, UPLOAD_ROUNDS, is_of_what_was_there},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -59,6 +62,10 @@ pub struct TransferLimits {
     pub resume_above_bytes: u64,
     /// Idle connections kept to one server.
     pub idle_connections_max: usize,
+    /// What is longer is brought in parts of this size.
+    pub part_bytes: u64,
+    /// So many parts of one file at once, each by a connection of its own.
+    pub parts_at_once: usize,
 }
 
 impl Default for TransferLimits {
@@ -71,6 +78,8 @@ impl Default for TransferLimits {
             ask_above_bytes: 64 * 1024,
             resume_above_bytes: 1024 * 1024,
             idle_connections_max: 16,
+            part_bytes: 8 * 1024 * 1024,
+            parts_at_once: 4,
         }
     }
 }
@@ -140,6 +149,7 @@ impl HttpTransfer {
     #[must_use]
     pub fn new(limits: TransferLimits) -> Arc<Self> {
         assert!(limits.chunk_bytes > 0, "a transfer moves something at a time");
+        assert!(limits.part_bytes > 0 && limits.parts_at_once > 0, "a part is moved at a time");
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(limits.connect));
         connector.set_nodelay(true);
@@ -290,6 +300,10 @@ impl Transfer for HttpTransfer {
     ) -> Result<u64, TransferError> {
         let landing = Landing::fresh(disk, path, digest).await?;
         self.fetch(url, landing).await
+    }
+
+    async fn bring(&self, url: &str, fetching: &Fetching) -> Result<u64, TransferError> {
+        self.bring_parts(url, fetching).await
     }
 }
 

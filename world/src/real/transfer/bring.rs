@@ -1,0 +1,410 @@
+//! A download in parts: several connections bring one file, and a try that breaks
+//! leaves to the next what it has brought.
+//!
+//! The first request asks for the first part alone. Who answers with that part says
+//! how long the file is, and the others are asked for side by side; who knows no parts
+//! answers with all of it, and gets no further request. The digest is taken in order,
+//! from what was written, while the rest is on its way.
+//!
+//! What must hold: the final name is given only to a whole file with the right digest;
+//! a write of a try that was given up is over before the next try writes.
+
+use super::pieces::Pieces;
+use super::{HttpTransfer, disk_error, network, parse};
+use crate::{
+    disk::{DiskFile, OpenMode},
+    task, time,
+    transfer::{Fetching, TransferError, check_digest, hex_digest},
+};
+use bytes::Bytes;
+use futures_util::future::{join, try_join, try_join_all};
+use http_body_util::BodyExt;
+use hyper::{Request, StatusCode, Uri, body::Incoming, header};
+use sha2::{Digest, Sha256};
+use std::{
+    io,
+    ops::Range,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use tokio::sync::{Semaphore, watch};
+
+/// Bytes digested in one blocking hop, and read at once.
+const DIGEST_BYTES: u64 = 4 << 20;
+const DIGEST_READ_BYTES: usize = 256 << 10;
+/// Writes under way at once, of all connections of one file.
+const WRITES: u32 = 16;
+
+/// What one try leaves to the next.
+#[derive(Debug)]
+struct Kept {
+    file: Arc<dyn DiskFile>,
+    pieces: Mutex<Pieces>,
+    /// Bytes in a row, for who digests them.
+    in_a_row: watch::Sender<u64>,
+    /// Of the bytes in a row, as far as it has come.
+    digest: Mutex<(Sha256, u64)>,
+    /// A write holds one of them until it is over.
+    writes: Arc<Semaphore>,
+    tries: AtomicU64,
+}
+
+/// What a server answers to whom asks for a part.
+enum Answer {
+    Part { span: Range<u64>, total: u64, body: Incoming },
+    Whole(Incoming),
+}
+
+/// Frames as they came, about as much as is written at once, and what came then.
+struct Gathered {
+    frames: Vec<Bytes>,
+    bytes: u64,
+    then: Then,
+}
+
+enum Then {
+    More,
+    End,
+    Broke(TransferError),
+}
+
+impl HttpTransfer {
+    pub(super) async fn bring_parts(&self, url: &str, fetching: &Fetching) -> Result<u64, TransferError> {
+        let uri = parse(url)?;
+        let brought = self.try_once(&uri, fetching).await;
+        let lasts = matches!(&brought, Err(TransferError::Disk(_) | TransferError::Digest { .. }));
+        if lasts || brought.is_ok() {
+            fetching.forget();
+        }
+        if brought.is_err() && !fetching.is_kept() {
+            let (disk, part) = (fetching.disk.clone(), fetching.part());
+            // Whether or not this works, the next try starts afresh.
+            let _best_effort = task::blocking(move || disk.remove(&part)).await;
+        }
+        brought
+    }
+
+    async fn try_once(&self, uri: &Uri, fetching: &Fetching) -> Result<u64, TransferError> {
+        let earlier = match fetching.kept::<Kept>() {
+            Some(kept) => Some((kept.begin_try().await, kept)),
+            None => None,
+        };
+        if let Some((None, kept)) = &earlier {
+            // All of it came; only its end was missing.
+            return self.land(uri, fetching, kept, None).await;
+        }
+        let missing = earlier.as_ref().and_then(|(missing, _)| missing.clone());
+        match self.ask(uri, missing.unwrap_or(0..self.limits.part_bytes)).await? {
+            Answer::Whole(body) => {
+                fetching.forget();
+                self.land_whole(body, fetching).await
+            }
+            Answer::Part { span, total, body } => {
+                let kept = match earlier {
+                    Some((_, kept)) if kept.pieces().total() == total => kept,
+                    Some(_) => {
+                        fetching.forget();
+                        let why = format!("the file has {total} bytes now, and had others before");
+                        return Err(TransferError::Network(why));
+                    }
+                    None => Kept::fresh(fetching, total, self.limits.part_bytes).await?,
+                };
+                self.land(uri, fetching, &kept, Some((span, body))).await
+            }
+        }
+    }
+
+    /// Asks for a part. Who cannot give it is asked for all.
+    async fn ask(&self, uri: &Uri, span: Range<u64>) -> Result<Answer, TransferError> {
+        assert!(span.start < span.end, "a part has bytes");
+        let range = format!("bytes={}-{}", span.start, span.end - 1);
+        let request = Request::builder().uri(uri.clone()).header(header::RANGE, range);
+        let request = request.body(empty()).expect("the URL was parsed and the header is ours");
+        let response = self.answer(request, &AtomicU64::new(0), 0).await?;
+        match response.status() {
+            StatusCode::PARTIAL_CONTENT => {
+                let told =
+                    response.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
+                if let Some((given, total)) = told.and_then(content_range)
+                    && given.start == span.start
+                    && given.end <= span.end
+                {
+                    return Ok(Answer::Part { span: given, total, body: response.into_body() });
+                }
+            }
+            // An empty file has no part.
+            StatusCode::RANGE_NOT_SATISFIABLE => {}
+            _ => return Ok(Answer::Whole(self.judge(response).await?.into_body())),
+        }
+        let request = Request::builder().uri(uri.clone()).body(empty()).expect("the URL was parsed");
+        let response = self.answer(request, &AtomicU64::new(0), 0).await?;
+        Ok(Answer::Whole(self.judge(response).await?.into_body()))
+    }
+
+    /// Brings what is missing, digests all, and gives the file its name.
+    async fn land(
+        &self,
+        uri: &Uri,
+        fetching: &Fetching,
+        kept: &Arc<Kept>,
+        first: Option<(Range<u64>, Incoming)>,
+    ) -> Result<u64, TransferError> {
+        let mut lanes = Vec::new();
+        if first.is_some() {
+            lanes.push(self.lane(uri, kept, first));
+            lanes.extend((1..self.limits.parts_at_once).map(|_| self.lane(uri, kept, None)));
+        }
+        let (_, digest) = try_join(try_join_all(lanes), kept.digested()).await?;
+        let total = kept.pieces().total();
+        check_digest(&fetching.digest, digest).map_err(|wrong| {
+            // It may be of two makes: what is there goes, and the next try has one.
+            if kept.tries.load(Ordering::Relaxed) > 1 {
+                fetching.forget();
+                return TransferError::Network(format!(
+                    "what several tries brought is not one file: {wrong}"
+                ));
+            }
+            wrong
+        })?;
+        name(fetching).await?;
+        Ok(total)
+    }
+
+    /// One connection's worth: one part after the other.
+    async fn lane(
+        &self,
+        uri: &Uri,
+        kept: &Arc<Kept>,
+        mut first: Option<(Range<u64>, Incoming)>,
+    ) -> Result<(), TransferError> {
+        loop {
+            let (span, body) = match first.take() {
+                Some(begun) => begun,
+                None => {
+                    let Some(missing) = kept.pieces().take() else { return Ok(()) };
+                    match self.ask(uri, missing).await? {
+                        Answer::Part { span, total, body } if total == kept.pieces().total() => (span, body),
+                        _ => {
+                            let why = "a part was asked for, and something else was given";
+                            return Err(TransferError::Network(why.to_owned()));
+                        }
+                    }
+                }
+            };
+            let begun_at = span.start;
+            self.take_in(kept, span, body).await?;
+            kept.pieces().give_back(begun_at);
+        }
+    }
+
+    /// Writes a part as it comes; of one that breaks, all that came.
+    async fn take_in(
+        &self,
+        kept: &Arc<Kept>,
+        span: Range<u64>,
+        mut body: Incoming,
+    ) -> Result<(), TransferError> {
+        let mut at = span.start;
+        loop {
+            let Gathered { frames, bytes, then } = self.gather(&mut body).await;
+            if bytes > span.end - at {
+                return Err(TransferError::Network("more came than was asked for".to_owned()));
+            }
+            if bytes > 0 {
+                kept.write(at, frames).await.map_err(disk_error)?;
+                at += bytes;
+                kept.came(at - bytes, bytes);
+            }
+            match then {
+                Then::More => {}
+                Then::Broke(why) => return Err(why),
+                Then::End if at == span.end => return Ok(()),
+                Then::End => return Err(TransferError::Network("a part ended early".to_owned())),
+            }
+        }
+    }
+
+    async fn gather(&self, body: &mut Incoming) -> Gathered {
+        let mut gathered = Gathered { frames: Vec::new(), bytes: 0, then: Then::More };
+        while gathered.bytes < self.limits.chunk_bytes as u64 {
+            match time::timeout(self.limits.idle, body.frame()).await {
+                Ok(Some(Ok(frame))) => {
+                    if let Ok(data) = frame.into_data() {
+                        gathered.bytes += data.len() as u64;
+                        gathered.frames.push(data);
+                    }
+                    continue;
+                }
+                Ok(Some(Err(error))) => gathered.then = Then::Broke(network(&error)),
+                Ok(None) => gathered.then = Then::End,
+                Err(_) => {
+                    let why = format!("no progress for {} s", self.limits.idle.as_secs_f32());
+                    gathered.then = Then::Broke(TransferError::Network(why));
+                }
+            }
+            break;
+        }
+        gathered
+    }
+
+    /// All of a file from one answer, digested while it is written.
+    async fn land_whole(&self, mut body: Incoming, fetching: &Fetching) -> Result<u64, TransferError> {
+        let file = open(fetching).await?;
+        let (mut digest, mut at) = (Sha256::new(), 0);
+        loop {
+            let Gathered { frames, bytes, then } = self.gather(&mut body).await;
+            if let Then::Broke(why) = then {
+                return Err(why);
+            }
+            let (file, copies) = (file.clone(), frames.clone());
+            let write = task::blocking(move || write_all(&*file, at, &copies));
+            let take = task::blocking(move || {
+                frames.iter().for_each(|frame| digest.update(frame));
+                digest
+            });
+            let (written, taken) = join(write, take).await;
+            written.map_err(disk_error)?;
+            (digest, at) = (taken, at + bytes);
+            if let Then::End = then {
+                break;
+            }
+        }
+        check_digest(&fetching.digest, hex_digest(&digest.finalize()))?;
+        name(fetching).await?;
+        Ok(at)
+    }
+}
+
+impl Kept {
+    /// Nothing is there yet. From now on a try that breaks is gone on with.
+    async fn fresh(fetching: &Fetching, total: u64, part_bytes: u64) -> Result<Arc<Self>, TransferError> {
+        let mut pieces = Pieces::new(total, part_bytes);
+        let first = pieces.take();
+        assert!(first.is_none_or(|first| first.start == 0), "the first part is on its way");
+        let kept = Arc::new(Self {
+            file: open(fetching).await?,
+            pieces: Mutex::new(pieces),
+            in_a_row: watch::channel(0).0,
+            digest: Mutex::default(),
+            writes: Arc::new(Semaphore::new(WRITES as usize)),
+            tries: AtomicU64::new(1),
+        });
+        fetching.keep(kept.clone());
+        Ok(kept)
+    }
+
+    /// Waits until no write of an earlier try is under way; what is to be asked for first.
+    async fn begin_try(&self) -> Option<Range<u64>> {
+        let _all = self.writes.acquire_many(WRITES).await.expect("this semaphore is never closed");
+        self.tries.fetch_add(1, Ordering::Relaxed);
+        let mut pieces = self.pieces();
+        pieces.give_all_back();
+        pieces.take()
+    }
+
+    fn pieces(&self) -> MutexGuard<'_, Pieces> {
+        self.pieces.lock().expect("nothing panics while it is held")
+    }
+
+    async fn write(&self, at: u64, frames: Vec<Bytes>) -> io::Result<()> {
+        let permit = self.writes.clone().acquire_owned().await.expect("this semaphore is never closed");
+        let file = self.file.clone();
+        task::blocking(move || {
+            let written = write_all(&*file, at, &frames);
+            drop(permit);
+            written
+        })
+        .await
+    }
+
+    fn came(&self, at: u64, bytes: u64) {
+        let mut pieces = self.pieces();
+        pieces.came(at, bytes);
+        self.in_a_row.send_replace(pieces.in_a_row());
+    }
+
+    /// The digest of all, taken as bytes come to be in a row.
+    async fn digested(&self) -> Result<String, TransferError> {
+        let total = self.pieces().total();
+        let mut rows = self.in_a_row.subscribe();
+        loop {
+            let (digest, at) = self.digest.lock().expect("nothing panics while it is held").clone();
+            if at == total {
+                return Ok(hex_digest(&digest.finalize()));
+            }
+            let end = total.min(at + DIGEST_BYTES);
+            rows.wait_for(|row| *row >= end).await.expect("the sender is this one's own");
+            let file = self.file.clone();
+            let taken = task::blocking(move || take_digest(&*file, digest, at..end)).await;
+            *self.digest.lock().expect("nothing panics while it is held") = (taken.map_err(disk_error)?, end);
+        }
+    }
+}
+
+fn take_digest(file: &dyn DiskFile, mut digest: Sha256, mut span: Range<u64>) -> io::Result<Sha256> {
+    let mut buffer = vec![0; DIGEST_READ_BYTES];
+    while span.start < span.end {
+        let due = usize::try_from(span.end - span.start).map_or(buffer.len(), |left| left.min(buffer.len()));
+        match file.read_at(span.start, &mut buffer[..due])? {
+            0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter")),
+            read => {
+                digest.update(&buffer[..read]);
+                span.start += read as u64;
+            }
+        }
+    }
+    Ok(digest)
+}
+
+fn write_all(file: &dyn DiskFile, mut at: u64, frames: &[Bytes]) -> io::Result<()> {
+    for frame in frames {
+        file.write_at(at, frame)?;
+        at += frame.len() as u64;
+    }
+    Ok(())
+}
+
+fn empty() -> super::Body {
+    http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+/// The half file, with nothing in it: a new one, since an earlier try may still write
+/// into its own.
+async fn open(fetching: &Fetching) -> Result<Arc<dyn DiskFile>, TransferError> {
+    let (disk, part) = (fetching.disk.clone(), fetching.part());
+    let opened = task::blocking(move || match disk.remove(&part) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => disk.open(&part, OpenMode::CreateNew),
+    });
+    opened.await.map_err(disk_error)
+}
+
+async fn name(fetching: &Fetching) -> Result<(), TransferError> {
+    let (disk, part, path) = (fetching.disk.clone(), fetching.part(), fetching.path.clone());
+    task::blocking(move || disk.rename(&part, &path)).await.map_err(disk_error)
+}
+
+/// `bytes 0-99/1234`: which bytes, and how many there are in all.
+fn content_range(text: &str) -> Option<(Range<u64>, u64)> {
+    let (span, total) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = span.split_once('-')?;
+    let (first, last, total): (u64, u64, u64) =
+        (first.parse().ok()?, last.parse().ok()?, total.parse().ok()?);
+    (first <= last && last < total).then_some((first..last + 1, total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_of_a_part() {
+        assert_eq!(content_range("bytes 0-99/1234"), Some((0..100, 1234)));
+        for bad in ["bytes 0-99/*", "bytes */1234", "bytes 5-4/9", "bytes 0-9/9", "0-1/2", "bytes -1-1/2", ""]
+        {
+            assert_eq!(content_range(bad), None, "{bad}");
+        }
+    }
+}
