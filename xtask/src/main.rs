@@ -64,7 +64,7 @@ fn main() -> ExitCode {
 }
 
 fn test(seeds: &str, narrow: &str, sizes: &str) -> Result<(), String> {
-    tools()?;
+    tools(TESTED_WITH)?;
     cargo("formatting", &["fmt", "--all", "--check"])?;
     cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
     cargo("tests", &["test", "--workspace"])?;
@@ -115,20 +115,28 @@ fn plans() -> Result<Vec<String>, String> {
     if plans.is_empty() { Err(format!("{place}: there is no plan")) } else { Ok(plans) }
 }
 
-/// The tests drive the console with tmux, and REST with curl. What is not there, root
-/// gets installed; others are told how.
-fn tools() -> Result<(), String> {
-    for (tool, version) in [("tmux", "-V"), ("curl", "--version")] {
-        if succeeds(tool, &[version]) {
+/// What the tests drive: a program, how it tells its version, its Debian package.
+const TESTED_WITH: &[Tool] = &[("tmux", "-V", "tmux"), ("curl", "--version", "curl")];
+/// What the figures are measured beside.
+const MEASURED_BESIDE: &[Tool] = &[("nginx", "-v", "nginx-light"), ("curl", "--version", "curl")];
+
+type Tool = (&'static str, &'static str, &'static str);
+
+/// What is not there, root gets installed; others are told how.
+fn tools(needed: &[Tool]) -> Result<(), String> {
+    for (tool, version, package) in needed {
+        let aside = format!("/usr/sbin/{tool}");
+        let is_here = || succeeds(tool, &[version]) || succeeds(&aside, &[version]);
+        if is_here() {
             continue;
         }
         println!("== {tool} is not here: installing it");
         let installed = output("id", &["-u"]).as_deref() == Some("0")
             && succeeds("apt-get", &["update", "-q"])
-            && succeeds("apt-get", &["install", "-q", "-y", "--no-install-recommends", tool])
-            && succeeds(tool, &[version]);
+            && succeeds("apt-get", &["install", "-q", "-y", "--no-install-recommends", package])
+            && is_here();
         if !installed {
-            return Err(format!("the tests need {tool}; install it with `sudo apt-get install {tool}`"));
+            return Err(format!("{tool} is needed; install it with `sudo apt-get install {package}`"));
         }
     }
     Ok(())
@@ -148,6 +156,7 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
 }
 
 fn figures() -> Result<(), String> {
+    tools(MEASURED_BESIDE)?;
     cargo("the console's frames", &["run", "--release", "--package", "tui", "--example", "frames"])?;
     cargo("the binary", &["build", "--release", "--package", "drumline"])?;
     cargo("figures", &["run", "--release", "--package", "drumline", "--example", "figures"])?;

@@ -4,12 +4,14 @@
 //! machine's own rate of `posix_spawn`, its own sync. Absolute times mean
 //! little on shared machines.
 //!
-//! `cargo run --release -p drumline --example figures [array|submissions|latency|memory]`
+//! `cargo run --release -p drumline --example figures [array|submissions|latency|staging|memory]`
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "a benchmark measures the machine itself, from outside the world"
 )]
+
+mod staging;
 
 use agent::{AgentConfig, AgentParts, TasksAtStop};
 use gateway::server::{RunningServer, ServerConfig, ServerParts};
@@ -56,6 +58,9 @@ fn main() -> Result<(), Failure> {
     }
     if wanted("latency") {
         runtime.block_on(latency())?;
+    }
+    if wanted("staging") {
+        runtime.block_on(staging::staging())?;
     }
     if wanted("memory") {
         runtime.block_on(memory())?;

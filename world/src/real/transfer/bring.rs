@@ -249,32 +249,47 @@ impl HttpTransfer {
         gathered
     }
 
-    /// All of a file from one answer, digested while it is written.
+    /// All of a file from one answer. While a stretch is written and digested the next
+    /// one comes.
     async fn land_whole(&self, mut body: Incoming, fetching: &Fetching) -> Result<u64, TransferError> {
         let file = open(fetching).await?;
-        let (mut digest, mut at) = (Sha256::new(), 0);
+        let (mut digest, mut frames, mut at, mut bytes) = (Sha256::new(), Vec::new(), 0, 0);
         loop {
-            let Gathered { frames, bytes, then } = self.gather(&mut body).await;
-            if let Then::Broke(why) = then {
-                return Err(why);
-            }
-            let (file, copies) = (file.clone(), frames.clone());
-            let write = task::blocking(move || write_all(&*file, at, &copies));
-            let take = task::blocking(move || {
-                frames.iter().for_each(|frame| digest.update(frame));
-                digest
-            });
-            let (written, taken) = join(write, take).await;
-            written.map_err(disk_error)?;
-            (digest, at) = (taken, at + bytes);
-            if let Then::End = then {
-                break;
+            let landing = write_and_digest(&file, at, frames, digest);
+            let (gathered, landed) = join(self.gather(&mut body), landing).await;
+            (digest, at) = (landed.map_err(disk_error)?, at + bytes);
+            (frames, bytes) = (gathered.frames, gathered.bytes);
+            match gathered.then {
+                Then::More => {}
+                Then::Broke(why) => return Err(why),
+                Then::End => break,
             }
         }
+        let digest = write_and_digest(&file, at, frames, digest).await.map_err(disk_error)?;
         check_digest(&fetching.digest, hex_digest(&digest.finalize()))?;
         name(fetching).await?;
-        Ok(at)
+        Ok(at + bytes)
     }
+}
+
+/// Both at once.
+async fn write_and_digest(
+    file: &Arc<dyn DiskFile>,
+    at: u64,
+    frames: Vec<Bytes>,
+    mut digest: Sha256,
+) -> io::Result<Sha256> {
+    if frames.is_empty() {
+        return Ok(digest);
+    }
+    let (file, copies) = (file.clone(), frames.clone());
+    let write = task::blocking(move || write_all(&*file, at, &copies));
+    let take = task::blocking(move || {
+        frames.iter().for_each(|frame| digest.update(frame));
+        digest
+    });
+    let (written, taken) = join(write, take).await;
+    written.map(|()| taken)
 }
 
 impl Kept {
