@@ -362,7 +362,12 @@ fn plan(
                 };
                 let source = Source { size_bytes: artifact.size_bytes, url: String::new() };
                 sources.entry(artifact.digest.clone()).or_insert(source);
-                placements.push(Placement { path, digest: artifact.digest.clone(), mode: artifact.mode, own: false });
+                placements.push(Placement {
+                    path,
+                    digest: artifact.digest.clone(),
+                    mode: artifact.mode,
+                    own: false,
+                });
             }
         }
     }

@@ -10,7 +10,8 @@ use super::{Checker, Committed, Outcome};
 use crate::mirror::Mirror;
 use crate::rows::{JobName, Row};
 use proto::v1::{CheckpointEntry, CheckpointId, Step};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use world::sim::ProcessSpan;
 
 /// What one rank goes on from: the label, and the digest of the one file.
@@ -53,9 +54,8 @@ impl Checker for GoesOn {
                         let span = run.tasks.unwrap_or_default();
                         for task in span.first..=span.last {
                             let name = (job.clone(), *step, task, run.attempt, run.epoch);
-                            if !self.bound.contains_key(&name) {
-                                let from = newest(now, job, *step, task, of)?;
-                                self.bound.insert(name, from);
+                            if let Entry::Vacant(place) = self.bound.entry(name) {
+                                place.insert(newest(now, job, *step, task, of)?);
                             }
                         }
                     }

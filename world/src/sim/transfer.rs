@@ -10,8 +10,8 @@ use crate::{
     disk::{Disk, DiskFile, OpenMode},
     time,
     transfer::{
-        Arrived, Fetching, ObjectDoor, ObjectSource, Piece, Transfer, TransferError, UPLOAD_ROUNDS, check_digest,
-        hex_digest, is_of_what_was_there,
+        Arrived, Fetching, ObjectDoor, ObjectSource, Piece, Transfer, TransferError, UPLOAD_ROUNDS,
+        check_digest, hex_digest, is_of_what_was_there,
     },
 };
 use async_trait::async_trait;
