@@ -36,6 +36,8 @@ pub const ARTIFACTS_PER_GANG_MAX: usize = 4096;
 pub const ARTIFACT_BYTES_MAX: usize = 256 << 10;
 /// Checkpoints of one rank that are kept at most, while others of its gang are behind.
 pub const CHECKPOINTS_PER_RANK_MAX: usize = 8;
+/// Digests remembered of one rank as being taken away.
+pub const RELEASED_PER_RANK_MAX: usize = 64;
 /// Jobs that may follow the tasks of one job's array, each task its like; a
 /// further one is refused with `limit.followers`.
 pub const FOLLOWERS_MAX: usize = 64;

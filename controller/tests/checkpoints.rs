@@ -91,6 +91,7 @@ fn a_retry_goes_on_from_the_newest_and_two_are_kept_until_it_completes() {
         save(&mut cluster, &first, label);
     }
     assert_eq!((labels(&cluster, 0), stored(&cluster)), (vec!["b".to_owned(), "c".to_owned()], 14));
+    assert_eq!(cluster.released.len(), 1, "the bytes of `a`");
     // The frame comes once more, and the controller dies.
     cluster.replay("n1");
     assert_eq!(labels(&cluster, 0), ["b", "c"]);
@@ -105,6 +106,36 @@ fn a_retry_goes_on_from_the_newest_and_two_are_kept_until_it_completes() {
     end(&mut cluster, &second, CauseKind::Succeeded);
     assert_eq!(cluster.state(LAB, 1), State::Completed);
     assert_eq!((row(&cluster, 0, 0), stored(&cluster)), (None, 0));
+    assert_eq!(cluster.released.len(), 4, "the bytes of all");
+}
+
+#[test]
+fn what_is_being_taken_away_is_not_kept_again() {
+    let mut cluster = cluster(&["n1"], one());
+    let first = running(&mut cluster, &["n1"]).remove(0);
+    for label in ["a", "b", "c"] {
+        save(&mut cluster, &first, label);
+    }
+    // It was seen in the object store before `a` went.
+    let mut told = cluster.agents["n1"].checkpoint_of(&first.1, "d", 9);
+    let gone = cluster.released.first().unwrap().clone();
+    if let Some(report::What::Checkpointed(told)) = &mut told.what {
+        told.artifacts[0].digest = gone;
+    }
+    cluster.agents.get_mut("n1").unwrap().pending.push(told);
+    cluster.report("n1", Vec::new());
+    assert_eq!(labels(&cluster, 0), ["b", "c"]);
+    // Nor what could not be laid.
+    for path in ["../state", "/state", ""] {
+        let mut told = cluster.agents["n1"].checkpoint_of(&first.1, "e", 10);
+        if let Some(report::What::Checkpointed(told)) = &mut told.what {
+            told.artifacts[0].path = path.to_owned();
+        }
+        cluster.agents.get_mut("n1").unwrap().pending.push(told);
+        cluster.report("n1", Vec::new());
+        assert_eq!(labels(&cluster, 0), ["b", "c"], "{path}");
+    }
+    cluster.drain(60);
 }
 
 #[test]

@@ -84,6 +84,8 @@ impl ObjectIndex for Nothing {
     async fn has(&self, _: &str, _: &str, _: u64) -> bool {
         false
     }
+
+    async fn release(&self, _: &str, _: Vec<String>) {}
 }
 
 /// What a scheduler knows: by the name under which it was told, and the job.

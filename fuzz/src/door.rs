@@ -178,7 +178,7 @@ impl Cluster {
             match effect {
                 Effect::Reply { ticket, reply } => self.replies.push((ticket, reply)),
                 Effect::Send { node, frame, .. } => self.frames.push((node, frame)),
-                Effect::Log { .. } => {}
+                Effect::Log { .. } | Effect::Release { .. } => {}
             }
         }
     }

@@ -9,6 +9,7 @@ use crate::gate::{Gate, Replies, answer, boxed};
 use crate::limits;
 use crate::urls::{Method, Mover, is_digest};
 use futures_util::stream::{StreamExt, unfold};
+use proto::checkpoints;
 use proto::ids::{NodeName, PoolName, TenantName};
 use proto::problem::{self, Problem};
 use proto::v1::agents_server::Agents;
@@ -89,8 +90,9 @@ impl Agents for AgentsDoor {
             let owned = !request.needs.iter().any(|need| need.put) || self.0.controller.owns(attempt).await;
             for need in &request.needs {
                 let method = leave(&self.0, attempt, need, owned).await?;
+                let space = space_of(attempt, need);
                 urls.push(method.map_or_else(String::new, |method| {
-                    base.signed(method, &attempt.tenant, &need.digest, need.size_bytes)
+                    base.signed(method, &space, &need.digest, need.size_bytes)
                 }));
             }
             Ok(SignTransfersReply { urls })
@@ -136,6 +138,11 @@ impl Gate {
     }
 }
 
+/// Whose bytes they are: the tenant's, or those of its checkpoints.
+fn space_of(attempt: &AttemptRef, need: &TransferNeed) -> String {
+    if need.checkpoint { checkpoints::space(&attempt.tenant) } else { attempt.tenant.clone() }
+}
+
 /// How this need may be met: `None` where nothing is to be moved.
 async fn leave(
     gate: &Gate,
@@ -147,8 +154,9 @@ async fn leave(
         let reason = "is no object: not a SHA-256, or too large";
         return Err(Problem::new("spec.digest", "digest", &need.digest, reason, "correct it"));
     }
-    let there = gate.objects.has(&attempt.tenant, &need.digest, need.size_bytes).await;
+    let found = gate.objects.find(&space_of(attempt, need), &need.digest).await;
     if !need.put {
+        let there = found? == Some(need.size_bytes);
         // The others may be there: who asked tells which is not.
         return Ok(there.then_some(Method::Get));
     }
@@ -162,7 +170,7 @@ async fn leave(
             "stop it and forget its outputs",
         ));
     }
-    Ok((!there).then_some(Method::Put))
+    Ok((!matches!(found, Ok(Some(bytes)) if bytes == need.size_bytes)).then_some(Method::Put))
 }
 
 async fn session(

@@ -20,15 +20,19 @@ use crate::objects::{Door, Objects};
 use crate::planner::{Planner, Policy};
 use crate::urls::Signer;
 use crate::{
-    agents::AgentsDoor, auth, auth::Auth, demand::Demand, limits, meter, rest, schedulers::SchedulersDoor,
+    agents::AgentsDoor, auth, auth::Auth, demand::Demand, limits, meter, rest, rows,
+    schedulers::SchedulersDoor,
 };
 use controller::logs::LogRelay;
 use controller::shell::{ControllerParts, Handle, ObjectIndex};
+use proto::checkpoints;
+use proto::keys::{self, Parsed};
 use proto::v1::agents_server::AgentsServer;
 use proto::v1::drumline_server::DrumlineServer;
 use proto::v1::planning_server::PlanningServer;
 use proto::v1::rows_server::RowsServer;
-use proto::v1::{DemandUpdate, FormatRow};
+use proto::v1::{CheckpointRow, DemandUpdate, FormatRow};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -377,11 +381,36 @@ async fn open_rooms(
     let objects = Objects::open(Arc::clone(disk), Arc::clone(clock), signer, counted, ttl_ms, reign)
         .await
         .map_err(|error| data.failed(&error))?;
+    if reign.is_none() {
+        forget_checkpoints(&objects, &**store).await;
+    }
     let logs = LogRelay::open(Arc::clone(disk), "logs", reign).await.map_err(|error| data.failed(&error))?;
     let address = format!("http://{}", reachable(listening));
     let token = first::admin_token(disk, &**store, clock.wall_ms(), &data).await?;
     client_env::write(disk, &address, &token, reign).await.map_err(|error| data.failed(&error))?;
     Ok(Rooms { meter, dues, objects, logs, address, token })
+}
+
+/// Takes away what was uploaded of checkpoints and is named by no row: of tasks that ended
+/// meanwhile, or whose word was lost. Nobody uploads yet, and no row is written. Where
+/// other servers share the place one of them may, so there it stays.
+async fn forget_checkpoints(objects: &Arc<Objects>, store: &dyn Store) {
+    let rows = match rows::all(store, keys::CHECKPOINTS.as_bytes()).await {
+        Ok(rows) => rows,
+        Err(problem) => return tracing::warn!(%problem, "checkpoints that nobody needs stay"),
+    };
+    let mut named = BTreeSet::new();
+    for row in &rows {
+        let (Some(Parsed::Checkpoint { tenant, .. }), Ok(kept)) =
+            (keys::parse(&row.key), rows::decode::<CheckpointRow>(row))
+        else {
+            // What it names is not known.
+            return tracing::warn!("a row of checkpoints cannot be read: none is taken away");
+        };
+        let artifacts = kept.entries.into_iter().flat_map(|entry| entry.artifacts);
+        named.extend(artifacts.map(|artifact| (checkpoints::space(&tenant), artifact.digest)));
+    }
+    objects.keep_checkpoints(named).await;
 }
 
 /// What a controller is made of, and the numbers of the scheduler beside it.

@@ -3,8 +3,43 @@
 //! Each rank has a row of its own. Of a gang those count that every rank told of in the
 //! same attempt under the same label: then all were at the same place. What a retry that
 //! began the step anew has undone does not count.
+//!
+//! Their files lie in an object space of their own, and each begins with a line that
+//! names the attempt and rank that kept it. So bytes of theirs are named by rows of that
+//! one rank alone, and go when no entry of its row names them any more.
 
+use crate::ids::TenantName;
 use crate::v1::{CheckpointEntry, CheckpointRow};
+
+/// The object space of a tenant's checkpoints: no tenant can have that name.
+#[must_use]
+pub fn space(tenant: &str) -> String {
+    [tenant, SPACE].concat()
+}
+
+/// Whether that is an object space: a tenant's own, or that of its checkpoints.
+#[must_use]
+pub fn is_space(space: &str) -> bool {
+    TenantName::parse(space.strip_suffix(SPACE).unwrap_or(space)).is_ok()
+}
+
+/// Whether that is the space of a tenant's checkpoints.
+#[must_use]
+pub fn is_of_checkpoints(space: &str) -> bool {
+    space.ends_with(SPACE) && is_space(space)
+}
+
+const SPACE: &str = "~checkpoints";
+
+/// The line that a file begins with in the object store; `rank` names the attempt and
+/// its rank.
+#[must_use]
+pub fn head(rank: &str) -> String {
+    format!("drumline checkpoint {rank}\n")
+}
+
+/// No such line is longer.
+pub const HEAD_BYTES_MAX: usize = 256;
 
 /// What the ranks of a gang have in common: epoch, attempt and label.
 pub type Set<'a> = (u64, u32, &'a str);
@@ -42,6 +77,15 @@ mod tests {
             ..CheckpointEntry::default()
         };
         CheckpointRow { entries: entries.iter().map(entry).collect() }
+    }
+
+    #[test]
+    fn no_tenant_has_the_name_of_a_space_of_checkpoints() {
+        let space = space("lab");
+        assert!(is_space(&space) && is_space("lab") && TenantName::parse(&space).is_err());
+        for none in ["", "~checkpoints", "..~checkpoints", "lab~checkpoints~checkpoints", "lab~other", "."] {
+            assert!(!is_space(none), "{none}");
+        }
     }
 
     #[test]

@@ -218,11 +218,13 @@ fn at_once(ask: &Ask<'_>) -> [Measure; 3] {
 /// Uploads were counted, as ingress and as storage, when they were made; of a
 /// job's inputs only what nodes fetch from elsewhere is still to come in, and that
 /// is not kept. What it will give, and what of that will be taken out, is not known
-/// before, so storage and egress refuse what has outputs once their limit is near.
+/// before, so storage and egress refuse what has outputs once their limit is near, and
+/// storage what keeps checkpoints.
 fn adding_up(ask: &Ask<'_>) -> [Measure; 4] {
     let quota = ask.tenant.quota.unwrap_or_default();
     let ledger = month::turned(ask.ledger, ask.now_ms);
     let outputs = u64::from(ask.spec.steps.iter().any(|step| !step.outputs.is_empty()));
+    let stores = outputs | u64::from(ask.spec.steps.iter().any(|step| step.checkpoint.is_some()));
     let kept = |dimension, unit, used, asked, limit| Measure {
         dimension,
         unit,
@@ -237,7 +239,7 @@ fn adding_up(ask: &Ask<'_>) -> [Measure; 4] {
     };
     [
         kept("queued_tasks", Unit::Count, ledger.queued_tasks, estimate::tasks(ask.spec), quota.queued_tasks),
-        kept("storage", Unit::Bytes, ledger.storage_bytes, outputs, quota.storage_bytes),
+        kept("storage", Unit::Bytes, ledger.storage_bytes, stores, quota.storage_bytes),
         traffic("ingress", ledger.ingress_bytes, estimate::fetched_bytes(ask.spec), quota.ingress_bytes),
         traffic("egress", ledger.egress_bytes, outputs, quota.egress_bytes),
     ]

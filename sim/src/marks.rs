@@ -93,6 +93,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("controller.checkpoint.lost", Nobody, "a checkpoint is given up: its bytes are lost"),
     ("controller.checkpoint.not_kept", Nobody, "a checkpoint is told whose bytes are not there"),
     ("controller.checkpoint.told_again", Chaos, "a checkpoint is told a second time"),
+    ("gateway.objects.released", Chaos, "bytes of a checkpoint are taken away"),
     ("controller.chain.merged", Chaos, "several transactions share a commit"),
     ("controller.chain.sent_ahead", Chaos, "a commit leaves before the last is durable"),
     ("controller.end.cancelled_whatever_it_says", Chaos, "an attempt ends whose job is cancelled"),

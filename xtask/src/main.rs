@@ -9,7 +9,7 @@ mod planted;
 
 use std::{
     ffi::OsStr,
-    process::{Command, ExitCode},
+    process::{Child, Command, ExitCode},
 };
 
 const HELP: &str = "USAGE: cargo xtask COMMAND
@@ -67,12 +67,15 @@ fn test(seeds: &str, narrow: &str, sizes: &str) -> Result<(), String> {
     tools(TESTED_WITH)?;
     cargo("formatting", &["fmt", "--all", "--check"])?;
     cargo("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    cargo("what is tested", &["test", "--workspace", "--no-run"])?;
+    let build = [&["build", "--release", "--package", "sim"], SIMULATED].concat();
+    // The tests mostly wait for processes: the simulator is built in what they leave.
+    let simulator = Aside::start("the simulator", &build)?;
     cargo("tests", &["test", "--workspace"])?;
     script("the Python client", "clients/python/test.sh")?;
     script("the REST contract", "scripts/rest/check.sh")?;
     script("a newcomer's path", "scripts/newcomer.sh")?;
-    let build = [&["build", "--release", "--package", "sim"], SIMULATED].concat();
-    cargo("the simulator", &build)?;
+    simulator.wait()?;
     // What of the world's tests there is under madsim alone, and the others once
     // more; built by what the simulator is built of.
     let world = [&["test", "--release", "--package", "world"], SIMULATED].concat();
@@ -178,6 +181,40 @@ fn cargo(what: &str, arguments: &[&str]) -> Result<(), String> {
     println!("== {what}: cargo {}", arguments.join(" "));
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     run(what, &cargo, arguments)
+}
+
+/// A cargo that works beside others, and gives way to them.
+struct Aside {
+    what: &'static str,
+    child: Child,
+}
+
+impl Aside {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a build tool runs on the builder's machine, outside the world"
+    )]
+    fn start(what: &'static str, arguments: &[&str]) -> Result<Self, String> {
+        println!("== {what}, aside: cargo {}", arguments.join(" "));
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let child = Command::new("nice").arg("-n19").arg(cargo).args(arguments).spawn();
+        Ok(Self { what, child: child.map_err(|error| format!("nice could not be started: {error}"))? })
+    }
+
+    fn wait(mut self) -> Result<(), String> {
+        match self.child.wait() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(format!("{} failed ({status})", self.what)),
+            Err(error) => Err(format!("{}: {error}", self.what)),
+        }
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // Where something else failed nobody waits for it. Of one that ended there is none.
+        let _ = self.child.kill();
+    }
 }
 
 /// Runs a script of the repository, wherever this was called from.

@@ -220,6 +220,8 @@ impl Core {
                 world::mark!("agent.stop.while_collecting");
                 self.finish(key, fault, &exit, Vec::new());
             }
+            // Said again to a rank that ended for it, a stop leaves the last look alone.
+            Phase::Saving(..) if fault.kind != CauseKind::CancelledByUser => {}
             Phase::Saving(exit, fault) => {
                 world::mark!("agent.stop.while_saving");
                 self.finish(key, fault, &exit, Vec::new());

@@ -181,7 +181,9 @@ impl Core {
         let kill_at_ms = self.lease.kill_at_ms();
         // What has exited already only waits for its outputs: no process is
         // left, and the server's fence decides whether they still count.
-        let over = |phase: &Phase| matches!(phase, Phase::Collecting(_) | Phase::Measuring | Phase::Ended(_));
+        let over = |phase: &Phase| {
+            matches!(phase, Phase::Collecting(_) | Phase::Saving(..) | Phase::Measuring | Phase::Ended(_))
+        };
         let live = self.attempts.iter().filter(|(_, attempt)| !over(&attempt.phase));
         let keys: Vec<Key> = live.map(|(key, _)| key.clone()).collect();
         for key in keys {

@@ -65,6 +65,7 @@ impl Core {
             key: key.clone(),
             directory,
             work: Arc::clone(&attempt.work),
+            last: look == Look::Last,
         }));
     }
 

@@ -229,6 +229,8 @@ pub struct LookOrder {
     pub directory: String,
     /// Says where in it.
     pub work: Arc<Work>,
+    /// An end waits for it.
+    pub last: bool,
 }
 
 /// A checkpoint as it lies in the object store.

@@ -66,7 +66,7 @@ impl Collector {
         let root = format!("{}/{}", self.config.directories.work, order.directory);
         let (disk, patterns, below) = (Arc::clone(&self.disk), Arc::clone(&order.work), root.clone());
         let artifacts = blocking(move || find(&*disk, &below, &patterns.step.outputs)).await?;
-        let uploaded = self.uploader.all(&order.key, &root, &artifacts).await;
+        let uploaded = self.uploader.all(&order.key, &root, &artifacts, false).await;
         uploaded.map_err(|error| failed(format!("output {error}")))?;
         Ok(artifacts)
     }

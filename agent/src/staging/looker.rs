@@ -8,10 +8,11 @@
 //! the name [`REFUSED`], which goes with the next one that it takes.
 //!
 //! What must hold: a checkpoint is of one moment, the one at which the task said that it
-//! is ready; it is told of only once all of its bytes are with the server.
+//! is ready; it is told of only once all of its bytes are with the server. What it cannot
+//! take whole (a link, a pipe, what may not be read) it does not take at all.
 
 use super::upload::Uploader;
-use super::{copy_digested, parent};
+use super::{copy_under, parent};
 use crate::config::AgentConfig;
 use crate::core::work::checkpoint_directory;
 use crate::core::{Event, LookOrder, Snapshot};
@@ -19,6 +20,7 @@ use crate::limits;
 use crate::shell::{Inbound, tell};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use proto::checkpoints::head;
 use proto::limits::{CHECKPOINT_FILES_MAX, CHECKPOINT_LABEL_BYTES_MAX, CHECKPOINT_LIST_BYTES_MAX};
 use proto::v1::Artifact;
 use std::collections::VecDeque;
@@ -75,7 +77,11 @@ impl Looker {
                 biased;
                 Some(event) = running.next(), if !running.is_empty() => tell(&inbox, vec![event]).await,
                 orders = due.recv() => match orders {
-                    Some(orders) => waiting.extend(orders),
+                    // An end waits for a last look.
+                    Some(orders) => orders.into_iter().for_each(|order| match order.last {
+                        true => waiting.push_front(order),
+                        false => waiting.push_back(order),
+                    }),
                     None => return,
                 },
             }
@@ -87,14 +93,15 @@ impl Looker {
         let root = format!("{work}/{}", checkpoint_directory(&order.work));
         // Beside the work directory: at the agent's start it belongs to nothing.
         let copy = format!("{work}.checkpoint");
-        let (disk, from, to, gang) =
-            (Arc::clone(&self.disk), root.clone(), copy.clone(), order.work.gang.is_some());
-        let mut found = blocking(move || take(&*disk, &from, &to, gang)).await.unwrap_or_else(|error| {
-            tracing::warn!(root, %error, "a checkpoint could not be taken");
-            None
-        });
+        let (disk, from, to) = (Arc::clone(&self.disk), root.clone(), copy.clone());
+        let (head, gang) = (head(&order.key.process_key()), order.work.gang.is_some());
+        let mut found =
+            blocking(move || take(&*disk, &from, &to, &head, gang)).await.unwrap_or_else(|error| {
+                tracing::warn!(root, %error, "a checkpoint could not be taken");
+                None
+            });
         if let Some(snapshot) = &found {
-            if let Err(error) = self.uploader.all(&order.key, &copy, &snapshot.artifacts).await {
+            if let Err(error) = self.uploader.all(&order.key, &copy, &snapshot.artifacts, true).await {
                 tracing::warn!(root, error, "a checkpoint was taken and is lost");
                 found = None;
             }
@@ -108,13 +115,13 @@ impl Looker {
 }
 
 /// Copies the checkpoint at `root` to `copy` if there is one ready. Blocks.
-fn take(disk: &dyn Disk, root: &str, copy: &str, gang: bool) -> io::Result<Option<Snapshot>> {
+fn take(disk: &dyn Disk, root: &str, copy: &str, head: &str, gang: bool) -> io::Result<Option<Snapshot>> {
     let ready = format!("{root}/{READY}");
     let Some(label) = read_label(disk, &ready)? else { return Ok(None) };
     let taken = label.ok_or_else(|| Untaken::Refused("its label is no short line of text".to_owned()));
     let taken = taken.and_then(|label| match gang && label.is_empty() {
         true => Err(Untaken::Refused("the ranks of a gang give their checkpoints a label".to_owned())),
-        false => copy_all(disk, root, copy).map(|artifacts| Snapshot { label, artifacts }),
+        false => copy_all(disk, root, copy, head).map(|artifacts| Snapshot { label, artifacts }),
     });
     match taken {
         Ok(snapshot) if read_label(disk, &ready)? == Some(Some(snapshot.label.clone())) => {
@@ -162,7 +169,7 @@ fn refuse(disk: &dyn Disk, root: &str, reason: &str) -> io::Result<()> {
     disk.remove(&format!("{root}/{READY}"))
 }
 
-fn copy_all(disk: &dyn Disk, root: &str, copy: &str) -> Result<Vec<Artifact>, Untaken> {
+fn copy_all(disk: &dyn Disk, root: &str, copy: &str, head: &str) -> Result<Vec<Artifact>, Untaken> {
     // An earlier look may not have come to its end.
     disk.remove_dir_all(copy)?;
     let mut paths = Vec::new();
@@ -176,7 +183,8 @@ fn copy_all(disk: &dyn Disk, root: &str, copy: &str) -> Result<Vec<Artifact>, Un
     for (path, mode) in paths {
         let to = format!("{copy}/{path}");
         disk.create_dir_all(parent(&to))?;
-        let (size_bytes, digest) = copy_digested(disk, &format!("{root}/{path}"), &to)?;
+        let copied = copy_under(head, disk, &format!("{root}/{path}"), &to);
+        let (size_bytes, digest) = copied.map_err(|error| unreadable(&path, error))?;
         artifacts.push(Artifact { path, size_bytes, digest, mode: mode & 0o777 });
     }
     Ok(artifacts)
@@ -206,6 +214,17 @@ fn list(disk: &dyn Disk, root: &str, below: &str, paths: &mut Vec<(String, u32)>
     Ok(())
 }
 
+/// What is no plain file, or may not be read, will be neither the next time.
+fn unreadable(path: &str, error: io::Error) -> Untaken {
+    use io::ErrorKind::{InvalidInput, IsADirectory, NotFound, PermissionDenied};
+    match error.kind() {
+        InvalidInput | IsADirectory | NotFound | PermissionDenied => {
+            Untaken::Refused(format!("`{path}` is no plain file that can be read"))
+        }
+        _ => Untaken::Failed(error),
+    }
+}
+
 fn remove_if_there(disk: &dyn Disk, path: &str) -> io::Result<()> {
     match disk.remove(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -218,6 +237,8 @@ mod tests {
     use super::*;
     use crate::testing::disk_with;
 
+    const HEAD: &str = "drumline checkpoint lab/1\n";
+
     fn write(disk: &dyn Disk, path: &str, text: &str) {
         let file = disk.open(path, OpenMode::CreateOrWrite).unwrap();
         file.set_len(0).unwrap();
@@ -228,18 +249,24 @@ mod tests {
     fn what_is_ready_is_copied_as_it_lay_and_the_task_sees_it() {
         let disk = disk_with(&["work/t/ckpt/a", "work/t/ckpt/deep/b", "work/t/other"]);
         let root = "work/t/ckpt";
-        assert_eq!(take(&*disk, root, "work/t.checkpoint", false).unwrap(), None, "nothing is ready");
+        assert_eq!(take(&*disk, root, "work/t.checkpoint", HEAD, false).unwrap(), None, "nothing is ready");
         write(&*disk, "work/t/ckpt/.drumline-ready", "step 12\n");
-        let taken = take(&*disk, root, "work/t.checkpoint", false).unwrap().unwrap();
+        let taken = take(&*disk, root, "work/t.checkpoint", HEAD, false).unwrap().unwrap();
         assert_eq!(taken.label, "step 12");
         let paths: Vec<&str> = taken.artifacts.iter().map(|artifact| artifact.path.as_str()).collect();
         assert_eq!(paths, ["a", "deep/b"]);
         for artifact in &taken.artifacts {
             let copy = super::super::digest(&*disk, &format!("work/t.checkpoint/{}", artifact.path)).unwrap();
             assert_eq!(copy, (artifact.size_bytes, artifact.digest.clone()));
+            // Laid for the next attempt it is as it was.
+            let (from, to) =
+                (format!("work/t.checkpoint/{}", artifact.path), format!("next/{}", artifact.path));
+            super::super::lay_own(&*disk, &from, &to, artifact.mode).unwrap();
+            let was = read_all(&*disk, &format!("work/t/ckpt/{}", artifact.path), 100).unwrap();
+            assert_eq!(read_all(&*disk, &to, 100).unwrap(), was);
         }
         assert!(disk.entry("work/t/ckpt/.drumline-ready").is_err());
-        assert_eq!(take(&*disk, root, "work/t.checkpoint", false).unwrap(), None, "it is taken once");
+        assert_eq!(take(&*disk, root, "work/t.checkpoint", HEAD, false).unwrap(), None, "it is taken once");
     }
 
     #[test]
@@ -250,14 +277,14 @@ mod tests {
             let disk = disk_with(&names);
             disk.create_dir_all("work/t/ckpt").unwrap();
             write(&*disk, "work/t/ckpt/.drumline-ready", label);
-            take(&*disk, "work/t/ckpt", "work/t.checkpoint", gang).unwrap_err();
+            take(&*disk, "work/t/ckpt", "work/t.checkpoint", HEAD, gang).unwrap_err();
             assert!(disk.entry("work/t/ckpt/.drumline-ready").is_err(), "it is answered");
             assert!(disk.entry("work/t.checkpoint").is_err(), "nothing is left of it");
             let told = read_all(&*disk, "work/t/ckpt/.drumline-refused", 1_000).unwrap();
             // The next one that is taken takes the answer away.
             if files == 1 {
                 write(&*disk, "work/t/ckpt/.drumline-ready", "7");
-                take(&*disk, "work/t/ckpt", "work/t.checkpoint", gang).unwrap().unwrap();
+                take(&*disk, "work/t/ckpt", "work/t.checkpoint", HEAD, gang).unwrap().unwrap();
                 assert!(disk.entry("work/t/ckpt/.drumline-refused").is_err());
             }
             String::from_utf8(told).unwrap()

@@ -52,16 +52,19 @@ pub(crate) fn digest(disk: &dyn Disk, path: &str) -> io::Result<(u64, String)> {
     Ok((bytes, digest))
 }
 
-/// Copies a file to a name that is free; its length and digest.
-pub(crate) fn copy_digested(disk: &dyn Disk, from: &str, to: &str) -> io::Result<(u64, String)> {
+/// Copies a file to a name that is free, below a first line; length and digest of both.
+pub(crate) fn copy_under(head: &str, disk: &dyn Disk, from: &str, to: &str) -> io::Result<(u64, String)> {
     let source = disk.open(from, OpenMode::Read)?;
     let target = disk.open(to, OpenMode::CreateNew)?;
     let mut hash = Sha256::new();
+    hash.update(head);
+    target.write_at(0, head.as_bytes())?;
+    let below = head.len() as u64;
     let bytes = read_pieces(&*source, |at, data| {
         hash.update(data);
-        target.write_at(at, data)
+        target.write_at(below + at, data)
     })?;
-    Ok((bytes, proto::keys::hex_of(&hash.finalize())))
+    Ok((below + bytes, proto::keys::hex_of(&hash.finalize())))
 }
 
 /// The directory a path is in; the root for a bare name.
@@ -83,10 +86,22 @@ pub(crate) fn lay(disk: &dyn Disk, from: &str, to: &str, mode: u32) -> io::Resul
     }
 }
 
-/// Lays a file that is the task's own: a copy that it may write.
+/// Lays a file of a checkpoint, which is the task's own: a copy that it may write,
+/// without the first line.
 pub(crate) fn lay_own(disk: &dyn Disk, from: &str, to: &str, mode: u32) -> io::Result<()> {
+    let source = disk.open(from, OpenMode::Read)?;
+    let mut head = [0; proto::checkpoints::HEAD_BYTES_MAX];
+    let read = source.read_at(0, &mut head)?;
+    let line = head[..read].iter().position(|byte| *byte == b'\n');
+    let below = line.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is of no checkpoint"))? + 1;
     disk.create_dir_all(parent(to))?;
-    copy(disk, from, to, mode & 0o777 | 0o600)
+    let target = disk.open(to, OpenMode::CreateNew)?;
+    read_pieces(&*source, |at, data| {
+        let head = below.saturating_sub(usize::try_from(at).unwrap_or(usize::MAX)).min(data.len());
+        target.write_at((at + head as u64) - below as u64, &data[head..])
+    })?;
+    drop(target);
+    disk.set_mode(to, mode & 0o777 | 0o600)
 }
 
 /// Nobody writes an input. Who may read and run it is as its maker had it, but that

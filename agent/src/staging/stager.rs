@@ -78,6 +78,8 @@ struct Wanted {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Source {
     size_bytes: u64,
+    /// It lies among the checkpoints.
+    checkpoint: bool,
     /// Where a person said it is; else the server signs one.
     url: String,
 }
@@ -347,7 +349,7 @@ fn plan(
             let from = if input.url.is_empty() { "path" } else { "url" };
             return Err(fault(format!("input `{}` was given by {from} but without a digest", input.name)));
         }
-        let source = Source { size_bytes: input.size_bytes, url: input.url.clone() };
+        let source = Source { size_bytes: input.size_bytes, url: input.url.clone(), checkpoint: false };
         sources.insert(input.digest.clone(), source);
         let path = format!("inputs/{}", input.name);
         placements.push(Placement { path, digest: input.digest.clone(), mode: 0, own: false });
@@ -360,7 +362,8 @@ fn plan(
                 } else {
                     format!("from/{}/{}", upstream.step, artifact.path)
                 };
-                let source = Source { size_bytes: artifact.size_bytes, url: String::new() };
+                let source =
+                    Source { size_bytes: artifact.size_bytes, url: String::new(), checkpoint: false };
                 sources.entry(artifact.digest.clone()).or_insert(source);
                 placements.push(Placement {
                     path,
@@ -372,7 +375,7 @@ fn plan(
         }
     }
     for artifact in resume.into_iter().flat_map(|from| &from.artifacts) {
-        let source = Source { size_bytes: artifact.size_bytes, url: String::new() };
+        let source = Source { size_bytes: artifact.size_bytes, url: String::new(), checkpoint: true };
         sources.entry(artifact.digest.clone()).or_insert(source);
         let path = format!("{}/{}", checkpoint_directory(work), artifact.path);
         placements.push(Placement { path, digest: artifact.digest.clone(), mode: artifact.mode, own: true });
@@ -394,7 +397,8 @@ fn as_large_as_told(disk: &dyn Disk, path: &str, source: &Source) -> Result<(), 
 }
 
 fn need(digest: &str, source: &Source) -> TransferNeed {
-    TransferNeed { put: false, digest: digest.to_owned(), size_bytes: source.size_bytes }
+    let Source { size_bytes, checkpoint, .. } = *source;
+    TransferNeed { put: false, digest: digest.to_owned(), size_bytes, checkpoint }
 }
 
 /// The work directory, and spool files where some are at hand.
@@ -466,7 +470,7 @@ mod tests {
     fn what_comes_from_elsewhere_is_as_large_as_was_told() {
         let disk = world::sim::HostileDisk::new(1).handle();
         disk.open("x", world::disk::OpenMode::CreateNew).unwrap().write_at(0, b"four").unwrap();
-        let source = |size_bytes, url: &str| Source { size_bytes, url: url.to_owned() };
+        let source = |size_bytes, url: &str| Source { size_bytes, url: url.to_owned(), ..Source::default() };
         for good in [source(4, "http://h/x"), source(0, "http://h/x"), source(9, "")] {
             as_large_as_told(&*disk, "x", &good).unwrap();
         }

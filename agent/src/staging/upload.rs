@@ -25,14 +25,20 @@ impl Uploader {
     }
 
     /// Brings what an attempt names to the server, the same bytes once; they lie below
-    /// `root`. The error is one line, which names the file where it is about one.
-    pub(crate) async fn all(&self, key: &Key, root: &str, artifacts: &[Artifact]) -> Result<(), String> {
+    /// `root`, and are outputs, or of a checkpoint. The error is one line, which names the file where it is about one.
+    pub(crate) async fn all(
+        &self,
+        key: &Key,
+        root: &str,
+        artifacts: &[Artifact],
+        checkpoint: bool,
+    ) -> Result<(), String> {
         let mut uploads: BTreeMap<&str, &Artifact> = BTreeMap::new();
         for artifact in artifacts {
             uploads.entry(&artifact.digest).or_insert(artifact);
         }
         let uploads: Vec<&Artifact> = uploads.into_values().collect();
-        let needs: Vec<TransferNeed> = uploads.iter().map(|artifact| need(artifact)).collect();
+        let needs: Vec<TransferNeed> = uploads.iter().map(|artifact| need(artifact, checkpoint)).collect();
         let urls = self.signer.sign(key, &needs).await?;
         let mut wanted = uploads.into_iter().zip(needs).zip(urls);
         let mut puts = FuturesUnordered::new();
@@ -66,6 +72,7 @@ impl Uploader {
     }
 }
 
-fn need(artifact: &Artifact) -> TransferNeed {
-    TransferNeed { put: true, digest: artifact.digest.clone(), size_bytes: artifact.size_bytes }
+fn need(artifact: &Artifact, checkpoint: bool) -> TransferNeed {
+    let (digest, size_bytes) = (artifact.digest.clone(), artifact.size_bytes);
+    TransferNeed { put: true, digest, size_bytes, checkpoint }
 }

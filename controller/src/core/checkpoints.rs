@@ -3,13 +3,15 @@
 //! What must hold: only a task's live attempt adds to its checkpoints, and only what
 //! is in the object store; a gang goes on from one label that all its ranks told of in
 //! one attempt, or from the beginning; a task's rows go in the commits that complete
-//! it; what rows name counts as stored.
+//! it; what rows name counts as stored, and what they name no more is taken away once
+//! that is durable. Bytes of a rank's are named by its row alone (`proto::checkpoints`).
 //!
 //! Each rank has a row of its own, so that what one of them tells costs one row however
 //! many they are. Nothing says that a set is whole: it is when all rows have it.
 
 use super::model::{Active, Job, Spot, StepRun};
 use super::outbox::Outbox;
+use super::types::Effect;
 use super::{Core, ledger};
 use crate::limits;
 use prost::Message;
@@ -17,6 +19,7 @@ use proto::checkpoints::{self, Set, set_of};
 use proto::keys;
 use proto::limits::{CHECKPOINT_FILES_MAX, CHECKPOINT_LABEL_BYTES_MAX, CHECKPOINT_LIST_BYTES_MAX};
 use proto::v1::{CheckpointEntry, CheckpointId, CheckpointRow, Checkpointed, RankCheckpoint, StepState};
+use proto::validate::check_relative;
 use std::collections::BTreeSet;
 
 impl Core {
@@ -34,11 +37,17 @@ impl Core {
         let Some(job) = tenant.jobs.get_mut(&spot.number) else { return };
         let is_of_it = |id: &CheckpointId| (id.attempt, id.epoch) == (active.attempt, active.epoch);
         let Some(id) = told.id.filter(is_of_it) else { return };
-        if missing || !may_be_kept(job, spot, &told) {
+        let fits = may_be_kept(job, spot, &told);
+        let Some(run) = job.steps.get_mut(spot.step as usize) else { return };
+        // That they were there was seen before they were let go.
+        let going = run
+            .released
+            .get(&(spot.task, rank))
+            .is_some_and(|going| told.artifacts.iter().any(|artifact| going.contains(&artifact.digest)));
+        if missing || going || !fits {
             world::mark!("controller.checkpoint.not_kept");
             return;
         }
-        let Some(run) = job.steps.get_mut(spot.step as usize) else { return };
         let Some(state) = job.state.steps.get(spot.step as usize) else { return };
         let row = run.checkpoints.entry((spot.task, rank)).or_default();
         let known = row.entries.iter().any(|entry| {
@@ -56,7 +65,8 @@ impl Core {
         let generation = state.generation;
         row.entries.push(CheckpointEntry { label, artifacts, id: Some(id), at_ms: now_ms, generation });
         let kept = row.entries.last().map_or(0, bytes_of);
-        let dropped = prune(run, state, spot.task, rank);
+        let gone = prune(run, state, spot.task, rank);
+        let dropped = release(&mut self.out, run, spot, rank, &gone);
         ledger::store(&mut tenant.ledger, &mut job.state, kept);
         ledger::drop_stored(&mut tenant.ledger, &mut job.state, dropped);
         write(&mut self.out, run, spot, rank);
@@ -72,7 +82,8 @@ impl Core {
         let Some(row) = run.checkpoints.get_mut(&(spot.task, rank)) else { return };
         let Some(at) = row.entries.iter().position(|entry| entry.id.as_ref() == Some(lost)) else { return };
         world::mark!("controller.checkpoint.lost");
-        let dropped = bytes_of(&row.entries.remove(at));
+        let gone = [row.entries.remove(at)];
+        let dropped = release(&mut self.out, run, spot, rank, &gone);
         ledger::drop_stored(&mut tenant.ledger, &mut job.state, dropped);
         write(&mut self.out, run, spot, rank);
         self.out.state(&spot.tenant, spot.number);
@@ -90,6 +101,10 @@ fn may_be_kept(job: &Job, spot: &Spot, told: &Checkpointed) -> bool {
         && told.artifacts.len() <= CHECKPOINT_FILES_MAX
         && list <= CHECKPOINT_LIST_BYTES_MAX
         && told.label.len() <= CHECKPOINT_LABEL_BYTES_MAX
+        && !told.label.chars().any(char::is_control)
+        && told.artifacts.iter().all(|artifact| check_relative("path", &artifact.path).is_ok())
+        && told.artifacts.iter().map(|artifact| &artifact.path).collect::<BTreeSet<_>>().len()
+            == told.artifacts.len()
         && !(gang && told.label.is_empty())
 }
 
@@ -121,30 +136,47 @@ fn whole<'a>(run: &'a StepRun, state: &StepState, task: u64) -> Vec<&'a Checkpoi
 }
 
 /// Drops what no attempt will need: all before the last but one that is whole, and
-/// what a retry undid. Returns the bytes of it.
-fn prune(run: &mut StepRun, state: &StepState, task: u64, rank: u32) -> u64 {
+/// what a retry undid. Returns it.
+fn prune(run: &mut StepRun, state: &StepState, task: u64, rank: u32) -> Vec<CheckpointEntry> {
     let owned = |(epoch, attempt, label): Set<'_>| (epoch, attempt, label.to_owned());
     let kept: BTreeSet<_> =
         whole(run, state, task).into_iter().rev().take(KEPT).map(|entry| owned(set_of(entry))).collect();
     let gang = run.gang.is_some();
-    let Some(row) = run.checkpoints.get_mut(&(task, rank)) else { return 0 };
+    let Some(row) = run.checkpoints.get_mut(&(task, rank)) else { return Vec::new() };
     let of_kept = |entry: &CheckpointEntry| kept.contains(&owned(set_of(entry)));
     // Labels of one task may be equal: there it is the place that counts.
     let from = match gang {
         true => row.entries.iter().position(of_kept).unwrap_or(0),
         false => row.entries.len().saturating_sub(KEPT),
     };
-    let mut dropped: u64 = row.entries.drain(..from).map(|entry| bytes_of(&entry)).sum();
+    let mut gone: Vec<CheckpointEntry> = row.entries.drain(..from).collect();
     // Of those that other ranks have not told of yet the oldest are given up.
     let mut surplus = row.entries.len().saturating_sub(limits::CHECKPOINTS_PER_RANK_MAX);
-    row.entries.retain(|entry| {
+    gone.extend(row.entries.extract_if(.., |entry| {
         let given_up = surplus > 0 && !of_kept(entry);
         surplus -= usize::from(given_up);
-        let stays = !given_up && entry.generation >= state.reset_generation;
-        dropped = if stays { dropped } else { dropped.saturating_add(bytes_of(entry)) };
-        stays
-    });
-    dropped
+        given_up || entry.generation < state.reset_generation
+    }));
+    gone
+}
+
+/// Has the objects taken away that no entry of the rank names any more. Returns the
+/// bytes that counted as stored for what is gone.
+fn release(out: &mut Outbox, run: &mut StepRun, spot: &Spot, rank: u32, gone: &[CheckpointEntry]) -> u64 {
+    let digests = |entries: &[CheckpointEntry]| -> BTreeSet<String> {
+        entries.iter().flat_map(|entry| &entry.artifacts).map(|artifact| artifact.digest.clone()).collect()
+    };
+    let named = run.checkpoints.get(&(spot.task, rank)).map(|row| digests(&row.entries)).unwrap_or_default();
+    let going: Vec<String> = digests(gone).difference(&named).cloned().collect();
+    if !going.is_empty() {
+        let known = run.released.entry((spot.task, rank)).or_default();
+        if known.len() + going.len() > limits::RELEASED_PER_RANK_MAX {
+            known.clear();
+        }
+        known.extend(going.iter().cloned());
+        out.effects.push(Effect::Release { tenant: spot.tenant.clone(), digests: going });
+    }
+    gone.iter().fold(0, |sum, entry| sum.saturating_add(bytes_of(entry)))
 }
 
 /// So many that are whole are kept: where the newest is lost, there is the one before.
@@ -155,7 +187,9 @@ const KEPT: usize = 2;
 pub(super) fn forget(out: &mut Outbox, run: &mut StepRun, spot: &Spot, rank: u32) -> u64 {
     let Some(row) = run.checkpoints.remove(&(spot.task, rank)) else { return 0 };
     out.direct(&spot.tenant, keys::checkpoint(&spot.tenant, spot.number, spot.step, spot.task, rank), None);
-    row.entries.iter().map(bytes_of).sum()
+    let dropped = release(out, run, spot, rank, &row.entries);
+    run.released.remove(&(spot.task, rank));
+    dropped
 }
 
 fn write(out: &mut Outbox, run: &StepRun, spot: &Spot, rank: u32) {

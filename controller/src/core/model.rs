@@ -104,6 +104,8 @@ pub(super) struct StepRun {
     pub outputs: BTreeMap<(u64, u32), Vec<Artifact>>,
     /// By task and rank.
     pub checkpoints: BTreeMap<(u64, u32), CheckpointRow>,
+    /// Digests that their rows named and that are being taken away.
+    pub released: BTreeMap<(u64, u32), BTreeSet<String>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

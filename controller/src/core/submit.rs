@@ -382,6 +382,7 @@ fn prepare_step(step: &proto::v1::Step, names: &BTreeMap<&str, u32>) -> Result<S
         granted_slots: 0,
         outputs: BTreeMap::new(),
         checkpoints: BTreeMap::new(),
+        released: BTreeMap::new(),
     })
 }
 

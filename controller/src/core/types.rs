@@ -272,6 +272,13 @@ pub enum Effect {
         /// What.
         frame: ServerFrame,
     },
+    /// No row names these objects of a tenant's checkpoints any more.
+    Release {
+        /// Whose.
+        tenant: String,
+        /// Which.
+        digests: Vec<String>,
+    },
     /// For the operator's log.
     Log {
         /// May be empty.

@@ -42,6 +42,8 @@ use world::sync::mpsc;
 pub mod limits {
     /// Events waiting for the core; a further one waits.
     pub const EVENTS_WAITING: usize = 4096;
+    /// Words of objects that no row names any more; further ones stay where they are.
+    pub const RELEASES_WAITING: usize = 4096;
     /// Events stepped in one turn.
     pub const EVENTS_PER_TURN: usize = 256;
     /// How long heartbeats and the news that tasks have started may wait for other
@@ -85,6 +87,8 @@ pub mod limits {
 pub trait ObjectIndex: Send + Sync + 'static {
     /// True where the tenant's namespace holds these bytes, whole and durable.
     async fn has(&self, tenant: &str, digest: &str, size_bytes: u64) -> bool;
+    /// Takes away what no row names any more, as far as that can be done.
+    async fn release(&self, space: &str, digests: Vec<String>);
 }
 
 /// What a controller is made of.

@@ -5,6 +5,7 @@ use super::chain::{Chain, Lost};
 use super::sessions::Sessions;
 use super::{ControllerParts, limits, load};
 use crate::core::{Core, DemandChange, Effect, Event, Reply, Txn};
+use proto::checkpoints;
 use proto::v1::{Demand, DemandKey, DemandUpdate, GrantRow, Problem, Report, TenantRow, report};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -143,6 +144,8 @@ struct Reign {
     steps_checked: u64,
     /// Of the core's stale reports, those already told to the view.
     stale_reports_told: u64,
+    /// Objects that no row names any more.
+    releases: mpsc::Sender<(String, Vec<String>)>,
 }
 
 /// Demand not yet with the schedulers, merged by step.
@@ -193,6 +196,9 @@ async fn begin(parts: &ControllerParts, view: &Arc<View>) -> Result<Reign, load:
         return Err(error);
     }
     view.reigns(&owner, revision);
+    let (releases, due) = mpsc::channel(limits::RELEASES_WAITING);
+    // It ends with the reign, which alone asks it.
+    world::task::spawn(release_all(Arc::clone(&parts.objects), due));
     let mut reign = Reign {
         clock: Arc::clone(&parts.clock),
         core,
@@ -213,6 +219,7 @@ async fn begin(parts: &ControllerParts, view: &Arc<View>) -> Result<Reign, load:
         inputs_closed: false,
         steps_checked: 0,
         stale_reports_told: 0,
+        releases,
     };
     let now = reign.now();
     let opening = reign.core.start(now);
@@ -472,6 +479,13 @@ impl Reign {
         Ok(())
     }
 
+    /// What finds no room stays in the object store: it is in nobody's way.
+    fn release(&self, tenant: &str, digests: Vec<String>) {
+        if self.releases.try_send((checkpoints::space(tenant), digests)).is_err() {
+            tracing::warn!(tenant, "objects of old checkpoints stay: too many are to be removed");
+        }
+    }
+
     /// Only ever called with the effects of what is durable.
     fn perform(&mut self, effects: Vec<Effect>) {
         for effect in effects {
@@ -483,9 +497,17 @@ impl Reign {
                     }
                 }
                 Effect::Send { node, session, frame } => self.sessions.send(&node, session, frame),
+                Effect::Release { tenant, digests } => self.release(&tenant, digests),
                 Effect::Log { tenant, number, text } => tracing::info!(tenant, number, "{text}"),
             }
         }
+    }
+}
+
+/// Takes objects away until nobody is left to ask.
+async fn release_all(objects: Arc<dyn super::ObjectIndex>, mut due: mpsc::Receiver<(String, Vec<String>)>) {
+    while let Some((space, digests)) = due.recv().await {
+        objects.release(&space, digests).await;
     }
 }
 

@@ -4,6 +4,7 @@
 use super::calls::Input;
 use super::{ObjectIndex, limits};
 use crate::core::Event;
+use proto::checkpoints;
 use proto::v1::{AgentFrame, Reports, ServerFrame, agent_frame, report};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -96,13 +97,13 @@ async fn missing_objects(objects: &dyn ObjectIndex, reports: &Reports) -> Vec<us
     let mut missing = Vec::new();
     for (index, report) in reports.reports.iter().enumerate() {
         let Some(attempt) = &report.attempt else { continue };
-        let artifacts = match &report.what {
-            Some(report::What::Ended(ended)) => &ended.artifacts,
-            Some(report::What::Checkpointed(told)) => &told.artifacts,
+        let (artifacts, space) = match &report.what {
+            Some(report::What::Ended(ended)) => (&ended.artifacts, attempt.tenant.clone()),
+            Some(report::What::Checkpointed(told)) => (&told.artifacts, checkpoints::space(&attempt.tenant)),
             _ => continue,
         };
         for artifact in artifacts {
-            if !objects.has(&attempt.tenant, &artifact.digest, artifact.size_bytes).await {
+            if !objects.has(&space, &artifact.digest, artifact.size_bytes).await {
                 missing.push(index);
                 break;
             }

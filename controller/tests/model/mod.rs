@@ -52,6 +52,8 @@ pub struct Cluster {
     /// Of cores that died.
     pub past: Vec<controller::core::Stats>,
     pub slots_per_node: u32,
+    /// Objects of checkpoints that were taken away.
+    pub released: BTreeSet<String>,
     /// Transactions with their time, where a test wants to show them.
     pub story: Option<Vec<(u64, Txn)>>,
 }
@@ -74,6 +76,7 @@ impl Cluster {
             lose_next: false,
             past: Vec::new(),
             slots_per_node,
+            released: BTreeSet::new(),
             story: None,
         };
         let opening = cluster.core.start(cluster.now);
@@ -136,6 +139,7 @@ impl Cluster {
                     agent.inbox.push_back(frame);
                 }
             }
+            Effect::Release { digests, .. } => self.released.extend(digests),
             Effect::Log { .. } => {}
         }
     }

@@ -173,6 +173,7 @@ fn effect(effect: &Effect) -> Vec<String> {
     match effect {
         Effect::Reply { reply, .. } => vec![format!("reply {}", reply_text(reply))],
         Effect::Send { node, session, frame } => vec![format!("to {node}#{session}: {}", frame_text(frame))],
+        Effect::Release { digests, .. } => vec![format!("release {}", digests.join(" "))],
         Effect::Log { text, .. } => vec![format!("log {text}")],
     }
 }

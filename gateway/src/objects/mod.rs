@@ -26,7 +26,8 @@ use async_trait::async_trait;
 use controller::shell::ObjectIndex;
 use part::{Kept, Key};
 use parts::Parts;
-use proto::problem::Problem;
+use proto::checkpoints::{self, is_of_checkpoints};
+use proto::problem::{self, Problem};
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -136,17 +137,53 @@ impl Objects {
 
     /// The size of the object, where it is there and will stay.
     pub async fn size(self: &Arc<Self>, tenant: &str, digest: &str) -> Option<u64> {
-        if !is_digest(digest) || proto::ids::TenantName::parse(tenant).is_err() {
-            return None;
+        self.find(tenant, digest).await.ok().flatten()
+    }
+
+    /// The same, where that can be told: who takes a doubt for a loss would give up what
+    /// is there.
+    pub async fn find(self: &Arc<Self>, tenant: &str, digest: &str) -> Result<Option<u64>, Problem> {
+        if !is_object(tenant, digest) {
+            return Ok(None);
         }
         let place = Arc::clone(self);
         let (tenant, digest) = (tenant.to_owned(), digest.to_owned());
-        blocking(move || place.settled(&tenant, &digest)).await
+        let settled = blocking(move || place.settled(&tenant, &digest)).await;
+        settled.map_err(|error| {
+            problem::unavailable("objects", format!("whether the object is there cannot be told: {error}"))
+        })
+    }
+
+    /// Takes objects of a checkpoint away that no row names any more. What cannot be
+    /// removed stays in nobody's way.
+    pub async fn release(self: &Arc<Self>, space: &str, digests: Vec<String>) {
+        let (place, space) = (Arc::clone(self), space.to_owned());
+        blocking(move || {
+            for digest in digests.iter().filter(|digest| is_object(&space, digest)) {
+                match place.disk.remove(&path(&space, digest)) {
+                    Ok(()) => world::mark!("gateway.objects.released"),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => tracing::warn!(space, digest, %error, "an object could not be removed"),
+                }
+            }
+        })
+        .await;
     }
 
     /// How many bytes of an object that is not there clients have sent already.
     pub(crate) fn arrived_bytes(&self, tenant: &str, digest: &str) -> u64 {
         self.parts.arrived(&Key { tenant: tenant.to_owned(), digest: digest.to_owned() })
+    }
+
+    /// Takes every object of a checkpoint away that is not among `named`, by space and
+    /// digest: to be called while nobody uploads. What cannot be removed stays.
+    pub async fn keep_checkpoints(self: &Arc<Self>, named: BTreeSet<(String, String)>) {
+        let place = Arc::clone(self);
+        let disk = Arc::clone(&self.disk);
+        let unnamed = blocking(move || unnamed(&*disk, &named)).await;
+        for (space, digests) in unnamed {
+            place.release(&space, digests).await;
+        }
     }
 
     fn leave(&self, method: Method, target: &str) -> Result<Leave, TransferError> {
@@ -167,18 +204,24 @@ impl Objects {
 
     /// Blocks. A name that is seen need not be durable: its upload may still be
     /// at that, or have failed, or been killed with the process before this one.
-    fn settled(&self, tenant: &str, digest: &str) -> Option<u64> {
+    fn settled(&self, tenant: &str, digest: &str) -> io::Result<Option<u64>> {
         let path = path(tenant, digest);
-        let entry = self.disk.entry(&path).ok()?;
-        if entry.is_dir || self.names().doubtful.contains(&path) {
-            return None;
+        let entry = match self.disk.entry(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            entry => entry?,
+        };
+        if entry.is_dir {
+            return Ok(None);
+        }
+        if self.names().doubtful.contains(&path) {
+            return Err(io::Error::other("its upload is not at its end"));
         }
         let dir = dir(tenant, digest);
         let sure = !self.shared && self.names().durable.contains(&dir);
-        if !sure && self.settle(tenant, dir).is_err() {
-            return None;
+        if !sure {
+            self.settle(tenant, dir)?;
         }
-        Some(entry.len)
+        Ok(Some(entry.len))
     }
 
     /// Makes a directory, its names and its own name durable. Blocks.
@@ -243,11 +286,32 @@ fn remove_earlier(disk: &dyn Disk, incoming: &str) {
     }
 }
 
+/// Objects of checkpoints that are not among these. Of a place that cannot be read
+/// none is known. Blocks.
+fn unnamed(disk: &dyn Disk, named: &BTreeSet<(String, String)>) -> Vec<(String, Vec<String>)> {
+    let list = |path: &str| disk.list(path).unwrap_or_default();
+    let mut found = Vec::new();
+    for space in list(ROOT).into_iter().map(|entry| entry.name).filter(|name| is_of_checkpoints(name)) {
+        let mut digests = Vec::new();
+        for dir in list(&format!("{ROOT}/{space}")) {
+            let files = list(&format!("{ROOT}/{space}/{}", dir.name)).into_iter().map(|file| file.name);
+            digests.extend(files.filter(|digest| !named.contains(&(space.clone(), digest.clone()))));
+        }
+        found.push((space, digests));
+    }
+    found
+}
+
 /// Removes parts; those that cannot be are found at the next start. Blocks.
 fn remove(disk: &dyn Disk, gone: &[Kept]) {
     for kept in gone {
         let _ = disk.remove(&kept.path());
     }
+}
+
+/// Whether that can be the name of one: of a tenant's, or of its checkpoints'.
+fn is_object(space: &str, digest: &str) -> bool {
+    is_digest(digest) && checkpoints::is_space(space)
 }
 
 fn dir(tenant: &str, digest: &str) -> String {
@@ -303,6 +367,10 @@ pub struct Door(pub Arc<Objects>);
 impl ObjectIndex for Door {
     async fn has(&self, tenant: &str, digest: &str, size_bytes: u64) -> bool {
         self.0.has(tenant, digest, size_bytes).await
+    }
+
+    async fn release(&self, space: &str, digests: Vec<String>) {
+        self.0.release(space, digests).await;
     }
 }
 

@@ -7,7 +7,7 @@
 //! the whole says.
 
 use crate::urls::is_digest;
-use proto::ids::TenantName;
+use proto::checkpoints::is_space;
 use sha2::{Digest, Sha256};
 use std::io;
 use std::sync::Arc;
@@ -165,7 +165,7 @@ fn cut(disk: &dyn Disk, path: &str, len: u64) -> io::Result<()> {
 fn read(dir: &str, name: &str) -> Option<(Key, Kept)> {
     let mut parts = name.split('.');
     let (tenant, digest, number, durable) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let known = TenantName::parse(tenant).is_ok() && is_digest(digest) && parts.next().is_none();
+    let known = is_space(tenant) && is_digest(digest) && parts.next().is_none();
     let (_, durable) = (hex(number)?, hex(durable)?);
     let key = Key { tenant: tenant.to_owned(), digest: digest.to_owned() };
     let stem = format!("{dir}/{tenant}.{digest}.{number}");

@@ -306,3 +306,22 @@ async fn the_same_bytes_uploaded_at_once_are_kept_once() {
     };
     assert!(fits(6_000).await && !fits(6_001).await);
 }
+
+#[tokio::test]
+async fn of_checkpoints_what_no_row_names_is_taken_away_and_nothing_else() {
+    let disk = HostileDisk::new(1);
+    let objects = place(&disk).await;
+    let space = checkpoints::space("lab");
+    let (kept, gone, output) = (digest(b"kept"), digest(b"gone"), digest(b"out"));
+    for (space, data) in [(space.as_str(), &b"kept"[..]), (&space, b"gone"), ("lab", b"out")] {
+        let name = digest(data);
+        let target = signed(&objects, Method::Put, space, &name, data.len() as u64);
+        put(&objects, &target, data).await.unwrap();
+    }
+    objects.keep_checkpoints(BTreeSet::from([(space.clone(), kept.clone())])).await;
+    assert_eq!(objects.find(&space, &kept).await.unwrap(), Some(4));
+    assert_eq!(objects.find(&space, &gone).await.unwrap(), None);
+    assert_eq!(objects.find("lab", &output).await.unwrap(), Some(3));
+    objects.release(&space, vec![kept.clone(), gone, "no digest".to_owned()]).await;
+    assert_eq!(objects.find(&space, &kept).await.unwrap(), None);
+}

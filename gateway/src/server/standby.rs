@@ -274,6 +274,12 @@ impl ObjectIndex for Later {
             None => false,
         }
     }
+
+    async fn release(&self, space: &str, digests: Vec<String>) {
+        if let Some(door) = self.0.get() {
+            door.release(space, digests).await;
+        }
+    }
 }
 
 /// What stands by: every call is refused in the caller's own words.

@@ -12,7 +12,7 @@ use crate::rows::{JobName, Row};
 use proto::v1::{CheckpointEntry, CheckpointId, Step};
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
-use world::sim::ProcessSpan;
+use world::sim::{Kept, ProcessSpan};
 
 /// What one rank goes on from: the label, and the digest of the one file.
 type From = (String, String);
@@ -68,12 +68,18 @@ impl Checker for GoesOn {
 
     fn end(&mut self, outcome: &Outcome<'_>) -> Result<(), String> {
         let mut kept = BTreeSet::new();
+        // By what is stored of them.
+        let mut bytes = BTreeMap::new();
         for span in outcome.spans {
             let Some((name, rank)) = attempt_of(&span.key) else { continue };
-            kept.extend(
-                span.kept.iter().map(|(label, digest)| (name.clone(), rank, label.clone(), digest.clone())),
-            );
-            self.judge(&name, rank, span)?;
+            for Kept { label, digest, stored_digest } in &span.kept {
+                kept.insert((name.clone(), rank, label.clone(), stored_digest.clone()));
+                bytes.insert(stored_digest.as_str(), digest.as_str());
+            }
+        }
+        for span in outcome.spans {
+            let Some((name, rank)) = attempt_of(&span.key) else { continue };
+            self.judge(&name, rank, span, &bytes)?;
         }
         match self.named.difference(&kept).next() {
             Some(((job, step, task, attempt, _), rank, label, _)) => Err(format!(
@@ -85,14 +91,20 @@ impl Checker for GoesOn {
 }
 
 impl GoesOn {
-    fn judge(&self, name: &AttemptName, rank: u32, span: &ProcessSpan) -> Result<(), String> {
+    fn judge(
+        &self,
+        name: &AttemptName,
+        rank: u32,
+        span: &ProcessSpan,
+        bytes: &BTreeMap<&str, &str>,
+    ) -> Result<(), String> {
         let Some(bound) = self.bound.get(name) else { return Ok(()) };
         let due = bound.get(&rank);
         let found = span.resumed.iter().find(|(file, _)| file == "state");
         match (due, &span.from, found) {
             (None, None, None) => Ok(()),
             (Some((label, digest)), Some(from), Some((_, read))) if label == from => match read {
-                Some(read) if read != digest => {
+                Some(read) if bytes.get(digest.as_str()) != Some(&read.as_str()) => {
                     Err(format!("{} goes on from `{label}` and found other bytes there", span.key))
                 }
                 _ => Ok(()),

@@ -12,5 +12,5 @@ pub mod universe;
 pub use clock::{ClockHandle, SkewedClock};
 pub use disk::{HostileDisk, Mount};
 pub use faults::{DiskCounts, DiskFaults, TransferCounts, TransferFaults};
-pub use processes::{LaunchAsked, ProcessCounts, ProcessFaults, ProcessSpan, SimProcesses};
+pub use processes::{Kept, LaunchAsked, ProcessCounts, ProcessFaults, ProcessSpan, SimProcesses};
 pub use transfer::{DoorGuard, SimObjects, SimTransfer};

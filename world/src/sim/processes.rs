@@ -14,7 +14,7 @@ mod history;
 mod script;
 mod weather;
 
-pub use history::{LaunchAsked, ProcessSpan};
+pub use history::{Kept, LaunchAsked, ProcessSpan};
 pub use weather::{ProcessCounts, ProcessFaults};
 
 use super::HostileDisk;
@@ -366,7 +366,7 @@ impl SimProcesses {
     }
 
     /// Keeps a checkpoint if it is time, and the one before was taken: else it waits.
-    fn keep_checkpoint(&self, process: &mut Process, kept: &mut Vec<(String, String)>, now: u64) {
+    fn keep_checkpoint(&self, process: &mut Process, kept: &mut Vec<Kept>, now: u64) {
         let Some((every_ms, bytes)) = process.script.checkpoint else { return };
         if process.keeps_ms.is_none_or(|at| now < at) || process.ends_ms.is_some_and(|end| end <= now) {
             return;
@@ -378,15 +378,25 @@ impl SimProcesses {
         }
         let label = (process.kept + 1).to_string();
         let data: Vec<u8> = output(process, bytes).into_iter().chain(label.bytes()).collect();
-        let write = |name: &str, data: &[u8]| {
-            let file = self.open(&dir.join(name))?;
+        let write = |path: &Path, data: &[u8]| {
+            let file = self.open(path)?;
             file.set_len(0)?;
             file.write_at(0, data)
         };
+        // Whole from the first instant: written elsewhere, and renamed.
+        let next = dir.with_file_name(".next");
+        let rename = || {
+            let names = relative(&next).zip(relative_of(&dir.join(CHECKPOINT_READY)));
+            let (from, to) = names.ok_or_else(|| io::Error::other("a path that is not of this disk"))?;
+            self.disk.handle().rename(from, &to)
+        };
+        let ready = write(&dir.join("state"), &data).and_then(|()| write(&next, label.as_bytes()));
         // A disk that fails it: the next time, then.
-        if write("state", &data).and_then(|()| write(CHECKPOINT_READY, label.as_bytes())).is_ok() {
+        if ready.and_then(|()| rename()).is_ok() {
             process.kept += 1;
-            kept.push((label, hex_digest(&Sha256::digest(&data))));
+            let head = format!("drumline checkpoint {}\n", process.launch.key);
+            let stored_digest = hex_digest(&Sha256::digest([head.as_bytes(), &data].concat()));
+            kept.push(Kept { label, digest: hex_digest(&Sha256::digest(&data)), stored_digest });
         }
     }
 
@@ -528,6 +538,10 @@ impl SimProcesses {
             }
         }
     }
+}
+
+fn relative_of(path: &Path) -> Option<String> {
+    relative(path).map(str::to_owned)
 }
 
 /// Where its checkpoints are.

@@ -23,8 +23,8 @@ pub struct ProcessSpan {
     pub from: Option<String>,
     /// The files that lay in its checkpoint directory when it started, as `inputs`.
     pub resumed: Vec<(String, Option<String>)>,
-    /// Checkpoints that it kept: label and digest of the one file.
-    pub kept: Vec<(String, String)>,
+    /// Checkpoints that it kept.
+    pub kept: Vec<Kept>,
     /// Its outputs that reached the disk, with their digests.
     pub wrote: Vec<(String, String)>,
     /// Where it ran.
@@ -39,6 +39,17 @@ pub struct ProcessSpan {
     pub torn: bool,
     /// Reads of its machine's disk failed at some time.
     pub unread: bool,
+}
+
+/// A checkpoint of one file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// What the process calls it.
+    pub label: String,
+    /// Of its bytes.
+    pub digest: String,
+    /// Of its bytes below the line that names who kept them.
+    pub stored_digest: String,
 }
 
 /// A launch that a node's agent asked for.
