@@ -47,6 +47,8 @@ pub const LOOKS_AT_ONCE: usize = 4;
 /// How often the inputs of one attempt are laid where other tasks change them
 /// meanwhile; after that the staging fails.
 pub const LAYINGS_MAX: u32 = 3;
+/// How often the bytes of a cached file are looked at where its stamp moves meanwhile.
+pub const LOOKINGS_MAX: u32 = 3;
 /// Tries of one transfer.
 pub const TRANSFER_TRIES: u32 = 5;
 /// Pause after the first failed try; doubled after each.

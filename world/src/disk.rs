@@ -47,13 +47,13 @@ pub enum Shared {
     Not,
 }
 
-/// Which file a path names, and the last change of it: two stamps of one path
-/// are equal where it is still that file with those bytes and that mode.
+/// Which file a path names, and the last change of its bytes: two stamps of one path
+/// are equal where it is still that file with those bytes. The mode is no part of it:
+/// who changes it has changed no byte yet, and a write after it shows by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     pub(crate) file: u64,
     pub(crate) len: u64,
-    pub(crate) mode: u32,
     /// Of the bytes: nanoseconds, or a count.
     pub(crate) changed: i128,
 }
@@ -102,8 +102,8 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     /// The stamp of a file now. It does not see a write of somebody who set the
     /// time of the file back on purpose, nor one that is still to come.
     fn stamp(&self, path: &str) -> io::Result<Stamp> {
-        let DirEntry { len, mode, .. } = self.entry(path)?;
-        Ok(Stamp { file: 0, len, mode, changed: 0 })
+        let DirEntry { len, .. } = self.entry(path)?;
+        Ok(Stamp { file: 0, len, changed: 0 })
     }
     /// Where a process of this node finds this path.
     fn absolute(&self, path: &str) -> PathBuf;

@@ -11,7 +11,8 @@
 //! tasks run as the agent's own user; of links this holds:
 //! - a task that removes or replaces its input does so for itself alone;
 //! - one that writes into it must first take the seal off (`chmod`), unless it runs as
-//!   root, whom no mode binds;
+//!   root, whom no mode binds. A mode alone changes no byte and raises no doubt: the
+//!   next laying puts the seal on again;
 //! - whatever it wrote before another task's input is laid is found out by the file's
 //!   stamp, after the laying: the bytes are looked at again, and if they are not those
 //!   of the digest, the file is dropped, fetched anew and laid anew. So nobody is
@@ -38,7 +39,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use world::Transfer;
-use world::disk::{Disk, Stamp};
+use world::disk::{Disk, SEALED_MODE, Stamp};
 use world::sync::{Semaphore, mpsc};
 use world::task::blocking;
 use world::transfer::Fetching;
@@ -218,14 +219,20 @@ impl Stager {
             return Ok(());
         }
         let (disk, path, due) = (Arc::clone(&self.disk), pin.path().to_owned(), digest.to_owned());
-        let sound = blocking(move || sound(&*disk, &path, &due)).await.map_err(disk_fault)?;
-        if sound.is_none() {
-            tracing::warn!(
+        match blocking(move || look(&*disk, &path, &due)).await.map_err(disk_fault)? {
+            Look::Sound(sealed) => pin.looked_at(Some(sealed)),
+            Look::Gone => {
+                tracing::warn!(
+                    path = pin.path(),
+                    "a cached input does not hold what it is to hold; it is fetched anew"
+                );
+                pin.looked_at(None);
+            }
+            Look::Restless => tracing::warn!(
                 path = pin.path(),
-                "a cached input does not hold what it is to hold; it is fetched anew"
-            );
+                "a cached input is touched without end; another file is fetched in its place"
+            ),
         }
-        pin.looked_at(sound);
         Ok(())
     }
 
@@ -303,6 +310,7 @@ impl Wanted {
     /// Lays all of it; false where a cached file was changed before that was done, so
     /// that what was laid may be anything. Blocks.
     fn lay(&self, disk: &dyn Disk, root: &str) -> Result<bool, Fault> {
+        self.pins.values().for_each(|pin| seal_again(disk, pin.path()));
         for (digest, source) in &self.sources {
             as_large_as_told(disk, self.pins[digest].path(), source)?;
         }
@@ -324,17 +332,52 @@ impl Wanted {
     }
 }
 
-/// Seals a cached file and tells its stamp, if it holds what it is to hold. Else, or
-/// where it changes meanwhile, it is removed. Blocks.
-fn sound(disk: &dyn Disk, path: &str, due: &str) -> io::Result<Option<Stamp>> {
-    let looked = disk.seal(path).and_then(|sealed| Ok((super::digest(disk, path)?.1, sealed)));
-    match looked {
-        Ok((found, sealed)) if found == due && disk.stamp(path)? == sealed => return Ok(Some(sealed)),
-        Ok(_) => disk.remove(path)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
+/// What a look at a doubted file finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// It holds what it is to hold, and is sealed with this stamp.
+    Sound(Stamp),
+    /// It is not there, or held something else and was removed.
+    Gone,
+    /// Each time its bytes were those that are due, and each time its stamp moved
+    /// while they were read. A task touches it: that is no reason to remove it.
+    Restless,
+}
+
+/// Looks at the bytes of a cached file, and seals it. Blocks.
+fn look(disk: &dyn Disk, path: &str, due: &str) -> io::Result<Look> {
+    let once = || -> io::Result<_> {
+        let sealed = disk.seal(path)?;
+        let found = super::digest(disk, path)?.1;
+        Ok((sealed, found, disk.stamp(path)?))
+    };
+    for _ in 0..limits::LOOKINGS_MAX {
+        match once() {
+            Ok((sealed, found, stamp)) if found == due => {
+                if stamp == sealed {
+                    return Ok(Look::Sound(sealed));
+                }
+            }
+            Ok(_) => {
+                disk.remove(path)?;
+                return Ok(Look::Gone);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Look::Gone),
+            Err(error) => return Err(error),
+        }
     }
-    Ok(None)
+    Ok(Look::Restless)
+}
+
+/// Puts the seal on again where a task took it off and wrote nothing: the time of the
+/// bytes stays, so nobody doubts them. Blocks.
+fn seal_again(disk: &dyn Disk, path: &str) {
+    if disk.entry(path).is_ok_and(|entry| entry.mode != SEALED_MODE)
+        && let Err(error) = disk.set_mode(path, SEALED_MODE)
+    {
+        // Then it is copied instead of linked.
+        tracing::debug!(path, %error, "a cached input could not be sealed again");
+    }
 }
 
 /// What is laid where, and what has to be had for it.
@@ -429,6 +472,119 @@ fn disk_fault(error: io::Error) -> Fault {
 mod tests {
     use super::*;
     use proto::v1::{Artifact, Input, Upstream, UpstreamTask};
+    use sha2::{Digest as _, Sha256};
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use world::disk::{DirEntry, DiskFile, OpenMode, Shared, read_all};
+
+    const BYTES: &[u8] = b"what it is to hold";
+
+    /// The place of these bytes in a cache, with them.
+    fn cached(disk: &dyn Disk) -> (String, String) {
+        let digest = proto::keys::hex_of(&Sha256::digest(BYTES));
+        let path = format!("cache/t/{digest}");
+        disk.create_dir_all("cache/t").unwrap();
+        disk.open(&path, OpenMode::CreateNew).unwrap().write_at(0, BYTES).unwrap();
+        (path, digest)
+    }
+
+    /// A disk on which somebody writes the same bytes again so often just before a
+    /// file's stamp is asked for: as `touch` does.
+    #[derive(Debug)]
+    struct Touched(Arc<dyn Disk>, AtomicU32);
+
+    impl Disk for Touched {
+        fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+            self.0.open(path, mode)
+        }
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            self.0.rename(from, to)
+        }
+        fn remove(&self, path: &str) -> io::Result<()> {
+            self.0.remove(path)
+        }
+        fn remove_dir_all(&self, path: &str) -> io::Result<()> {
+            self.0.remove_dir_all(path)
+        }
+        fn create_dir_all(&self, path: &str) -> io::Result<()> {
+            self.0.create_dir_all(path)
+        }
+        fn list(&self, path: &str) -> io::Result<Vec<DirEntry>> {
+            self.0.list(path)
+        }
+        fn entry(&self, path: &str) -> io::Result<DirEntry> {
+            self.0.entry(path)
+        }
+        fn is_vacant(&self, path: &str) -> io::Result<bool> {
+            self.0.is_vacant(path)
+        }
+        fn sync_dir(&self, path: &str) -> io::Result<()> {
+            self.0.sync_dir(path)
+        }
+        fn set_mode(&self, path: &str, mode: u32) -> io::Result<()> {
+            self.0.set_mode(path, mode)
+        }
+        fn share(&self, from: &str, to: &str, mode: u32) -> io::Result<Shared> {
+            self.0.share(from, to, mode)
+        }
+        fn seal(&self, path: &str) -> io::Result<Stamp> {
+            self.0.seal(path)
+        }
+        fn stamp(&self, path: &str) -> io::Result<Stamp> {
+            let left = self.1.load(Ordering::Relaxed);
+            if left > 0 {
+                self.1.store(left - 1, Ordering::Relaxed);
+                let first = read_all(&*self.0, path, 1 << 20)?;
+                self.0.open(path, OpenMode::Write)?.write_at(0, &first)?;
+            }
+            self.0.stamp(path)
+        }
+        fn absolute(&self, path: &str) -> PathBuf {
+            self.0.absolute(path)
+        }
+    }
+
+    #[test]
+    fn who_touches_a_file_while_it_is_looked_at_does_not_make_it_go() {
+        for (touches, sound) in [(0, true), (limits::LOOKINGS_MAX - 1, true), (u32::MAX, false)] {
+            let disk = Touched(world::sim::HostileDisk::new(1).handle(), AtomicU32::new(touches));
+            let (path, digest) = cached(&disk);
+            let looked = look(&disk, &path, &digest).unwrap();
+            assert_eq!(matches!(looked, Look::Sound(_)), sound, "{touches}: {looked:?}");
+            assert_eq!(looked == Look::Restless, !sound);
+            assert_eq!(read_all(&disk, &path, 99).unwrap(), BYTES);
+        }
+        let disk = world::sim::HostileDisk::new(1).handle();
+        let (path, digest) = cached(&*disk);
+        assert_eq!(look(&*disk, &path, &"0".repeat(64)).unwrap(), Look::Gone);
+        assert_eq!(disk.entry(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(look(&*disk, &path, &digest).unwrap(), Look::Gone);
+    }
+
+    /// One input, in the cache and sealed.
+    fn wanted(disk: &dyn Disk) -> Wanted {
+        let (_, digest) = cached(disk);
+        let cache = Cache::open(disk, "cache", 1 << 20).unwrap();
+        let pin = cache.pin("t", &digest).unwrap();
+        pin.looked_at(Some(disk.seal(pin.path()).unwrap()));
+        let input = Input { name: "book".to_owned(), digest: digest.clone(), ..Input::default() };
+        let (placements, sources) = plan(&Work { inputs: vec![input], ..Work::default() }, None).unwrap();
+        Wanted { placements, sources, pins: BTreeMap::from([(digest, pin)]) }
+    }
+
+    #[test]
+    fn a_mode_that_a_task_changed_costs_no_look_and_the_seal_is_put_on_again() {
+        let disk = world::sim::HostileDisk::new(1).handle();
+        let wanted = wanted(&*disk);
+        let pin = wanted.pins.values().next().unwrap();
+        let sealed = disk.stamp(pin.path()).unwrap();
+        assert!(wanted.lay(&*disk, "work/1").unwrap());
+        disk.set_mode("work/1/inputs/book", 0o644).unwrap();
+        assert!(wanted.lay(&*disk, "work/2").unwrap());
+        assert!(pin.is_present() && !pin.is_doubted());
+        assert_eq!(disk.entry("work/2/inputs/book").unwrap().mode, SEALED_MODE);
+        assert_eq!(disk.stamp("work/2/inputs/book").unwrap(), sealed, "it is one more link");
+    }
 
     #[test]
     fn inputs_and_outputs_of_earlier_steps_have_their_places() {

@@ -191,8 +191,9 @@ impl Disk for FsDisk {
 
     fn seal(&self, path: &str) -> io::Result<Stamp> {
         let full = self.resolve(path)?;
+        // First, since a file that nobody may read cannot be opened.
+        fs::set_permissions(&full, Permissions::from_mode(SEALED_MODE))?;
         let file = File::open(&full)?;
-        file.set_permissions(Permissions::from_mode(SEALED_MODE))?;
         // The clock of a file system may stand still for some milliseconds: what is
         // written next could bear the time of what was written last.
         file.set_modified(file.metadata()?.modified()? - SEAL_BACK)?;
@@ -206,8 +207,7 @@ impl Disk for FsDisk {
             Ok(after) => after.as_nanos().cast_signed(),
             Err(before) => -before.duration().as_nanos().cast_signed(),
         };
-        let mode = meta.permissions().mode() & 0o7777;
-        Ok(Stamp { file: meta.ino(), len: meta.len(), mode, changed })
+        Ok(Stamp { file: meta.ino(), len: meta.len(), changed })
     }
 
     fn absolute(&self, path: &str) -> PathBuf {

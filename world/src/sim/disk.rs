@@ -352,7 +352,7 @@ impl Disk for Handle {
         let file = state.tree.find(path)?;
         let inode = state.tree.inode(file);
         let len = described("", inode).len;
-        Ok(Stamp { file, len, mode: inode.mode, changed: inode.changes.into() })
+        Ok(Stamp { file, len, changed: inode.changes.into() })
     }
 
     fn absolute(&self, path: &str) -> PathBuf {
