@@ -18,7 +18,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::UNIX_EPOCH,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// The files below a directory of this machine.
@@ -196,7 +196,7 @@ impl Disk for FsDisk {
         let file = File::open(&full)?;
         // The clock of a file system may stand still for some milliseconds: what is
         // written next could bear the time of what was written last.
-        file.set_modified(file.metadata()?.modified()? - SEAL_BACK)?;
+        file.set_modified(sealed_time(file.metadata()?.modified()?))?;
         self.stamp(path)
     }
 
@@ -250,6 +250,12 @@ fn is_refusal(error: &io::Error) -> bool {
                 | libc::EPERM
         )
     )
+}
+
+/// What a seal sets the time of a file to. One that a task set to the beginning of all
+/// times has none before it.
+fn sealed_time(modified: SystemTime) -> SystemTime {
+    modified.checked_sub(SEAL_BACK).unwrap_or(UNIX_EPOCH)
 }
 
 /// See `seal`: more than any clock of a file system stands still, but FAT's.
@@ -321,3 +327,15 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Which signal tells of a lease; the binding lacks it.
 const F_SETSIG: libc::c_int = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_with_none_before_it_is_sealed_too() {
+        let first = UNIX_EPOCH.checked_sub(Duration::from_secs(1 << 63)).expect("seconds of this machine");
+        assert_eq!(sealed_time(first), UNIX_EPOCH);
+        assert_eq!(sealed_time(UNIX_EPOCH), UNIX_EPOCH - SEAL_BACK);
+    }
+}
