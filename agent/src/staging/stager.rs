@@ -208,7 +208,7 @@ impl Stager {
                 return Ok(());
             }
         }
-        Err(fault("inputs were changed by other tasks as often as they were laid").into())
+        Err(fault("cached inputs were changed or removed as often as they were laid").into())
     }
 
     /// Looks whether a cached file that may hold anything is what its name says.
@@ -307,9 +307,29 @@ impl Stager {
 }
 
 impl Wanted {
-    /// Lays all of it; false where a cached file was changed before that was done, so
-    /// that what was laid may be anything. Blocks.
+    /// Lays all of it; false where a cached file was changed or removed before that was
+    /// done, so that what was laid may be anything, or nothing. Blocks.
     fn lay(&self, disk: &dyn Disk, root: &str) -> Result<bool, Fault> {
+        let laid = self.lay_all(disk, root);
+        // All are asked, so that all of them are looked at. Also where it failed: a cache
+        // that somebody emptied is filled again.
+        let touched = self.pins.values().filter(|pin| !pin.is_untouched(disk)).count();
+        if touched == 0 {
+            return laid.map(|()| true);
+        }
+        if let Err(fault) = laid {
+            tracing::warn!(fault.text, "inputs could not be laid, and some are not as they were fetched");
+        }
+        for Placement { path, .. } in &self.placements {
+            match disk.remove(&format!("{root}/{path}")) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(disk_fault(error)),
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+
+    fn lay_all(&self, disk: &dyn Disk, root: &str) -> Result<(), Fault> {
         self.pins.values().for_each(|pin| seal_again(disk, pin.path()));
         for (digest, source) in &self.sources {
             as_large_as_told(disk, self.pins[digest].path(), source)?;
@@ -320,15 +340,7 @@ impl Wanted {
             lay(disk, from, &target, *mode)
                 .map_err(|error| fault(format!("`{path}` could not be laid: {error}")))?;
         }
-        // All are asked, so that all of them are looked at.
-        let touched = self.pins.values().filter(|pin| !pin.is_untouched(disk)).count();
-        if touched == 0 {
-            return Ok(true);
-        }
-        for Placement { path, .. } in &self.placements {
-            disk.remove(&format!("{root}/{path}")).map_err(disk_fault)?;
-        }
-        Ok(false)
+        Ok(())
     }
 }
 
@@ -561,21 +573,60 @@ mod tests {
         assert_eq!(look(&*disk, &path, &digest).unwrap(), Look::Gone);
     }
 
-    /// One input, in the cache and sealed.
-    fn wanted(disk: &dyn Disk) -> Wanted {
+    /// Two inputs of the same bytes, in the cache and sealed; `url`: where they are from.
+    fn wanted(disk: &dyn Disk, url: &str) -> Wanted {
         let (_, digest) = cached(disk);
         let cache = Cache::open(disk, "cache", 1 << 20).unwrap();
         let pin = cache.pin("t", &digest).unwrap();
         pin.looked_at(Some(disk.seal(pin.path()).unwrap()));
-        let input = Input { name: "book".to_owned(), digest: digest.clone(), ..Input::default() };
-        let (placements, sources) = plan(&Work { inputs: vec![input], ..Work::default() }, None).unwrap();
+        let inputs = ["book", "copy"].map(|name| Input {
+            name: name.to_owned(),
+            digest: digest.clone(),
+            url: url.to_owned(),
+            size_bytes: BYTES.len() as u64,
+            ..Input::default()
+        });
+        let work = Work { inputs: inputs.to_vec(), ..Work::default() };
+        let (placements, sources) = plan(&work, None).unwrap();
         Wanted { placements, sources, pins: BTreeMap::from([(digest, pin)]) }
+    }
+
+    #[test]
+    fn a_cached_file_that_vanished_is_had_again() {
+        for url in ["", "http://h/book"] {
+            let disk = world::sim::HostileDisk::new(1).handle();
+            let wanted = wanted(&*disk, url);
+            let pin = wanted.pins.values().next().unwrap();
+            // Somebody empties the cache.
+            disk.remove_dir_all("cache/t").unwrap();
+            assert!(!wanted.lay(&*disk, "work/1").unwrap());
+            assert!(pin.is_doubted() && !pin.is_present());
+            let looked = look(&*disk, pin.path(), wanted.sources.keys().next().unwrap()).unwrap();
+            assert_eq!(looked, Look::Gone);
+            pin.looked_at(None);
+            // As it is fetched anew.
+            cached(&*disk);
+            pin.fetched(&*disk, BYTES.len() as u64, disk.seal(pin.path()).unwrap());
+            assert!(wanted.lay(&*disk, "work/1").unwrap());
+            assert_eq!(read_all(&*disk, "work/1/inputs/copy", 99).unwrap(), BYTES);
+        }
+    }
+
+    #[test]
+    fn what_fails_with_all_files_as_they_were_fetched_is_told() {
+        let disk = world::sim::HostileDisk::new(1).handle();
+        let wanted = wanted(&*disk, "");
+        disk.create_dir_all("work/1/inputs").unwrap();
+        disk.open("work/1/inputs/copy", OpenMode::CreateNew).unwrap();
+        let fault = wanted.lay(&*disk, "work/1").unwrap_err();
+        assert!(fault.text.starts_with("`inputs/copy` could not be laid"), "{}", fault.text);
+        assert!(wanted.pins.values().all(Pinned::is_present));
     }
 
     #[test]
     fn a_mode_that_a_task_changed_costs_no_look_and_the_seal_is_put_on_again() {
         let disk = world::sim::HostileDisk::new(1).handle();
-        let wanted = wanted(&*disk);
+        let wanted = wanted(&*disk, "");
         let pin = wanted.pins.values().next().unwrap();
         let sealed = disk.stamp(pin.path()).unwrap();
         assert!(wanted.lay(&*disk, "work/1").unwrap());

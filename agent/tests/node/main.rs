@@ -149,6 +149,23 @@ async fn what_a_task_writes_into_its_input_no_other_reads() {
 }
 
 #[tokio::test]
+async fn an_input_whose_cached_file_somebody_removed_is_fetched_anew() {
+    let node = Node::new().await;
+    let _agent = node.agent().await.unwrap();
+    let book = node.server.put_object(b"call me");
+    for task in 0..2 {
+        let mut assign = assign(1, task..task + 1, &["true"]);
+        assign.inputs = vec![input("book", book.clone(), 7)];
+        node.server.say_assign(assign).await;
+        let ends = node.server.ends(task as usize + 1).await;
+        let cause = ends[&key_of(task)].cause.clone().unwrap();
+        assert_eq!(cause.kind(), CauseKind::Succeeded, "{cause:?}");
+        assert_eq!(node.server.gets(), task as usize + 1);
+        node.disk.remove_dir_all("cache/t").unwrap();
+    }
+}
+
+#[tokio::test]
 async fn an_output_that_is_not_there_fails_the_task_by_name() {
     let node = Node::new().await;
     let _agent = node.agent().await.unwrap();
