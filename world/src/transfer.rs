@@ -11,7 +11,10 @@ use std::{
     any::Any,
     fmt, io,
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 /// What may go wrong; only `Refused` and `Digest` are not worth another try
@@ -110,13 +113,23 @@ pub struct Fetching {
     pub(crate) digest: String,
     /// What the transfer knows of the half file; without it there is none.
     kept: Mutex<Option<Arc<dyn Any + Send + Sync>>>,
+    /// Bytes of the half file.
+    pub(crate) brought: Arc<AtomicU64>,
 }
 
 impl Fetching {
     /// Nothing was tried yet.
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, path: &str, digest: &str) -> Self {
-        Self { disk, path: path.to_owned(), digest: digest.to_owned(), kept: Mutex::default() }
+        let (path, digest) = (path.to_owned(), digest.to_owned());
+        Self { disk, path, digest, kept: Mutex::default(), brought: Arc::default() }
+    }
+
+    /// How many bytes are there for a next try to go on with. A try after which they are
+    /// more has got on; one of a transfer that keeps nothing never has.
+    #[must_use]
+    pub fn brought_bytes(&self) -> u64 {
+        self.brought.load(Ordering::Relaxed)
     }
 
     /// Whether a half file is kept for a next try.
@@ -141,6 +154,7 @@ impl Fetching {
 
     pub(crate) fn forget(&self) {
         self.book().take();
+        self.brought.store(0, Ordering::Relaxed);
     }
 
     fn book(&self) -> MutexGuard<'_, Option<Arc<dyn Any + Send + Sync>>> {

@@ -41,6 +41,8 @@ struct Manner {
     breaks: BTreeMap<u64, usize>,
     /// By where a part begins: it is answered as another, once.
     misses: BTreeMap<u64, Range<u64>>,
+    /// Statuses of refusals, each answered once to whoever does not ask for the first part.
+    refuses: Vec<u16>,
     asked: Vec<Option<Range<u64>>>,
 }
 
@@ -115,6 +117,10 @@ async fn answer(
             None => {
                 let sent = manner.breaks.remove(&0).unwrap_or(manner.data.len());
                 (format!("200 OK\r\ncontent-length: {total}"), manner.data[..sent].to_vec())
+            }
+            Some(range) if range.start > 0 && !manner.refuses.is_empty() => {
+                let status = manner.refuses.remove(0);
+                (format!("{status} No\r\ncontent-length: 0"), Vec::new())
             }
             Some(range) if range.start >= total => {
                 (format!("416 No\r\ncontent-length: 0\r\ncontent-range: bytes */{total}"), Vec::new())
@@ -231,6 +237,32 @@ async fn several_connections_that_break_lose_only_what_did_not_come() {
     }
     assert!(tries > 2);
     assert_eq!(read_all(&*disk, "file", 1 << 30).unwrap(), bytes(2_000_000));
+}
+
+#[tokio::test]
+async fn a_connection_that_is_refused_leaves_its_part_to_the_others() {
+    let (server, disk) = (Elsewhere::start(1_050_000).await, disk("refused"));
+    // Three of four are refused before the first has brought anything.
+    server.held_until.store(4, Ordering::Relaxed);
+    server.change(|manner| manner.refuses = vec![429, 503, 429]);
+    let fetching = Fetching::new(disk.clone(), "file", &server.digest());
+    assert_eq!(bring(&transfer(4), &server, &fetching).await.unwrap(), 1_050_000);
+    assert_eq!(read_all(&*disk, "file", 1 << 30).unwrap(), bytes(1_050_000));
+    assert_eq!(server.asked().len(), 11 + 3);
+}
+
+#[tokio::test]
+async fn only_the_refusal_of_the_last_connection_ends_a_try() {
+    let (server, disk) = (Elsewhere::start(1_050_000).await, disk("all-refused"));
+    server.held_until.store(4, Ordering::Relaxed);
+    server.change(|manner| manner.refuses = vec![429, 429, 429, 503]);
+    let fetching = Fetching::new(disk.clone(), "file", &server.digest());
+    let ended = bring(&transfer(4), &server, &fetching).await;
+    assert!(matches!(ended, Err(TransferError::Server { status: 503, .. })), "{ended:?}");
+    assert!(fetching.is_kept());
+    assert_eq!(fetching.brought_bytes(), PART, "the first part came");
+    bring(&transfer(4), &server, &fetching).await.unwrap();
+    assert_eq!(read_all(&*disk, "file", 1 << 30).unwrap(), bytes(1_050_000));
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! Signed URLs from the server, and transfers with them.
 //!
-//! What must hold: every ask has a deadline, every transfer a deadline by its
-//! size and a bounded number of tries; a URL that was refused is asked for
-//! anew, since it may have expired.
+//! What must hold: every ask has a deadline, every try of a transfer a deadline by its
+//! size, all tries together another; and so many tries in a row without progress are
+//! the last. A URL that was refused is asked for anew, since it may have expired.
 
 use crate::config::AgentConfig;
 use crate::core::key::Key;
@@ -11,7 +11,7 @@ use crate::shell::Connection;
 use proto::v1::{Problem, SignTransfersRequest, TransferNeed};
 use std::sync::Arc;
 use world::sync::watch;
-use world::time::{Duration, ms, sleep, timeout};
+use world::time::{Duration, Instant, ms, sleep, timeout};
 use world::transfer::TransferError;
 
 /// Why a file could not be moved.
@@ -91,13 +91,15 @@ impl Signer {
     /// Moves one file: by the URL in hand first, by a new one after a failure
     /// (`given`: by the same, which a person gave). An empty URL for a put says
     /// that the bytes are there already. Bytes with another digest are fetched once
-    /// more: it may have been the way that changed them.
+    /// more: it may have been the way that changed them. `brought` tells how many bytes
+    /// the tries so far have left to go on with.
     pub(crate) async fn transfer<F, Moved>(
         &self,
         key: &Key,
         need: &TransferNeed,
         url: String,
         given: bool,
+        brought: impl Fn() -> u64,
         mut transfer: F,
     ) -> Result<(), Failure>
     where
@@ -106,9 +108,11 @@ impl Signer {
     {
         let mebibytes = need.size_bytes >> 20;
         let deadline = ms(limits::TRANSFER_BASE_MS + mebibytes.saturating_mul(limits::TRANSFER_MS_PER_MIB));
+        // Bytes that come one by one are progress too, but not for ever.
+        let last = Instant::now() + deadline * limits::TRANSFER_TRIES;
         let fixed = given.then(|| url.clone());
         let mut url = url;
-        let mut failures = 0;
+        let mut tries = Tries::default();
         let mut altered = 0;
         loop {
             if url.is_empty() {
@@ -135,8 +139,8 @@ impl Signer {
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => format!("it took longer than {} s", deadline.as_secs()),
             };
-            failures += 1;
-            if failures >= limits::TRANSFER_TRIES {
+            let failures = tries.failed(brought());
+            if failures >= limits::TRANSFER_TRIES || Instant::now() >= last {
                 return Err(error.into());
             }
             sleep(pause(failures)).await;
@@ -148,8 +152,37 @@ impl Signer {
     }
 }
 
+/// The tries of one transfer.
+#[derive(Debug, Default)]
+struct Tries {
+    in_vain: u32,
+    most_bytes: u64,
+}
+
+impl Tries {
+    /// One failed, and so many bytes are there now: how many in a row brought nothing.
+    fn failed(&mut self, brought_bytes: u64) -> u32 {
+        self.in_vain = if brought_bytes > self.most_bytes { 0 } else { self.in_vain + 1 };
+        self.most_bytes = self.most_bytes.max(brought_bytes);
+        self.in_vain
+    }
+}
+
 /// Doubled from one failure to the next, spread by chance.
 fn pause(failures: u32) -> Duration {
     let base = limits::TRANSFER_PAUSE_MS << failures.min(6).saturating_sub(1);
     ms(base + world::rand::u64() % base)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_try_that_got_on_does_not_count() {
+        let mut tries = Tries::default();
+        let failures: Vec<u32> =
+            [0, 0, 5, 5, 6, 6, 0, 6, 7].into_iter().map(|bytes| tries.failed(bytes)).collect();
+        assert_eq!(failures, [1, 2, 0, 1, 0, 1, 2, 3, 0], "bytes that were lost and came again are none");
+    }
 }

@@ -286,7 +286,8 @@ impl Stager {
             let (transfer, fetching) = (Arc::clone(&self.transfer), Arc::clone(&fetching));
             async move { transfer.bring(&url, &fetching).await.map(|_| ()) }
         };
-        let moved = self.signer.transfer(key, &need, from.0, from.1, bring).await;
+        let brought = || fetching.brought_bytes();
+        let moved = self.signer.transfer(key, &need, from.0, from.1, brought, bring).await;
         if moved.is_err()
             && let Err(error) = blocking(move || fetching.give_up()).await
         {

@@ -67,7 +67,7 @@ impl Uploader {
             let (disk, transfer, path) = (Arc::clone(&self.disk), Arc::clone(&self.transfer), path.clone());
             async move { transfer.put(&url, disk, &path).await }
         };
-        let moved = self.signer.transfer(key, &need, url, false, put).await;
+        let moved = self.signer.transfer(key, &need, url, false, || 0, put).await;
         moved.map_err(|failure| format!("`{name}` could not be uploaded: {}", failure.text))
     }
 }

@@ -6,6 +6,10 @@
 //! answers with all of it, and gets no further request. The digest is taken in order,
 //! from what was written, while the rest is on its way.
 //!
+//! A server may refuse one connection and serve the others: it allows a client so many,
+//! say. A lane that is refused gives its part back and ends, and the try goes on by those
+//! that are left.
+//!
 //! What must hold: the final name is given only to a whole file with the right digest;
 //! a write of a try that was given up is over before the next try writes.
 
@@ -26,7 +30,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 use tokio::sync::{Semaphore, watch};
@@ -49,6 +53,8 @@ struct Kept {
     /// A write holds one of them until it is over.
     writes: Arc<Semaphore>,
     tries: AtomicU64,
+    /// As others see how it gets on.
+    brought: Arc<AtomicU64>,
 }
 
 /// What a server answers to whom asks for a part.
@@ -151,10 +157,11 @@ impl HttpTransfer {
         kept: &Arc<Kept>,
         first: Option<(Range<u64>, Incoming)>,
     ) -> Result<u64, TransferError> {
+        let open = AtomicUsize::new(self.limits.parts_at_once);
         let mut lanes = Vec::new();
         if first.is_some() {
-            lanes.push(self.lane(uri, kept, first));
-            lanes.extend((1..self.limits.parts_at_once).map(|_| self.lane(uri, kept, None)));
+            lanes.push(self.lane(uri, kept, &open, first));
+            lanes.extend((1..self.limits.parts_at_once).map(|_| self.lane(uri, kept, &open, None)));
         }
         let (_, digest) = try_join(try_join_all(lanes), kept.digested()).await?;
         let total = kept.pieces().total();
@@ -172,21 +179,35 @@ impl HttpTransfer {
         Ok(total)
     }
 
-    /// One connection's worth: one part after the other.
+    /// One connection's worth: one part after the other. `open`: lanes that have not
+    /// ended. One that ends without an error leaves no part taken: what it gives back is
+    /// taken by one that is open, and the last of them ends only once none is left.
     async fn lane(
         &self,
         uri: &Uri,
         kept: &Arc<Kept>,
+        open: &AtomicUsize,
         mut first: Option<(Range<u64>, Incoming)>,
     ) -> Result<(), TransferError> {
         loop {
             let (span, body) = match first.take() {
                 Some(begun) => begun,
                 None => {
-                    let Some(missing) = kept.pieces().take() else { return Ok(()) };
-                    match self.ask(uri, missing).await? {
-                        Answer::Part { span, total, body } if total == kept.pieces().total() => (span, body),
-                        _ => {
+                    let Some(missing) = kept.pieces().take() else {
+                        open.fetch_sub(1, Ordering::Relaxed);
+                        return Ok(());
+                    };
+                    let begins = missing.start;
+                    match self.ask(uri, missing).await {
+                        Err(refused) => {
+                            kept.pieces().give_back(begins);
+                            let was_last = open.fetch_sub(1, Ordering::Relaxed) == 1;
+                            return if was_last { Err(refused) } else { Ok(()) };
+                        }
+                        Ok(Answer::Part { span, total, body }) if total == kept.pieces().total() => {
+                            (span, body)
+                        }
+                        Ok(_) => {
                             let why = "a part was asked for, and something else was given";
                             return Err(TransferError::Network(why.to_owned()));
                         }
@@ -305,6 +326,7 @@ impl Kept {
             digest: Mutex::default(),
             writes: Arc::new(Semaphore::new(WRITES as usize)),
             tries: AtomicU64::new(1),
+            brought: fetching.brought.clone(),
         });
         fetching.keep(kept.clone());
         Ok(kept)
@@ -337,6 +359,7 @@ impl Kept {
     fn came(&self, at: u64, bytes: u64) {
         let mut pieces = self.pieces();
         pieces.came(at, bytes);
+        self.brought.fetch_add(bytes, Ordering::Relaxed);
         self.in_a_row.send_replace(pieces.in_a_row());
     }
 
