@@ -164,6 +164,8 @@ pub const UPLOAD_SILENT_MS: u64 = 5_000;
 /// How long whoever asks waits until it is known what has arrived; longer than that, and
 /// less than clients wait for an answer.
 pub const PART_SETTLE_MS: u64 = 10_000;
+/// Uploads that broke off are put away by so many at once.
+pub const PUT_AWAY_AT_ONCE: usize = 8;
 /// Between two looks.
 pub const PART_LOOK_MS: u64 = 100;
 /// Downloads at once; likewise.

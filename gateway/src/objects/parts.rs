@@ -5,14 +5,17 @@
 //! the same bytes at once have a file each and do each other no harm; only what broke
 //! off, or fell silent, is handed to another request. What waits is bounded in number,
 //! in bytes and in age, for each tenant too, and the oldest gives way. Dropping an upload
-//! does nothing to the disk: it is put away by whoever asks next, or by the house's own
-//! task ([`keep_house`]).
+//! does nothing to the disk: it is put away by whoever asks next for the same object, or
+//! by the house's own task ([`keep_house`]). Nobody waits for the uploads of other
+//! objects, and nobody without bound: a disk may take long to write what came.
 
 use super::part::{Kept, Key};
 use super::upload::Open;
 use super::{Objects, busy};
 use crate::limits;
-use std::collections::{BTreeMap, VecDeque};
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use world::sync::{self, mpsc};
@@ -32,6 +35,8 @@ pub(super) struct Live {
     arrived: AtomicU64,
     /// All has come: it is verified and named, whoever waits for it.
     finishing: AtomicBool,
+    /// Held by the one who puts it away.
+    tidying: sync::Mutex<()>,
 }
 
 impl Live {
@@ -43,6 +48,7 @@ impl Live {
             heard_ms,
             arrived,
             finishing: AtomicBool::new(false),
+            tidying: sync::Mutex::new(()),
         })
     }
 
@@ -67,8 +73,8 @@ struct Waiting {
 #[derive(Debug, Default)]
 struct Table {
     under_way: BTreeMap<u64, Arc<Live>>,
-    /// Their requests are over.
-    left: VecDeque<Arc<Live>>,
+    /// Their requests are over; each is here until it is put away.
+    left: BTreeMap<u64, Arc<Live>>,
     waiting: BTreeMap<Key, Waiting>,
     numbers: u64,
 }
@@ -127,7 +133,7 @@ impl Table {
     }
 
     fn leave(&mut self, number: u64) {
-        self.left.extend(self.under_way.remove(&number));
+        self.left.extend(self.under_way.remove(&number).map(|live| (number, live)));
     }
 }
 
@@ -135,8 +141,6 @@ impl Table {
 #[derive(Debug)]
 pub(super) struct Parts {
     table: Mutex<Table>,
-    /// One at a time puts away.
-    tidying: sync::Mutex<()>,
     /// Says that there is something to put away.
     due: mpsc::Sender<()>,
 }
@@ -147,7 +151,7 @@ impl Parts {
         let (due, dues) = mpsc::channel(1);
         let mut table = Table::default();
         let gone = found.into_iter().flat_map(|(key, kept)| table.keep(key, kept, now_ms)).collect();
-        (Self { table: Mutex::new(table), tidying: sync::Mutex::new(()), due }, gone, dues)
+        (Self { table: Mutex::new(table), due }, gone, dues)
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -185,26 +189,61 @@ impl Parts {
     pub fn arrived(&self, key: &Key) -> u64 {
         let table = self.table();
         let waiting = table.waiting.get(key).map_or(0, |waiting| waiting.kept.len);
-        let live = table.under_way.values().chain(&table.left).filter(|live| live.key == *key);
+        let live = table.under_way.values().chain(table.left.values()).filter(|live| live.key == *key);
         live.map(|live| live.arrived.load(Ordering::Relaxed)).fold(waiting, u64::max)
     }
 }
 
+/// One that is being put away: it is no more once this is dropped.
+struct Left<'a> {
+    parts: &'a Parts,
+    number: u64,
+}
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        self.parts.table().left.remove(&self.number);
+    }
+}
+
 impl Objects {
-    /// Puts away what requests left behind. Goes on also where its caller does not.
+    /// Puts away what requests left behind, several at once.
     pub(super) async fn put_away(self: &Arc<Self>) {
-        let objects = Arc::clone(self);
-        let done = spawn(async move {
-            let _alone = objects.parts.tidying.lock().await;
-            loop {
-                let Some(live) = objects.parts.table().left.pop_front() else { return };
-                objects.put_one_away(&live).await;
-            }
-        });
-        let _panicked = done.await;
+        self.put_away_where(|_| true).await;
     }
 
-    async fn put_one_away(self: &Arc<Self>, live: &Live) {
+    /// Puts away what requests left behind of one object, and no more than that: others'
+    /// may be many, and slow. An error where that takes too long; it goes on then.
+    pub(super) async fn put_away_of(self: &Arc<Self>, key: &Key, wait_ms: u64) -> Result<(), TransferError> {
+        let put_away = self.put_away_where(|live| live.key == *key);
+        let in_time = time::timeout(time::ms(wait_ms), put_away).await;
+        in_time.map_err(|_| busy("uploads of the same bytes"))
+    }
+
+    async fn put_away_where(self: &Arc<Self>, of: impl Fn(&Live) -> bool) {
+        loop {
+            let left: Vec<(u64, Arc<Live>)> = {
+                let table = self.parts.table();
+                let due = table.left.iter().filter(|(_, live)| of(live));
+                due.map(|(number, live)| (*number, Arc::clone(live))).collect()
+            };
+            if left.is_empty() {
+                return;
+            }
+            let put_away = |(number, live): (u64, Arc<Live>)| {
+                let objects = Arc::clone(self);
+                // Goes on also where its caller does not.
+                async move { spawn(async move { objects.put_one_away(number, &live).await }).await }
+            };
+            let put_away = stream::iter(left).map(put_away).buffer_unordered(limits::PUT_AWAY_AT_ONCE);
+            let _panicked: Vec<_> = put_away.collect().await;
+        }
+    }
+
+    async fn put_one_away(self: &Arc<Self>, number: u64, live: &Live) {
+        let _alone = live.tidying.lock().await;
+        // Gone from the table also where the rest of this panics.
+        let _left = Left { parts: &self.parts, number };
         // A write under way ends first.
         let Some(open) = live.open.lock().await.take() else { return };
         if let Some(kept) = open.close(self).await {
@@ -239,7 +278,8 @@ impl Objects {
     pub(super) async fn look_at_parts(self: &Arc<Self>, key: &Key) -> Result<(), TransferError> {
         let since_ms = self.clock.monotonic_ms();
         loop {
-            self.put_away().await;
+            let waited_ms = self.clock.monotonic_ms().saturating_sub(since_ms);
+            self.put_away_of(key, limits::PART_SETTLE_MS.saturating_sub(waited_ms)).await?;
             let now_ms = self.clock.monotonic_ms();
             if !self.parts.table().cut_off_silent(key, since_ms, now_ms) {
                 return Ok(());
@@ -291,9 +331,14 @@ pub(super) async fn keep_house(objects: Weak<Objects>, mut due: mpsc::Receiver<(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::meter::Meter;
+    use crate::objects::Door;
     use crate::objects::part::Part;
-    use world::Disk;
-    use world::sim::HostileDisk;
+    use crate::urls::{Method, Mover, Signer};
+    use store::RedbStore;
+    use world::sim::{ClockHandle, HostileDisk, SkewedClock};
+    use world::transfer::{ObjectDoor as _, ObjectSink};
+    use world::{Disk, NodeClock};
 
     /// A part of so many bytes.
     fn kept(disk: &Arc<dyn Disk>, key: &Key, number: u64, len: u64) -> Kept {
@@ -342,6 +387,46 @@ mod tests {
         // One that is larger than all that is allowed goes too.
         table.make_room(|key| key.tenant == "t3", 1, 0, &mut gone);
         assert!(table.waiting.keys().all(|key| key.tenant != "t3"));
+    }
+
+    async fn place(disk: &HostileDisk) -> (Arc<Objects>, ClockHandle) {
+        let (clock, time) = SkewedClock::pair(1_700_000_000_000);
+        let (rows, store_clock) = (HostileDisk::new(0), Arc::clone(&clock) as Arc<dyn NodeClock>);
+        let store = RedbStore::open(rows.handle(), "store", store_clock).await.unwrap();
+        let meter = Meter::new(store, Arc::clone(&clock) as Arc<dyn NodeClock>).0;
+        let signer = Signer::new(b"key");
+        (Objects::open(disk.handle(), clock, signer, meter, 60_000, None).await.unwrap(), time)
+    }
+
+    /// Begins an upload of a node; how others see it.
+    async fn begin(objects: &Arc<Objects>, key: &Key) -> (Box<dyn ObjectSink>, Arc<Live>) {
+        let url = objects.signed(Method::Put, Mover::Node, &key.tenant, &key.digest, 10);
+        let mut sink = Door(Arc::clone(objects)).begin_put(&url, None).await.unwrap();
+        sink.write(bytes::Bytes::from_static(b"some")).await.unwrap();
+        let live = objects.parts.table().under_way.values().find(|live| live.key == *key).cloned();
+        (sink, live.unwrap())
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_what_broke_off_of_another_object() {
+        let disk = HostileDisk::new(4);
+        let (objects, _) = place(&disk).await;
+        let (slow, quick) = (key("lab", 1), key("other", 2));
+        let (slow_sink, slow_live) = begin(&objects, &slow).await;
+        let (quick_sink, _) = begin(&objects, &quick).await;
+        // A write of it that does not end.
+        let writes = slow_live.open.lock().await;
+        drop((slow_sink, quick_sink));
+        let asked = time::timeout(time::ms(5_000), objects.look_at_parts(&quick)).await;
+        asked.expect("the other one is slow").unwrap();
+        assert_eq!(objects.parts.waiting(&quick).map(|kept| kept.len), Some(4));
+        let late = objects.put_away_of(&slow, 0).await;
+        assert!(matches!(late, Err(TransferError::Server { status: 503, .. })), "{late:?}");
+        assert_eq!(objects.parts.arrived(&slow), 4, "it is known of until it is put away");
+        drop(writes);
+        objects.put_away().await;
+        assert_eq!(objects.parts.waiting(&slow).map(|kept| kept.len), Some(4));
+        assert!(objects.parts.table().left.is_empty());
     }
 
     #[test]

@@ -231,7 +231,7 @@ impl ObjectSink for Upload {
         if arrived < size_bytes {
             let (objects, key) = (Arc::clone(&self.objects), self.live.key.clone());
             drop(self);
-            objects.put_away().await;
+            objects.put_away_of(&key, limits::PART_SETTLE_MS).await?;
             return Ok(Arrived::Part(objects.parts.waiting(&key).map_or(0, |kept| kept.len)));
         }
         // Goes on also where its caller does not: what is named must be booked.
