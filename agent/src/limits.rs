@@ -44,6 +44,10 @@ pub const FETCHES_AT_ONCE: usize = 4;
 pub const COLLECTIONS_AT_ONCE: usize = 8;
 /// Attempts of which a checkpoint is taken at once.
 pub const LOOKS_AT_ONCE: usize = 4;
+/// Between two looks at how far tasks have come.
+pub const PROGRESS_EVERY_MS: u64 = 2_000;
+/// Bytes at the end of the file of a task's progress that are read.
+pub const PROGRESS_TAIL_BYTES: u64 = 4 << 10;
 /// How often the inputs of one attempt are laid where other tasks change them
 /// meanwhile; after that the staging fails.
 pub const LAYINGS_MAX: u32 = 3;

@@ -184,6 +184,9 @@ pub fn task(task: &TaskView) -> Value {
         "checkpoint": task.checkpoint.as_ref().map(|kept| {
             json!({ "label": kept.label, "at_ms": kept.at_ms, "size_bytes": kept.size_bytes })
         }),
+        "progress": task.progress.as_ref().map(|told| {
+            json!({ "percent": told.percent, "text": told.text, "at_ms": told.at_ms })
+        }),
     })
 }
 

@@ -56,6 +56,8 @@ impl Core {
             let runs = attempt.is_some_and(|held| held.look_at_ms == Some(*at) && held.look == Look::Idle);
             assert!(runs, "{key:?}: a look that is due belongs to an attempt at which nobody looks");
         }
+        let looks = (self.progress.under_way(), self.progress.due_ms());
+        assert!(!(looks.0 && looks.1.is_some()), "a look at progress is due while one is under way");
         assert!(self.dirty.is_empty(), "every grant with room was looked at");
     }
 }

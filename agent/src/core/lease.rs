@@ -115,6 +115,7 @@ impl Core {
             held,
         }));
         self.session = Some(session);
+        self.tell_progress_anew();
         self.heartbeat(now);
         self.reports.requeue();
         self.flush_reports(now);

@@ -6,6 +6,7 @@
 //! - [`queue`]: what was assigned, in which order it is staged and launched.
 //! - [`course`]: one attempt from its launch to its end.
 //! - [`looks`]: when to look for checkpoints, and what becomes of them.
+//! - [`progress`]: when to look how far tasks have come, and what is told of it.
 //! - [`reports`]: what the server has been told and has confirmed.
 //! - [`handover`]: orders on their way to the supervisor.
 //! - [`takeover`]: what a restarted agent takes over, what a server lets go.
@@ -22,6 +23,7 @@ pub mod handover;
 pub mod key;
 mod lease;
 mod looks;
+mod progress;
 mod queue;
 mod reports;
 mod takeover;
@@ -105,6 +107,9 @@ pub enum Event {
         /// What was found and is uploaded.
         found: Option<Snapshot>,
     },
+    /// The look at how far tasks have come is over: those that said something, each
+    /// once.
+    ProgressSeen(Vec<Seen>),
     /// Outputs are uploaded, or will not be.
     Collected {
         /// Whose.
@@ -142,6 +147,8 @@ pub enum Action {
     Collect(CollectOrder),
     /// Take a checkpoint if there is a new one; answered by `Looked`.
     Look(LookOrder),
+    /// Look how far these have come; answered by `ProgressSeen`.
+    LookAtProgress(Vec<ProgressOrder>),
     /// Look how long the spool files are; answered by `Measured`.
     Measure(Key),
     /// Remove a work directory when there is time.
@@ -233,6 +240,35 @@ pub struct LookOrder {
     pub last: bool,
 }
 
+/// A task whose progress is to be looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgressOrder {
+    /// Whose.
+    pub key: Key,
+    /// Its work directory.
+    pub directory: String,
+}
+
+/// How far a task has come, by its own word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Hundredths of a percent, at most [`proto::limits::PROGRESS_BASIS_POINTS_MAX`].
+    pub basis_points: u32,
+    /// At most [`proto::limits::PROGRESS_TEXT_BYTES_MAX`].
+    pub text: String,
+}
+
+/// What a look found in the file of one task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Whose, as ordered.
+    pub key: Key,
+    /// As ordered.
+    pub directory: String,
+    /// What it says.
+    pub said: Said,
+}
+
 /// A checkpoint as it lies in the object store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
@@ -317,6 +353,8 @@ struct Attempt {
     /// Its entry in [`Core::looks`].
     look_at_ms: Option<u64>,
     look: looks::Look,
+    /// What it last said of its progress, and whether this session was told.
+    said: Option<(Said, bool)>,
     /// Which of this agent's sessions it was assigned in; 0: before its life.
     session: u64,
     /// The supervisor may know it.
@@ -344,6 +382,7 @@ pub struct Core {
     looks: BTreeSet<(u64, Key)>,
     /// Of this agent's life.
     checkpoints_taken: u64,
+    progress: progress::Looks,
     reports: ReportBox,
     directories_made: u64,
     running: u32,
@@ -370,6 +409,7 @@ impl Core {
             timers: BTreeSet::new(),
             looks: BTreeSet::new(),
             checkpoints_taken: 0,
+            progress: progress::Looks::default(),
             reports: ReportBox::default(),
             directories_made: 0,
             running: 0,
@@ -397,6 +437,7 @@ impl Core {
             Event::Lapsed { launches } => self.lapsed(&launches),
             Event::Staged { key, directory, result } => self.staged(&key, directory, result),
             Event::Looked { key, directory, found } => self.looked(now, &key, &directory, found),
+            Event::ProgressSeen(seen) => self.progress_seen(seen),
             Event::Collected { key, result } => self.collected(&key, result),
             Event::Measured { key, stdout_bytes, stderr_bytes } => {
                 self.measured(&key, stdout_bytes, stderr_bytes);
@@ -416,7 +457,7 @@ impl Core {
         let reports = self.session.as_ref().and_then(|_| self.reports.due_ms());
         let lease = if self.attempts.is_empty() { None } else { self.lease.wakeup_ms() };
         let look = self.looks.first().map(|(at, _)| *at);
-        [timer, look, session, reports, lease].into_iter().flatten().min()
+        [timer, look, self.progress.due_ms(), session, reports, lease].into_iter().flatten().min()
     }
 
     fn tick(&mut self, now: Now) {
@@ -429,6 +470,7 @@ impl Core {
             self.timer_fired(now, &key);
         }
         self.look_where_due(now);
+        self.look_at_progress(now);
         self.heartbeat(now);
         self.flush_reports(now);
     }

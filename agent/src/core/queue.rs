@@ -138,6 +138,7 @@ impl Core {
             resume: None,
             look_at_ms: None,
             look: Look::Idle,
+            said: None,
             session,
             launched: false,
             directory: None,

@@ -190,6 +190,7 @@ fn environment(
     set("RANK", key.rank.to_string());
     let checkpoint = cwd.join(checkpoint_directory(work));
     set("CHECKPOINT_DIR", checkpoint.to_string_lossy().into_owned());
+    set("PROGRESS", cwd.join(PROGRESS_FILE).to_string_lossy().into_owned());
     if let Some(gang) = &work.gang {
         let nodes: Vec<&str> = gang.nodes.iter().map(|node| node.node.as_str()).collect();
         set("WORLD_SIZE", gang.world_size.to_string());
@@ -206,6 +207,9 @@ fn environment(
     }
     env
 }
+
+/// Where a task says how far it has come, below its directory; it makes the file.
+pub(crate) const PROGRESS_FILE: &str = ".drumline-progress";
 
 /// Where a task keeps its checkpoints, below its directory; made at staging where
 /// the step asks for them.

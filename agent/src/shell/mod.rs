@@ -24,7 +24,7 @@ use crate::core::key::Key;
 use crate::core::{Action, Core, Event};
 use crate::limits;
 use crate::logs::shipper::{Orphan, Shipper};
-use crate::staging::{collector, looker, shelf::Shelf, signer::Signer, stager, upload::Uploader};
+use crate::staging::{collector, looker, progress, shelf::Shelf, signer::Signer, stager, upload::Uploader};
 use outlet::Outlet;
 use proto::v1::Problem;
 use std::collections::BTreeMap;
@@ -169,6 +169,9 @@ pub async fn start(parts: AgentParts) -> Result<AgentHandle, StartError> {
     let (looks, due) = mpsc::channel(limits::WORKER_QUEUE);
     let looker = looker::Looker::new(&disk, &config, &uploader);
     workers.push(abort(spawn(looker.work(due, inbox.clone()))));
+    let (progress, due) = mpsc::channel(limits::WORKER_QUEUE);
+    let worker = progress::work(Arc::clone(&disk), Arc::clone(&config), due, inbox.clone());
+    workers.push(abort(spawn(worker)));
     let (notes, due) = mpsc::channel(limits::WORKER_QUEUE);
     let shipper = Shipper::new(&disk, &clock, &config, connection, orphans);
     workers.push(abort(spawn(shipper.work(due, chores.clone(), inbox.clone()))));
@@ -180,6 +183,7 @@ pub async fn start(parts: AgentParts) -> Result<AgentHandle, StartError> {
         stages: Outlet::new(stages),
         collects: Outlet::new(collects),
         looks: Outlet::new(looks),
+        progress: Outlet::new(progress),
         chores: Outlet::new(chores),
         notes: Outlet::new(notes),
     };

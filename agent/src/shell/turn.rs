@@ -10,7 +10,7 @@
 
 use super::outlet::Outlet;
 use super::{Actions, AgentEnd, Chore, StartError, TasksAtStop};
-use crate::core::{Action, CollectOrder, Core, Event, LogNote, LookOrder, Order, StageOrder};
+use crate::core::{Action, CollectOrder, Core, Event, LogNote, LookOrder, Order, ProgressOrder, StageOrder};
 use crate::limits;
 use proto::v1::AgentFrame;
 use std::sync::Arc;
@@ -53,6 +53,7 @@ pub(super) struct Outlets {
     pub(super) stages: Outlet<StageOrder>,
     pub(super) collects: Outlet<CollectOrder>,
     pub(super) looks: Outlet<LookOrder>,
+    pub(super) progress: Outlet<Vec<ProgressOrder>>,
     pub(super) chores: Outlet<Chore>,
     pub(super) notes: Outlet<LogNote>,
 }
@@ -64,6 +65,7 @@ impl Outlets {
         all &= self.stages.flush();
         all &= self.collects.flush();
         all &= self.looks.flush();
+        all &= self.progress.flush();
         all &= self.notes.flush();
         all & self.chores.flush()
     }
@@ -186,6 +188,7 @@ impl Turn {
                 Action::Stage(order) => self.outlets.stages.push(order),
                 Action::Collect(order) => self.outlets.collects.push(order),
                 Action::Look(order) => self.outlets.looks.push(order),
+                Action::LookAtProgress(orders) => self.outlets.progress.push(orders),
                 Action::Measure(key) => self.outlets.chores.push(Chore::Measure(key)),
                 Action::Discard(directory) => self.outlets.chores.push(Chore::RemoveWork(directory)),
                 Action::Log(note) => self.outlets.notes.push(note),

@@ -5,6 +5,7 @@
 //! - [`shelf`]: what ended tasks left empty, for the next ones.
 //! - [`collector`]: finds outputs, digests and uploads them.
 //! - [`looker`]: takes checkpoints.
+//! - [`progress`]: reads how far tasks say they have come.
 //! - [`upload`]: brings files to the server.
 //! - [`glob`]: which files a pattern means.
 //! - [`signer`]: signed URLs from the server, and transfers with them.
@@ -13,6 +14,7 @@ pub mod cache;
 pub(crate) mod collector;
 pub mod glob;
 pub mod looker;
+pub(crate) mod progress;
 pub(crate) mod shelf;
 pub(crate) mod signer;
 pub(crate) mod stager;

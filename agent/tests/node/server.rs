@@ -178,7 +178,7 @@ impl Door {
     ) {
         while let Ok(Some(frame)) = frames.message().await {
             let answer = match frame.frame.unwrap() {
-                agent_frame::Frame::Hello(_) => None,
+                agent_frame::Frame::Hello(_) | agent_frame::Frame::Progress(_) => None,
                 agent_frame::Frame::Heartbeat(beat) => {
                     Some(Frame::Lease(LeaseRenewal { sequence: beat.sequence, ttl_ms: 30_000 }))
                 }

@@ -139,7 +139,9 @@ fn print_tasks(tasks: &[TaskView], format: Format) -> Result<(), Failure> {
         Format::Table | Format::Wide => {
             let kept = tasks.iter().any(|task| task.checkpoint.is_some());
             let mut headers = vec!["TASK", "STATE", "ATTEMPTS", "NODE", "LAST"];
+            let told = tasks.iter().any(|task| task.progress.is_some());
             headers.extend(kept.then_some("CHECKPOINT"));
+            headers.extend(told.then_some("PROGRESS"));
             let mut table = Table::new(&headers);
             for task in tasks {
                 let mut cells = vec![
@@ -150,6 +152,7 @@ fn print_tasks(tasks: &[TaskView], format: Format) -> Result<(), Failure> {
                     words::cause(task.last.as_ref()),
                 ];
                 cells.extend(kept.then(|| checkpoint_text(task)));
+                cells.extend(told.then(|| progress_text(task)));
                 table.row(cells);
             }
             table.print("no tasks")
@@ -162,6 +165,12 @@ fn checkpoint_text(task: &TaskView) -> String {
     let Some(kept) = &task.checkpoint else { return String::new() };
     let bytes = units::format_memory_bytes(kept.size_bytes);
     if kept.label.is_empty() { bytes } else { format!("{}, {bytes}", kept.label) }
+}
+
+/// `42.5% epoch 3 of 7`: how far it has come, by its own word.
+fn progress_text(task: &TaskView) -> String {
+    let Some(told) = &task.progress else { return String::new() };
+    format!("{}% {}", told.percent, told.text).trim_end().to_owned()
 }
 
 /// One line where a job did not end well: `default-17 FAILED: step count: …`.

@@ -123,6 +123,9 @@ impl Core {
 
     /// Every live attempt holds exactly one live grant, of its own step.
     fn check_active(&self, at: fmt::Arguments<'_>, tenant: &Tenant, job: &Job, step: u32, block: &Block) {
+        for task in block.said.keys() {
+            assert!(block.active.contains_key(task), "{at}: task {task} gets on and does not live");
+        }
         for (task, active) in &block.active {
             assert!(matches!(active.state, State::Staging | State::Running), "{at} task {task}");
             let grant = tenant.grants.get(&active.epoch);

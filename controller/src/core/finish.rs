@@ -113,6 +113,7 @@ impl Core {
         let block = run.blocks.get_mut(&StepRun::block_of(spot.task))?;
         let active = block.active.remove(&spot.task)?;
         block.ranks.clear();
+        block.said.remove(&spot.task);
         let mut node = String::new();
         if let Some(grant) = tenant.grants.get_mut(&active.epoch) {
             for bound in &mut grant.bound {

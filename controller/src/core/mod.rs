@@ -14,7 +14,7 @@
 //! verdicts, leases); `grants`, `frames` (capacity to tasks to agents);
 //! `reports`, `gangs`, `finish` (attempts to their ends); `follow`, `gates`,
 //! `pairs`, `unmet` (tasks that wait for another job's tasks); `traffic` (bytes
-//! that clients moved); `blocks`, `ledger`, `events`, `outbox` (rows); `demand`;
+//! that clients moved); `progress` (what attempts say while they run); `blocks`, `ledger`, `events`, `outbox` (rows); `demand`;
 //! `check`, `check_step`, `watched`.
 
 mod blocks;
@@ -36,6 +36,7 @@ mod model;
 mod nodes;
 mod outbox;
 mod pairs;
+mod progress;
 mod reports;
 mod retry;
 mod retry_user;
@@ -48,6 +49,7 @@ mod watched;
 
 pub use config::Config;
 pub(crate) use follow::JOB_ENDING;
+pub use progress::TaskSaid;
 pub use types::{
     Admission, AdmissionAsk, AdmissionVerdict, DemandChange, Effect, Event, Loaded, LoadedJob, Moved, NewJob,
     Now, Reply, Resources64, Txn,
@@ -307,6 +309,7 @@ impl Core {
             Event::Reports { node, session, reports, missing } => {
                 self.reports_heard(node, session, reports, missing);
             }
+            Event::Progress { node, session, told } => self.progress_heard(&node, session, told),
             Event::Granted(row) => self.granted(row),
             Event::Moved { ticket, moved } => self.moved(ticket, moved),
             Event::DrainNode { ticket, node, drained, reason } => {

@@ -10,6 +10,7 @@ use proto::v1::{
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::pairs::Pairs;
+use super::progress::Said;
 use super::retry::Bucket;
 use super::types::Resources64;
 use super::watched::Watched;
@@ -122,6 +123,8 @@ pub(super) struct Block {
     pub active: BTreeMap<u64, Active>,
     pub notes: BTreeMap<u64, TaskNote>,
     pub ranks: BTreeMap<u32, RankEnd>,
+    /// Of active tasks alone, and in no row; see `progress`.
+    pub said: BTreeMap<u64, Said>,
 }
 
 /// One live attempt.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proto::v1::{
     BlockRow, CheckpointRow, Demand, DemandKey, GrantRow, Heartbeat, HeldAttempt, JobRow, JobSpec,
-    JobStateRow, LedgerRow, ManifestRow, NodeRow, Problem, RegisterReply, RegisterRequest, Reports,
+    JobStateRow, LedgerRow, ManifestRow, NodeRow, Problem, Progress, RegisterReply, RegisterRequest, Reports,
     ServerFrame, State, SubmitReply, TenantRow,
 };
 use std::collections::BTreeSet;
@@ -177,6 +177,15 @@ pub enum Event {
         reports: Reports,
         /// Indexes of reports whose objects could not be found.
         missing: Vec<usize>,
+    },
+    /// An agent tells how far attempts have come.
+    Progress {
+        /// The node.
+        node: String,
+        /// Its session.
+        session: u64,
+        /// What it says.
+        told: Progress,
     },
     /// A scheduler granted capacity.
     Granted(GrantRow),

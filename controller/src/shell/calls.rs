@@ -3,7 +3,7 @@
 
 use super::sessions::StreamId;
 use super::{ObjectIndex, limits, load, sessions};
-use crate::core::{Event, JOB_ENDING, LoadedJob, Moved, NewJob, Reply};
+use crate::core::{Event, JOB_ENDING, LoadedJob, Moved, NewJob, Reply, TaskSaid};
 use proto::after;
 use proto::problem;
 use proto::v1::{
@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use store::{Revision, Store};
@@ -51,10 +52,25 @@ pub(super) enum Input {
     },
     /// Is this attempt the current one?
     Owns(AttemptRef, oneshot::Sender<bool>),
+    /// How far have these come?
+    Progress(ProgressOf, oneshot::Sender<BTreeMap<u64, TaskSaid>>),
     /// Tell all demand anew, as a snapshot.
     TellAllDemand,
     /// No more is to be done once what is under way is.
     Resign,
+}
+
+/// Tasks of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgressOf {
+    /// Of the job.
+    pub tenant: String,
+    /// Of the job.
+    pub number: u64,
+    /// Index of the step.
+    pub step: u32,
+    /// Ordinals within the step.
+    pub tasks: Range<u64>,
 }
 
 /// What others may read without asking the loop.
@@ -325,6 +341,18 @@ impl Handle {
         }
         let deadline = time::ms(limits::CALL_DEADLINE_MS);
         matches!(time::timeout(deadline, answer).await, Ok(Ok(true)))
+    }
+
+    /// How far the live attempts of these tasks have come, where they said so. Nothing
+    /// where the controller is too busy to say: it is no more than news.
+    pub async fn progress(&self, of: ProgressOf) -> BTreeMap<u64, TaskSaid> {
+        let (reply, answer) = oneshot::channel();
+        let asked = async {
+            self.inputs.send(Input::Progress(of, reply)).await.ok()?;
+            answer.await.ok()
+        };
+        let deadline = time::ms(limits::PROGRESS_DEADLINE_MS);
+        time::timeout(deadline, asked).await.ok().flatten().unwrap_or_default()
     }
 
     /// Has all demand told anew to the schedulers, for one that only begins to

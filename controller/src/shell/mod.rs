@@ -28,7 +28,7 @@ mod load;
 mod reign;
 mod sessions;
 
-pub use calls::{Handle, StartError};
+pub use calls::{Handle, ProgressOf, StartError};
 
 use crate::core::{Admission, Config};
 use async_trait::async_trait;
@@ -65,6 +65,8 @@ pub mod limits {
     pub const DEMAND_UPDATES: usize = 64;
     /// How long a caller waits for an answer.
     pub const CALL_DEADLINE_MS: u64 = 30_000;
+    /// How long who lists tasks waits to hear how far they have come.
+    pub const PROGRESS_DEADLINE_MS: u64 = 1_000;
     /// Waits before a submission is looked at again that named a job just ending.
     pub const ENDING_WAITS_MS: [u64; 4] = [20, 100, 500, 2_000];
     /// TTL of the shards' lease; kept at a third of it.

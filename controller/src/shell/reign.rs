@@ -429,6 +429,11 @@ impl Reign {
                 }
                 Input::Resign => self.inputs_closed = true,
                 Input::TellAllDemand => self.told.tell_all(self.core.demand_told()),
+                Input::Progress(of, reply) => {
+                    let said = self.core.progress_of(&of.tenant, of.number, of.step, of.tasks);
+                    // The asker may have given up.
+                    let _ = reply.send(said);
+                }
                 Input::Owns(attempt, reply) => {
                     // The asker may have given up.
                     let _ = reply.send(self.core.is_current(&attempt));
@@ -517,7 +522,7 @@ fn patience_ms(event: &Event) -> u64 {
     let started = |report: &Report| matches!(report.what, Some(report::What::Started(_)));
     match event {
         // Nobody waits for these but the reader's eye, and judges with seconds to go.
-        Event::Heartbeat { .. } => limits::START_GATHER_MS,
+        Event::Heartbeat { .. } | Event::Progress { .. } => limits::START_GATHER_MS,
         Event::Reports { reports, .. } if reports.reports.iter().all(started) => limits::START_GATHER_MS,
         Event::Reports { .. } => limits::END_GATHER_MS,
         _ => 0,

@@ -81,6 +81,7 @@ pub(super) async fn listen(
                 let missing = missing_objects(&*objects, &reports).await;
                 Event::Reports { node: node.clone(), session, reports, missing }
             }
+            Some(agent_frame::Frame::Progress(told)) => Event::Progress { node: node.clone(), session, told },
             // A Hello opened this session; a second one means nothing.
             Some(agent_frame::Frame::Hello(_)) | None => continue,
         };

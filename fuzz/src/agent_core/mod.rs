@@ -13,8 +13,9 @@ use crate::draw::Draw;
 use agent::AgentConfig;
 use agent::core::cause::Fault;
 use agent::core::key::Key;
-use agent::core::{Action, Core, Event, Order, Snapshot, StageOrder};
+use agent::core::{Action, Core, Event, Order, ProgressOrder, Said, Seen, Snapshot, StageOrder};
 use agent::limits::{REPORT_FRAMES_UNACKED_MAX, REPORTS_PER_FRAME_MAX};
+use proto::limits::PROGRESS_TASKS_MAX;
 use proto::v1::{CauseKind, Reports, Resources, agent_frame, report};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -82,6 +83,7 @@ struct World {
     collects: Vec<Key>,
     measures: Vec<Key>,
     looks: Vec<(Key, String)>,
+    progress: Option<Vec<ProgressOrder>>,
     heartbeats: Vec<u64>,
     reports: Vec<Reports>,
     ends: BTreeMap<Key, String>,
@@ -111,6 +113,7 @@ impl World {
             collects: Vec::new(),
             measures: Vec::new(),
             looks: Vec::new(),
+            progress: None,
             heartbeats: Vec::new(),
             reports: Vec::new(),
             ends: BTreeMap::new(),
@@ -141,6 +144,9 @@ impl World {
                 agent_frame::Frame::Hello(hello) => assert_eq!(hello.session, self.session),
                 agent_frame::Frame::Heartbeat(beat) => self.heartbeats.push(beat.sequence),
                 agent_frame::Frame::Reports(reports) => self.told(reports),
+                agent_frame::Frame::Progress(told) => {
+                    assert!(!told.tasks.is_empty() && told.tasks.len() <= PROGRESS_TASKS_MAX);
+                }
             },
             Action::Send(_) => panic!("nothing is sent without a session"),
             Action::EndSession(_) | Action::Discard(_) | Action::Log(_) => {}
@@ -149,6 +155,9 @@ impl World {
             Action::Collect(order) => self.collects.push(order.key),
             Action::Measure(key) => self.measures.push(key),
             Action::Look(order) => self.looks.push((order.key, order.directory)),
+            Action::LookAtProgress(orders) => {
+                assert!(self.progress.replace(orders).is_none(), "two looks at progress at once");
+            }
         }
     }
 
@@ -273,6 +282,11 @@ impl World {
             let snapshot = Snapshot { label: "1".to_owned(), artifacts: Vec::new() };
             self.step(Event::Looked { key, directory, found: found.then_some(snapshot) });
         }
+        if let Some(orders) = self.progress.take() {
+            let said = Said { basis_points: u32::from(found), text: String::new() };
+            let seen = |ProgressOrder { key, directory }| Seen { key, directory, said: said.clone() };
+            self.step(Event::ProgressSeen(orders.into_iter().map(seen).collect()));
+        }
     }
 
     fn wait(&mut self, ms: u64) {
@@ -300,6 +314,7 @@ impl World {
         self.ends.retain(|key, _| !held.contains(key));
         self.core = fresh_core(self.now);
         (self.stages, self.collects, self.measures, self.looks) = Default::default();
+        self.progress = None;
         let records = self.processes.iter().map(|(key, (launch, exit))| Record {
             key: key.clone(),
             context: launch.context.clone(),

@@ -7,8 +7,8 @@ use crate::draw::Draw;
 use controller::{Event, Moved, NewJob, Reply};
 use proto::v1::{
     Artifact, AttemptRef, Cause, CheckpointId, Checkpointed, DemandKey, Dependency, Ended, GrantNode,
-    Heartbeat, HeldAttempt, JobSpec, Refused, RegisterRequest, Report, Reports, Resources, Staging, Started,
-    Step, report,
+    Heartbeat, HeldAttempt, JobSpec, Progress, Refused, RegisterRequest, Report, Reports, Resources, Staging,
+    Started, Step, TaskProgress, report,
 };
 
 const CAUSES: [i32; 20] = [4, 4, 4, 10, 11, 12, 13, 14, 15, 20, 21, 22, 23, 24, 25, 30, 34, 0, 1, 99];
@@ -182,6 +182,17 @@ impl Story {
         Report { attempt, rank, what }
     }
 
+    /// What is said to have come how far.
+    pub(super) fn progress(&self, draw: &mut Draw<'_>) -> Progress {
+        let told = |draw: &mut Draw<'_>| TaskProgress {
+            attempt: (!draw.seldom(32)).then(|| self.attempt(draw)),
+            rank: draw.below(5) as u32,
+            basis_points: draw.number_u32(),
+            text: "\u{7}far\u{20ac}".repeat(draw.below(40)),
+        };
+        Progress { tasks: (0..draw.below(4)).map(|_| told(draw)).collect() }
+    }
+
     /// Mostly the current session of a node.
     fn session(&self, draw: &mut Draw<'_>, node: &str) -> u64 {
         let session = self.cluster.agents[node].session;
@@ -208,8 +219,9 @@ impl Story {
         let node = *draw.pick(&["n1", "n2", "n3", LIAR, "gone"]);
         let current = self.cluster.agents.get(node).map_or(1, |agent| agent.session);
         let (node, session) = (node.to_owned(), current.wrapping_sub(1 + draw.below(2) as u64));
-        let event = match draw.below(4) {
+        let event = match draw.below(5) {
             0 => Event::Heartbeat { node, session, beat: Heartbeat::default() },
+            4 => Event::Progress { node, session, told: self.progress(draw) },
             1 => Event::SessionLost { node, session },
             2 => Event::Hello { node, session, held: Vec::new() },
             _ => {

@@ -5,14 +5,16 @@
 use crate::auth::Caller;
 use crate::gate::Gate;
 use crate::{limits, rows};
+use controller::TaskSaid;
+use controller::shell::ProgressOf;
 use prost::Message;
 use proto::ids::JobId;
 use proto::keys::{self, Parsed};
 use proto::problem::{self, Problem};
 use proto::v1::{
     BlockRow, CheckpointEntry, CheckpointRow, CheckpointView, GrantRow, JobRow, JobStateRow, JobSummary,
-    ListJobsReply, ListJobsRequest, ListTasksReply, ListTasksRequest, State, Step, StepState, TaskView,
-    TenantRow,
+    ListJobsReply, ListJobsRequest, ListTasksReply, ListTasksRequest, ProgressView, State, Step, StepState,
+    TaskView, TenantRow,
 };
 use proto::{array, checkpoints, estimate};
 use std::collections::BTreeMap;
@@ -173,7 +175,11 @@ pub(super) async fn tasks(
         views.extend(expand(step, step_state, row, next, end));
         next = end;
     }
+    let said = said(gate, job, request.step, (from, to), &views).await;
     let mut tasks = place(gate, &job.tenant, views).await?;
+    for view in &mut tasks {
+        view.progress = said.get(&view.task).cloned();
+    }
     if step.checkpoint.is_some() {
         let ranks = if estimate::is_gang(step) { step.nodes.saturating_mul(step.tasks_per_node) } else { 1 };
         let kept = kept(gate, job, request.step, (from, to)).await?;
@@ -182,6 +188,30 @@ pub(super) async fn tasks(
         }
     }
     Ok(ListTasksReply { tasks, next_task: if to < count { to } else { 0 } })
+}
+
+/// How far those of the tasks `[from, to)` that run have come, where they said so. The
+/// controller may have begun another attempt already than the rows tell of: what that
+/// says is not of this list.
+async fn said(
+    gate: &Gate,
+    job: &JobId,
+    step: u32,
+    (from, to): (u64, u64),
+    views: &[Expanded],
+) -> BTreeMap<u64, ProgressView> {
+    let running = |(view, _): &&Expanded| view.state() == State::Running;
+    if !views.iter().any(|view| running(&view)) {
+        return BTreeMap::new();
+    }
+    let of = ProgressOf { tenant: job.tenant.clone(), number: job.number, step, tasks: from..to };
+    let mut told = gate.controller.progress(of).await;
+    let said = views.iter().filter(running).filter_map(|(view, (epoch, _))| {
+        let TaskSaid { basis_points, text, at_ms, .. } =
+            told.remove(&view.task).filter(|told| told.epoch == *epoch && told.attempt == view.attempts)?;
+        Some((view.task, ProgressView { percent: f64::from(basis_points) / 100.0, text, at_ms }))
+    });
+    said.collect()
 }
 
 /// The rows of checkpoints of the tasks `[from, to)`, by task and rank.

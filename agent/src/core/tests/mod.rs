@@ -4,7 +4,7 @@ mod random;
 mod stories;
 
 use super::key::Key;
-use super::{Action, Core, Event, LogNote, Order};
+use super::{Action, Core, Event, LogNote, Order, ProgressOrder};
 use crate::config::AgentConfig;
 use proto::v1::agent_frame::Frame;
 use proto::v1::server_frame::Frame as Told;
@@ -20,13 +20,14 @@ pub(super) struct Node {
     pub core: Core,
     pub now: Now,
     pub launches: Vec<Launch>,
+    pub progress_looks: Vec<Vec<ProgressOrder>>,
     session: u64,
 }
 
 impl Node {
     pub fn new() -> Self {
         let now = Now { mono_ms: 1_000, wall_ms: 1_000_000 };
-        Self { core: fresh_core(now), now, launches: Vec::new(), session: 0 }
+        Self { core: fresh_core(now), now, launches: Vec::new(), progress_looks: Vec::new(), session: 0 }
     }
 
     /// One with a session and a lease.
@@ -41,6 +42,12 @@ impl Node {
         let mut actions = self.core.step(self.now, event);
         actions.extend(self.core.step(self.now, Event::Tick));
         self.core.check();
+        // They come all the time: a story that is about them asks for them.
+        let look = actions.extract_if(.., |action| matches!(action, Action::LookAtProgress(_)));
+        self.progress_looks.extend(look.map(|look| match look {
+            Action::LookAtProgress(orders) => orders,
+            _ => Vec::new(),
+        }));
         actions.iter().map(|action| self.line(action)).collect()
     }
 
@@ -110,6 +117,13 @@ impl Node {
                     format!("heartbeat {} running={} queued={}", beat.sequence, beat.running, beat.queued)
                 }
                 Frame::Reports(reports) => reports_line(reports),
+                Frame::Progress(told) => {
+                    let each = told.tasks.iter().map(|told| {
+                        let key = Key::of(told.attempt.as_ref().unwrap(), told.rank);
+                        format!(" {} {}", short(&key), told.basis_points)
+                    });
+                    format!("progress{}", each.collect::<String>())
+                }
             },
             Action::EndSession(reason) => format!("leave: {reason}"),
             Action::Order(Order::Launch { launch, .. }) => {
@@ -123,6 +137,7 @@ impl Node {
             Action::Stage(order) => format!("stage {}", short(&order.key)),
             Action::Collect(order) => format!("collect {}", short(&order.key)),
             Action::Look(order) => format!("look at {}", short(&order.key)),
+            Action::LookAtProgress(orders) => format!("look at the progress of {}", orders.len()),
             Action::Measure(key) => format!("measure {}", short(key)),
             Action::Discard(directory) => format!("discard {directory}"),
             Action::Log(LogNote::Opened { key, adopted }) => {

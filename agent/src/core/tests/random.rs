@@ -8,7 +8,7 @@
 
 use super::*;
 use crate::core::cause::Fault;
-use crate::core::{Snapshot, StageOrder};
+use crate::core::{Said, Seen, Snapshot, StageOrder};
 use proptest::prelude::*;
 use proto::v1::{CauseKind, Checkpoint, Reconcile, Stop};
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,6 +81,7 @@ struct World {
     collects: Vec<Key>,
     measures: Vec<Key>,
     looks: Vec<(Key, String)>,
+    progress: Option<Vec<ProgressOrder>>,
     checkpoints: BTreeSet<(Key, String)>,
     heartbeats: Vec<u64>,
     reports: Vec<Reports>,
@@ -105,6 +106,7 @@ impl World {
             collects: Vec::new(),
             measures: Vec::new(),
             looks: Vec::new(),
+            progress: None,
             checkpoints: BTreeSet::new(),
             heartbeats: Vec::new(),
             reports: Vec::new(),
@@ -134,6 +136,12 @@ impl World {
                 Frame::Hello(_) => {}
                 Frame::Heartbeat(beat) => self.heartbeats.push(beat.sequence),
                 Frame::Reports(reports) => self.told(reports),
+                Frame::Progress(told) => {
+                    for told in told.tasks {
+                        let key = Key::of(&told.attempt.unwrap(), told.rank);
+                        assert!(!self.ends.contains_key(&key), "{key:?} has ended and gets on");
+                    }
+                }
             },
             Action::Send(_) => panic!("nothing is sent without a session"),
             Action::EndSession(_) => {}
@@ -145,6 +153,9 @@ impl World {
                 let look = (order.key, order.directory);
                 assert!(!self.looks.contains(&look), "{look:?} is looked at twice at once");
                 self.looks.push(look);
+            }
+            Action::LookAtProgress(orders) => {
+                assert!(self.progress.replace(orders).is_none(), "two looks at progress at once");
             }
             Action::Discard(_) | Action::Log(_) => {}
         }
@@ -265,6 +276,15 @@ impl World {
                     let snapshot = Snapshot { label: "1".to_owned(), artifacts: Vec::new() };
                     self.step(Event::Looked { key, directory, found: found.then_some(snapshot) });
                 }
+                if let Some(orders) = self.progress.take() {
+                    let basis_points = u32::from(found) + (self.now.mono_ms % 10_000) as u32;
+                    let said = |ProgressOrder { key, directory }| Seen {
+                        key,
+                        directory,
+                        said: Said { basis_points, text: String::new() },
+                    };
+                    self.step(Event::ProgressSeen(orders.into_iter().map(said).collect()));
+                }
             }
             Move::Stop { grace_ms } => {
                 let attempts = self.core.keys().first().map(Key::attempt_ref).into_iter().collect();
@@ -341,6 +361,7 @@ impl World {
         self.ends.retain(|key, _| !held.contains(key));
         self.core = fresh_core(self.now);
         (self.stages, self.collects, self.measures, self.looks) = Default::default();
+        self.progress = None;
         let records = self.processes.iter().map(|(key, (launch, exit))| Record {
             key: key.clone(),
             context: launch.context.clone(),

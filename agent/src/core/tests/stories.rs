@@ -3,6 +3,7 @@
 use super::*;
 use crate::core::Snapshot;
 use crate::core::cause::{Fault, StageFault};
+use crate::core::{Said, Seen};
 use proto::v1::{
     AgentFrame, Artifact, Cause, CauseKind, Checkpoint, CheckpointId, Gang, GangNode, Goodbye,
     RankCheckpoint, Reconcile, Stop,
@@ -74,6 +75,7 @@ fn a_launch_tells_the_task_who_it_is() {
         ("DRUMLINE_WORLD_SIZE", "1"),
         ("DRUMLINE_NODELIST", "n1"),
         ("DRUMLINE_CHECKPOINT_DIR", "/d/work/t.1.0.4.0.1.9.1/checkpoint"),
+        ("DRUMLINE_PROGRESS", "/d/work/t.1.0.4.0.1.9.1/.drumline-progress"),
     ] {
         assert_eq!(env.get(name).map(String::as_str), Some(value), "{name}");
     }
@@ -630,4 +632,105 @@ fn a_node_that_stops_for_good_leaves_nothing_running() {
 fn a_goodbye_ends_the_session() {
     let mut node = Node::ready();
     assert_eq!(node.hear(Told::Goodbye(Goodbye { reason: "newer".to_owned() })), ["leave: newer"]);
+}
+
+/// The look that is under way finds that these have come so far.
+fn come(node: &mut Node, tasks: impl IntoIterator<Item = (u64, u32)>) -> Vec<String> {
+    let seen = tasks.into_iter().map(|(task, basis_points)| {
+        let directory = node.core.attempts[&key(task)].directory.clone().unwrap();
+        Seen { key: key(task), directory, said: Said { basis_points, text: "x".to_owned() } }
+    });
+    let seen = seen.collect();
+    node.step(Event::ProgressSeen(seen))
+}
+
+/// The tasks whose progress was looked at since this was last asked.
+fn looked_at(node: &mut Node) -> Vec<Vec<u64>> {
+    let looks = std::mem::take(&mut node.progress_looks);
+    looks.into_iter().map(|orders| orders.into_iter().map(|order| order.key.task).collect()).collect()
+}
+
+#[test]
+fn one_look_sees_how_far_all_that_run_have_come_and_changes_are_told() {
+    let mut node = Node::ready();
+    node.hear(assign(2, 0..3));
+    node.staged(0..3);
+    node.later(3_000);
+    assert_eq!(looked_at(&mut node), [[0; 0]; 0], "nothing runs");
+    node.started(0);
+    node.started(1);
+    node.later(1_999);
+    assert_eq!(looked_at(&mut node), [[0; 0]; 0]);
+    node.later(1);
+    assert_eq!(looked_at(&mut node), [[0, 1]]);
+    // A slow disk: no other look begins meanwhile.
+    node.later(4_000);
+    assert_eq!(looked_at(&mut node), [[0; 0]; 0]);
+    assert_eq!(come(&mut node, [(0, 100), (1, 7)]), ["progress 0 100 1 7"]);
+    node.later(2_000);
+    assert_eq!(come(&mut node, [(0, 100), (1, 8)]), ["progress 1 8"]);
+    node.later(2_000);
+    assert_eq!(come(&mut node, [(0, 100), (1, 8)]), none());
+    assert_eq!(looked_at(&mut node), [[0, 1], [0, 1]]);
+    // One ends while it is looked at, and what is said of another's directory is not believed.
+    node.later(2_000);
+    node.exited(0, DONE);
+    let said = Said { basis_points: 10_000, text: String::new() };
+    let of = |task: u64, directory: &str| Seen {
+        key: key(task),
+        directory: directory.to_owned(),
+        said: said.clone(),
+    };
+    let late = node.core.attempts[&key(0)].directory.clone().unwrap();
+    let seen = vec![of(0, &late), of(1, "elsewhere"), of(99, &late)];
+    assert_eq!(node.step(Event::ProgressSeen(seen)), none());
+}
+
+#[test]
+fn a_new_session_is_told_all_of_it_once_and_a_new_agent_finds_it_again() {
+    let mut node = Node::ready();
+    node.hear(assign(2, 0..2));
+    node.staged(0..2);
+    node.started(0);
+    node.started(1);
+    node.later(2_000);
+    come(&mut node, [(0, 100), (1, 7)]);
+    node.close();
+    node.later(2_000);
+    assert_eq!(come(&mut node, [(0, 100), (1, 8)]), none(), "there is nobody to tell");
+    assert!(node.open().iter().all(|line| !line.starts_with("progress")), "the Hello comes first");
+    node.later(2_000);
+    assert_eq!(come(&mut node, [(0, 100), (1, 8)]), ["progress 0 100 1 8"]);
+    node.later(2_000);
+    assert_eq!(come(&mut node, [(0, 100), (1, 8)]), none());
+    // The agent is killed; where the files are follows from what the supervisor kept.
+    let record =
+        Record { key: key(0).process_key(), context: node.launches[0].context.clone(), pid: 7, exit: None };
+    node.core = fresh_core(node.now);
+    looked_at(&mut node);
+    node.step(Event::Adopted(vec![record]));
+    node.later(2_000);
+    let looks = std::mem::take(&mut node.progress_looks);
+    assert_eq!(looks.len(), 1);
+    assert!(looks[0][0].directory.starts_with("t.1.0.0."), "{looks:?}");
+}
+
+#[test]
+fn a_look_takes_so_many_and_the_next_goes_on_behind_them() {
+    let most = proto::limits::PROGRESS_TASKS_MAX as u64;
+    let mut node = Node::ready();
+    let (slots, all) = (most as u32 + 2, 0..most + 2);
+    node.hear(assign(slots, all.clone()));
+    // They are staged a few at a time.
+    for task in all.clone() {
+        node.staged([task]);
+        node.started(task);
+    }
+    node.later(2_000);
+    assert_eq!(looked_at(&mut node), [(0..most).collect::<Vec<_>>()]);
+    assert_eq!(come(&mut node, all.map(|task| (task, 1))).len(), 1);
+    node.later(2_000);
+    let next: Vec<u64> = (most..most + 2).chain(0..most - 2).collect();
+    assert_eq!(looked_at(&mut node), [next]);
+    assert_eq!(come(&mut node, []).join(" "), format!("progress {most} 1 {} 1", most + 1), "the rest of it");
 }

@@ -177,6 +177,11 @@ fn task() -> Value {
             "at_ms": count(),
             "size_bytes": count(),
         }))),
+        "progress": nullable(object(json!({
+            "percent": { "type": "number", "minimum": 0, "maximum": 100 },
+            "text": text(),
+            "at_ms": count(),
+        }))),
     }))
 }
 

@@ -1,0 +1,73 @@
+//! A running task says how far it has come: `show --tasks` and REST tell it, also after
+//! SIGKILL of the server, and of the agent, and no more once it has ended.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests stand outside the world they drive"
+)]
+
+mod support;
+
+use serde_json::{Value, json};
+use support::{Cluster, until_true};
+
+/// Task 0 says how far it has come, with a line that is none and half of one behind it,
+/// and waits for the file that its first argument names; task 1 ends at once.
+const JOB: &str = r#"
+[[step]]
+name = "main"
+array = "0-1"
+cores = 1
+memory = "16MiB"
+run = '''
+[ "$DRUMLINE_TASK" = 0 ] || exit 0
+printf '10 begins\n42.5 epoch 3 of 7\nnonsense\n43 epo' > "$DRUMLINE_PROGRESS"
+until [ -e "RELEASE" ]; do sleep 0.1; done
+'''
+"#;
+
+fn tasks(cluster: &Cluster, id: &str) -> Value {
+    cluster.call(&["show", id, "--tasks", "main", "-o", "json"]).ok().json()
+}
+
+fn said(cluster: &Cluster, id: &str) -> Option<(f64, String, u64)> {
+    let told = tasks(cluster, id)[0]["progress"].clone();
+    Some((told["percent"].as_f64()?, told["text"].as_str()?.to_owned(), told["at_ms"].as_u64()?))
+}
+
+#[test]
+fn what_a_running_task_says_of_itself_is_shown() {
+    let mut cluster = Cluster::new("progress", 1, "2");
+    let release = cluster.dir.join("release");
+    let file = cluster.dir.file("job.toml", &JOB.replace("RELEASE", release.to_str().unwrap()));
+    let id = cluster.submit(&[&file]);
+    until_true("it is told", || said(&cluster, &id).is_some());
+    let (percent, text, at_ms) = said(&cluster, &id).unwrap();
+    assert_eq!((percent, text.as_str()), (42.5, "epoch 3 of 7"));
+    until_true("the other ends", || tasks(&cluster, &id)[1]["state"] == "COMPLETED");
+    assert_eq!(tasks(&cluster, &id)[1]["progress"], Value::Null);
+    let table = cluster.call(&["show", &id, "--tasks", "main"]).ok().stdout;
+    assert!(table.contains("PROGRESS") && table.contains("42.5% epoch 3 of 7"), "{table}");
+
+    let bearer = format!("Bearer {}", cluster.server.token);
+    let path = format!("/v1/jobs/{id}/tasks?step=main");
+    let (status, body) = cluster.server.http("GET", &path, &[("authorization", &bearer)], "");
+    let body: Value = serde_json::from_str(&body).unwrap();
+    let told = json!({ "percent": 42.5, "text": "epoch 3 of 7", "at_ms": at_ms });
+    assert_eq!((status, &body["tasks"][0]["progress"]), (200, &told));
+
+    // It is in no row: the agent tells a new server, and a new agent finds it again.
+    cluster.server.kill();
+    cluster.server.restart();
+    until_true("a new server is told", || said(&cluster, &id).is_some_and(|(.., at)| at > at_ms));
+    let (.., at_ms) = said(&cluster, &id).unwrap();
+    cluster.nodes[0].kill_agent();
+    cluster.nodes[0].restart();
+    until_true("a new agent tells", || said(&cluster, &id).is_some_and(|(.., at)| at > at_ms));
+
+    std::fs::write(release, "").unwrap();
+    cluster.until_state(&id, "COMPLETED");
+    assert_eq!(said(&cluster, &id), None, "it has ended");
+    let table = cluster.call(&["show", &id, "--tasks", "main"]).ok().stdout;
+    assert!(!table.contains("PROGRESS"), "{table}");
+}

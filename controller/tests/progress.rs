@@ -1,0 +1,166 @@
+//! How far tasks have come: who may say it, and how long it is remembered.
+
+mod model;
+
+use controller::{Event, NewJob, Reply, TaskSaid};
+use model::Cluster;
+use model::agent::Held;
+use model::specs::{array, gang, job};
+use proto::limits::{PROGRESS_BASIS_POINTS_MAX, PROGRESS_TASKS_MAX};
+use proto::v1::{AttemptRef, Cause, CauseKind, JobSpec, Progress, State, TaskProgress, TenantRow};
+use std::collections::BTreeMap;
+
+const LAB: &str = "lab";
+
+fn cluster(nodes: &[&str], spec: JobSpec) -> Cluster {
+    let mut cluster = Cluster::new(controller::Config::default(), 4);
+    cluster.tenant(TenantRow { name: LAB.to_owned(), ..TenantRow::default() });
+    for node in nodes {
+        cluster.add_node(node);
+    }
+    let ticket = cluster.ticket();
+    let job = NewJob { tenant: LAB.to_owned(), spec, ..NewJob::default() };
+    cluster.step(Event::Submit { ticket, job });
+    assert!(matches!(cluster.replies[&ticket], Reply::Submitted(_)));
+    cluster.accepted.insert((LAB.to_owned(), 1));
+    cluster
+}
+
+/// Runs until attempts run on these nodes.
+fn running(cluster: &mut Cluster, nodes: &[&str]) -> Vec<(String, Held)> {
+    for _ in 0..200 {
+        cluster.schedule(8);
+        cluster.tell_grants();
+        let mut found = Vec::new();
+        for node in nodes {
+            cluster.heartbeat(node);
+            cluster.work(node);
+            cluster.report(node, Vec::new());
+            found.extend(cluster.agents[*node].running().map(|held| ((*node).to_owned(), held.clone())));
+        }
+        if !found.is_empty() {
+            return found;
+        }
+        cluster.advance(1_000);
+    }
+    panic!("nothing runs");
+}
+
+fn end(cluster: &mut Cluster, (node, held): &(String, Held), kind: CauseKind) {
+    let agent = cluster.agents.get_mut(node).unwrap();
+    agent.end(held, Cause { kind: kind.into(), exit_code: 1, ..Cause::default() });
+    cluster.report(node, Vec::new());
+}
+
+fn told(held: &Held, basis_points: u32, text: &str) -> TaskProgress {
+    TaskProgress { attempt: Some(held.attempt_ref()), rank: held.rank, basis_points, text: text.to_owned() }
+}
+
+/// A node tells in its session, which is `older` by so much.
+fn tell(cluster: &mut Cluster, node: &str, older: u64, tasks: Vec<TaskProgress>) {
+    let session = cluster.agents[node].session - older;
+    let told = Progress { tasks };
+    let done = cluster.step(Event::Progress { node: node.to_owned(), session, told });
+    assert!(done.iter().all(|txn| txn.writes.is_empty()), "it is in no row");
+}
+
+fn known(cluster: &Cluster) -> BTreeMap<u64, (u32, String)> {
+    let said = cluster.core.progress_of(LAB, 1, 0, 0..u64::MAX);
+    said.into_iter().map(|(task, TaskSaid { basis_points, text, .. })| (task, (basis_points, text))).collect()
+}
+
+fn one(task: u64, basis_points: u32, text: &str) -> BTreeMap<u64, (u32, String)> {
+    BTreeMap::from([(task, (basis_points, text.to_owned()))])
+}
+
+#[test]
+fn only_the_live_attempt_on_its_node_in_its_session_says_how_far_it_has_come() {
+    let mut cluster = cluster(&["n1", "n2"], job(vec![model::specs::step("one")]));
+    let first = running(&mut cluster, &["n1", "n2"]).remove(0);
+    let (node, held) = first.clone();
+    let other = if node == "n1" { "n2" } else { "n1" };
+    assert_eq!(known(&cluster), BTreeMap::new());
+    tell(&mut cluster, &node, 0, vec![told(&held, 1_250, "loads")]);
+    assert_eq!(known(&cluster), one(0, 1_250, "loads"));
+    // Less is told as well: a program may begin anew.
+    tell(&mut cluster, &node, 0, vec![told(&held, 100, "again")]);
+    assert_eq!(known(&cluster), one(0, 100, "again"));
+    let wrong = |change: &dyn Fn(&mut TaskProgress)| {
+        let mut told = told(&held, 9_000, "wrong");
+        change(&mut told);
+        told
+    };
+    let of = |change: &dyn Fn(&mut AttemptRef)| wrong(&|told| change(told.attempt.as_mut().unwrap()));
+    let frame = vec![
+        wrong(&|told| told.attempt = None),
+        wrong(&|told| told.basis_points = PROGRESS_BASIS_POINTS_MAX + 1),
+        wrong(&|told| told.rank = 1),
+        of(&|attempt| attempt.epoch += 1),
+        of(&|attempt| attempt.attempt += 1),
+        of(&|attempt| attempt.task += 1),
+        of(&|attempt| attempt.job_number += 1),
+        of(&|attempt| attempt.tenant = "other".to_owned()),
+    ];
+    tell(&mut cluster, &node, 0, frame);
+    tell(&mut cluster, other, 0, vec![told(&held, 9_000, "elsewhere")]);
+    tell(&mut cluster, &node, 1, vec![told(&held, 9_000, "an old session")]);
+    let mut many = vec![wrong(&|told| told.attempt = None); PROGRESS_TASKS_MAX];
+    many.push(told(&held, 9_000, "beyond the limit"));
+    tell(&mut cluster, &node, 0, many);
+    assert_eq!(known(&cluster), one(0, 100, "again"));
+    // The text is cut and plain, whoever tells it.
+    tell(&mut cluster, &node, 0, vec![told(&held, 1, &format!("\u{1b}{}", "\u{20ac}".repeat(99)))]);
+    assert_eq!(known(&cluster), one(0, 1, &"\u{20ac}".repeat(39)));
+    cluster.drain(60);
+}
+
+#[test]
+fn it_goes_with_its_attempt_and_with_the_controller() {
+    let mut cluster = cluster(&["n1"], job(vec![array("many", "0-2")]));
+    let all = running(&mut cluster, &["n1"]);
+    let tasks: Vec<TaskProgress> = all.iter().map(|(_, held)| told(held, 500, "x")).collect();
+    tell(&mut cluster, "n1", 0, tasks.clone());
+    assert_eq!(known(&cluster).len(), all.len());
+    let window = cluster.core.progress_of(LAB, 1, 0, 1..2);
+    assert_eq!(window.keys().collect::<Vec<_>>(), [&1]);
+    for (tenant, number, step) in [("no", 1, 0), (LAB, 9, 0), (LAB, 1, 9)] {
+        assert_eq!(cluster.core.progress_of(tenant, number, step, 0..u64::MAX), BTreeMap::new());
+    }
+    assert_eq!(cluster.core.progress_of(LAB, 1, 0, 2..2), BTreeMap::new());
+    let ended = all[0].clone();
+    end(&mut cluster, &ended, CauseKind::Exit);
+    assert!(!known(&cluster).contains_key(&ended.1.task), "its attempt is over");
+    // The frame comes once more, behind the end.
+    tell(&mut cluster, "n1", 0, tasks.clone());
+    assert!(!known(&cluster).contains_key(&ended.1.task), "a late word changes nothing");
+    assert_eq!(known(&cluster).len(), all.len() - 1);
+    cluster.crash();
+    assert_eq!(known(&cluster), BTreeMap::new(), "it is in no row");
+    cluster.register("n1");
+    cluster.hello("n1");
+    tell(&mut cluster, "n1", 0, tasks);
+    assert_eq!(known(&cluster).len(), all.len() - 1, "a new session tells all");
+    cluster.drain(60);
+    assert_eq!(cluster.state(LAB, 1), State::Completed);
+    assert_eq!(known(&cluster), BTreeMap::new());
+}
+
+#[test]
+fn a_gang_has_come_as_far_as_its_last_rank() {
+    let mut cluster = cluster(&["n1", "n2"], job(vec![gang("all", 2, 2)]));
+    let ranks = running(&mut cluster, &["n1", "n2"]);
+    assert_eq!(ranks.len(), 4);
+    for (node, held) in &ranks {
+        let points = 400 - held.rank * 100;
+        tell(&mut cluster, node, 0, vec![told(held, points, &format!("rank {}", held.rank))]);
+    }
+    assert_eq!(known(&cluster), one(0, 100, "rank 3"));
+    let (node, last) = ranks.iter().find(|(_, held)| held.rank == 3).unwrap();
+    tell(&mut cluster, node, 0, vec![told(last, 9_000, "ahead")]);
+    assert_eq!(known(&cluster), one(0, 200, "rank 2"));
+    // Another node's rank is not this node's to speak of.
+    let elsewhere = ranks.iter().find(|(other, _)| other != node).unwrap().1.clone();
+    tell(&mut cluster, node, 0, vec![told(&elsewhere, 1, "not mine")]);
+    assert_eq!(known(&cluster), one(0, 200, "rank 2"));
+    cluster.drain(60);
+}
