@@ -1,13 +1,14 @@
 //! The work of a run, drawn from its seed: what is submitted, cancelled,
 //! retried, and when. Plain work is drawn here; what only some seeds have is laid
 //! over it: [`special`] shapes of jobs, jobs that come [`after`] others, [`inputs`],
-//! checkpoints ([`saving`]), and [`endless`] ones.
+//! checkpoints ([`saving`]), what tasks say of themselves ([`telling`]), and [`endless`] ones.
 
 mod after;
 mod endless;
 pub mod inputs;
 mod saving;
 mod special;
+mod telling;
 
 use crate::shape::Kind;
 use proto::v1::{
@@ -97,6 +98,7 @@ pub fn draw(seed: u64, load: Load, tenants: &[&str], machines: &[Kind]) -> Vec<D
     inputs::draw(seed, &mut deeds);
     inputs::warn(seed, &mut deeds);
     saving::draw(seed, &mut deeds);
+    telling::draw(seed, &mut deeds);
     endless::add(seed, &mut deeds, load, tenants);
     by_time(&mut deeds);
     deeds

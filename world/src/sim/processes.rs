@@ -113,6 +113,8 @@ struct Process {
     kept: u64,
     /// When it keeps the next.
     keeps_ms: Option<u64>,
+    /// When it next says how far it has come.
+    says_ms: Option<u64>,
     exit: Option<Exit>,
     /// Its place in the history, once it has started.
     span: Option<usize>,
@@ -307,6 +309,7 @@ impl SimProcesses {
             let Some(span) = process.span else { continue };
             self.write_lines(process, &mut spans[span].streams, counts, now);
             self.keep_checkpoint(process, &mut spans[span].kept, now);
+            self.say_progress(process, now);
             let Some(end) = process.ends_ms.filter(|end| *end <= now) else { continue };
             let mut success = process.ends_how.code == 0 && process.ends_how.signal == 0;
             if success && process.writes_outputs {
@@ -398,6 +401,24 @@ impl SimProcesses {
             let stored_digest = hex_digest(&Sha256::digest([head.as_bytes(), &data].concat()));
             kept.push(Kept { label, digest: hex_digest(&Sha256::digest(&data)), stored_digest });
         }
+    }
+
+    /// Says how far it has come if it is time, by one line in place of the one before.
+    fn say_progress(&self, process: &mut Process, now: u64) {
+        let Some(every_ms) = process.script.says_every_ms else { return };
+        if process.says_ms.is_none_or(|at| now < at) || process.ends_ms.is_some_and(|end| end <= now) {
+            return;
+        }
+        process.says_ms = Some(now + every_ms);
+        let Some(path) = word(&process.launch, "DRUMLINE_PROGRESS") else { return };
+        let percent = process.script.percent(now - process.starts_ms);
+        let line = format!("{percent} of {}\n", process.launch.key);
+        let said = self.open(Path::new(path)).and_then(|file| {
+            file.set_len(0)?;
+            file.write_at(0, line.as_bytes())
+        });
+        // A disk that fails it: the next time, then.
+        let _ = said;
     }
 
     fn write_outputs(&self, process: &Process) -> io::Result<Vec<(String, String)>> {
@@ -631,6 +652,7 @@ impl Table {
             deaf,
             kept: script.from,
             keeps_ms: script.checkpoint.map(|(every_ms, _)| starts_ms + every_ms),
+            says_ms: script.says_every_ms.map(|every_ms| starts_ms + every_ms),
             script,
             // As if the switch had struck an instant later: it never ran.
             exit: self.struck.then_some(struck),
@@ -667,6 +689,9 @@ impl Table {
             }
             due = due.min(process.ends_ms.unwrap_or(u64::MAX));
             if let Some(at) = process.keeps_ms {
+                due = due.min(at.max(now + 1));
+            }
+            if let Some(at) = process.says_ms {
                 due = due.min(at.max(now + 1));
             }
             if let Some(line) = process.script.next_line_ms(process.lines_written) {

@@ -1,9 +1,10 @@
 //! What a simulated program does, told by its words.
 //!
-//! `sim ms=3000 code=3 signal=9 out=NAME:BYTES log=LINES err=LINES fail_first=N hang`:
-//! runs for `ms`, writes `log` lines to its standard output and `err` lines to its
+//! `sim ms=3000 code=3 signal=9 out=NAME:BYTES log=LINES err=LINES fail_first=N hang
+//! ckpt=MS:BYTES progress=MS`: runs for `ms`, writes `log` lines to its standard output and `err` lines to its
 //! standard error, spread over that time, and at its end the `out` files; attempts up to `fail_first` exit with 1; `hang` never ends by
-//! itself. Anything that is not `sim` is a program that is not there.
+//! itself. `ckpt` keeps a checkpoint, and `progress` says how far it has come, each so
+//! often. Anything that is not `sim` is a program that is not there.
 
 use crate::processes::Launch;
 
@@ -19,6 +20,8 @@ pub(super) struct Script {
     pub(super) hang: bool,
     /// Keeps a checkpoint every so many milliseconds, of so many bytes.
     pub(super) checkpoint: Option<(u64, u64)>,
+    /// Says how far it has come every so many milliseconds.
+    pub(super) says_every_ms: Option<u64>,
     /// Of what it goes on from: how many it had kept by then.
     pub(super) from: u64,
 }
@@ -57,6 +60,7 @@ impl Script {
                     let every_ms = every.parse::<u64>().unwrap_or(0).max(1);
                     script.checkpoint = Some((every_ms, bytes.parse().unwrap_or(0)));
                 }
+                "progress" => script.says_every_ms = Some(number()?.max(1)),
                 "fail_first" if attempt <= number()? => script.code = 1,
                 "fail_first" => {}
                 "out" => {
@@ -75,6 +79,11 @@ impl Script {
             script.run_ms = script.run_ms.saturating_sub(script.from.saturating_mul(every_ms)).max(1);
         }
         Ok(script)
+    }
+
+    /// Whole percent of its time that are over at this age.
+    pub(super) fn percent(&self, age_ms: u64) -> u64 {
+        if self.run_ms == 0 || self.hang { 0 } else { (age_ms * 100 / self.run_ms).min(100) }
     }
 
     /// Lines that a process of this age has written to a stream.
