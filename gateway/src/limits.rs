@@ -164,6 +164,13 @@ pub const UPLOAD_SILENT_MS: u64 = 5_000;
 /// How long whoever asks waits until it is known what has arrived; longer than that, and
 /// less than clients wait for an answer.
 pub const PART_SETTLE_MS: u64 = 10_000;
+/// How long the last request of an upload waits until all is verified and named; past it
+/// the answer is that it is not yet. Less than clients wait.
+pub const NAMING_MS: u64 = 60_000;
+/// Likewise a request that only asks, since it may have waited [`PART_SETTLE_MS`] before.
+pub const NAMING_ASKED_MS: u64 = 5_000;
+/// An upload that an earlier process began is hashed by so much at once, while more comes.
+pub const BEHIND_BYTES: u64 = 8 << 20;
 /// Uploads that broke off are put away by so many at once.
 pub const PUT_AWAY_AT_ONCE: usize = 8;
 /// Between two looks.

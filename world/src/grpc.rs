@@ -23,7 +23,7 @@ mod stall;
 pub use axum;
 pub use client::{ConnectError, connect};
 #[cfg(not(madsim))]
-pub(crate) use objects::{DIGEST_EXPECTED, DIGEST_FOUND};
+pub(crate) use objects::{DIGEST_EXPECTED, DIGEST_FOUND, VERIFYING};
 #[cfg(not(madsim))]
 pub(crate) use ranges::{content_range, so_far, tag, told};
 pub use server::{

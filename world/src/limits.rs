@@ -34,6 +34,13 @@ pub const HEADER_READ: Duration = Duration::from_secs(10);
 /// A peer that takes nothing for so long, or an upload that brings nothing,
 /// is cut off.
 pub const STALL: Duration = Duration::from_secs(30);
+/// An upload whose bytes are all there is verified within a time for all alike, and so many
+/// milliseconds for each MiB; its client waits no longer.
+pub const VERIFY_MS_PER_MIB: u64 = 100;
+/// The time for all alike.
+pub const VERIFY: Duration = Duration::from_secs(60);
+/// Between two asks whether it is verified. What servers tell others to wait, too.
+pub const VERIFY_PAUSE: Duration = Duration::from_secs(1);
 /// Between two HTTP/2 pings of an idle connection, from the client.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a ping may stay unanswered.

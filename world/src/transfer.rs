@@ -6,6 +6,7 @@
 //! reports [`TransferError::Digest`].
 
 use crate::disk::Disk;
+use crate::time::{Duration, ms};
 use async_trait::async_trait;
 use std::{
     any::Any,
@@ -208,8 +209,22 @@ pub struct Piece {
 pub enum Arrived {
     /// So many bytes from its beginning are there; it can be gone on with.
     Part(u64),
+    /// All bytes are there, and are being verified and made durable. Whoever asks again
+    /// learns what came of it.
+    Verifying,
     /// It is there, verified and durable.
     Whole,
+}
+
+/// How long whoever has sent so many bytes waits at most until they are verified, beside a
+/// time that is for all lengths alike: what is read from a busy disk meanwhile.
+pub(crate) fn verified_within(bytes: u64) -> Duration {
+    ms((bytes >> 20).saturating_mul(crate::limits::VERIFY_MS_PER_MIB))
+}
+
+/// What was verified is not there after all, as often as it was sent.
+pub(crate) fn not_verified() -> TransferError {
+    TransferError::Network("the server has verified all of it and has it no more".to_owned())
 }
 
 /// One upload is begun anew so often on account of what was there of it: it was of other

@@ -238,6 +238,41 @@ async fn files_go_up_and_come_down() {
 }
 
 #[tokio::test]
+async fn an_upload_that_is_being_verified_is_waited_for_within_limits() {
+    let running = serve().await;
+    let disk = disk("verified");
+    let pause = Duration::from_millis(1);
+    let patient = TransferLimits { verify_pause: pause, ..TransferLimits::default() };
+    for len in [10, 2_000_000] {
+        let data = bytes(len);
+        write(&disk, &format!("up-{len}"), &data);
+        let url = format!("http://{}/v1/objects/{}", running.address, digest(&data));
+        *running.door.verified_after.lock().unwrap() = 20;
+        HttpTransfer::new(patient).put(&url, disk.clone(), &format!("up-{len}")).await.unwrap();
+        assert!(running.door.objects.lock().unwrap().contains_key(&digest(&data)));
+    }
+    assert_eq!(*running.door.received.lock().unwrap(), 2_000_010, "nothing was sent twice");
+    // One that never comes to an end.
+    *running.door.verified_after.lock().unwrap() = u32::MAX;
+    let data = bytes(11);
+    write(&disk, "up", &data);
+    let url = format!("http://{}/v1/objects/{}", running.address, digest(&data));
+    let short = TransferLimits { verify: Duration::from_millis(5), ..patient };
+    let error = HttpTransfer::new(short).put(&url, disk.clone(), "up").await.unwrap_err();
+    assert!(matches!(error, TransferError::Network(_)), "{error}");
+    // Others are told so that they try again.
+    let asked = format!(
+        "PUT /v1/objects/{} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\ncontent-range: bytes */11\r\nconnection: close\r\n\r\n",
+        digest(&data)
+    );
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    stream.write_all(asked.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: 1"), "{answer}");
+}
+
+#[tokio::test]
 async fn refusals_and_failures_arrive_as_they_were_meant() {
     let running = serve().await;
     let disk = disk("refused");

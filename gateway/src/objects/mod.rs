@@ -396,7 +396,15 @@ impl ObjectDoor for Door {
             return Ok(Arrived::Whole);
         }
         let key = Key { tenant: leave.tenant.clone(), digest: leave.digest.clone() };
-        self.0.look_at_parts(&key).await?;
+        match self.0.look_at_parts(&key).await {
+            // However long that takes: it goes on, and whoever asks again learns the end.
+            Err(_) if self.0.parts.is_verifying(&key) => return Ok(Arrived::Verifying),
+            looked => looked?,
+        }
+        // Another request may have come to its end meanwhile.
+        if self.0.has(&leave.tenant, &leave.digest, size_bytes).await {
+            return Ok(Arrived::Whole);
+        }
         let there = self.0.parts.waiting(&key).map_or(0, |kept| kept.len);
         if there != size_bytes {
             // More than there should be is of a mistake.
@@ -404,9 +412,8 @@ impl ObjectDoor for Door {
         }
         // All had come, but whoever sent it was gone before it was verified.
         let rest = Piece { from: size_bytes, to: size_bytes, total: size_bytes };
-        let sink: Box<dyn ObjectSink> =
-            Box::new(upload::begin(Arc::clone(&self.0), leave, Some(rest)).await?);
-        sink.finish().await
+        let upload = upload::begin(Arc::clone(&self.0), leave, Some(rest)).await?;
+        Box::new(upload).finish_within(limits::NAMING_ASKED_MS).await
     }
 
     async fn open(&self, target: &str) -> Result<Box<dyn ObjectSource>, TransferError> {

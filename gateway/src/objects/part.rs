@@ -6,13 +6,16 @@
 //! is behind it may be anything. Whether it is of the object at all only the digest of
 //! the whole says.
 
+use crate::limits;
 use crate::urls::is_digest;
 use proto::checkpoints::is_space;
 use sha2::{Digest, Sha256};
 use std::io;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard};
 use world::Disk;
 use world::disk::{DiskFile, OpenMode};
+use world::task::blocking;
 
 /// Read at once of what was written before.
 const READ_BYTES: usize = 1 << 20;
@@ -49,6 +52,75 @@ pub(super) struct Part {
     disk: Arc<dyn Disk>,
     file: Arc<dyn DiskFile>,
     kept: Kept,
+    /// Where bytes of an earlier process are being hashed.
+    behind: Option<Following>,
+}
+
+/// Hashes what an earlier process wrote, and what comes meanwhile, until no byte is
+/// missing; from then on whoever writes hashes.
+#[derive(Debug)]
+struct Behind {
+    hash: Sha256,
+    hashed: u64,
+    len: u64,
+    /// It has come to the end, or cannot, or nobody needs it.
+    over: bool,
+}
+
+/// Ends it when dropped.
+#[derive(Debug)]
+struct Following(Arc<Mutex<Behind>>);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        locked(&self.0).over = true;
+    }
+}
+
+fn locked(behind: &Mutex<Behind>) -> MutexGuard<'_, Behind> {
+    behind.lock().expect("no holder of this lock panics")
+}
+
+/// Stretch by stretch: each is read and hashed apart from what is there, and counts when
+/// it is done.
+async fn follow(behind: Arc<Mutex<Behind>>, file: Arc<dyn DiskFile>) {
+    loop {
+        let (hash, span) = {
+            let mut behind = locked(&behind);
+            if behind.hashed == behind.len {
+                behind.over = true;
+            }
+            if behind.over {
+                return;
+            }
+            let to = behind.len.min(behind.hashed + limits::BEHIND_BYTES);
+            (behind.hash.clone(), behind.hashed..to)
+        };
+        let (from, to) = (Arc::clone(&file), span.end);
+        let hashed = blocking(move || hash_span(&*from, hash, span)).await;
+        let mut behind = locked(&behind);
+        match hashed {
+            Ok(hash) => (behind.hash, behind.hashed) = (hash, to),
+            // Who verifies meets it again, and tells.
+            Err(_) => behind.over = true,
+        }
+    }
+}
+
+fn hash_span(file: &dyn DiskFile, mut hash: Sha256, mut span: Range<u64>) -> io::Result<Sha256> {
+    let mut buffer = Vec::new();
+    while span.start < span.end {
+        let due = usize::try_from(span.end - span.start).map_or(READ_BYTES, |left| left.min(READ_BYTES));
+        buffer.resize(due, 0);
+        match file.read_at(span.start, &mut buffer)? {
+            0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "an upload became shorter")),
+            read => {
+                hash.update(&buffer[..read]);
+                span.start += read as u64;
+            }
+        }
+    }
+    Ok(hash)
 }
 
 impl Part {
@@ -57,12 +129,30 @@ impl Part {
         let stem = format!("{dir}/{}.{}.{number:016x}", key.tenant, key.digest);
         let kept = Kept { stem, durable: 0, len: 0, hash: Sha256::new(), hashed: 0 };
         let file = disk.open(&kept.path(), OpenMode::CreateNew)?;
-        Ok(Self { disk, file, kept })
+        Ok(Self { disk, file, kept, behind: None })
     }
 
     /// Goes on with one that was closed; `file` is its own.
     pub fn resume(disk: Arc<dyn Disk>, file: Arc<dyn DiskFile>, kept: Kept) -> Self {
-        Self { disk, file, kept }
+        let Kept { hashed, len, .. } = kept;
+        let behind = || Behind { hash: kept.hash.clone(), hashed, len, over: false };
+        let behind = (hashed < len).then(|| Following(Arc::new(Mutex::new(behind()))));
+        Self { disk, file, kept, behind }
+    }
+
+    /// The work of hashing what is there and was not hashed yet; it ends by itself.
+    pub fn behind(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let behind = self.behind.as_ref()?;
+        Some(follow(Arc::clone(&behind.0), Arc::clone(&self.file)))
+    }
+
+    /// As far as it has come; the rest is for the caller.
+    fn take_over(&mut self) {
+        if let Some(behind) = self.behind.take() {
+            let behind = locked(&behind.0);
+            self.kept.hash = behind.hash.clone();
+            self.kept.hashed = behind.hashed;
+        }
     }
 
     pub fn len(&self) -> u64 {
@@ -73,13 +163,22 @@ impl Part {
         self.kept.path()
     }
 
-    pub fn into_kept(self) -> Kept {
+    pub fn into_kept(mut self) -> Kept {
+        self.take_over();
         self.kept
     }
 
     /// Writes behind what is there.
     pub fn write(&mut self, data: &[u8]) -> io::Result<()> {
         self.file.write_at(self.kept.len, data)?;
+        let follows = self.behind.as_ref().is_some_and(|behind| {
+            let mut behind = locked(&behind.0);
+            behind.len += data.len() as u64;
+            !behind.over
+        });
+        if !follows {
+            self.take_over();
+        }
         if self.kept.hashed == self.kept.len {
             self.kept.hash.update(data);
             self.kept.hashed += data.len() as u64;
@@ -103,19 +202,10 @@ impl Part {
 
     /// Hashes what was written by an earlier process.
     pub fn catch_up(&mut self) -> io::Result<()> {
-        let mut buffer = Vec::new();
-        while self.kept.hashed < self.kept.len {
-            let due = usize::try_from(self.kept.len - self.kept.hashed)
-                .map_or(READ_BYTES, |left| left.min(READ_BYTES));
-            buffer.resize(due, 0);
-            match self.file.read_at(self.kept.hashed, &mut buffer)? {
-                0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "an upload became shorter")),
-                read => {
-                    self.kept.hash.update(&buffer[..read]);
-                    self.kept.hashed += read as u64;
-                }
-            }
-        }
+        self.take_over();
+        let span = self.kept.hashed..self.kept.len;
+        self.kept.hash = hash_span(&*self.file, self.kept.hash.clone(), span)?;
+        self.kept.hashed = self.kept.len;
         Ok(())
     }
 
@@ -132,8 +222,8 @@ impl Part {
     /// Takes the file away; what cannot be removed is in nobody's way, and the next start
     /// tries again.
     pub fn remove(self) {
-        let Self { disk, file, kept } = self;
-        drop(file);
+        let Self { disk, file, kept, behind } = self;
+        drop((file, behind));
         let _ = disk.remove(&kept.path());
     }
 }
@@ -215,6 +305,55 @@ mod tests {
             assert_eq!(part.digest(), crate::hex(&Sha256::digest(&whole)), "seed {seed}");
             part.remove();
             assert!(disk.list("in").unwrap().is_empty());
+        }
+    }
+
+    /// A part of an earlier process, and the handle that goes on with it.
+    fn taken_up(disk: &Arc<dyn Disk>, bytes: usize) -> Part {
+        disk.create_dir_all("in").unwrap();
+        let mut part = Part::create(Arc::clone(disk), "in", &key(), 7).unwrap();
+        part.write(&vec![1; bytes]).unwrap();
+        part.mark("in", 0).unwrap();
+        drop(part);
+        let (_, kept) = found(&**disk, "in").pop().unwrap();
+        let file = disk.open(&kept.path(), OpenMode::Write).unwrap();
+        Part::resume(Arc::clone(disk), file, kept)
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_process_wrote_is_hashed_while_more_comes() {
+        let len = usize::try_from(limits::BEHIND_BYTES).unwrap() + 10;
+        let disk = HostileDisk::new(1).handle();
+        let mut part = taken_up(&disk, len);
+        let behind = part.behind().unwrap();
+        part.write(&[2; 1_000]).unwrap();
+        assert_eq!(part.kept.hashed, 0, "more came before it began");
+        behind.await;
+        part.write(&[3; 1_000]).unwrap();
+        assert_eq!(part.kept.hashed, part.kept.len, "nothing is left to be read again");
+        let whole = [vec![1; len], vec![2; 1_000], vec![3; 1_000]].concat();
+        assert_eq!(part.digest(), crate::hex(&Sha256::digest(&whole)));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_hashed_in_time_is_hashed_at_the_end() {
+        let disk = HostileDisk::new(2).handle();
+        for goes_on in [true, false] {
+            let mut part = taken_up(&disk, 5_000);
+            let behind = part.behind().unwrap();
+            part.write(&[2; 10]).unwrap();
+            let expected = crate::hex(&Sha256::digest([vec![1; 5_000], vec![2; 10]].concat()));
+            if goes_on {
+                part.catch_up().unwrap();
+                assert_eq!(part.digest(), expected);
+                part.remove();
+            } else {
+                let kept = part.into_kept();
+                assert_eq!((kept.hashed, kept.len), (0, 5_010));
+                disk.remove(&kept.path()).unwrap();
+            }
+            // It ends, though nobody has it any more.
+            behind.await;
         }
     }
 

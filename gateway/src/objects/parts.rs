@@ -185,6 +185,12 @@ impl Parts {
         if same { table.waiting.remove(key).map(|waiting| waiting.kept) } else { None }
     }
 
+    /// Whether all of an object has come in some request, and is being verified.
+    pub fn is_verifying(&self, key: &Key) -> bool {
+        let table = self.table();
+        table.under_way.values().any(|live| live.key == *key && live.finishing.load(Ordering::Relaxed))
+    }
+
     /// Bytes of an object that have arrived, and were paid, in whatever request.
     pub fn arrived(&self, key: &Key) -> u64 {
         let table = self.table();
@@ -337,7 +343,7 @@ mod tests {
     use crate::urls::{Method, Mover, Signer};
     use store::RedbStore;
     use world::sim::{ClockHandle, HostileDisk, SkewedClock};
-    use world::transfer::{ObjectDoor as _, ObjectSink};
+    use world::transfer::{Arrived, ObjectDoor as _, ObjectSink};
     use world::{Disk, NodeClock};
 
     /// A part of so many bytes.
@@ -427,6 +433,23 @@ mod tests {
         objects.put_away().await;
         assert_eq!(objects.parts.waiting(&slow).map(|kept| kept.len), Some(4));
         assert!(objects.parts.table().left.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_what_is_being_verified_is_told_so() {
+        let disk = HostileDisk::new(5);
+        let (objects, time) = place(&disk).await;
+        let key = key("lab", 1);
+        let (sink, live) = begin(&objects, &key).await;
+        // All has come, and its verification takes long.
+        live.finishes();
+        let url = objects.signed(Method::Put, Mover::Node, &key.tenant, &key.digest, 10);
+        let door = Door(Arc::clone(&objects));
+        let later = async { time.jump_monotonic_ms(limits::PART_SETTLE_MS) };
+        let (asked, ()) = tokio::join!(biased; door.arrived(&url, 10), later);
+        assert_eq!(asked.unwrap(), Arrived::Verifying);
+        drop(sink);
+        assert_eq!(door.arrived(&url, 10).await.unwrap(), Arrived::Part(4));
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! One upload, or a piece of one: bytes into a part while their digest is taken, then
-//! verified, synced and named. Receiving goes on while a block is written.
+//! verified, synced and named. Receiving goes on while a block is written. To verify
+//! what an earlier process took in it has to be read again, which takes long where it is
+//! much: that begins with the request that goes on, and whoever waits for its end is told
+//! now and then that it is not yet.
 
 use super::part::{Kept, Key, Part};
 use super::parts::Live;
@@ -14,6 +17,7 @@ use std::sync::Arc;
 use world::disk::OpenMode;
 use world::sync::OwnedSemaphorePermit;
 use world::task::{JoinHandle, blocking, spawn};
+use world::time;
 use world::transfer::{Arrived, ObjectSink, Piece, TransferError};
 
 /// The part after a block was written, or could not be.
@@ -188,6 +192,9 @@ async fn resume(objects: &Arc<Objects>, key: &Key, from: u64) -> Result<JoinHand
     let kept = objects.parts.take(key, &there).ok_or_else(|| elsewhere("another request goes on with it"))?;
     world::mark!("gateway.upload.resumed");
     let part = Part::resume(Arc::clone(&objects.disk), file, kept);
+    if let Some(behind) = part.behind() {
+        spawn(behind);
+    }
     Ok(spawn(async move { (Some(part), Ok(())) }))
 }
 
@@ -219,6 +226,13 @@ impl ObjectSink for Upload {
     }
 
     async fn finish(self: Box<Self>) -> Result<Arrived, TransferError> {
+        self.finish_within(limits::NAMING_MS).await
+    }
+}
+
+impl Upload {
+    /// As [`ObjectSink::finish`], but that naming may go on behind it.
+    pub(super) async fn finish_within(self: Box<Self>, wait_ms: u64) -> Result<Arrived, TransferError> {
         let (arrived, size_bytes) = (self.arrived, self.leave.size_bytes);
         if arrived < self.due {
             // All that was sent is there, and it is less than there should be: a file of
@@ -237,7 +251,10 @@ impl ObjectSink for Upload {
         // Goes on also where its caller does not: what is named must be booked.
         let naming = spawn(name(self));
         let lost = |_| TransferError::Server { status: 500, reason: "the upload was broken off".to_owned() };
-        naming.await.map_err(lost)?
+        match time::timeout(time::ms(wait_ms), naming).await {
+            Ok(named) => named.map_err(lost)?,
+            Err(_) => Ok(Arrived::Verifying),
+        }
     }
 }
 

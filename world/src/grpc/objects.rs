@@ -1,7 +1,9 @@
 //! Objects over HTTP: `PUT`, `GET` and `HEAD` of `/v1/objects/…`, streamed both ways;
 //! of a download also a part ([`ranges`]). An upload may come in pieces, each with its
 //! `Content-Range`; one without bytes (`bytes */9`) asks what is there. Until all is, the
-//! answer is 308 with the `Range` of it.
+//! answer is 308 with the `Range` of it. While all is there and not yet verified it is 503
+//! with `Retry-After`, for whoever knows no better, and a header for who does: a server that
+//! cannot serve at all may answer the first two likewise.
 //!
 //! What the door answers with [`TransferError`] becomes a status and a line of
 //! text; [`crate::real::HttpTransfer`] turns it back into the same error.
@@ -26,6 +28,8 @@ use std::sync::Arc;
 pub(crate) const DIGEST_EXPECTED: HeaderName = HeaderName::from_static("drumline-digest-expected");
 /// Likewise.
 pub(crate) const DIGEST_FOUND: HeaderName = HeaderName::from_static("drumline-digest-found");
+/// Carries [`Arrived::Verifying`] over the wire.
+pub(crate) const VERIFYING: HeaderName = HeaderName::from_static("drumline-verifying");
 
 type Door = Arc<dyn ObjectDoor>;
 
@@ -129,6 +133,12 @@ fn brings(headers: &HeaderMap) -> Result<Brings, TransferError> {
 fn progress(arrived: Arrived, whole: StatusCode) -> Response {
     match arrived {
         Arrived::Whole => whole.into_response(),
+        Arrived::Verifying => {
+            let later = limits::VERIFY_PAUSE.as_secs().to_string();
+            let later = [(header::RETRY_AFTER, later.clone()), (VERIFYING, later)];
+            let reason = "all of it has come and is being verified; ask again in a moment";
+            (StatusCode::SERVICE_UNAVAILABLE, later, reason).into_response()
+        }
         Arrived::Part(0) => StatusCode::PERMANENT_REDIRECT.into_response(),
         Arrived::Part(bytes) => {
             let range = [(header::RANGE, format!("bytes=0-{}", bytes - 1))];

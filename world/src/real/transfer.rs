@@ -1,7 +1,8 @@
 //! Objects over HTTP/1.1.
 //!
 //! Nothing waits for ever: connecting has a deadline, and so has every stretch
-//! without progress. Whether to try again is the caller's business. Large
+//! without progress. Whether to try again is the caller's business; but a server that
+//! has all of an upload and verifies it is waited for, which is no other try. Large
 //! uploads first ask (`Expect: 100-continue`), so that a refusal costs nothing
 //! and its reason arrives; and before that, how much of them is there already.
 
@@ -14,10 +15,13 @@ mod pieces;
 
 use crate::{
     disk::{Disk, DiskFile, OpenMode},
-    grpc::{DIGEST_EXPECTED, DIGEST_FOUND, content_range, so_far, tag},
-    limits::REASON_BYTES_MAX,
+    grpc::{DIGEST_EXPECTED, DIGEST_FOUND, VERIFYING, content_range, so_far, tag},
+    limits::{REASON_BYTES_MAX, VERIFY, VERIFY_PAUSE},
     task, time,
-    transfer::{Arrived, Fetching, Transfer, TransferError, UPLOAD_ROUNDS, is_of_what_was_there},
+    transfer::{
+        Arrived, Fetching, Transfer, TransferError, UPLOAD_ROUNDS, is_of_what_was_there, not_verified,
+        verified_within,
+    },
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -54,6 +58,11 @@ pub struct TransferLimits {
     /// From the last byte of an upload to its answer: the server digests and
     /// syncs meanwhile.
     pub finish: Duration,
+    /// Until the server has verified an upload that it has all of, beside what its length
+    /// takes: see [`crate::limits::VERIFY_MS_PER_MIB`].
+    pub verify: Duration,
+    /// Between two asks for that.
+    pub verify_pause: Duration,
     /// Read from or written to the disk at once.
     pub chunk_bytes: usize,
     /// Uploads above it ask first.
@@ -74,6 +83,8 @@ impl Default for TransferLimits {
             connect: Duration::from_secs(5),
             idle: Duration::from_secs(20),
             finish: Duration::from_secs(120),
+            verify: VERIFY,
+            verify_pause: VERIFY_PAUSE,
             chunk_bytes: 1024 * 1024,
             ask_above_bytes: 64 * 1024,
             resume_above_bytes: 1024 * 1024,
@@ -326,32 +337,45 @@ impl HttpTransfer {
         })
         .await
         .map_err(disk_error)?;
-        let mut round = 1;
+        let (mut round, mut until) = (0, None);
         loop {
-            let from = match self.arrived(&uri, len).await? {
-                Arrived::Whole => return Ok(()),
-                Arrived::Part(from) => from,
+            // Of a small one nobody asks, but whether it is verified.
+            let mut arrived = match len <= self.limits.resume_above_bytes && until.is_none() {
+                true => Arrived::Part(0),
+                false => self.arrived(&uri, len).await?,
             };
-            away.store(from, Ordering::Relaxed);
-            match self.send(&uri, &file, from..len, away).await {
-                Err(error) if round < UPLOAD_ROUNDS && is_of_what_was_there(&error, from) => round += 1,
-                sent => return sent,
+            if let Arrived::Part(from) = arrived {
+                round += 1;
+                if round > UPLOAD_ROUNDS {
+                    return Err(not_verified());
+                }
+                away.store(from, Ordering::Relaxed);
+                arrived = match self.send(&uri, &file, from..len, away).await {
+                    Err(error) if round < UPLOAD_ROUNDS && is_of_what_was_there(&error, from) => continue,
+                    sent => sent?,
+                };
             }
+            if arrived != Arrived::Verifying {
+                return Ok(());
+            }
+            let now = time::now();
+            if now >= *until.get_or_insert(now + self.limits.verify + verified_within(len)) {
+                let why = "the server has all of it and does not come to an end of verifying it";
+                return Err(TransferError::Network(why.to_owned()));
+            }
+            time::sleep(self.limits.verify_pause).await;
         }
     }
 
-    /// How much of an upload is there already; of a small one nobody asks.
+    /// How much of an upload is there already.
     async fn arrived(&self, uri: &Uri, len: u64) -> Result<Arrived, TransferError> {
-        if len <= self.limits.resume_above_bytes {
-            return Ok(Arrived::Part(0));
-        }
         let request = Request::builder().method(Method::PUT).uri(uri.clone());
         let request = request.header(header::CONTENT_RANGE, format!("bytes */{len}"));
         let body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
         let request = request.header(header::CONTENT_LENGTH, 0).body(body).expect("the headers are ours");
         let response = self.answer(request, &AtomicU64::new(0), 0).await?;
         if response.status() != StatusCode::PERMANENT_REDIRECT {
-            return self.judge(response).await.map(|_| Arrived::Whole);
+            return self.taken(response).await;
         }
         let there = so_far(response.headers()).filter(|there| *there <= len);
         there.map(Arrived::Part).ok_or_else(|| {
@@ -367,7 +391,7 @@ impl HttpTransfer {
         file: &Arc<dyn DiskFile>,
         span: Range<u64>,
         away: &Arc<AtomicU64>,
-    ) -> Result<(), TransferError> {
+    ) -> Result<Arrived, TransferError> {
         let (due, len) = (span.end - span.start, span.end);
         let asks = due > self.limits.ask_above_bytes;
         let (gate, gated) = watch::channel(if asks { Gate::Ask } else { Gate::Go });
@@ -396,8 +420,15 @@ impl HttpTransfer {
             });
         }
         let response = self.answer(request, away, len).await?;
-        self.judge(response).await?;
-        Ok(())
+        self.taken(response).await
+    }
+
+    /// What an answer says of an upload that the server has all of.
+    async fn taken(&self, response: Response<Incoming>) -> Result<Arrived, TransferError> {
+        if response.headers().contains_key(VERIFYING) {
+            return Ok(Arrived::Verifying);
+        }
+        self.judge(response).await.map(|_| Arrived::Whole)
     }
 
     /// Fetches as [`Transfer::get`] does, and goes on where an earlier try broke off:

@@ -8,10 +8,10 @@
 use super::faults::{TransferCounts, TransferFaults, below, strikes};
 use crate::{
     disk::{Disk, DiskFile, OpenMode},
-    time,
+    limits, time,
     transfer::{
         Arrived, Fetching, ObjectDoor, ObjectSource, Piece, Transfer, TransferError, UPLOAD_ROUNDS,
-        check_digest, hex_digest, is_of_what_was_there,
+        check_digest, hex_digest, is_of_what_was_there, not_verified, verified_within,
     },
 };
 use async_trait::async_trait;
@@ -241,7 +241,7 @@ impl Link<'_> {
         file: &dyn DiskFile,
         from: u64,
         len: u64,
-    ) -> Result<(), TransferError> {
+    ) -> Result<Arrived, TransferError> {
         self.aim((len - from).div_ceil(PUT_CHUNK_BYTES as u64).max(1));
         let piece = (from > 0).then_some(Piece { from, to: len, total: len });
         let mut sink = self.door.clone().begin_put(target, piece).await?;
@@ -262,7 +262,7 @@ impl Link<'_> {
             sink.write(data).await?;
         }
         self.check()?;
-        sink.finish().await.map(drop)
+        sink.finish().await
     }
 
     /// What will go wrong strikes among so many chunks that are to come.
@@ -314,17 +314,29 @@ impl Transfer for SimTransfer {
         let (mut link, target) = self.link(url, len).await?;
         // In smaller chunks, and no slower for it.
         link.fate.slow_ms /= (CHUNK_BYTES / PUT_CHUNK_BYTES) as u64;
-        let mut round = 1;
+        let mut round = 0;
+        let until = time::now() + limits::VERIFY + verified_within(len);
         loop {
-            let from = match link.door.clone().arrived(&target, len).await? {
-                Arrived::Whole => break,
-                Arrived::Part(from) => from,
-            };
-            link.check()?;
-            match link.send(&target, &*file, from, len).await {
-                Err(error) if round < UPLOAD_ROUNDS && is_of_what_was_there(&error, from) => round += 1,
-                sent => break sent?,
+            let mut arrived = link.door.clone().arrived(&target, len).await?;
+            if let Arrived::Part(from) = arrived {
+                link.check()?;
+                round += 1;
+                if round > UPLOAD_ROUNDS {
+                    return Err(not_verified());
+                }
+                arrived = match link.send(&target, &*file, from, len).await {
+                    Err(error) if round < UPLOAD_ROUNDS && is_of_what_was_there(&error, from) => continue,
+                    sent => sent?,
+                };
             }
+            if arrived != Arrived::Verifying {
+                break;
+            }
+            if time::now() >= until {
+                return Err(TransferError::Network("it is verified without end".to_owned()));
+            }
+            time::sleep(limits::VERIFY_PAUSE).await;
+            link.check()?;
         }
         link.check()?;
         if link.fate.lose_reply {

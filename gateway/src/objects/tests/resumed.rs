@@ -151,6 +151,23 @@ async fn what_broke_off_outlives_the_power() {
 }
 
 #[tokio::test]
+async fn naming_goes_on_behind_whoever_does_not_wait() {
+    let mut place = Place::open(13, 1 << 30).await;
+    let data = bytes(18, LEN);
+    place.break_off(&data, 0..2_000_000).await;
+    assert_eq!(place.arrived(&data).await.unwrap(), Arrived::Part(2_000_000));
+    place.restart(None).await;
+    let leave = place.objects.leave(Method::Put, &place.url(&data)).unwrap();
+    let total = LEN as u64;
+    let piece = Piece { from: 2_000_000, to: total, total };
+    let mut upload = upload::begin(Arc::clone(&place.objects), leave, Some(piece)).await.unwrap();
+    send(&mut upload, &data[2_000_000..]).await.unwrap();
+    assert_eq!(Box::new(upload).finish_within(0).await.unwrap(), Arrived::Verifying);
+    assert_eq!(place.arrived(&data).await.unwrap(), Arrived::Whole, "and not that it begins anew");
+    assert!(place.has(&data).await);
+}
+
+#[tokio::test]
 async fn a_part_of_other_bytes_costs_one_more_try_and_no_more() {
     let place = Place::open(3, 1 << 30).await;
     let data = bytes(4, LEN);
