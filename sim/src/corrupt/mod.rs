@@ -6,6 +6,7 @@
 //! a checker of the invariant that its class breaks. What would be harmless is not
 //! made: each class says in its code what it leaves alone, and why.
 
+mod checkpoints;
 mod grants;
 mod history;
 mod jobs;
@@ -85,6 +86,7 @@ pub fn command(arguments: &CorruptArguments) -> ExitCode {
 
 fn corrupt(arguments: &CorruptArguments) -> Result<bool, String> {
     let classes: Vec<&Class> = [
+        checkpoints::CLASSES,
         history::CLASSES,
         jobs::CLASSES,
         order::CLASSES,
