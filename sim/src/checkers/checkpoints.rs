@@ -1,5 +1,5 @@
 //! Invariants 2 and 5 for checkpoints: what a row names was kept by that very attempt,
-//! byte for byte; an attempt finds the newest that was whole when it was bound, or
+//! byte for byte, and is there once, in its order; an attempt finds the newest that was whole when it was bound, or
 //! nothing where there was none; the ranks of a gang find the same.
 //!
 //! Where a task could not read a file since its machine's disk failed it, nothing is
@@ -37,6 +37,14 @@ impl Checker for GoesOn {
         for row in &commit.rows {
             match row {
                 Row::Checkpoint { job, step, task, rank, row: Some(row) } => {
+                    if let Some([one, other]) =
+                        row.entries.array_windows().find(|[a, b]| order(a) >= order(b))
+                    {
+                        return Err(format!(
+                            "rank {rank} of task {task} of step {step} of {job} has checkpoint `{}` again, or behind `{}`",
+                            other.label, one.label
+                        ));
+                    }
                     for entry in &row.entries {
                         let CheckpointId { attempt, epoch, .. } = entry.id.unwrap_or_default();
                         let name = (job.clone(), *step, *task, attempt, epoch);
@@ -119,6 +127,12 @@ impl GoesOn {
     }
 }
 
+/// A later one of a rank is greater.
+fn order(entry: &CheckpointEntry) -> (u32, u32, u64, u64) {
+    let id = entry.id.unwrap_or_default();
+    (entry.generation, id.attempt, id.session, id.number)
+}
+
 /// What the simulated programs keep is one file.
 fn digest_of(entry: &CheckpointEntry) -> Result<String, String> {
     match &entry.artifacts[..] {
@@ -145,10 +159,7 @@ fn newest(
     };
     let mut sets: Vec<&CheckpointEntry> = entries(0).collect();
     // Newest first, by what they say of themselves and not by their place.
-    sets.sort_by_key(|entry| {
-        let id = entry.id.unwrap_or_default();
-        std::cmp::Reverse((entry.generation, id.attempt, id.session, id.number))
-    });
+    sets.sort_by_key(|entry| std::cmp::Reverse(order(entry)));
     for set in sets {
         let same = |entry: &&CheckpointEntry| {
             let (one, other) = (entry.id.unwrap_or_default(), set.id.unwrap_or_default());
