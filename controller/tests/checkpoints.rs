@@ -2,60 +2,18 @@
 
 mod model;
 
-use controller::{Event, NewJob, Reply};
+use controller::{Event, Reply};
 use model::Cluster;
 use model::agent::{Held, Phase};
+use model::lab::{LAB, cluster, end, running};
 use model::specs::{array, gang, job, saving};
 use proto::keys;
 use proto::v1::{
-    Cause, CauseKind, CheckpointId, CheckpointRow, Ended, JobSpec, JobStateRow, State, Step, TenantRow,
-    report,
+    Cause, CauseKind, CheckpointId, CheckpointRow, Ended, JobSpec, JobStateRow, State, Step, report,
 };
-
-const LAB: &str = "lab";
-
-fn cluster(nodes: &[&str], spec: JobSpec) -> Cluster {
-    let mut cluster = Cluster::new(controller::Config::default(), 4);
-    cluster.tenant(TenantRow { name: LAB.to_owned(), ..TenantRow::default() });
-    for node in nodes {
-        cluster.add_node(node);
-    }
-    let ticket = cluster.ticket();
-    let job = NewJob { tenant: LAB.to_owned(), spec, ..NewJob::default() };
-    cluster.step(Event::Submit { ticket, job });
-    assert!(matches!(cluster.replies[&ticket], Reply::Submitted(_)));
-    cluster.accepted.insert((LAB.to_owned(), 1));
-    cluster
-}
-
-/// Runs until attempts run on these nodes.
-fn running(cluster: &mut Cluster, nodes: &[&str]) -> Vec<(String, Held)> {
-    for _ in 0..200 {
-        cluster.schedule(8);
-        cluster.tell_grants();
-        let mut found = Vec::new();
-        for node in nodes {
-            cluster.heartbeat(node);
-            cluster.work(node);
-            cluster.report(node, Vec::new());
-            found.extend(cluster.agents[*node].running().map(|held| ((*node).to_owned(), held.clone())));
-        }
-        if !found.is_empty() {
-            return found;
-        }
-        cluster.advance(1_000);
-    }
-    panic!("nothing runs");
-}
 
 fn save(cluster: &mut Cluster, (node, held): &(String, Held), label: &str) {
     cluster.agents.get_mut(node).unwrap().checkpoint(held, label);
-    cluster.report(node, Vec::new());
-}
-
-fn end(cluster: &mut Cluster, (node, held): &(String, Held), kind: CauseKind) {
-    let agent = cluster.agents.get_mut(node).unwrap();
-    agent.end(held, Cause { kind: kind.into(), exit_code: 1, ..Cause::default() });
     cluster.report(node, Vec::new());
 }
 

@@ -9,7 +9,7 @@
 //!
 //! What must hold: a checkpoint is of one moment, the one at which the task said that it
 //! is ready; it is told of only once all of its bytes are with the server. What it cannot
-//! take whole (a link, a pipe, what may not be read) it does not take at all.
+//! take whole (a pipe, a link to a directory, what may not be read) it does not take at all.
 
 use super::upload::Uploader;
 use super::{copy_under, parent};

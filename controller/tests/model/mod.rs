@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 pub mod agent;
+pub mod lab;
 pub mod rows;
 pub mod specs;
 

@@ -327,6 +327,34 @@ fn a_task_is_looked_at_for_checkpoints_while_it_runs_and_once_after_it_failed() 
 }
 
 #[test]
+fn a_last_look_is_cut_off_by_its_user_alone() {
+    let last_look = || {
+        let mut node = Node::ready();
+        node.hear(Told::Assign(assign_of(1, [0], saving())));
+        node.staged([0]);
+        node.started(0);
+        node.now.mono_ms += 10;
+        assert!(node.exited(0, Exit { code: 3, ..DONE }).contains(&"look at 0".to_owned()));
+        node
+    };
+    // A gang's other ranks are told again and again to stop, and a lease may end meanwhile.
+    let mut node = last_look();
+    let cause = Some(Cause { kind: CauseKind::Exit.into(), ..Cause::default() });
+    assert_eq!(node.hear(Told::Stop(Stop { attempts: vec![attempt(0)], grace_ms: 0, cause })), none());
+    node.close();
+    assert_eq!(node.later(30_000), none(), "no process of it is left to be ended");
+    looked(&mut node, 0, Some("a"));
+    let told = node.open();
+    assert!(
+        told.iter().any(|line| line.ends_with("checkpoint a of 0; ended 0 Exit (exit code 3)")),
+        "{told:?}"
+    );
+    let mut node = last_look();
+    let lines = node.hear(cancel([0], 300));
+    assert!(lines.iter().any(|line| line.ends_with("ended 0 Exit (exit code 3)")), "{lines:?}");
+}
+
+#[test]
 fn what_ended_well_or_by_its_user_is_not_looked_at_again() {
     let mut node = Node::ready();
     node.hear(Told::Assign(assign_of(2, [0, 1], saving())));
