@@ -80,10 +80,11 @@ impl Recording {
         })
     }
 
-    /// Shows all to fresh checkers, as the witness does; returns the complaints
-    /// about the first moment there are any of.
-    pub fn complaints(&self) -> Vec<Complaint> {
+    /// Shows all to fresh checkers of such names, as the witness does; returns the
+    /// complaints about the first moment there are any of.
+    pub fn complaints(&self, of: impl Fn(&str) -> bool) -> Vec<Complaint> {
         let (mut mirror, mut checkers) = (Mirror::default(), checkers::all());
+        checkers.retain(|checker| of(checker.name()));
         for commit in &self.commits {
             let mut found = ask(&mut checkers, |checker| checker.commit(&mirror, commit));
             for row in &commit.rows {

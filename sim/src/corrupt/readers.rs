@@ -10,7 +10,7 @@ use crate::history::{LogRead, OutputsRead};
 use crate::recording::Recording;
 use crate::rows::{JobName, Row};
 use proto::estimate;
-use proto::v1::{JobSpec, LogChunk, State, Step, StepOutputs, Stream};
+use proto::v1::{JobSpec, LogChunk, State, Step, StepOutputs, Stream, TaskOutputs};
 use rand::Rng;
 use rand::rngs::SmallRng;
 use rand::seq::{IndexedMutRandom, IndexedRandom};
@@ -253,15 +253,34 @@ fn undone(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
         let (number, _) = specs.step(&read.job, &told.step)?;
         read.state.steps.get(number).cloned()
     };
+    // What the step gave again, too late for that reader, nobody could tell from it.
+    let gave_again = |job: &JobName, told: &StepOutputs, since: u32| {
+        let number = specs.step(job, &told.step).map(|(number, _)| number as u32);
+        rec.commits.iter().flat_map(|commit| &commit.rows).any(|row| match row {
+            Row::Manifest { job: of, step, row: Some(manifest), .. } => {
+                let same = |task: &TaskOutputs| {
+                    let artifacts = task.artifacts.iter().filter_map(|link| link.artifact.as_ref());
+                    artifacts.eq(&manifest.artifacts)
+                };
+                of == job
+                    && Some(*step) == number
+                    && manifest.generation.is_some_and(|is| is >= since)
+                    && told.tasks.iter().any(same)
+            }
+            _ => false,
+        })
+    };
     let mut such = Vec::new();
     for read in outputs {
         for told in &read.steps {
             let Some(was) = state(read, told) else { continue };
             for (later, after) in outputs.iter().enumerate() {
                 let begun_anew = after.job == read.job
-                    && state(after, told).is_some_and(|now| now.reset_generation > was.generation);
-                let same = after.steps.iter().find(|other| other.step == told.step);
-                if begun_anew && same.is_none() {
+                    && state(after, told).is_some_and(|now| {
+                        now.reset_generation > was.generation
+                            && !gave_again(&read.job, told, now.reset_generation)
+                    });
+                if begun_anew {
                     such.push((later, told.clone()));
                 }
             }
