@@ -14,7 +14,7 @@ use crate::{
 };
 use agent::{AgentConfig, AgentEnd, AgentHandle, AgentParts, TasksAtStop};
 use gateway::{
-    ServerConfig,
+    ObjectsConfig, ServerConfig,
     server::{RunningServer, ServerParts, SharedStore, StartError},
     storage::{RunningStorage, StorageParts},
 };
@@ -27,9 +27,12 @@ use std::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use world::{
-    Disk, NodeClock, Processes,
+    Bucket, Disk, NodeClock, Processes,
     grpc::{BindError, Network},
-    real::{DiskLock, FsDisk, HttpTransfer, NodeOptions, NodeProcesses, SystemClock, TransferLimits},
+    real::{
+        DiskLock, FsDisk, HttpTransfer, NodeOptions, NodeProcesses, S3, S3Options, SystemClock,
+        TransferLimits,
+    },
     select, task, time,
 };
 
@@ -107,14 +110,65 @@ pub async fn start_store(data: &Path, listen: SocketAddr) -> Result<RunningStora
 pub async fn start_server(
     data: &Path,
     listen: SocketAddr,
-    config: ServerConfig,
+    mut config: ServerConfig,
     shared: Option<SharedStore>,
 ) -> Result<RunningServer, Failure> {
+    config.bucket = bucket(&config.objects).await?;
     let disk: Arc<dyn Disk> = files::directory("data", data)?;
     let clock: Arc<dyn NodeClock> = Arc::new(SystemClock::new());
     gateway::server::start(ServerParts { disk, clock, listen, config, shared })
         .await
         .map_err(|error| start_failure(&error))
+}
+
+/// The bucket of the configuration, asked once: what is wrong with it shows before anybody
+/// is served.
+async fn bucket(config: &ObjectsConfig) -> Result<Option<Arc<dyn Bucket>>, Failure> {
+    let ObjectsConfig { url, endpoint, region } = config;
+    if url.is_empty() {
+        let other = [("objects.endpoint", endpoint), ("objects.region", region)];
+        return match other.into_iter().find(|(_, value)| !value.is_empty()) {
+            Some((field, value)) => Err(Failure::broken(
+                field,
+                value,
+                "tells of a bucket, and objects.url names none",
+                "name it: url = \"s3://BUCKET\"",
+            )),
+            None => Ok(None),
+        };
+    }
+    let (bucket, prefix) = url
+        .strip_prefix("s3://")
+        .map(|rest| rest.split_once('/').unwrap_or((rest, "")))
+        .filter(|(bucket, _)| !bucket.is_empty())
+        .ok_or_else(|| {
+            let remedy = "write s3://BUCKET or s3://BUCKET/PREFIX";
+            Failure::broken("objects.url", url, "names no bucket of S3", remedy)
+        })?;
+    if !endpoint.is_empty() && !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+        let remedy = "write http://HOST:PORT or https://HOST";
+        return Err(Failure::broken("objects.endpoint", endpoint, "is no URL of a service", remedy));
+    }
+    let options = S3Options {
+        bucket: bucket.to_owned(),
+        prefix: prefix.trim_matches('/').to_owned(),
+        endpoint: endpoint.clone(),
+        region: region.clone(),
+    };
+    let opened = match S3::new(&options) {
+        Ok(bucket) => bucket.list("objects/none").await.map(|_| bucket),
+        Err(error) => Err(error),
+    };
+    match opened {
+        Ok(bucket) => Ok(Some(bucket)),
+        Err(error) => Err(Failure::broken(
+            "objects.url",
+            url,
+            format!("cannot be used: {error}"),
+            "correct the name, the endpoint and the region, and give AWS_ACCESS_KEY_ID and \
+             AWS_SECRET_ACCESS_KEY of one who may list, read, write and delete there",
+        )),
+    }
 }
 
 /// In the words of a refusal: what, why, and what to do.

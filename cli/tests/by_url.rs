@@ -12,11 +12,12 @@ mod support;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use support::{Cluster, Done, until_true};
@@ -30,30 +31,58 @@ fn digest(bytes: &[u8]) -> String {
 
 /// Somebody's HTTP server on loopback: `/book`, and nothing else.
 struct Elsewhere {
+    scheme: &'static str,
     address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
+    over: Arc<AtomicBool>,
     serving: Option<JoinHandle<()>>,
 }
 
 impl Elsewhere {
     fn start() -> Self {
+        Self::serving("http", answer)
+    }
+
+    /// One that speaks TLS, and the certificate that it shows in PEM.
+    fn secure() -> (Self, String) {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = made.signing_key.serialize_der().try_into().unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let config = Arc::new(config);
+        let answer_secure = move |stream: TcpStream| {
+            let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            answer(rustls::StreamOwned::new(connection, stream))
+        };
+        (Self::serving("https", answer_secure), made.cert.pem())
+    }
+
+    fn serving(scheme: &'static str, answer: impl Fn(TcpStream) -> Option<String> + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-        let seen = Arc::clone(&asked);
+        let over: Arc<AtomicBool> = Arc::default();
+        let (seen, ended) = (Arc::clone(&asked), Arc::clone(&over));
         let serving = std::thread::spawn(move || {
-            // A connection that says nothing is the one that ends it.
-            while let Ok((stream, _)) = listener.accept()
-                && let Some(line) = answer(stream)
-            {
-                seen.lock().unwrap().push(line);
+            while let Ok((stream, _)) = listener.accept() {
+                stream.set_read_timeout(Some(support::DEADLINE)).unwrap();
+                if let Some(line) = answer(stream) {
+                    seen.lock().unwrap().push(line);
+                } else if ended.load(Ordering::SeqCst) {
+                    return;
+                }
             }
         });
-        Self { address, asked, serving: Some(serving) }
+        Self { scheme, address, asked, over, serving: Some(serving) }
     }
 
     fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     /// The requests since the last look.
@@ -64,16 +93,16 @@ impl Elsewhere {
 
 impl Drop for Elsewhere {
     fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
         drop(TcpStream::connect(self.address));
         let served = self.serving.take().unwrap().join();
         assert!(served.is_ok() || std::thread::panicking(), "the server broke");
     }
 }
 
-/// Answers one request; what it was.
-fn answer(mut stream: TcpStream) -> Option<String> {
-    stream.set_read_timeout(Some(support::DEADLINE)).unwrap();
-    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+/// Answers one request; what it was. Who does not like what it was shown asks nothing.
+fn answer(mut stream: impl Read + Write) -> Option<String> {
+    let mut lines = BufReader::new(&mut stream).lines();
     let first = lines.next()?.ok()?;
     lines.find(|line| line.as_ref().is_ok_and(String::is_empty))?.ok()?;
     let (status, body) = match first.as_str() {
@@ -84,6 +113,7 @@ fn answer(mut stream: TcpStream) -> Option<String> {
     let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
     // Whoever asked may be gone.
     let _gone = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+    let _gone = stream.flush();
     Some(first)
 }
 
@@ -133,6 +163,27 @@ fn a_node_fetches_what_a_url_holds_and_keeps_it() {
 }
 
 #[test]
+fn over_tls_a_node_trusts_whom_its_system_trusts() {
+    let mut cluster = cluster("by-url-secure");
+    let (elsewhere, certificate) = Elsewhere::secure();
+    let source = format!("{}#sha256={}", elsewhere.url("/book"), digest(BOOK));
+    let done = copying(&cluster, &source).exit(1);
+    let id = done.json()["id"].as_str().unwrap().to_owned();
+    let cause = cluster.show(&id)["steps"][0]["cause"].clone();
+    assert_eq!(cause["kind"], "STAGING_FAILED", "{cause}");
+    assert!(cause["text"].as_str().unwrap().contains("invalid peer certificate"), "{cause}");
+    assert_eq!(elsewhere.asked(), [""; 0]);
+    // Told to trust it, the same node fetches the same book.
+    let trusted = cluster.dir.file("trusted.pem", &certificate);
+    let node = &mut cluster.nodes[0];
+    node.stop();
+    node.env.push(("SSL_CERT_FILE".to_owned(), trusted));
+    node.restart();
+    copying(&cluster, &source).ok();
+    assert_eq!(elsewhere.asked(), ["GET /book HTTP/1.1"]);
+}
+
+#[test]
 fn what_a_url_does_not_hold_fails_the_job_and_says_why() {
     let (cluster, elsewhere) = (cluster("by-url-wrong"), Elsewhere::start());
     let other = digest(b"another book");
@@ -170,11 +221,9 @@ fn what_a_url_does_not_hold_fails_the_job_and_says_why() {
 fn what_no_node_could_fetch_is_refused_at_the_door() {
     let (cluster, elsewhere) = (cluster("by-url-door"), Elsewhere::start());
     let (book, sum) = (elsewhere.url("/book"), digest(BOOK));
-    let secure = book.replace("http://", "https://");
     for (source, field, words) in [
         (book.clone(), "input[0].digest", ["is not told", "sha256sum"]),
         (format!("{book}#sha256=beef"), "input[0].digest", ["is not a SHA-256", "64 lower-case"]),
-        (format!("{secure}#sha256={sum}"), "input[0].url", ["needs TLS", "use an http:// URL"]),
         (format!("ftp://h/book#sha256={sum}"), "input[0].url", ["a scheme that is not known", "http://"]),
         (format!("http://me:pw@h/book#sha256={sum}"), "input[0].url", ["holds a password", "by path"]),
     ] {

@@ -5,7 +5,7 @@
 //! attempts that are still its own; the controller judges the latter.
 
 use crate::auth::Right;
-use crate::gate::{Gate, Replies, answer, boxed};
+use crate::gate::{Gate, Links, Replies, answer, boxed};
 use crate::limits;
 use crate::urls::{Method, Mover, is_digest};
 use futures_util::stream::{StreamExt, unfold};
@@ -90,15 +90,30 @@ impl Agents for AgentsDoor {
             let owned = !request.needs.iter().any(|need| need.put) || self.0.controller.owns(attempt).await;
             for need in &request.needs {
                 let method = leave(&self.0, attempt, need, owned).await?;
-                let space = space_of(attempt, need);
-                urls.push(method.map_or_else(String::new, |method| {
-                    base.signed(method, &space, &need.digest, need.size_bytes)
-                }));
+                urls.push(match method {
+                    Some(method) => signed(&self.0, &base, method, (&space_of(attempt, need), need)).await?,
+                    None => String::new(),
+                });
             }
             Ok(SignTransfersReply { urls })
         })
         .await
     }
+}
+
+/// A URL for a node: the bytes of a bucket do not come by here.
+async fn signed(
+    gate: &Gate,
+    links: &Links,
+    method: Method,
+    (space, need): (&str, &TransferNeed),
+) -> Result<String, Problem> {
+    if method == Method::Get
+        && let Some(url) = gate.objects.signed_elsewhere(space, &need.digest).await?
+    {
+        return Ok(url);
+    }
+    Ok(links.signed(method, space, &need.digest, need.size_bytes))
 }
 
 fn no_attempt() -> Problem {

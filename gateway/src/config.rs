@@ -2,6 +2,8 @@
 //! not known is refused by name.
 
 use serde::{Deserialize, Deserializer};
+use std::sync::Arc;
+use world::Bucket;
 use world::grpc::Network;
 
 /// See the fields. Data directory and address to listen on are not among them:
@@ -35,9 +37,26 @@ pub struct ServerConfig {
     /// randomness where this is not told either.
     #[serde(skip)]
     pub seed: Option<u64>,
+    /// Where whole objects are kept, if not in the data directory.
+    pub objects: ObjectsConfig,
+    /// The same, opened by whoever starts the server.
+    #[serde(skip)]
+    pub bucket: Option<Arc<dyn Bucket>>,
     /// Only in simulation: the network that objects are reached over.
     #[serde(skip)]
     pub network: Network,
+}
+
+/// A bucket of S3, or of what speaks like it. Its credentials are of the environment.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ObjectsConfig {
+    /// `s3://BUCKET` or `s3://BUCKET/PREFIX`; empty: the data directory.
+    pub url: String,
+    /// `http://…` or `https://…` of the service; empty for that of AWS.
+    pub endpoint: String,
+    /// Empty for that of the environment.
+    pub region: String,
 }
 
 impl Default for ServerConfig {
@@ -53,6 +72,8 @@ impl Default for ServerConfig {
             controller: controller::core::Config::default(),
             scheduler: scheduler::core::Config::default(),
             seed: None,
+            objects: ObjectsConfig::default(),
+            bucket: None,
             network: Network::default(),
         }
     }

@@ -22,7 +22,7 @@ pub mod server;
 pub mod storage;
 pub mod urls;
 
-pub use config::{ServerConfig, scheduler_numbers};
+pub use config::{ObjectsConfig, ServerConfig, scheduler_numbers};
 pub use rest::reading;
 
 pub(crate) use proto::keys::hex_of as hex;

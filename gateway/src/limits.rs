@@ -48,6 +48,8 @@ pub const DEMAND_UPDATES_PER_SCHEDULER: usize = 256;
 pub const DEMANDS_PER_UPDATE_MAX: usize = 4096;
 /// Open streams (`SubmitMany`, `Logs`, `Events`) of one token.
 pub const STREAMS_PER_CALLER: usize = 128;
+/// Objects that are known to be in a bucket.
+pub const OBJECTS_REMEMBERED: usize = 1 << 16;
 /// Open streams of all; followers take watches of the store, which has 1024.
 pub const STREAMS_MAX: usize = 768;
 /// Submissions of one `SubmitMany` between arrival and answer; reading pauses

@@ -378,9 +378,17 @@ async fn open_rooms(
     let signer = Signer::new(&format.signing_key);
     let (meter, dues) = meter::Meter::new(Arc::clone(store), Arc::clone(clock));
     let (counted, ttl_ms) = (Arc::clone(&meter), config.url_ttl_ms);
-    let objects = Objects::open(Arc::clone(disk), Arc::clone(clock), signer, counted, ttl_ms, reign)
-        .await
-        .map_err(|error| data.failed(&error))?;
+    let objects = Objects::open(
+        Arc::clone(disk),
+        config.bucket.clone(),
+        Arc::clone(clock),
+        signer,
+        counted,
+        ttl_ms,
+        reign,
+    )
+    .await
+    .map_err(|error| data.failed(&error))?;
     if reign.is_none() {
         forget_checkpoints(&objects, &**store).await;
     }

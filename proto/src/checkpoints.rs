@@ -29,6 +29,12 @@ pub fn is_of_checkpoints(space: &str) -> bool {
     space.ends_with(SPACE) && is_space(space)
 }
 
+/// Whose checkpoints are in that space.
+#[must_use]
+pub fn tenant_of(space: &str) -> Option<&str> {
+    space.strip_suffix(SPACE)
+}
+
 const SPACE: &str = "~checkpoints";
 
 /// The line that a file begins with in the object store; `rank` names the attempt and

@@ -8,10 +8,12 @@
 //! - [`time`], [`task`], [`sync`], [`grpc`], [`rand`]: one implementation each,
 //!   switched at compile time.
 //! - [`mark!`]: places that rehearsals must reach; nothing in production.
-//! - [`Disk`], [`Processes`], [`NodeClock`], [`Transfer`]: traits, since madsim
+//! - [`Disk`], [`Processes`], [`NodeClock`], [`Transfer`],
+//!   [`Bucket`]: traits, since madsim
 //!   has nothing (or nothing hostile) for them. The real sides are in
 //!   [`real`], the simulated ones in [`sim`].
 
+pub mod bucket;
 pub mod clock;
 pub mod disk;
 pub mod grpc;
@@ -35,6 +37,7 @@ pub mod sim;
 /// none of ours in a rehearsal.
 pub const CHECKED: bool = cfg!(any(madsim, debug_assertions));
 
+pub use bucket::Bucket;
 pub use clock::NodeClock;
 pub use disk::{Disk, DiskFile};
 pub use processes::Processes;

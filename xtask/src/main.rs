@@ -70,6 +70,7 @@ fn test(seeds: &str, narrow: &str, sizes: &str) -> Result<(), String> {
     cargo("what is tested", &["test", "--workspace", "--no-run"])?;
     let build = [&["build", "--release", "--package", "sim"], SIMULATED].concat();
     // The tests mostly wait for processes: the simulator is built in what they leave.
+    script("the S3 server of the tests", "scripts/s3/install.sh")?;
     let simulator = Aside::start("the simulator", &build)?;
     cargo("tests", &["test", "--workspace"])?;
     script("the Python client", "clients/python/test.sh")?;

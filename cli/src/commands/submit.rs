@@ -330,9 +330,7 @@ mod tests {
         assert!(refusal("--after ok:3/a -- x").starts_with("2 --after = ok:3/a: names a step, but no task"));
         assert!(refusal("--after each:3 -- x").starts_with("3 after[0] = each:3: this job has no array"));
         assert!(refusal("--input book -- x").starts_with("2 --input = book: is no pair"));
-        assert!(
-            refusal("--input book=https://h/x -- x").starts_with("3 input[0].url = https://h/x: needs TLS")
-        );
+        assert!(refusal("--input book=https://h/x -- x").starts_with("3 input[0].digest: is not told"));
         assert!(refusal("--input book=http://h/x -- x").starts_with("3 input[0].digest: is not told"));
         assert!(
             refusal("--input book=sha256: -- x").starts_with("2 --input = book=sha256:: names no digest")

@@ -340,6 +340,7 @@ impl Cluster {
 pub struct Server {
     child: Child,
     args: Vec<String>,
+    env: Vec<(String, String)>,
     dir: PathBuf,
     pub data: PathBuf,
     /// As in `client.env`.
@@ -355,12 +356,23 @@ impl Server {
 
     /// Likewise, with its data elsewhere.
     pub fn start_at(dir: &Dir, data: &Path, args: &[&str]) -> Self {
+        Self::begin(dir, data, args, &[])
+    }
+
+    /// Likewise, with these variables in its environment.
+    pub fn start_with_env(dir: &Dir, args: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::begin(dir, &dir.join("server"), args, env)
+    }
+
+    fn begin(dir: &Dir, data: &Path, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let env: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut words = vec!["server".to_owned(), "--data".to_owned(), data.display().to_string()];
         words.extend(args.iter().map(|word| (*word).to_owned()));
-        let child = Self::spawn(dir.path(), &words, "127.0.0.1:0");
+        let child = Self::spawn(dir.path(), &words, &env, "127.0.0.1:0");
         let mut server = Self {
             child,
             args: words,
+            env,
             dir: dir.path().to_owned(),
             data: data.to_owned(),
             address: String::new(),
@@ -370,10 +382,10 @@ impl Server {
         server
     }
 
-    fn spawn(dir: &Path, args: &[String], listen: &str) -> Child {
+    fn spawn(dir: &Path, args: &[String], env: &[(String, String)], listen: &str) -> Child {
         let errors = File::options().append(true).create(true).open(dir.join("server.err")).unwrap();
         let mut command = drumline();
-        command.args(args).args(["--listen", listen]);
+        command.args(args).args(["--listen", listen]).envs(env.iter().cloned());
         command.stdout(File::create(dir.join("server.out")).unwrap()).stderr(errors);
         command.spawn().unwrap()
     }
@@ -400,7 +412,7 @@ impl Server {
     /// Starts it again on its data and its port.
     pub fn restart(&mut self) {
         let listen = self.address.trim_start_matches("http://").to_owned();
-        self.child = Self::spawn(&self.dir, &self.args, &listen);
+        self.child = Self::spawn(&self.dir, &self.args, &self.env, &listen);
         self.until_serving();
     }
 
@@ -497,7 +509,8 @@ pub struct Node {
     pub data: PathBuf,
     dir: PathBuf,
     args: Vec<String>,
-    env: Vec<(String, String)>,
+    /// Of the agent, from its next start on.
+    pub env: Vec<(String, String)>,
     child: Option<Child>,
 }
 

@@ -233,7 +233,7 @@ def test_a_refusal_has_its_fields(client: drumline.Client, tmp_path: Path) -> No
     assert missing.value.code == "missing.job"
     for url, field in (
         ("http://host/book", "input[0].digest"),
-        ("https://host/book#sha256=" + "a" * 64, "input[0].url"),
+        ("ftp://host/book#sha256=" + "a" * 64, "input[0].url"),
     ):
         with pytest.raises(drumline.Refused) as elsewhere:
             client.submit(run="true", inputs={"book": url})

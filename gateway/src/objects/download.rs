@@ -1,8 +1,8 @@
-//! One download: the file in blocks, the next one read while the last is sent. What
+//! One download: the file, or the object of a bucket, in blocks, the next one read while the last is sent. What
 //! is given is counted as it is given, in pieces: so a connection that breaks pays for
 //! little that never left.
 
-use super::{Objects, disk_failed, path, refused};
+use super::{Objects, bucket, disk_failed, path, refused};
 use crate::limits;
 use crate::meter::{Passage, Way};
 use crate::urls::Leave;
@@ -11,22 +11,30 @@ use bytes::Bytes;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use world::Bucket;
 use world::disk::{DiskFile, OpenMode};
 use world::sync::OwnedSemaphorePermit;
 use world::task::{JoinHandle, blocking, spawn};
 use world::transfer::{ObjectSource, TransferError};
 
+/// Where the bytes are.
+#[derive(Clone, Debug)]
+enum From {
+    File(Arc<dyn DiskFile>),
+    Bucket(Arc<dyn Bucket>, String),
+}
+
 #[derive(Debug)]
 pub(super) struct Download {
     objects: Arc<Objects>,
     leave: Leave,
-    file: Arc<dyn DiskFile>,
+    from: From,
     len: u64,
     /// Wanted, and not read yet.
     span: Range<u64>,
     /// Read, and not given yet.
     block: Bytes,
-    ahead: Option<JoinHandle<io::Result<Bytes>>>,
+    ahead: Option<JoinHandle<Result<Bytes, TransferError>>>,
     passage: Option<Passage>,
     _place: OwnedSemaphorePermit,
 }
@@ -36,50 +44,68 @@ pub(super) async fn open(
     leave: Leave,
     place: OwnedSemaphorePermit,
 ) -> Result<Download, TransferError> {
+    let (from, len) = match objects.bucket.clone() {
+        None => open_file(&objects, &leave).await.map_err(|error| failed(&error))?,
+        Some(bucket) => {
+            let key = bucket::key(&leave.tenant, &leave.digest);
+            let found = bucket.size(&key).await.map_err(|error| bucket::failed(&error))?;
+            (From::Bucket(bucket, key), found.ok_or_else(no_such)?)
+        }
+    };
+    let (span, block) = (0..0, Bytes::new());
+    Ok(Download { objects, leave, from, len, span, block, ahead: None, passage: None, _place: place })
+}
+
+async fn open_file(objects: &Objects, leave: &Leave) -> io::Result<(From, u64)> {
     let (disk, path) = (Arc::clone(&objects.disk), path(&leave.tenant, &leave.digest));
-    let opened = blocking(move || -> io::Result<(Arc<dyn DiskFile>, u64)> {
+    blocking(move || {
         let file = disk.open(&path, OpenMode::Read)?;
         let len = file.len()?;
-        Ok((file, len))
+        Ok((From::File(file), len))
     })
-    .await;
-    match opened {
-        Ok((file, len)) => Ok(Download {
-            objects,
-            leave,
-            file,
-            len,
-            span: 0..0,
-            block: Bytes::new(),
-            ahead: None,
-            passage: None,
-            _place: place,
-        }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(TransferError::Refused { status: 404, reason: "there is no such object".to_owned() })
+    .await
+}
+
+fn no_such() -> TransferError {
+    TransferError::Refused { status: 404, reason: "there is no such object".to_owned() }
+}
+
+/// The file could not be opened.
+fn failed(error: &io::Error) -> TransferError {
+    if error.kind() == io::ErrorKind::NotFound { no_such() } else { disk_failed(error) }
+}
+
+fn read_file(file: &dyn DiskFile, at: u64, due: usize) -> io::Result<Bytes> {
+    let mut data = vec![0; due];
+    let mut read = 0;
+    while read < due {
+        match file.read_at(at + read as u64, &mut data[read..])? {
+            0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the object is cut short")),
+            more => read += more,
         }
-        Err(error) => Err(disk_failed(&error)),
     }
+    Ok(data.into())
 }
 
 impl Download {
     /// Begins to read the next block.
-    fn read_on(&mut self) -> JoinHandle<io::Result<Bytes>> {
-        let (file, at) = (Arc::clone(&self.file), self.span.start);
+    fn read_on(&mut self) -> JoinHandle<Result<Bytes, TransferError>> {
+        let (from, at) = (self.from.clone(), self.span.start);
         let due = usize::try_from(self.span.end - at)
             .map_or(limits::OBJECT_BLOCK_BYTES, |left| left.min(limits::OBJECT_BLOCK_BYTES));
         self.span.start += due as u64;
-        spawn(blocking(move || {
-            let mut data = vec![0; due];
-            let mut read = 0;
-            while read < due {
-                match file.read_at(at + read as u64, &mut data[read..])? {
-                    0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the object is cut short")),
-                    more => read += more,
+        spawn(async move {
+            match from {
+                From::File(file) => {
+                    let read = blocking(move || read_file(&*file, at, due)).await;
+                    read.map_err(|error| disk_failed(&error))
+                }
+                From::Bucket(bucket, key) => {
+                    let read = bucket.read(&key, at..at + due as u64).await;
+                    read.map_err(|error| bucket::failed(&error))
                 }
             }
-            Ok(data.into())
-        }))
+        })
     }
 
     /// The next block, and begins to read the one behind it.
@@ -89,7 +115,7 @@ impl Download {
             None => self.read_on(),
         };
         let block = match (&mut reading).await {
-            Ok(read) => read.map_err(|error| disk_failed(&error))?,
+            Ok(read) => read?,
             Err(_) => {
                 let reason = "the download was broken off".to_owned();
                 return Err(TransferError::Server { status: 500, reason });

@@ -8,12 +8,17 @@
 //! request goes on with it ([`parts`]); of what a crash leaves there a start keeps what is
 //! surely durable ([`part`]).
 //!
+//! Whole objects may be in a bucket instead: `objects/<tenant>/<digest>` there. What
+//! arrives is verified on the disk all the same and put there before anybody is told;
+//! a bucket could not tell what it was given, and uploads that break off are gone on with.
+//!
 //! Servers that share the place have each reign's uploads in a directory of its own
 //! there. One that was deposed and does not know it does no harm: what it names has the
 //! bytes of its name. But it may name at any time, so no directory is ever taken for
 //! durable as a whole. And it may still write into the files of its reign, so the next
 //! one goes on with none of them: what had broken off begins anew.
 
+mod bucket;
 mod download;
 mod part;
 mod parts;
@@ -28,14 +33,14 @@ use part::{Kept, Key};
 use parts::Parts;
 use proto::checkpoints::{self, is_of_checkpoints};
 use proto::problem::{self, Problem};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use world::disk::DirEntry;
 use world::sync::Semaphore;
 use world::task::{blocking, spawn};
 use world::transfer::{Arrived, ObjectDoor, ObjectSink, ObjectSource, Piece, QUOTA_STATUS, TransferError};
-use world::{Disk, NodeClock};
+use world::{Bucket, Disk, NodeClock};
 
 const ROOT: &str = "objects";
 const INCOMING: &str = "objects/.incoming";
@@ -56,6 +61,8 @@ pub struct Objects {
     incoming: String,
     /// Other servers name objects here too.
     shared: bool,
+    /// Where whole objects are, if not on the disk.
+    bucket: Option<Arc<dyn Bucket>>,
 }
 
 /// What is known of names on the disk.
@@ -65,6 +72,9 @@ struct Names {
     durable: BTreeSet<String>,
     /// Objects that can be seen but are not surely durable.
     doubtful: BTreeSet<String>,
+    /// Bytes of objects that are in the bucket. Only this server takes any away while it
+    /// serves.
+    in_bucket: BTreeMap<String, u64>,
 }
 
 impl Objects {
@@ -73,6 +83,7 @@ impl Objects {
     /// away.
     pub async fn open(
         disk: Arc<dyn Disk>,
+        bucket: Option<Arc<dyn Bucket>>,
         clock: Arc<dyn NodeClock>,
         signer: Signer,
         meter: Arc<Meter>,
@@ -110,6 +121,7 @@ impl Objects {
             parts,
             incoming,
             shared,
+            bucket,
         });
         spawn(parts::keep_house(Arc::downgrade(&objects), dues));
         Ok(objects)
@@ -135,6 +147,17 @@ impl Objects {
         self.signer.target(method, &leave)
     }
 
+    /// A URL of the bucket by which a node reads an object, where objects are in one: none
+    /// of the bytes come by here then.
+    pub async fn signed_elsewhere(&self, tenant: &str, digest: &str) -> Result<Option<String>, Problem> {
+        let Some(bucket) = &self.bucket else { return Ok(None) };
+        let ttl = world::time::ms(self.url_ttl_ms);
+        let signed = bucket.signed(&bucket::key(tenant, digest), ttl).await;
+        signed.map(Some).map_err(|error| {
+            problem::unavailable("objects", format!("a URL of the object store cannot be made: {error}"))
+        })
+    }
+
     /// The size of the object, where it is there and will stay.
     pub async fn size(self: &Arc<Self>, tenant: &str, digest: &str) -> Option<u64> {
         self.find(tenant, digest).await.ok().flatten()
@@ -146,9 +169,14 @@ impl Objects {
         if !is_object(tenant, digest) {
             return Ok(None);
         }
-        let place = Arc::clone(self);
-        let (tenant, digest) = (tenant.to_owned(), digest.to_owned());
-        let settled = blocking(move || place.settled(&tenant, &digest)).await;
+        let settled = match &self.bucket {
+            Some(bucket) => bucket::size(self, &**bucket, &bucket::key(tenant, digest)).await,
+            None => {
+                let place = Arc::clone(self);
+                let (tenant, digest) = (tenant.to_owned(), digest.to_owned());
+                blocking(move || place.settled(&tenant, &digest)).await
+            }
+        };
         settled.map_err(|error| {
             problem::unavailable("objects", format!("whether the object is there cannot be told: {error}"))
         })
@@ -157,6 +185,9 @@ impl Objects {
     /// Takes objects of a checkpoint away that no row names any more. What cannot be
     /// removed stays in nobody's way.
     pub async fn release(self: &Arc<Self>, space: &str, digests: Vec<String>) {
+        if let Some(bucket) = &self.bucket {
+            return bucket::release(self, &**bucket, space, &digests).await;
+        }
         let (place, space) = (Arc::clone(self), space.to_owned());
         blocking(move || {
             for digest in digests.iter().filter(|digest| is_object(&space, digest)) {
@@ -178,11 +209,15 @@ impl Objects {
     /// Takes every object of a checkpoint away that is not among `named`, by space and
     /// digest: to be called while nobody uploads. What cannot be removed stays.
     pub async fn keep_checkpoints(self: &Arc<Self>, named: BTreeSet<(String, String)>) {
-        let place = Arc::clone(self);
-        let disk = Arc::clone(&self.disk);
-        let unnamed = blocking(move || unnamed(&*disk, &named)).await;
+        let unnamed = match &self.bucket {
+            Some(bucket) => bucket::unnamed(&**bucket, &named).await,
+            None => {
+                let disk = Arc::clone(&self.disk);
+                blocking(move || unnamed(&*disk, &named)).await
+            }
+        };
         for (space, digests) in unnamed {
-            place.release(&space, digests).await;
+            self.release(&space, digests).await;
         }
     }
 

@@ -401,7 +401,7 @@ mod tests {
         let store = RedbStore::open(rows.handle(), "store", store_clock).await.unwrap();
         let meter = Meter::new(store, Arc::clone(&clock) as Arc<dyn NodeClock>).0;
         let signer = Signer::new(b"key");
-        (Objects::open(disk.handle(), clock, signer, meter, 60_000, None).await.unwrap(), time)
+        (Objects::open(disk.handle(), None, clock, signer, meter, 60_000, None).await.unwrap(), time)
     }
 
     /// Begins an upload of a node; how others see it.

@@ -21,7 +21,9 @@ fn digest(data: &[u8]) -> String {
 
 async fn place(disk: &HostileDisk) -> Arc<Objects> {
     let (clock, _) = SkewedClock::pair(NOW_MS);
-    Objects::open(disk.handle(), clock, Signer::new(b"key"), no_meter().await, 60_000, None).await.unwrap()
+    Objects::open(disk.handle(), None, clock, Signer::new(b"key"), no_meter().await, 60_000, None)
+        .await
+        .unwrap()
 }
 
 /// Nodes' transfers pass uncounted: here it is never asked.
@@ -95,7 +97,7 @@ async fn a_part_is_read_and_reserved_as_that_part() {
     store.commit(Commit::new().put(proto::keys::tenant("lab"), row.encode_to_vec())).await.unwrap();
     let (meter, _due) = Meter::new(store as Arc<dyn Store>, Arc::clone(&clock));
     let objects =
-        Objects::open(disk.handle(), clock, Signer::new(b"key"), meter, 60_000, None).await.unwrap();
+        Objects::open(disk.handle(), None, clock, Signer::new(b"key"), meter, 60_000, None).await.unwrap();
     let data: Vec<u8> = (0..3 * limits::OBJECT_BLOCK_BYTES + 5).map(|at| (at / 7 % 251) as u8).collect();
     let (digest, len) = (digest(&data), data.len() as u64);
     put(&objects, &signed(&objects, Method::Put, "lab", &digest, len), &data).await.unwrap();
@@ -126,7 +128,8 @@ async fn a_url_works_for_what_it_was_signed_for() {
     assert!(matches!(fetch(&objects, &get).await, Err(TransferError::Refused { status: 404, .. })));
     let (clock, _) = SkewedClock::pair(NOW_MS + 120_000);
     let signer = Signer::new(b"key");
-    let later = Objects::open(disk.handle(), clock, signer, no_meter().await, 60_000, None).await.unwrap();
+    let later =
+        Objects::open(disk.handle(), None, clock, signer, no_meter().await, 60_000, None).await.unwrap();
     let put_url = signed(&objects, Method::Put, "lab", &digest, 4);
     assert!(matches!(put(&later, &put_url, b"data").await, Err(TransferError::Refused { status: 403, .. })));
     put(&objects, &put_url, b"data").await.unwrap();
@@ -251,7 +254,7 @@ async fn a_limit_lowered_under_way_ends_the_transfer_and_what_it_held_is_free_ag
     let (meter, mut due) = Meter::new(Arc::clone(&store) as Arc<dyn Store>, Arc::clone(&clock));
     let signer = Signer::new(b"key");
     let objects =
-        Objects::open(disk.handle(), clock, signer, Arc::clone(&meter), 60_000, None).await.unwrap();
+        Objects::open(disk.handle(), None, clock, signer, Arc::clone(&meter), 60_000, None).await.unwrap();
     let data = vec![3_u8; 8_000];
     let url = objects.signed(Method::Put, Mover::Client, "lab", &digest(&data), 8_000);
     let door = Door(Arc::clone(&objects));
@@ -289,7 +292,7 @@ async fn the_same_bytes_uploaded_at_once_are_kept_once() {
     let (meter, _due) = Meter::new(store as Arc<dyn Store>, Arc::clone(&clock));
     let open = async || {
         let (clock, meter) = (Arc::clone(&clock), Arc::clone(&meter));
-        Objects::open(disk.handle(), clock, Signer::new(b"key"), meter, 60_000, None).await.unwrap()
+        Objects::open(disk.handle(), None, clock, Signer::new(b"key"), meter, 60_000, None).await.unwrap()
     };
     let objects = open().await;
     let data = vec![3_u8; 4_000];

@@ -6,7 +6,7 @@
 
 use super::part::{Kept, Key, Part};
 use super::parts::Live;
-use super::{Objects, busy, disk_failed, refused};
+use super::{Objects, bucket, busy, disk_failed, refused};
 use crate::limits;
 use crate::meter::{Passage, Way};
 use crate::urls::Leave;
@@ -265,14 +265,34 @@ async fn name(mut upload: Box<Upload>) -> Result<Arrived, TransferError> {
     let open = open.ok_or_else(|| elsewhere("another request goes on with this upload"))?;
     let (part, written) = open.into_part(&upload.objects).await;
     let (objects, leave) = (Arc::clone(&upload.objects), upload.leave.clone());
-    let is_new = blocking(move || {
-        let mut part = part.ok_or_else(|| disk_failed(&broken_off()))?;
-        let named = written.and_then(|()| publish(&objects, &mut part, &leave));
-        // Renamed it is not there any more.
-        part.remove();
-        named
-    })
-    .await?;
+    let mut part = part.ok_or_else(|| disk_failed(&broken_off()))?;
+    let is_new = match objects.bucket.clone() {
+        None => {
+            blocking(move || {
+                let named = written.and_then(|()| publish(&objects, &mut part, &leave));
+                // Renamed it is not there any more.
+                part.remove();
+                named
+            })
+            .await?
+        }
+        Some(bucket) => {
+            let (part, verified) = blocking({
+                let leave = leave.clone();
+                move || {
+                    let verified = written.and_then(|()| verified(&mut part, &leave));
+                    (part, verified)
+                }
+            })
+            .await;
+            let named = match verified {
+                Ok(()) => bucket::publish(&objects, &*bucket, &part.path(), &leave).await,
+                Err(error) => Err(error),
+            };
+            blocking(move || part.remove()).await;
+            named?
+        }
+    };
     if let (true, Some(room)) = (is_new, upload.room.take()) {
         room.keep();
     }
@@ -283,13 +303,14 @@ async fn name(mut upload: Box<Upload>) -> Result<Arrived, TransferError> {
 /// Blocks. True where the object was not there before.
 fn publish(objects: &Objects, part: &mut Part, leave: &Leave) -> Result<bool, TransferError> {
     let failed = |error: io::Error| disk_failed(&error);
-    part.catch_up().map_err(failed)?;
-    verify(part, leave)?;
+    verified(part, leave)?;
     part.sync().map_err(failed)?;
     objects.publish(&part.path(), leave).map_err(failed)
 }
 
-fn verify(part: &Part, leave: &Leave) -> Result<(), TransferError> {
+/// Whether it is what it is to be. Blocks.
+fn verified(part: &mut Part, leave: &Leave) -> Result<(), TransferError> {
+    part.catch_up().map_err(|error| disk_failed(&error))?;
     let found = part.digest();
     if found != leave.digest {
         return Err(TransferError::Digest { expected: leave.digest.clone(), found });

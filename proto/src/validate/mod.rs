@@ -267,7 +267,7 @@ fn one_input(input: &Input) -> Result<(), Problem> {
 
 fn url(url: &str) -> Result<(), Problem> {
     let refuse = |reason: &str| {
-        let remedy = "use an http:// URL, or give the file by path: it is uploaded then";
+        let remedy = "use an http:// or https:// URL, or give the file by path: it is uploaded then";
         Problem::new("spec.url", "url", url, reason, remedy)
     };
     if url.len() > URL_BYTES_MAX {
@@ -278,9 +278,7 @@ fn url(url: &str) -> Result<(), Problem> {
     }
     let Some((scheme, rest)) = url.split_once("://") else { return Err(refuse("has no scheme")) };
     match scheme {
-        "http" => {}
-        // Accepted, it would fail on the node: transfers speak no TLS.
-        "https" => return Err(refuse("needs TLS, which nodes do not speak")),
+        "http" | "https" => {}
         _ => return Err(refuse("has a scheme that is not known")),
     }
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();

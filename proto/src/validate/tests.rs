@@ -211,10 +211,6 @@ fn inputs_come_from_one_place() {
     assert_eq!(input(|i| i.url = "http:///x".into()), "spec.url | input[0].url = http:///x | names no host");
     assert!(input(|i| i.url = "http://me:pw@h/".into()).contains("holds a password"));
     assert_eq!(
-        input(|i| i.url = "https://host/x".into()),
-        "spec.url | input[0].url = https://host/x | needs TLS, which nodes do not speak"
-    );
-    assert_eq!(
         input(|i| i.digest.clear()),
         "spec.input | input[0].digest =  | is not told, and what comes from a URL is verified and shared by it"
     );

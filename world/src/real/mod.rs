@@ -4,11 +4,14 @@ pub mod batch;
 pub mod clock;
 pub mod disk;
 pub mod processes;
+mod s3;
 pub mod supervisor;
+mod tls;
 pub mod transfer;
 
 pub use clock::SystemClock;
 pub use disk::{DiskLock, FsDisk};
 pub use processes::{NodeOptions, NodeProcesses};
+pub use s3::{S3, S3Options};
 pub use supervisor::SupervisorOptions;
 pub use transfer::{HttpTransfer, TransferLimits, Wanted};

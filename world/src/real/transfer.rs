@@ -13,6 +13,7 @@ pub use landing::Wanted;
 mod bring;
 mod pieces;
 
+use super::tls::Clients;
 use crate::{
     disk::{Disk, DiskFile, OpenMode},
     grpc::{DIGEST_EXPECTED, DIGEST_FOUND, VERIFYING, content_range, so_far, tag},
@@ -31,10 +32,6 @@ use hyper::{
     Method, Request, Response, StatusCode, Uri,
     body::{Frame, Incoming},
     header,
-};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
 };
 use landing::{Landing, Piece};
 use std::{
@@ -104,7 +101,7 @@ type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// This machine's transfers.
 pub struct HttpTransfer {
-    client: Client<HttpConnector, Body>,
+    clients: Clients<Body>,
     limits: TransferLimits,
 }
 
@@ -150,8 +147,8 @@ fn parse(url: &str) -> Result<Uri, TransferError> {
     let bad = |why: &str| TransferError::Refused { status: 400, reason: format!("{url:?} {why}") };
     let uri: Uri = url.parse().map_err(|_| bad("is no URL"))?;
     match (uri.scheme_str(), uri.host()) {
-        (Some("http"), Some(_)) => Ok(uri),
-        _ => Err(bad("is no http:// URL")),
+        (Some("http" | "https"), Some(_)) => Ok(uri),
+        _ => Err(bad("is no http:// or https:// URL")),
     }
 }
 
@@ -161,18 +158,8 @@ impl HttpTransfer {
     pub fn new(limits: TransferLimits) -> Arc<Self> {
         assert!(limits.chunk_bytes > 0, "a transfer moves something at a time");
         assert!(limits.part_bytes > 0 && limits.parts_at_once > 0, "a part is moved at a time");
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(limits.connect));
-        connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            // Sooner than the server, which closes what is silent for its own limit.
-            .pool_idle_timeout(crate::limits::HEADER_READ / 2)
-            .pool_max_idle_per_host(limits.idle_connections_max)
-            .http1_max_buf_size(1024 * 1024)
-            .build(connector);
-        Arc::new(Self { client, limits })
+        let clients = Clients::new(limits.connect, limits.idle_connections_max);
+        Arc::new(Self { clients, limits })
     }
 
     /// Waits for the answer for as long as bytes move; once all of an upload
@@ -183,7 +170,7 @@ impl HttpTransfer {
         moved: &AtomicU64,
         due: u64,
     ) -> Result<Response<Incoming>, TransferError> {
-        let mut answer = std::pin::pin!(self.client.request(request));
+        let mut answer = std::pin::pin!(self.clients.request(request));
         let mut seen = 0;
         loop {
             let all_away = due > 0 && moved.load(Ordering::Relaxed) >= due;

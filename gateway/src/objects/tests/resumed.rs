@@ -36,7 +36,9 @@ impl Place {
         reign: Option<u64>,
     ) -> Arc<Objects> {
         let signer = Signer::new(b"key");
-        Objects::open(disk.handle(), clock.clone(), signer, Arc::clone(meter), 60_000, reign).await.unwrap()
+        Objects::open(disk.handle(), None, clock.clone(), signer, Arc::clone(meter), 60_000, reign)
+            .await
+            .unwrap()
     }
 
     async fn restart(&mut self, reign: Option<u64>) {
