@@ -124,7 +124,7 @@ pub async fn start_server(
 /// The bucket of the configuration, asked once: what is wrong with it shows before anybody
 /// is served.
 async fn bucket(config: &ObjectsConfig) -> Result<Option<Arc<dyn Bucket>>, Failure> {
-    let ObjectsConfig { url, endpoint, region } = config;
+    let ObjectsConfig { url, endpoint, region, .. } = config;
     if url.is_empty() {
         let other = [("objects.endpoint", endpoint), ("objects.region", region)];
         return match other.into_iter().find(|(_, value)| !value.is_empty()) {

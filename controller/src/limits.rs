@@ -28,6 +28,9 @@ pub const RECENT_ENDS_MAX: usize = 65_536;
 pub const BACKLOG_MAX: usize = 4096;
 /// Tenants of one telling of what clients moved.
 pub const MOVED_TENANTS_MAX: usize = 32;
+/// Uploads of one telling, of all its tenants: with their ledgers, and a shard's guard and
+/// row for each, they fit a commit.
+pub const UPLOADS_PER_BOOKING: usize = 16;
 /// Artifacts of one task or rank; more fail the attempt.
 pub const ARTIFACTS_PER_TASK_MAX: usize = 2048;
 /// Artifacts of a whole gang, kept in its block row until all ranks have ended.

@@ -3,13 +3,14 @@
 
 mod model;
 
-use controller::{Config, Event, Moved, NewJob, Reply};
+use controller::{Config, Event, Moved, NewJob, Reply, Upload};
 use model::agent::Phase;
 use model::{Cluster, specs};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use proto::v1::{Budget, Cause, CauseKind, LedgerRow, State, TenantRow};
+use proto::keys::Parsed;
+use proto::v1::{Budget, Cause, CauseKind, LedgerRow, State, TenantRow, UploadRow};
 use std::collections::BTreeMap;
 
 const NODES: [&str; 4] = ["n1", "n2", "n3", "n4"];
@@ -268,10 +269,12 @@ impl Story {
             Action::Moved { tenant, ingress_bytes, egress_bytes } => {
                 let ticket = cluster.ticket();
                 // Half of what came in was there already.
-                let stored_bytes = ingress_bytes / 2;
+                let stored = vec![Upload { digest: format!("{ticket:064x}"), size_bytes: ingress_bytes / 2 }];
                 let tenant_name = TENANTS[tenant].to_owned();
-                let moved = Moved { tenant: tenant_name, ingress_bytes, egress_bytes, stored_bytes };
+                let moved = Moved { tenant: tenant_name, ingress_bytes, egress_bytes, stored };
                 cluster.step(Event::Moved { ticket, moved: vec![moved] });
+                self.forget_one(TENANTS[tenant], egress_bytes);
+                let cluster = &mut self.cluster;
                 // Unanswered it was lost with the controller, and is not told again.
                 if cluster.replies.get(&ticket) == Some(&Reply::Done) {
                     let sum = self.traffic.entry(TENANTS[tenant]).or_default();
@@ -284,8 +287,29 @@ impl Story {
         for (tenant, sum) in &self.traffic {
             let ledger: LedgerRow = self.cluster.rows.get(&proto::keys::ledger(tenant)).unwrap_or_default();
             assert_eq!((ledger.ingress_bytes, ledger.egress_bytes), *sum, "traffic of {tenant}");
+            let uploads = self.uploads(tenant);
+            let kept: u64 = uploads.iter().map(|upload| upload.size_bytes).sum();
+            assert_eq!(ledger.uploaded_bytes, kept, "uploads of {tenant}");
         }
         self.cluster.check_running();
+    }
+
+    fn uploads(&self, tenant: &str) -> Vec<Upload> {
+        let prefix = format!("{}{tenant}/", proto::keys::UPLOADS);
+        let rows = self.cluster.rows.below::<UploadRow>(&prefix);
+        let upload = |(parsed, row): (Parsed, UploadRow)| match parsed {
+            Parsed::Upload { digest, .. } => Upload { digest, size_bytes: row.size_bytes },
+            other => panic!("{other:?}"),
+        };
+        rows.map(upload).collect()
+    }
+
+    /// As the collector does where no job names it, and now and then.
+    fn forget_one(&mut self, tenant: &str, chance: u64) {
+        let uploads = self.uploads(tenant);
+        let Some(upload) = uploads.get(usize::try_from(chance % 8).unwrap()) else { return };
+        let (ticket, uploads) = (self.cluster.ticket(), vec![upload.clone()]);
+        self.cluster.step(Event::Forget { ticket, tenant: tenant.to_owned(), uploads });
     }
 
     fn cancel(&mut self, tenant: String, number: u64) {

@@ -85,6 +85,10 @@ impl ObjectIndex for Nothing {
         false
     }
 
+    fn using(&self) -> Arc<()> {
+        Arc::default()
+    }
+
     async fn release(&self, _: &str, _: Vec<String>) {}
 }
 

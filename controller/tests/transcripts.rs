@@ -6,7 +6,7 @@ mod model;
 #[path = "transcript/show.rs"]
 mod show;
 
-use controller::{Config, Event, Moved, NewJob};
+use controller::{Config, Event, Moved, NewJob, Upload};
 use model::{Cluster, specs};
 use proto::v1::{
     Artifact, AttemptRef, Budget, Cause, CauseKind, Ended, GrantNode, Heartbeat, HeldAttempt, IdempotencyRow,
@@ -102,7 +102,10 @@ impl Teller {
                     tenant: (*tenant).to_owned(),
                     ingress_bytes: words.number("in", 0),
                     egress_bytes: words.number("out", 0),
-                    stored_bytes: words.number("kept", 0),
+                    stored: match words.number("kept", 0) {
+                        0 => Vec::new(),
+                        size_bytes => vec![Upload { digest: "00".repeat(32), size_bytes }],
+                    },
                 });
                 let moved = moved.collect();
                 self.cluster.step(Event::Moved { ticket, moved });

@@ -104,6 +104,7 @@ fn spelt(parsed: &Parsed) -> Bytes {
         Parsed::Checkpoint { tenant, number, step, task, rank } => {
             keys::checkpoint(tenant, *number, *step, *task, *rank)
         }
+        Parsed::Upload { tenant, digest } => keys::upload(tenant, digest),
         Parsed::Node { node } => keys::node(node),
         Parsed::Shard { shard } => keys::shard(*shard),
     }

@@ -48,7 +48,7 @@ pub struct ServerConfig {
 }
 
 /// A bucket of S3, or of what speaks like it. Its credentials are of the environment.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ObjectsConfig {
     /// `s3://BUCKET` or `s3://BUCKET/PREFIX`; empty: the data directory.
@@ -57,6 +57,22 @@ pub struct ObjectsConfig {
     pub endpoint: String,
     /// Empty for that of the environment.
     pub region: String,
+    /// How often it is looked for objects that no row names; 0: never.
+    pub collect_every_ms: u64,
+    /// How long an upload is kept that no job names.
+    pub uploads_kept_ms: u64,
+}
+
+impl Default for ObjectsConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            endpoint: String::new(),
+            region: String::new(),
+            collect_every_ms: 6 * 3_600_000,
+            uploads_kept_ms: 7 * 24 * 3_600_000,
+        }
+    }
 }
 
 impl Default for ServerConfig {

@@ -48,6 +48,13 @@ pub const DEMAND_UPDATES_PER_SCHEDULER: usize = 256;
 pub const DEMANDS_PER_UPDATE_MAX: usize = 4096;
 /// Open streams (`SubmitMany`, `Logs`, `Events`) of one token.
 pub const STREAMS_PER_CALLER: usize = 128;
+/// Objects that are taken away in one go.
+pub const CONDEMNED_MAX: usize = 1000;
+/// How long those are waited for who were told that an object is there, and how often it is
+/// looked.
+pub const UNUSED_WAIT_MS: u64 = 120_000;
+/// See [`UNUSED_WAIT_MS`].
+pub const UNUSED_LOOK_MS: u64 = 100;
 /// Objects that are known to be in a bucket.
 pub const OBJECTS_REMEMBERED: usize = 1 << 16;
 /// Open streams of all; followers take watches of the store, which has 1024.

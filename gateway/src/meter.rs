@@ -15,12 +15,12 @@
 
 use crate::gate::Gate;
 use crate::{limits, rows};
-use controller::Moved;
 use controller::shell::Handle;
+use controller::{Moved, Upload};
 use proto::problem::{self, Problem};
-use proto::v1::{LedgerRow, QuotaDetail, TenantRow};
+use proto::v1::{LedgerRow, QuotaDetail, TenantRow, UploadRow};
 use proto::{keys, month, units};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use store::Store;
 use world::sync::{self, mpsc};
@@ -52,11 +52,15 @@ struct Tally {
 }
 
 /// What is known of one tenant.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Account {
     ingress: Tally,
     egress: Tally,
     storage: Tally,
+    /// What the unbooked bytes of storage are.
+    uploads: Vec<Upload>,
+    /// Those that the controller is being told of.
+    telling: Vec<Upload>,
     /// Monotonic milliseconds until which its rows need not be read again.
     good_until_ms: Option<u64>,
     month: u32,
@@ -123,10 +127,11 @@ impl Tally {
         self.booking
     }
 
-    fn end_booking(&mut self, booked: bool) {
+    /// All is booked but what is left.
+    fn end_booking(&mut self, left: u64) {
         let moved = std::mem::take(&mut self.booking);
-        let side = if booked { &mut self.used } else { &mut self.unbooked };
-        *side = side.saturating_add(moved);
+        self.used = self.used.saturating_add(moved.saturating_sub(left));
+        self.unbooked = self.unbooked.saturating_add(left);
     }
 }
 
@@ -141,7 +146,7 @@ impl Account {
 
     fn is_busy(&self) -> bool {
         let all = [self.ingress, self.egress, self.storage];
-        all.iter().any(|tally| tally.booking + tally.unbooked + tally.open > 0)
+        !self.uploads.is_empty() || all.iter().any(|tally| tally.booking + tally.unbooked + tally.open > 0)
     }
 
     /// Takes the rows as read. A booking that was under way meanwhile may or may
@@ -282,30 +287,66 @@ impl Meter {
             let tenant = tenant.clone();
             let (ingress_bytes, egress_bytes) =
                 (account.ingress.begin_booking(), account.egress.begin_booking());
-            let stored_bytes = account.storage.begin_booking();
-            if ingress_bytes + egress_bytes + stored_bytes > 0 {
+            let (stored_bytes, stored) =
+                (account.storage.begin_booking(), std::mem::take(&mut account.uploads));
+            account.telling.clone_from(&stored);
+            if ingress_bytes + egress_bytes + stored_bytes > 0 || !stored.is_empty() {
                 account.bookings += 1;
-                moved.push(Moved { tenant, ingress_bytes, egress_bytes, stored_bytes });
+                moved.push(Moved { tenant, ingress_bytes, egress_bytes, stored });
             }
         }
         if moved.is_empty() {
             return;
         }
+        // Uploaded again since somebody took the object away by hand: it is booked.
+        let known = self.known(&mut moved).await;
         let left = controller.moved(moved.clone()).await;
         {
             let mut accounts = self.accounts();
             for told in &moved {
                 let account = accounts.entry(told.tenant.clone()).or_default();
-                let booked = !left.contains(told);
-                account.ingress.end_booking(booked);
-                account.egress.end_booking(booked);
-                account.storage.end_booking(booked);
+                let of = || left.iter().filter(|left| left.tenant == told.tenant);
+                account.ingress.end_booking(of().map(|left| left.ingress_bytes).sum());
+                account.egress.end_booking(of().map(|left| left.egress_bytes).sum());
+                let stored: Vec<Upload> = of().flat_map(|left| left.stored.iter().cloned()).collect();
+                account.storage.end_booking(stored.iter().map(|upload| upload.size_bytes).sum());
+                account.uploads.extend(stored);
+                account.telling.clear();
                 account.bookings += 1;
+                if known.contains(&told.tenant) {
+                    account.good_until_ms = None;
+                }
             }
         }
         if !left.is_empty() {
             self.say_due();
         }
+    }
+
+    /// Digests of uploads that have no row yet.
+    pub(crate) fn unbooked(&self, tenant: &str) -> Vec<String> {
+        let accounts = self.accounts();
+        let uploads = accounts.get(tenant).map(|account| account.uploads.iter().chain(&account.telling));
+        uploads.into_iter().flatten().map(|upload| upload.digest.clone()).collect()
+    }
+
+    /// Takes out what has a row already; the tenants that had such. What cannot be read is
+    /// told: it was new to the object place.
+    async fn known(&self, moved: &mut [Moved]) -> BTreeSet<String> {
+        let mut known = BTreeSet::new();
+        for Moved { tenant, stored, .. } in moved {
+            let mut fresh = Vec::with_capacity(stored.len());
+            for upload in stored.drain(..) {
+                let row = rows::get::<UploadRow>(&*self.store, keys::upload(tenant, &upload.digest)).await;
+                if matches!(row, Ok(Some(_))) {
+                    known.insert(tenant.clone());
+                } else {
+                    fresh.push(upload);
+                }
+            }
+            *stored = fresh;
+        }
+        known
     }
 
     fn say_due(&self) {
@@ -346,14 +387,16 @@ impl Passage {
         Ok(())
     }
 
-    /// All that was reserved is there to stay, whatever the limit is by now.
-    pub(crate) fn keep(mut self) {
-        let bytes = std::mem::take(&mut self.reserved);
+    /// All that was reserved is there to stay under this name, whatever the limit is by
+    /// now.
+    pub(crate) fn keep(mut self, digest: &str) {
+        let size_bytes = std::mem::take(&mut self.reserved);
         {
             let mut accounts = self.meter.accounts();
-            let tally = accounts.entry(self.tenant.clone()).or_default().tally(self.way);
-            tally.open = tally.open.saturating_sub(bytes);
-            tally.unbooked = tally.unbooked.saturating_add(bytes);
+            let account = accounts.entry(self.tenant.clone()).or_default();
+            account.storage.open = account.storage.open.saturating_sub(size_bytes);
+            account.storage.unbooked = account.storage.unbooked.saturating_add(size_bytes);
+            account.uploads.push(Upload { digest: digest.to_owned(), size_bytes });
         }
         self.meter.say_due();
     }
@@ -394,10 +437,10 @@ mod tests {
         assert_eq!(tally.begin_booking(), 20);
         tally.unbooked = 5;
         assert_eq!(tally.all(), 65);
-        tally.end_booking(true);
+        tally.end_booking(0);
         assert_eq!((tally.used, tally.all()), (60, 65));
         assert_eq!(tally.begin_booking(), 5);
-        tally.end_booking(false);
+        tally.end_booking(5);
         assert_eq!((tally.used, tally.unbooked), (60, 5), "told again");
         assert!(!account.ingress.would_pass(u64::MAX) && !account.ingress.is_guarded(u64::MAX), "no limit");
     }

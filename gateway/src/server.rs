@@ -13,9 +13,11 @@ mod client_env;
 mod first;
 mod standby;
 
+use crate::config::ObjectsConfig;
 pub use crate::config::ServerConfig;
 use crate::drumline::Front;
 use crate::gate::{Base, Gate, Pace, Streams, Tenants};
+use crate::objects::collector::collect;
 use crate::objects::{Door, Objects};
 use crate::planner::{Planner, Policy};
 use crate::urls::Signer;
@@ -476,6 +478,12 @@ fn open_gate(
     });
     spawn(auth::hear_changes(Arc::downgrade(&gate)));
     spawn(meter::keep_books(Arc::downgrade(&gate), dues));
+    let ObjectsConfig { collect_every_ms, uploads_kept_ms, .. } = config.objects;
+    // A server that was deposed in the midst of it would take away what another told of:
+    // where servers share the place, it stays.
+    if collect_every_ms > 0 && !site.shared {
+        spawn(collect(Arc::downgrade(&gate), collect_every_ms, uploads_kept_ms));
+    }
     Opened { gate, open }
 }
 

@@ -30,6 +30,8 @@ pub const IDEMS: &str = "idem/";
 pub const MANIFESTS: &str = "manifest/";
 /// All checkpoints.
 pub const CHECKPOINTS: &str = "checkpoint/";
+/// All uploads that are kept.
+pub const UPLOADS: &str = "upload/";
 /// All nodes.
 pub const NODES: &str = "node/";
 /// All shards.
@@ -53,6 +55,7 @@ pub enum Parsed {
     Idem { tenant: String, key: String },
     Manifest { tenant: String, number: u64, step: u32, task: u64, rank: u32 },
     Checkpoint { tenant: String, number: u64, step: u32, task: u64, rank: u32 },
+    Upload { tenant: String, digest: String },
     Node { node: String },
     Shard { shard: u16 },
 }
@@ -126,6 +129,11 @@ pub fn manifest(tenant: &str, number: u64, step: u32, task: u64, rank: u32) -> B
 #[must_use]
 pub fn checkpoint(tenant: &str, number: u64, step: u32, task: u64, rank: u32) -> Bytes {
     of_rank("checkpoint", tenant, number, step, task, rank)
+}
+/// `upload/<tenant>/<digest>`
+#[must_use]
+pub fn upload(tenant: &str, digest: &str) -> Bytes {
+    joined("upload", [Name(tenant), Name(digest)])
 }
 /// `node/<node>`
 #[must_use]
@@ -253,6 +261,7 @@ pub fn parse(key: &[u8]) -> Option<Parsed> {
                 _ => Parsed::Checkpoint { tenant, number, step, task, rank },
             }
         }
+        ("upload", [tenant, digest]) => Parsed::Upload { tenant: name(tenant)?, digest: name(digest)? },
         ("node", [node]) => Parsed::Node { node: name(node)? },
         ("shard", [shard]) => Parsed::Shard { shard: u16::try_from(hex(shard, 4)?).ok()? },
         _ => return None,
@@ -354,6 +363,7 @@ mod tests {
                 checkpoint(t, n, step32, n, rank),
                 Parsed::Checkpoint { tenant: tenant.clone(), number: n, step: step32, task: n, rank },
             ),
+            (upload(t, "00ff"), Parsed::Upload { tenant: tenant.clone(), digest: "00ff".into() }),
             (node(t), Parsed::Node { node: tenant }),
             (shard(step), Parsed::Shard { shard: step }),
         ]

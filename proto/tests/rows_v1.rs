@@ -282,6 +282,7 @@ fn rows() -> Vec<(bytes::Bytes, Vec<u8>)> {
         (keys::node("n1"), node().encode_to_vec()),
         (keys::shard(11), ShardRow { owner: "s1".into(), epoch: 3, seq: 900 }.encode_to_vec()),
         (keys::checkpoint("lab", 17, 0, 3, 1), checkpoints().encode_to_vec()),
+        (keys::upload("lab", &"ab".repeat(32)), UploadRow { size_bytes: 812, at_ms: 1_700 }.encode_to_vec()),
     ]
 }
 
@@ -324,6 +325,7 @@ fn reencode(parsed: &Parsed, bytes: &[u8]) -> Result<Vec<u8>, prost::DecodeError
         Parsed::Idem { .. } => through::<IdempotencyRow>(bytes),
         Parsed::Manifest { .. } => through::<ManifestRow>(bytes),
         Parsed::Checkpoint { .. } => through::<CheckpointRow>(bytes),
+        Parsed::Upload { .. } => through::<UploadRow>(bytes),
         Parsed::Node { .. } => through::<NodeRow>(bytes),
         Parsed::Shard { .. } => through::<ShardRow>(bytes),
     }
@@ -350,6 +352,7 @@ fn every_kept_row_means_what_it_meant() {
     assert_eq!(kept_row::<LedgerRow>("ledger/"), ledger());
     assert_eq!(kept_row::<ManifestRow>("manifest/").artifacts, [artifact()]);
     assert_eq!(kept_row::<CheckpointRow>("checkpoint/"), checkpoints());
+    assert_eq!(kept_row::<UploadRow>("upload/"), UploadRow { size_bytes: 812, at_ms: 1_700 });
     assert_eq!(kept_row::<NodeRow>("node/"), node());
     assert_eq!(kept_row::<AllocRow>("alloc/node/").epoch, 77);
     assert_eq!(kept_row::<ShardRow>("shard/").seq, 900);

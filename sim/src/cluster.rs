@@ -15,6 +15,7 @@ use crate::trace::Trace;
 use crate::uploads::Uploads;
 use crate::witness::{self, SharedWitness};
 use agent::{AgentConfig, AgentParts};
+use gateway::ObjectsConfig;
 use gateway::server::{ServerConfig, ServerParts, StartError};
 use proto::v1::Resources;
 use rand::rngs::SmallRng;
@@ -300,6 +301,11 @@ fn server_config(seed: u64, objects: &Arc<SimObjects>, host: Ipv4Addr) -> Server
     ServerConfig {
         network: world::grpc::Network::simulated(Arc::clone(objects), &host.to_string()),
         seed: Some(seed),
+        objects: ObjectsConfig {
+            collect_every_ms: 15_000,
+            uploads_kept_ms: 60_000,
+            ..ObjectsConfig::default()
+        },
         ..ServerConfig::default()
     }
 }

@@ -3,7 +3,7 @@
 use crate::rows::{JobName, Row};
 use proto::v1::{
     BlockRow, CheckpointRow, GrantRow, IdempotencyRow, JobRow, JobStateRow, LedgerRow, ManifestRow, NodeRow,
-    TenantRow,
+    TenantRow, UploadRow,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ pub struct Mirror {
     pub idempotency: BTreeMap<(String, String), Arc<IdempotencyRow>>,
     pub manifests: BTreeMap<ManifestName, Arc<ManifestRow>>,
     pub checkpoints: BTreeMap<ManifestName, Arc<CheckpointRow>>,
+    /// By tenant and digest.
+    pub uploads: BTreeMap<(String, String), UploadRow>,
     pub nodes: BTreeMap<String, NodeRow>,
     /// The next event number due, by tenant.
     pub next_event: BTreeMap<String, u64>,
@@ -56,6 +58,7 @@ impl Mirror {
             Row::Checkpoint { job, step, task, rank, row } => {
                 set(&mut self.checkpoints, (job, step, task, rank), row);
             }
+            Row::Upload { tenant, digest, row } => set(&mut self.uploads, (tenant, digest), row),
             Row::Node(name, row) => set(&mut self.nodes, name, row),
             Row::Events { tenant, first_seq, row } => {
                 if let Some(row) = row {

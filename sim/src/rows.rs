@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::Message;
 use proto::v1::{
     BlockRow, CheckpointRow, EventBatchRow, GrantRow, IdempotencyRow, JobRow, JobStateRow, LedgerRow,
-    ManifestRow, NodeRow, ShardRow, TenantRow,
+    ManifestRow, NodeRow, ShardRow, TenantRow, UploadRow,
 };
 use std::sync::Arc;
 
@@ -67,6 +67,11 @@ pub enum Row {
         task: u64,
         rank: u32,
         row: Option<Arc<CheckpointRow>>,
+    },
+    Upload {
+        tenant: String,
+        digest: String,
+        row: Option<UploadRow>,
     },
     Node(String, Option<NodeRow>),
     Shard(u16, Option<ShardRow>),
@@ -130,6 +135,9 @@ pub fn decode(key: &[u8], value: Option<&Bytes>) -> Result<Row, String> {
             rank: small(rank)?,
             row: message::<CheckpointRow, _>(value)?,
         },
+        ["upload", tenant, digest] => {
+            Row::Upload { tenant: tenant.into(), digest: digest.into(), row: message::<UploadRow, _>(value)? }
+        }
         ["shard", number] => Row::Shard(short(number)?, message::<ShardRow, _>(value)?),
         ["node", name] => Row::Node(name.into(), message::<NodeRow, _>(value)?),
         _ => Row::Other,

@@ -63,11 +63,20 @@ pub(super) fn drop_stored(ledger: &mut LedgerRow, job: &mut JobStateRow, bytes: 
     ledger.storage_bytes = ledger.storage_bytes.saturating_sub(bytes);
 }
 
-/// Clients uploaded what was not there before.
-pub(super) fn keep(ledger: &mut LedgerRow, bytes: u64) {
+/// Clients uploaded what was not there before. As much as the account can hold; returns
+/// how much.
+pub(super) fn keep(ledger: &mut LedgerRow, bytes: u64) -> u64 {
     let bytes = bytes.min(u64::MAX - ledger.storage_bytes);
     ledger.storage_bytes += bytes;
     ledger.uploaded_bytes += bytes;
+    bytes
+}
+
+/// An upload goes.
+pub(super) fn forget(ledger: &mut LedgerRow, bytes: u64) {
+    let bytes = bytes.min(ledger.uploaded_bytes);
+    ledger.uploaded_bytes -= bytes;
+    ledger.storage_bytes = ledger.storage_bytes.saturating_sub(bytes);
 }
 
 /// Bytes that came in from the tenant's side (`ingress`) or went out to it.

@@ -52,7 +52,7 @@ pub(crate) use follow::JOB_ENDING;
 pub use progress::TaskSaid;
 pub use types::{
     Admission, AdmissionAsk, AdmissionVerdict, DemandChange, Effect, Event, Loaded, LoadedJob, Moved, NewJob,
-    Now, Reply, Resources64, Txn,
+    Now, Reply, Resources64, Txn, Upload,
 };
 
 use crate::limits;
@@ -312,6 +312,8 @@ impl Core {
             Event::Progress { node, session, told } => self.progress_heard(&node, session, told),
             Event::Granted(row) => self.granted(row),
             Event::Moved { ticket, moved } => self.moved(ticket, moved),
+            Event::Forget { ticket, tenant, uploads } => self.forget_uploads(ticket, &tenant, &uploads),
+            Event::Settle { ticket } => self.reply(ticket, Reply::Done),
             Event::DrainNode { ticket, node, drained, reason } => {
                 self.drain_node(ticket, &node, drained, reason);
             }

@@ -196,6 +196,21 @@ pub enum Event {
         /// By tenant; at most [`crate::limits::MOVED_TENANTS_MAX`].
         moved: Vec<Moved>,
     },
+    /// The gateway takes uploads of a tenant away that no job names: they count as stored
+    /// no longer.
+    Forget {
+        /// Names the asker.
+        ticket: u64,
+        /// Whose.
+        tenant: String,
+        /// At most [`crate::limits::UPLOADS_PER_BOOKING`], each with a row of this size.
+        uploads: Vec<Upload>,
+    },
+    /// The answer comes when all that was said before is durable.
+    Settle {
+        /// Names the asker.
+        ticket: u64,
+    },
     /// An operator drains a node or ends that.
     DrainNode {
         /// Names the asker.
@@ -218,8 +233,18 @@ pub struct Moved {
     pub ingress_bytes: u64,
     /// Bytes they fetched.
     pub egress_bytes: u64,
-    /// Bytes they sent that are kept: those that were not there before.
-    pub stored_bytes: u64,
+    /// What they sent that is kept and was not there before; at most
+    /// [`crate::limits::UPLOADS_PER_BOOKING`].
+    pub stored: Vec<Upload>,
+}
+
+/// An object that clients uploaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Upload {
+    /// Its name: lower-case hexadecimal SHA-256.
+    pub digest: String,
+    /// Bytes.
+    pub size_bytes: u64,
 }
 
 /// A submission, with what the shell looked up for it.
@@ -310,7 +335,7 @@ pub enum Reply {
     Retried(u64),
     /// To Register.
     Registered(RegisterReply),
-    /// To DrainNode and Moved.
+    /// To DrainNode, Moved, Forget and Settle.
     Done,
     /// To any.
     Refused(Problem),

@@ -3,7 +3,7 @@
 
 use super::sessions::StreamId;
 use super::{ObjectIndex, limits, load, sessions};
-use crate::core::{Event, JOB_ENDING, LoadedJob, Moved, NewJob, Reply, TaskSaid};
+use crate::core::{Event, JOB_ENDING, LoadedJob, Moved, NewJob, Reply, TaskSaid, Upload};
 use proto::after;
 use proto::problem;
 use proto::v1::{
@@ -162,11 +162,12 @@ impl Handle {
         key: &str,
         dry_run: bool,
     ) -> Result<SubmitReply, Problem> {
-        self.submit_later(tenant, by, spec, key, dry_run).await?.await
+        self.submit_later(tenant, by, spec, key, dry_run, Arc::default()).await?.await
     }
 
     /// Queues a submission in call order; the inner future waits for its
-    /// durability.
+    /// durability. `using` is held while what the submission names may still come to be
+    /// named by a row that is not under way yet.
     ///
     /// # Errors
     /// Where the queue is closed or stays full past the deadline, or the rows
@@ -178,6 +179,7 @@ impl Handle {
         spec: JobSpec,
         key: &str,
         dry_run: bool,
+        using: Arc<()>,
     ) -> Result<impl Future<Output = Result<SubmitReply, Problem>> + Send + 'static, Problem> {
         let mut job = NewJob {
             tenant: tenant.to_owned(),
@@ -193,7 +195,9 @@ impl Handle {
         let mut kept = job.spec.after.iter().any(after::by_task).then(|| job.clone());
         let mut asked = self.ask_submit(job).await?;
         let handle = self.clone();
+        let using = kept.is_some().then_some(using);
         Ok(async move {
+            let _until_asked_again = using;
             let mut waits_ms = limits::ENDING_WAITS_MS.into_iter();
             loop {
                 let problem = match answer(asked).await {
@@ -301,17 +305,38 @@ impl Handle {
     /// lost, with whatever was lost with the controller.
     pub async fn moved(&self, moved: Vec<Moved>) -> Vec<Moved> {
         let mut left = Vec::new();
-        for part in moved.chunks(crate::limits::MOVED_TENANTS_MAX) {
-            let told = part.to_vec();
+        for part in cut(moved) {
+            let told = part.clone();
             match self.ask(Box::new(move |ticket| Event::Moved { ticket, moved: told })).await {
                 Ok(_) => {}
                 Err(problem) if problem.code == INDETERMINATE => {
                     tracing::warn!(%problem, tenants = part.len(), "traffic may not have been booked");
                 }
-                Err(_) => left.extend_from_slice(part),
+                Err(_) => left.extend(part),
             }
         }
         left
+    }
+
+    /// Uploads, of these sizes in their rows, go and count no longer; cuts it into commits.
+    pub async fn forget_uploads(&self, tenant: &str, uploads: Vec<Upload>) -> Result<(), Problem> {
+        for part in uploads.chunks(crate::limits::UPLOADS_PER_BOOKING) {
+            let (tenant, uploads) = (tenant.to_owned(), part.to_vec());
+            match self.ask(Box::new(move |ticket| Event::Forget { ticket, tenant, uploads })).await? {
+                Reply::Done => {}
+                other => return Err(unexpected(&other)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all that was said to the controller before this is durable, or came to
+    /// nothing.
+    pub async fn settled(&self) -> Result<(), Problem> {
+        match self.ask(Box::new(|ticket| Event::Settle { ticket })).await? {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// True for the newest session of a node.
@@ -475,4 +500,28 @@ fn unreadable(error: impl fmt::Display) -> Problem {
 
 fn unexpected(reply: &Reply) -> Problem {
     problem::internal(format!("the core answered with {reply:?}"))
+}
+
+/// What clients moved in parts that fit a commit each; a tenant of many uploads is in several.
+fn cut(moved: Vec<Moved>) -> Vec<Vec<Moved>> {
+    let most = crate::limits::UPLOADS_PER_BOOKING;
+    let (mut parts, mut part, mut uploads) = (Vec::new(), Vec::new(), 0);
+    for mut one in moved {
+        loop {
+            if part.len() == crate::limits::MOVED_TENANTS_MAX || (uploads == most && !one.stored.is_empty()) {
+                parts.push(std::mem::take(&mut part));
+                uploads = 0;
+            }
+            let rest = one.stored.split_off(one.stored.len().min(most - uploads));
+            uploads += one.stored.len();
+            let next = Moved { tenant: one.tenant.clone(), stored: rest, ..Moved::default() };
+            part.push(one);
+            if next.stored.is_empty() {
+                break;
+            }
+            one = next;
+        }
+    }
+    parts.extend((!part.is_empty()).then_some(part));
+    parts
 }

@@ -89,6 +89,9 @@ pub mod limits {
 pub trait ObjectIndex: Send + Sync + 'static {
     /// True where the tenant's namespace holds these bytes, whole and durable.
     async fn has(&self, tenant: &str, digest: &str, size_bytes: u64) -> bool;
+    /// Held from the question whether an object is there until what comes of the answer is
+    /// with the controller: as long nothing is taken away for want of a row.
+    fn using(&self) -> Arc<()>;
     /// Takes away what no row names any more, as far as that can be done.
     async fn release(&self, space: &str, digests: Vec<String>);
 }

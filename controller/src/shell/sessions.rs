@@ -73,11 +73,13 @@ pub(super) async fn listen(
     objects: Arc<dyn ObjectIndex>,
 ) {
     while let Some(frame) = frames.recv().await {
+        let mut using = None;
         let event = match frame.frame {
             Some(agent_frame::Frame::Heartbeat(beat)) => {
                 Event::Heartbeat { node: node.clone(), session, beat }
             }
             Some(agent_frame::Frame::Reports(reports)) => {
+                using = Some(objects.using());
                 let missing = missing_objects(&*objects, &reports).await;
                 Event::Reports { node: node.clone(), session, reports, missing }
             }
@@ -88,6 +90,7 @@ pub(super) async fn listen(
         if inputs.send(Input::Event(event)).await.is_err() {
             return;
         }
+        drop(using);
     }
     // If nobody takes it, nobody has a core that could believe in this session.
     let _ = inputs.send(Input::StreamEnded { node, session, stream }).await;

@@ -31,6 +31,8 @@ struct Checked {
     spec: JobSpec,
     key: String,
     dry_run: bool,
+    /// Its inputs are there.
+    using: Arc<()>,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<SubmitReply, Problem>> + Send>>;
@@ -46,8 +48,7 @@ pub(super) async fn one(
     caller: &Caller,
     request: SubmitRequest,
 ) -> Result<SubmitReply, Problem> {
-    let Checked { tenant, spec, key, dry_run } = check(gate, caller, request).await?;
-    gate.controller.submit(&tenant, &caller.name, spec, &key, dry_run).await
+    hand_over(gate, caller, request).await?.await
 }
 
 pub(super) fn many(
@@ -106,8 +107,8 @@ async fn take(
 }
 
 async fn hand_over(gate: &Gate, caller: &Caller, request: SubmitRequest) -> Result<Answer, Problem> {
-    let Checked { tenant, spec, key, dry_run } = check(gate, caller, request).await?;
-    let answer = gate.controller.submit_later(&tenant, &caller.name, spec, &key, dry_run).await?;
+    let Checked { tenant, spec, key, dry_run, using } = check(gate, caller, request).await?;
+    let answer = gate.controller.submit_later(&tenant, &caller.name, spec, &key, dry_run, using).await?;
     Ok(Box::pin(answer))
 }
 
@@ -140,9 +141,10 @@ async fn check(gate: &Gate, caller: &Caller, request: SubmitRequest) -> Result<C
     proto::validate::idempotency_key(&idempotency_key)?;
     proto::validate::normalize(&mut spec);
     proto::validate::spec(&spec)?;
+    let using = gate.objects.using();
     inputs_are_there(gate, &tenant, &mut spec).await?;
     gate.planner.feasible(&spec)?;
-    Ok(Checked { tenant, spec, key: idempotency_key, dry_run })
+    Ok(Checked { tenant, spec, key: idempotency_key, dry_run, using })
 }
 
 /// Refuses where uploaded bytes are named that are not there; fills in the sizes that were

@@ -1,6 +1,6 @@
 //! Whole objects in a bucket.
 
-use super::{Objects, disk_failed, is_object};
+use super::{Objects, disk_failed, is_object, path};
 use crate::limits;
 use crate::urls::Leave;
 use proto::checkpoints;
@@ -76,6 +76,25 @@ pub(super) async fn unnamed(
     found.into_iter().collect()
 }
 
+/// The object spaces that it has objects of.
+pub(super) async fn spaces(bucket: &dyn Bucket) -> io::Result<Vec<String>> {
+    let mut spaces = BTreeSet::new();
+    for (family, of_checkpoints) in [(OBJECTS, false), (CHECKPOINTS, true)] {
+        for key in bucket.list(family).await? {
+            let Some((tenant, _)) = key.strip_prefix(family).and_then(split) else { continue };
+            spaces.insert(if of_checkpoints { checkpoints::space(tenant) } else { tenant.to_owned() });
+        }
+    }
+    Ok(spaces.into_iter().collect())
+}
+
+/// The digests of a space.
+pub(super) async fn held(bucket: &dyn Bucket, space: &str) -> io::Result<Vec<String>> {
+    let prefix = key(space, "");
+    let keys = bucket.list(prefix.trim_end_matches('/')).await?;
+    Ok(keys.iter().filter_map(|key| key.strip_prefix(&prefix)).map(str::to_owned).collect())
+}
+
 fn split(rest: &str) -> Option<(&str, &str)> {
     rest.strip_prefix('/')?.split_once('/')
 }
@@ -89,15 +108,20 @@ pub(super) async fn publish(
     leave: &Leave,
 ) -> Result<bool, TransferError> {
     let key = key(&leave.tenant, &leave.digest);
-    // Of several at once one takes it out again, and is the one that was new.
-    objects.names().doubtful.insert(key.clone());
+    let path = path(&leave.tenant, &leave.digest);
+    {
+        let mut names = objects.names();
+        names.pardon(&path).map_err(|error| disk_failed(&error))?;
+        // Of several at once one takes it out again, and is the one that was new.
+        names.doubtful.insert(path.clone());
+    }
     let found = bucket.size(&key).await.map_err(|error| failed(&error))?;
     let was_there = found == Some(leave.size_bytes);
     if !was_there {
         bucket.put(&key, Arc::clone(&objects.disk), file).await.map_err(|error| failed(&error))?;
     }
     remember(objects, &key, leave.size_bytes);
-    Ok(objects.names().doubtful.remove(&key) && !was_there)
+    Ok(objects.names().doubtful.remove(&path) && !was_there)
 }
 
 /// The bucket failed.

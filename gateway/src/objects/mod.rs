@@ -19,6 +19,7 @@
 //! one goes on with none of them: what had broken off begins anew.
 
 mod bucket;
+pub(crate) mod collector;
 mod download;
 mod part;
 mod parts;
@@ -72,9 +73,26 @@ struct Names {
     durable: BTreeSet<String>,
     /// Objects that can be seen but are not surely durable.
     doubtful: BTreeSet<String>,
+    /// No row names them, it seems: nobody is told that they are there.
+    condemned: BTreeSet<String>,
+    /// Of those, what is being taken away at this moment.
+    going: BTreeSet<String>,
+    /// Held by whoever was told that something is there, until it is with the controller.
+    using: Arc<()>,
     /// Bytes of objects that are in the bucket. Only this server takes any away while it
     /// serves.
     in_bucket: BTreeMap<String, u64>,
+}
+
+impl Names {
+    /// An upload gives the object its name anew. An error: it is just being taken away.
+    fn pardon(&mut self, path: &str) -> io::Result<()> {
+        if self.going.contains(path) {
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "the object is being taken away"));
+        }
+        self.condemned.remove(path);
+        Ok(())
+    }
 }
 
 impl Objects {
@@ -166,7 +184,7 @@ impl Objects {
     /// The same, where that can be told: who takes a doubt for a loss would give up what
     /// is there.
     pub async fn find(self: &Arc<Self>, tenant: &str, digest: &str) -> Result<Option<u64>, Problem> {
-        if !is_object(tenant, digest) {
+        if !is_object(tenant, digest) || self.names().condemned.contains(&path(tenant, digest)) {
             return Ok(None);
         }
         let settled = match &self.bucket {
@@ -280,6 +298,7 @@ impl Objects {
         let dir = dir(&leave.tenant, &leave.digest);
         let (known, was_there) = {
             let mut names = self.names();
+            names.pardon(&path)?;
             let known = names.durable.contains(&dir);
             // Another upload of the same bytes came first and may have been
             // told so: its name must not become doubtful again.
@@ -364,6 +383,9 @@ pub(crate) fn disk_failed(error: &io::Error) -> TransferError {
             status: 507,
             reason: "the server's disk is full; free some space and try again".to_owned(),
         },
+        io::ErrorKind::ResourceBusy => {
+            TransferError::Server { status: 503, reason: format!("{error}; try again in a moment") }
+        }
         _ => TransferError::Server { status: 500, reason: format!("the server's disk failed: {error}") },
     }
 }
@@ -400,6 +422,10 @@ pub struct Door(pub Arc<Objects>);
 
 #[async_trait]
 impl ObjectIndex for Door {
+    fn using(&self) -> Arc<()> {
+        self.0.using()
+    }
+
     async fn has(&self, tenant: &str, digest: &str, size_bytes: u64) -> bool {
         self.0.has(tenant, digest, size_bytes).await
     }

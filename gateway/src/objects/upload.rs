@@ -294,7 +294,7 @@ async fn name(mut upload: Box<Upload>) -> Result<Arrived, TransferError> {
         }
     };
     if let (true, Some(room)) = (is_new, upload.room.take()) {
-        room.keep();
+        room.keep(&upload.leave.digest);
     }
     upload.objects.forget_part(&upload.live.key).await;
     Ok(Arrived::Whole)

@@ -275,6 +275,10 @@ impl ObjectIndex for Later {
         }
     }
 
+    fn using(&self) -> Arc<()> {
+        self.0.get().map(ObjectIndex::using).unwrap_or_default()
+    }
+
     async fn release(&self, space: &str, digests: Vec<String>) {
         if let Some(door) = self.0.get() {
             door.release(space, digests).await;

@@ -1,7 +1,8 @@
 //! Invariant 3, second half: reserved and used are conserved. What the ledger
 //! says is the sum over the jobs, at every commit that touches it; what adds up
 //! within a month never shrinks, and holds at least what the jobs brought in. What is
-//! stored shrinks by no more than the rows of checkpoints let go in the same commit.
+//! stored shrinks by no more than the rows of checkpoints and uploads let go in the same
+//! commit, and of it the uploads are what their rows say.
 //! What is settled is settled once: the ledger and the jobs grow by the same.
 //! Numbers of jobs and of events are given once, too.
 //!
@@ -24,7 +25,9 @@ pub struct LedgerConserved {
     settled: BTreeMap<String, u64>,
     /// As last committed.
     last: BTreeMap<String, LedgerRow>,
-    /// Bytes that checkpoints let go in the commit at hand, by tenant.
+    /// What the rows of uploads say, by tenant.
+    uploaded: BTreeMap<String, u64>,
+    /// Bytes that checkpoints and uploads let go in the commit at hand, by tenant.
     let_go: BTreeMap<String, u64>,
 }
 
@@ -181,6 +184,13 @@ impl Checker for LedgerConserved {
     fn commit(&mut self, before: &Mirror, commit: &Committed) -> Result<(), String> {
         self.let_go.clear();
         for row in &commit.rows {
+            if let Row::Upload { tenant, digest, row } = row {
+                let was = before.uploads.get(&(tenant.clone(), digest.clone()));
+                let (was, is) = (was.map_or(0, |row| row.size_bytes), row.map_or(0, |row| row.size_bytes));
+                let sum = self.uploaded.entry(tenant.clone()).or_default();
+                *sum = *sum + is - was;
+                *self.let_go.entry(tenant.clone()).or_default() += was.saturating_sub(is);
+            }
             let Row::Checkpoint { job, step, task, rank, row } = row else { continue };
             let was = before.checkpoints.get(&(job.clone(), *step, *task, *rank));
             let now = row.as_ref().map_or(0, |row| bytes_of(row));
@@ -211,6 +221,13 @@ impl Checker for LedgerConserved {
             let last = self.last.insert(tenant.clone(), *ledger).unwrap_or_default();
             let let_go = self.let_go.get(tenant).copied().unwrap_or_default();
             adds_up(tenant, &last, ledger, let_go)?;
+            let uploaded = self.uploaded.get(tenant).copied().unwrap_or_default();
+            if ledger.uploaded_bytes != uploaded {
+                return Err(format!(
+                    "the ledger of {tenant} says {} bytes were uploaded, the rows of uploads {uploaded}",
+                    ledger.uploaded_bytes
+                ));
+            }
             let settled = self.settled.remove(tenant).unwrap_or_default();
             settles_once(tenant, &last, ledger, settled)?;
         }

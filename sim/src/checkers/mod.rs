@@ -22,6 +22,7 @@ mod gangs_start;
 mod in_force;
 mod in_turn;
 mod inputs;
+mod kept;
 mod ledger;
 mod limits;
 mod liveness;
@@ -138,6 +139,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(artifacts::ArtifactsTrue::default()),
         Box::new(outputs::OutputsStand::default()),
         Box::new(inputs::InputsTrue),
+        Box::new(kept::Kept),
         Box::new(checkpoints::GoesOn::default()),
         Box::new(transitions::Transitions::default()),
         Box::new(in_turn::InTurn::default()),

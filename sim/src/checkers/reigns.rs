@@ -26,6 +26,7 @@ fn is_controllers(row: &Row) -> bool {
             | Row::Idempotency { .. }
             | Row::Manifest { .. }
             | Row::Checkpoint { .. }
+            | Row::Upload { .. }
             | Row::Node(..)
     )
 }

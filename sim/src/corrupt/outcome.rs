@@ -27,6 +27,9 @@ pub const CLASSES: &[Class] = &[
         by: &["fencing", "artifacts"],
         spoil: |rec, rng| manifest(rec, rng, |row| row.attempt += 1),
     },
+    Class { name: "bytes-of-an-input-gone", by: &["kept"], spoil: input_gone },
+    Class { name: "bytes-of-an-upload-gone", by: &["kept"], spoil: upload_gone },
+    Class { name: "upload-counts-and-has-no-row", by: &["ledger"], spoil: upload_not_written },
     Class { name: "zombie-commits-late", by: &["fencing", "one-manifest"], spoil: zombie },
     Class {
         name: "digest-of-other-bytes",
@@ -111,6 +114,38 @@ fn zombie(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
     }
     rec.append(row);
     Some(())
+}
+
+fn input_gone(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let rows = rec.commits.iter().flat_map(|commit| &commit.rows);
+    let inputs = rows.filter_map(|row| match row {
+        Row::Job(job, Some(row)) => Some((&job.tenant, &row.spec.as_ref()?.inputs)),
+        _ => None,
+    });
+    let uploaded = inputs.flat_map(|(tenant, inputs)| {
+        let uploaded = inputs.iter().filter(|input| input.url.is_empty());
+        uploaded.map(|input| (tenant.clone(), input.digest.clone()))
+    });
+    let object = uploaded.collect::<Vec<_>>().choose(rng)?.clone();
+    rec.objects.remove(&object).then_some(())
+}
+
+/// One that still counts at the end.
+fn upload_gone(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let mut kept = BTreeSet::new();
+    for row in rec.commits.iter().flat_map(|commit| &commit.rows) {
+        let Row::Upload { tenant, digest, row } = row else { continue };
+        let object = (tenant.clone(), digest.clone());
+        _ = if row.is_some() { kept.insert(object) } else { kept.remove(&object) };
+    }
+    let object = kept.into_iter().collect::<Vec<_>>().choose(rng)?.clone();
+    rec.objects.remove(&object).then_some(())
+}
+
+fn upload_not_written(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let at =
+        rec.draw(rng, |_, row| matches!(row, Row::Upload { row: Some(row), .. } if row.size_bytes > 0))?;
+    rec.remove(at)
 }
 
 fn bytes_gone(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {

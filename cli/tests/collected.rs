@@ -1,0 +1,89 @@
+//! What no row names is taken away, and counts no longer; what one names stays.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "tests stand outside the world they drive"
+)]
+
+mod support;
+
+use sha2::{Digest as _, Sha256};
+use std::fs;
+use support::{Cluster, until_true};
+
+const CONFIG: &str = "[objects]\ncollect_every_ms = 200\nuploads_kept_ms = 1500\n";
+
+fn digest(text: &str) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn is_there(cluster: &Cluster, digest: &str) -> bool {
+    cluster.server.data.join("objects/default").join(&digest[..2]).join(digest).exists()
+}
+
+fn stored(cluster: &Cluster) -> u64 {
+    cluster.call(&["tenants", "-o", "json"]).ok().json()[0]["storage_bytes"].as_u64().unwrap()
+}
+
+#[test]
+fn an_upload_goes_once_no_job_names_it_for_long() {
+    let mut cluster = Cluster::with_config("collected-upload", CONFIG);
+    cluster.add_node("n1", &["--cores", "2", "--memory", "1GiB"]);
+    cluster.until_ready(1);
+    let (used, unused) = ("a book that is read\n", "a book that nobody reads\n");
+    let file = |name: &str, text: &str| cluster.dir.file(name, text);
+    cluster.call(&["upload", &file("used", used), &file("unused", unused)]).ok();
+    let input = format!("book=sha256:{}", digest(used));
+    cluster.call(&["submit", "--input", &input, "--wait", "--", "grep", "-q", "read", "inputs/book"]).ok();
+    until_true("the unused book is gone", || !is_there(&cluster, &digest(unused)));
+    until_true("nobody pays for it", || stored(&cluster) == used.len() as u64);
+    assert!(is_there(&cluster, &digest(used)));
+    // Who names it now is told, and sends it anew; who names the other has it.
+    let input = format!("book=sha256:{}", digest(unused));
+    let late = cluster.call(&["submit", "--input", &input, "--", "true"]);
+    late.says(3, &["input[0].digest", "were not uploaded", "drumline upload"]);
+    let input = format!("book={}", file("unused", unused));
+    cluster.call(&["submit", "--input", &input, "--wait", "--", "grep", "-q", "nobody", "inputs/book"]).ok();
+    until_true("both are paid for", || stored(&cluster) == (used.len() + unused.len()) as u64);
+}
+
+#[test]
+fn what_a_retry_undid_goes_and_what_a_gang_gave_stays() {
+    let mut cluster = Cluster::with_config("collected-outputs", CONFIG);
+    cluster.add_node("n1", &["--cores", "4", "--memory", "1GiB"]);
+    cluster.until_ready(1);
+    let go = cluster.dir.join("go");
+    // The first rank gave its file long before the second ends.
+    let gang = format!(
+        "if [ $DRUMLINE_RANK = 1 ]; then until [ -e {} ]; do sleep 0.05; done; fi; echo rank $DRUMLINE_RANK > out",
+        go.display()
+    );
+    let gang = cluster.submit(&[
+        "--nodes",
+        "1",
+        "--tasks-per-node",
+        "2",
+        "--output",
+        "out",
+        "--",
+        "sh",
+        "-c",
+        &gang,
+    ]);
+    let first = digest("rank 0\n");
+    until_true("the first rank has given", || is_there(&cluster, &first));
+    let count = cluster.dir.join("count");
+    let each = format!("echo try >> {0}; wc -l < {0} > out", count.display());
+    let id = cluster.submit(&["--output", "out", "--", "sh", "-c", &each]);
+    cluster.until_state(&id, "COMPLETED");
+    cluster.call(&["retry", &id, "--from-step", "main"]).ok();
+    cluster.until_state(&id, "COMPLETED");
+    until_true("what the first try gave is gone", || !is_there(&cluster, &digest("1\n")));
+    assert!(is_there(&cluster, &digest("2\n")));
+    assert!(is_there(&cluster, &first), "no row of a manifest names it yet");
+    fs::write(go, "").unwrap();
+    cluster.until_state(&gang, "COMPLETED");
+    let got = cluster.dir.join("got");
+    cluster.call(&["outputs", &gang, "get", &got.display().to_string()]).ok();
+    assert_eq!(fs::read_to_string(got.join("main/0/out")).unwrap(), "rank 0\n");
+}
