@@ -14,6 +14,8 @@ use pty::InTerminal;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::fs;
+use std::io::Write as _;
+use support::chance::number;
 use support::cut::{Way, Wire};
 use support::{Cluster, Dir, Node, Running, Server, processes, until_true};
 
@@ -329,4 +331,45 @@ fn a_part_is_paid_as_that_part_and_what_did_not_change_costs_nothing() {
 fn head(cluster: &Cluster, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
     let (head, _) = cluster.server.exchange("GET", path, headers, "");
     (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_lowercase())
+}
+
+/// `DRUMLINE_TEST_INPUT_MIB` (64) says how long the input is.
+#[test]
+fn an_input_of_many_tasks_comes_once_to_each_node() {
+    let (cluster, wire) = cluster("input-once", 2);
+    let size = number("DRUMLINE_TEST_INPUT_MIB").unwrap_or(64) * MIB;
+    let path = cluster.dir.join("data");
+    let piece = bytes(1 << 20);
+    let mut file = fs::File::create(&path).unwrap();
+    let mut digest = Sha256::new();
+    for number in 0..size / MIB {
+        let piece = [&number.to_le_bytes()[..], &piece[8..]].concat();
+        digest.update(&piece);
+        file.write_all(&piece).unwrap();
+    }
+    let digest: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let input = format!("data={}", path.display());
+    // Each has all of it; one of sixteen reads it as well.
+    let look = format!(
+        "stat -c %s inputs/data > size; pwd | grep -o /n[12]/ > node; \
+         [ $((DRUMLINE_TASK % 16)) -gt 0 ] || echo '{digest}  inputs/data' | sha256sum -c --quiet"
+    );
+    let array =
+        ["--array", "0-63", "--output", "size", "--output", "node", "--wait", "--", "sh", "-c", &look];
+    let array = [&["submit", "--input", &input, "--memory", "16MiB"], &array[..]].concat();
+    let before = wire.moved(Way::Down);
+    cluster.call(&array).ok();
+    let moved = wire.moved(Way::Down) - before;
+    let nodes = cluster.dir.join("got");
+    cluster.call(&["outputs", "1", "get", &nodes.display().to_string()]).ok();
+    let read = |task: u64, name: &str| fs::read_to_string(nodes.join(format!("main/{task}/{name}"))).unwrap();
+    let mut used = std::collections::BTreeSet::new();
+    for task in 0..64 {
+        assert_eq!(read(task, "size"), format!("{size}\n"));
+        used.insert(read(task, "node"));
+    }
+    let times = used.len() as u64;
+    println!("{} MiB came {} times to {times} nodes for 64 tasks", size / MIB, moved / size);
+    assert_eq!(moved / size, times, "{moved} bytes of {size}");
+    assert!(moved % size < size / 50, "and little else: {moved} of {size}");
 }
