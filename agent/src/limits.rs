@@ -99,7 +99,7 @@ pub const LOG_SHIPMENTS_UNACKED_MAX: usize = 256;
 /// Shipments read from disk in one blocking hop.
 pub const LOG_CHUNKS_PER_HOP: usize = 16;
 /// Where logs do not grow they are looked at so much more seldom in the end.
-pub const LOG_POLL_SLOWER_MAX: u64 = 4;
+pub const LOG_POLL_SLOWER_MAX: u64 = 2;
 /// Spool files looked at per millisecond of that span: with more of them the
 /// span grows.
 pub const LOG_POLL_FILES_PER_MS: u64 = 20;

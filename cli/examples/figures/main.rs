@@ -4,13 +4,14 @@
 //! machine's own rate of `posix_spawn`, its own sync. Absolute times mean
 //! little on shared machines.
 //!
-//! `cargo run --release -p drumline --example figures [array|submissions|latency|staging|memory]`
+//! `cargo run --release -p drumline --example figures [array|submissions|latency|logs|staging|memory]`
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
     reason = "a benchmark measures the machine itself, from outside the world"
 )]
 
+mod logs;
 mod staging;
 
 use agent::{AgentConfig, AgentParts, TasksAtStop};
@@ -37,14 +38,15 @@ const DEADLINE: Duration = Duration::from_secs(300);
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().collect();
-    // This binary is also its own supervisor, and the task that tells when it
-    // was started.
+    // This binary is also its own supervisor, the task that tells when it was
+    // started, and the one that writes lines.
     match arguments.get(1).map(String::as_str) {
         Some("supervisor") => return supervisor(&arguments[2..]),
         Some("stamp") => {
             std::fs::write(&arguments[2], now_ns().to_string())?;
             return Ok(());
         }
+        Some("emit") => return logs::emit(&arguments[2], &arguments[3]),
         _ => {}
     }
     let only = arguments.get(1).cloned();
@@ -58,6 +60,9 @@ fn main() -> Result<(), Failure> {
     }
     if wanted("latency") {
         runtime.block_on(latency())?;
+    }
+    if wanted("logs") {
+        runtime.block_on(logs::logs())?;
     }
     if wanted("staging") {
         runtime.block_on(staging::staging())?;
@@ -192,8 +197,17 @@ fn spawn_rate(count: u64) -> Result<f64, Failure> {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "counts here are small")]
-fn rate(count: u64, span: Duration) -> f64 {
-    count as f64 / span.as_secs_f64()
+fn count(count: u64) -> f64 {
+    count as f64
+}
+
+fn rate(number: u64, span: Duration) -> f64 {
+    count(number) / span.as_secs_f64()
+}
+
+#[allow(clippy::cast_precision_loss, reason = "nanoseconds of seconds")]
+fn millis(span_ns: u128) -> f64 {
+    span_ns as f64 / 1e6
 }
 
 /// A 4 KiB write and its sync, over and over.
@@ -320,10 +334,9 @@ async fn latency() -> Result<(), Failure> {
     Ok(())
 }
 
-#[allow(clippy::cast_precision_loss, reason = "nanoseconds of a second")]
 fn stamped(stamp: &Path, begun: u128) -> Result<f64, Failure> {
     let at: u128 = std::fs::read_to_string(stamp)?.parse()?;
-    Ok(at.saturating_sub(begun) as f64 / 1e6)
+    Ok(millis(at.saturating_sub(begun)))
 }
 
 /// Resident memory of this process, in MiB.
