@@ -33,6 +33,7 @@ impl fmt::Display for UnitError {
 impl std::error::Error for UnitError {}
 
 const TIME_REMEDY: &str = "write it like 90s, 2m, 1h30m, 2d, or as bare seconds";
+const SINCE_REMEDY: &str = "write it like 10m, 2026-03-01T08:15:00Z, or as milliseconds since 1970";
 const MEMORY_REMEDY: &str = "write it like 64MiB, 4GiB, 500MB, or as bare bytes";
 const CORES_REMEDY: &str = "write it like 1, 4 or 0.5 (thousandths at the finest)";
 
@@ -75,6 +76,36 @@ pub fn parse_duration_ms(text: &str) -> Result<u64, UnitError> {
         rest = &rest[digits + letters..];
     }
     Ok(total_ms)
+}
+
+/// From when on something is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// So many milliseconds before now.
+    Ago(u64),
+    /// Milliseconds since 1970.
+    At(u64),
+}
+
+/// Reads `10m`, an instant as RFC 3339 has it, or milliseconds since 1970.
+pub fn parse_since(text: &str) -> Result<Since, UnitError> {
+    let refuse =
+        |reason: &str| UnitError { value: text.to_owned(), reason: reason.to_owned(), remedy: SINCE_REMEDY };
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().map(Since::At).map_err(|_| refuse("is too far ahead"));
+    }
+    if let Ok(at) = text.parse::<jiff::Timestamp>() {
+        return u64::try_from(at.as_millisecond()).map(Since::At).map_err(|_| refuse("lies before 1970"));
+    }
+    match parse_duration_ms(text) {
+        Ok(0) => Err(refuse("is no time back from now")),
+        Ok(ago_ms) => Ok(Since::Ago(ago_ms)),
+        Err(error) if text.starts_with(|first: char| first.is_ascii_digit()) && !text.contains('-') => {
+            Err(refuse(&error.reason))
+        }
+        Err(_) => Err(refuse("is neither an instant nor a span of time")),
+    }
 }
 
 /// Writes milliseconds so that [`parse_duration_ms`] reads the same back.

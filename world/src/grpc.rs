@@ -25,6 +25,7 @@ pub use client::{ConnectError, connect};
 #[cfg(not(madsim))]
 pub(crate) use objects::{DIGEST_EXPECTED, DIGEST_FOUND, VERIFYING};
 #[cfg(not(madsim))]
+pub use ranges::{Wanted, wanted_untagged};
 pub(crate) use ranges::{content_range, so_far, tag, told};
 pub use server::{
     BindError, GrpcService, Listener, Messages, Network, Nowhere, Refusal, ServeError, Server, bind,

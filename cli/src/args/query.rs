@@ -66,7 +66,8 @@ Examples:
   drumline logs default-17
   drumline logs -f 17
   drumline logs 17 --step count --task 3 --stream stderr
-  drumline logs -f 17 --tail 10s")]
+  drumline logs -f 17 --tail 10s
+  drumline logs 17 --since 2026-03-01T08:15:00Z")]
 pub struct LogsArgs {
     /// TENANT-NUMBER, or NUMBER for your own tenant
     #[arg(value_name = "JOB")]
@@ -92,6 +93,9 @@ pub struct LogsArgs {
     /// Only what was written in the last so much time
     #[arg(long, value_name = "TIME")]
     pub tail: Option<String>,
+    /// Only what was written since then: 10m back from now, an instant (RFC 3339), or milliseconds since 1970
+    #[arg(long, value_name = "WHEN", conflicts_with = "tail")]
+    pub since: Option<String>,
     /// Only the bytes, without the names of steps
     #[arg(long)]
     pub raw: bool,

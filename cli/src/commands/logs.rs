@@ -12,7 +12,8 @@ use crate::{
     output,
 };
 use proto::{
-    array, problem, units,
+    array, problem,
+    units::{self, Since, UnitError},
     v1::{JobRequest, JobSpec, LogsRequest, Stream},
 };
 use std::io::Write as _;
@@ -42,11 +43,13 @@ fn request(args: &LogsArgs, job: JobRequest, spec: &JobSpec) -> Result<LogsReque
         }
         _ => None,
     };
-    let tail_ms = match &args.tail {
-        Some(text) => {
-            units::parse_duration_ms(text).map_err(|error| Failure::WrongUse(error.at("--tail")))?
-        }
-        None => 0,
+    let wrong = |error: UnitError, field| Failure::WrongUse(error.at(field));
+    let since = args.since.as_deref().map(units::parse_since).transpose();
+    let since = since.map_err(|error| wrong(error, "--since"))?;
+    let tail_ms = match (&args.tail, since) {
+        (Some(text), _) => units::parse_duration_ms(text).map_err(|error| wrong(error, "--tail"))?,
+        (None, Some(Since::Ago(ago_ms))) => ago_ms,
+        (None, _) => 0,
     };
     let stream = match args.stream {
         None => Stream::Unspecified,
@@ -62,7 +65,11 @@ fn request(args: &LogsArgs, job: JobRequest, spec: &JobSpec) -> Result<LogsReque
         stream: stream.into(),
         follow: args.follow,
         tail_ms,
-        cursor: 0,
+        since_ms: match since {
+            Some(Since::At(at_ms)) => at_ms,
+            _ => 0,
+        },
+        ..LogsRequest::default()
     })
 }
 

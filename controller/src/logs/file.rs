@@ -8,7 +8,7 @@
 use super::{LogPage, limits};
 use prost::Message;
 use proto::v1::{LogChunk, LogShipment};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 use world::disk::{Disk, DiskFile, OpenMode};
@@ -31,8 +31,23 @@ pub struct LogFilter {
     pub attempt: Option<u32>,
     /// As in `proto::v1::Stream`.
     pub stream: Option<i32>,
+    /// Of the attempt's epoch.
+    pub epoch: Option<u64>,
     /// Written at or after this instant (milliseconds since 1970).
     pub since_ms: u64,
+    /// From this byte of each stream on.
+    pub from: u64,
+}
+
+/// How far one stream has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Of its attempt.
+    pub epoch: u64,
+    /// What readers can have of it.
+    pub bytes: u64,
+    /// Nothing more will come.
+    pub ended: bool,
 }
 
 /// One stored range of one stream.
@@ -76,6 +91,8 @@ struct StreamKey {
 struct StreamState {
     offset: u64,
     done: bool,
+    /// The same of what is synced.
+    durable: (u64, bool),
 }
 
 /// One job's log; see the module. All calls block.
@@ -98,6 +115,8 @@ struct Durable {
 struct State {
     len: u64,
     streams: BTreeMap<StreamKey, StreamState>,
+    /// Streams of which something is not synced.
+    unsynced: BTreeSet<StreamKey>,
     ended_bytes: u64,
 }
 
@@ -126,6 +145,7 @@ impl JobLog {
         file.set_len(end)?;
         file.sync()?;
         state.len = end;
+        state.synced();
         let durable = watch::Sender::new(state.durable());
         Ok(Some(Self { file, state: Mutex::new(state), durable }))
     }
@@ -194,6 +214,7 @@ impl JobLog {
             self.file.set_len(self.durable.borrow().len)?;
             return Err(error);
         }
+        self.state.lock().expect("no holder of this lock panics").synced();
         self.durable.send_replace(appended);
         Ok(())
     }
@@ -212,7 +233,7 @@ impl JobLog {
         }
         let (mut chunks, mut taken) = (Vec::new(), 0);
         let next = scan(&*self.file, cursor, len, |_, frame| {
-            if filter.wants(&frame) {
+            if let Some(frame) = filter.part_of(frame) {
                 taken += frame.data.len() + 64;
                 chunks.push(frame.into());
             }
@@ -226,6 +247,20 @@ impl JobLog {
             ));
         }
         Ok(LogPage { chunks, cursor: next, at_end: next >= len })
+    }
+
+    /// How far the one stream that the filter names has come; of several epochs the
+    /// newest.
+    pub fn extent(&self, filter: &LogFilter) -> Option<Extent> {
+        let (step, task, attempt) = (filter.step?, filter.task?, filter.attempt?);
+        let key = |epoch, rank, stream| StreamKey { step, task, attempt, epoch, rank, stream };
+        let (first, last) = (filter.epoch.unwrap_or(0), filter.epoch.unwrap_or(u64::MAX));
+        let of_attempt = key(first, 0, i32::MIN)..=key(last, u32::MAX, i32::MAX);
+        let state = self.state.lock().expect("no holder of this lock panics");
+        let mut streams = state.streams.range(of_attempt).rev();
+        let named = |key: &StreamKey| Some(key.rank) == filter.rank && Some(key.stream) == filter.stream;
+        let (key, stream) = streams.find(|(key, stream)| named(key) && stream.durable != (0, false))?;
+        Some(Extent { epoch: key.epoch, bytes: stream.durable.0, ended: stream.durable.1 })
     }
 
     pub(super) async fn grown(&self, cursor: u64) {
@@ -252,8 +287,19 @@ impl State {
         !held.done && held.offset == frame.offset
     }
 
+    /// All that was appended is synced.
+    fn synced(&mut self) {
+        for key in std::mem::take(&mut self.unsynced) {
+            if let Some(stream) = self.streams.get_mut(&key) {
+                stream.durable = (stream.offset, stream.done);
+            }
+        }
+    }
+
     fn take(&mut self, frame: &Frame) {
-        let stream = self.streams.entry(StreamKey::of_frame(frame)).or_default();
+        let key = StreamKey::of_frame(frame);
+        self.unsynced.insert(key);
+        let stream = self.streams.entry(key).or_default();
         stream.offset = frame.offset.saturating_add(frame.data.len() as u64);
         if frame.end && !stream.done {
             stream.done = true;
@@ -295,7 +341,20 @@ impl LogFilter {
             && self.rank.is_none_or(|rank| rank == frame.rank)
             && self.attempt.is_none_or(|attempt| attempt == frame.attempt)
             && self.stream.is_none_or(|stream| stream == frame.stream)
+            && self.epoch.is_none_or(|epoch| epoch == frame.epoch)
             && frame.at_ms >= self.since_ms
+    }
+
+    /// What of a frame is wanted.
+    fn part_of(&self, mut frame: Frame) -> Option<Frame> {
+        if !self.wants(&frame) {
+            return None;
+        }
+        let before = self.from.saturating_sub(frame.offset);
+        let before = usize::try_from(before).ok().filter(|before| *before < frame.data.len())?;
+        frame.data.drain(..before);
+        frame.offset += before as u64;
+        Some(frame)
     }
 }
 
@@ -310,6 +369,7 @@ impl From<Frame> for LogChunk {
             offset: frame.offset,
             data: frame.data.into(),
             at_ms: frame.at_ms,
+            epoch: frame.epoch,
         }
     }
 }

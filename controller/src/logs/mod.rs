@@ -14,7 +14,7 @@ pub mod file;
 mod succession;
 
 use file::JobLog;
-pub use file::LogFilter;
+pub use file::{Extent, LogFilter};
 use proto::v1::{AttemptRef, LogChunk, LogReceipt, LogShipment};
 use std::collections::BTreeMap;
 use std::io;
@@ -115,6 +115,12 @@ impl LogRelay {
             None => Ok(LogPage { chunks: Vec::new(), cursor, at_end: true }),
         })
         .await
+    }
+
+    /// How far the one stream that the filter names has come.
+    pub async fn extent(&self, tenant: &str, number: u64, filter: LogFilter) -> io::Result<Option<Extent>> {
+        let (shared, job) = (Arc::clone(&self.shared), (tenant.to_owned(), number));
+        world::task::blocking(move || Ok(shared.job(&job, false)?.and_then(|log| log.extent(&filter)))).await
     }
 
     /// Waits until there is more after the cursor; may return without. Callers

@@ -44,15 +44,17 @@ pub(super) async fn follow(
         Stream::Unspecified => None,
         stream => Some(stream.into()),
     };
-    let since_ms = since_ms(request, gate.clock.wall_ms());
     let filter = LogFilter {
         step: request.step,
         task: request.task,
         rank: request.rank,
         attempt: request.attempt,
         stream,
-        since_ms,
+        epoch: request.epoch,
+        since_ms: since_ms(request, gate.clock.wall_ms()),
+        from: request.offset,
     };
+    one_stream(&filter)?;
     let state = gate.state(job).await?;
     let mut log = Log {
         gate: Arc::clone(gate),
@@ -75,9 +77,32 @@ pub(super) async fn follow(
 /// that comes behind it, whatever the tail: it would be counted back from now, and
 /// leave out what was written since the cursor was given.
 fn since_ms(request: &LogsRequest, now_ms: u64) -> u64 {
-    match (request.tail_ms, request.cursor) {
-        (0, _) | (_, 1..) => 0,
+    let tail_ms = match (request.tail_ms, request.cursor) {
+        (_, 1..) => return 0,
+        (0, 0) => 0,
         (tail_ms, 0) => now_ms.saturating_sub(tail_ms),
+    };
+    tail_ms.max(request.since_ms)
+}
+
+/// An offset counts the bytes of one stream: so there must be one.
+fn one_stream(filter: &LogFilter) -> Result<(), Problem> {
+    let lacks = [
+        ("step", filter.step.is_none()),
+        ("task", filter.task.is_none()),
+        ("rank", filter.rank.is_none()),
+        ("attempt", filter.attempt.is_none()),
+        ("stream", filter.stream.is_none()),
+    ];
+    match lacks.iter().find(|(_, lacks)| *lacks) {
+        Some((name, _)) if filter.from > 0 => Err(problem::conflict(
+            "offset",
+            "offset",
+            filter.from,
+            format!("it counts the bytes of one stream, and no {name} is named"),
+            "name step, task, rank, attempt and stream; or go on from a cursor",
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -89,6 +114,12 @@ impl Source for Log {
             self.look().await?;
             let held = self.held_bytes().await?;
             let (tenant, number) = (&self.job.tenant, self.job.number);
+            if self.filter.from > 0 && self.filter.epoch.is_none() {
+                // The bytes that were counted are those of one epoch.
+                let extent = self.gate.logs.extent(tenant, number, self.filter).await;
+                let extent = extent.map_err(|error| unreadable(&error, self.cursor))?;
+                self.filter.epoch = extent.map(|extent| extent.epoch);
+            }
             let page = self
                 .gate
                 .logs
@@ -224,5 +255,28 @@ mod tests {
         assert_eq!(since(1_000_000, 0), 0);
         assert_eq!(since(0, 40), 0);
         assert_eq!(since(10_000, 40), 0);
+        let at = |tail_ms, since_ms, cursor| {
+            super::since_ms(&LogsRequest { tail_ms, since_ms, cursor, ..LogsRequest::default() }, 100_000)
+        };
+        assert_eq!((at(0, 70_000, 0), at(0, 70_000, 40)), (70_000, 0));
+        assert_eq!((at(10_000, 70_000, 0), at(50_000, 70_000, 0)), (90_000, 70_000), "the later of both");
+    }
+
+    #[test]
+    fn an_offset_needs_one_stream() {
+        let one = LogFilter {
+            step: Some(0),
+            task: Some(0),
+            rank: Some(0),
+            attempt: Some(1),
+            stream: Some(1),
+            from: 9,
+            ..LogFilter::default()
+        };
+        assert!(one_stream(&one).is_ok());
+        assert!(one_stream(&LogFilter { rank: None, from: 0, ..one }).is_ok());
+        let refused = one_stream(&LogFilter { rank: None, ..one }).unwrap_err();
+        assert_eq!((refused.code.as_str(), refused.value.as_str()), ("conflict.offset", "9"));
+        assert!(refused.reason.contains("no rank"), "{refused}");
     }
 }

@@ -21,6 +21,7 @@ mod query;
 pub mod reading;
 mod routes;
 mod schemas;
+mod socket;
 mod tenants;
 
 use crate::auth::Caller;

@@ -191,6 +191,7 @@ fn meaning(status: u16) -> &'static str {
         409 => "Its parts contradict each other, or what is there stands in the way.",
         413 => "The body is too large.",
         415 => "The body is not JSON.",
+        416 => "What is asked for lies behind the end.",
         422 => "A value is out of bounds.",
         429 => "A quota, a budget or a limit is used up.",
         500 => "A fault of the server.",

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use world::grpc::axum;
 
 use super::schemas::patterns;
+use crate::limits;
 
 /// One parameter of an operation.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub(super) enum Kind {
     Flag,
     /// `90s`, `2m`; as milliseconds.
     Span,
+    /// `10m` back from now, an instant as RFC 3339 has it, or milliseconds since 1970.
+    Since,
     /// As thousandths.
     Cores,
     /// As bytes.
@@ -75,6 +78,11 @@ impl Kind {
             Self::Stream => json!({ "type": "string", "enum": ["stdout", "stderr"] }),
             Self::Flag => json!({ "type": "boolean" }),
             Self::Span => json!({ "type": "string", "pattern": patterns::SPAN }),
+            Self::Since => json!({ "anyOf": [
+                { "type": "integer", "minimum": 0, "maximum": limits::AMOUNT_MAX },
+                { "type": "string", "format": "date-time" },
+                { "type": "string", "pattern": patterns::SPAN },
+            ]}),
             Self::Cores => json!({ "type": "string", "pattern": patterns::CORES }),
             Self::Memory => json!({ "type": "string", "pattern": patterns::MEMORY }),
             Self::Line => json!({
@@ -118,6 +126,15 @@ impl Kind {
                 let span_ms = units::parse_duration_ms(text).map_err(|error| error.at(name))?;
                 number(span_ms, proto::limits::SPAN_MS_MAX)
             }
+            Self::Since => match units::parse_since(text).map_err(|error| error.at(name))? {
+                units::Since::Ago(ago_ms) => {
+                    number(ago_ms, proto::limits::SPAN_MS_MAX).map(|_| Read::of(text))
+                }
+                units::Since::At(at_ms) if at_ms > limits::AMOUNT_MAX => {
+                    Err(refuse(name, text, "is too far ahead", "give an instant of our time"))
+                }
+                units::Since::At(_) => Ok(Read::of(text)),
+            },
             Self::Cores => {
                 let millicores = units::parse_millicores(text).map_err(|error| error.at(name))?;
                 number(u64::from(millicores), u64::from(MILLICORES_MAX))
@@ -269,6 +286,7 @@ mod tests {
         Param { name: "limit", kind: Kind::Number { min: 1, max: 10 }, many: false, about: "" },
         Param { name: "state", kind: Kind::State, many: true, about: "" },
         Param { name: "tail", kind: Kind::Span, many: false, about: "" },
+        Param { name: "since", kind: Kind::Since, many: false, about: "" },
         Param { name: "follow", kind: Kind::Flag, many: false, about: "" },
         Param { name: "label", kind: Kind::Label, many: true, about: "" },
     ];
@@ -300,6 +318,11 @@ mod tests {
             ("state=done", "state"),
             ("tail=0s", "tail"),
             ("tail=soon", "tail"),
+            ("since=yesterday", "since"),
+            ("since=0s", "since"),
+            ("since=2026-02-30T00:00:00Z", "since"),
+            ("since=400d", "since"),
+            ("since=18446744073709551615", "since"),
             ("follow=1", "follow"),
             ("label=a", "label"),
             ("limt=5", "limt"),

@@ -272,7 +272,7 @@ pub(super) static ROUTES: &[Route] = &[
         path: "/v1/jobs/{id}/logs",
         operations: &[Operation {
             id: "getLogs",
-            summary: "What the job's tasks wrote: bytes as they are, or JSON lines by `Accept`",
+            summary: "What the job's tasks wrote: bytes as they are, JSON lines by `Accept`, or a WebSocket by `Upgrade`",
             query: &[
                 one(
                     "tail",
@@ -281,8 +281,8 @@ pub(super) static ROUTES: &[Route] = &[
                 ),
                 one(
                     "since",
-                    Kind::Number { min: 0, max: CURSOR_MAX },
-                    "Only what was written at or after this instant, milliseconds since 1970. With a cursor it says nothing.",
+                    Kind::Since,
+                    "Only what was written since then: 10m back from now, an instant as RFC 3339 has it, or milliseconds since 1970. With a cursor it says nothing.",
                 ),
                 one("follow", Kind::Flag, "Go on until the log ends."),
                 one("step", Kind::Step, "Only this step."),
@@ -295,16 +295,45 @@ pub(super) static ROUTES: &[Route] = &[
                 one("attempt", Kind::Number { min: 0, max: u32::MAX as u64 }, "Only this attempt."),
                 one("stream", Kind::Stream, "Only this stream."),
                 one(
+                    "epoch",
+                    Kind::Number { min: 0, max: CURSOR_MAX },
+                    "Only of attempts with this epoch: numbers of attempts begin anew with a retry by hand.",
+                ),
+                one(
+                    "offset",
+                    Kind::Number { min: 0, max: CURSOR_MAX },
+                    "From this byte of one stream on: name step, attempt and stream, and task and rank where there are several.",
+                ),
+                one(
                     "cursor",
                     Kind::Number { min: 0, max: CURSOR_MAX },
                     "Go on after an earlier answer's cursor.",
                 ),
             ],
-            answers: &[answer(
-                &[("text/plain", "Bytes"), ("application/x-ndjson", "LogLine")],
-                "The log. As JSON lines its last line says `end`; as bytes the body's own end does.",
+            headers: &[one(
+                "range",
+                Kind::Line,
+                "Bytes of the one stream that is named (bytes=N-); not of a log that is followed.",
             )],
-            refusals: &[409, 422, 429],
+            answers: &[
+                answer(
+                    &[("text/plain", "Bytes"), ("application/x-ndjson", "LogLine")],
+                    "The log. As JSON lines its last line says `end`; as bytes the body's own end does.",
+                ),
+                Answer {
+                    status: 206,
+                    about: "The part of the stream that was asked for.",
+                    content: &[("text/plain", "Bytes")],
+                    location: false,
+                },
+                Answer {
+                    status: 101,
+                    about: "A WebSocket: each text message is a line as of JSON lines, and the last one says `end`.",
+                    content: &[],
+                    location: false,
+                },
+            ],
+            refusals: &[409, 416, 422, 429],
             handler: |call, _| Box::pin(logs::logs(call)),
             ..PLAIN
         }],

@@ -89,9 +89,9 @@ impl Sse {
     }
 }
 
-type Socket = WebSocketStream<TcpStream>;
+pub type Socket = WebSocketStream<TcpStream>;
 
-async fn socket(http: &Http, target: &str) -> Result<Socket, Error> {
+pub async fn socket(http: &Http, target: &str) -> Result<Socket, Error> {
     let stream = TcpStream::connect(http.base.strip_prefix("http://").unwrap()).await.unwrap();
     let mut request = format!("{}{target}", http.base.replace("http", "ws")).into_client_request().unwrap();
     if !http.token.is_empty() {

@@ -3,11 +3,13 @@
 
 use crate::agents::{Agent, attempt_of};
 use crate::http::Http;
+use crate::rest_events::{Socket, socket};
 use crate::support::{Client, TestDir, serve};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
 use proto::v1::{AttemptRef, Cause, CauseKind, Ended, LogShipment, Started, report, server_frame};
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
 use world::time;
 
 async fn ship(agent: &mut Agent, shipment: LogShipment) {
@@ -63,18 +65,21 @@ async fn a_run_is_followed_to_its_end() {
     let mut text = http.open(http.request("GET", "/v1/jobs/1/logs?follow=true")).await.into_body();
     let lines = http.request("GET", "/v1/jobs/1/logs?follow=true").header("accept", "application/x-ndjson");
     let mut lines = http.open(lines).await.into_body();
+    let mut messages = socket(&http, "/v1/jobs/1/logs?follow=true").await.unwrap();
     let now_ms = http.get("/v1/jobs/1").await.json()["submitted_ms"].as_u64().unwrap();
     let part = LogShipment { end: false, at_ms: now_ms, ..agent.shipment(&attempt, "grüße\n".as_bytes()) };
     ship(&mut agent, part).await;
     assert_eq!(next_part(&mut text).await.unwrap(), "grüße\n");
     let line: Value = serde_json::from_str(&next_part(&mut lines).await.unwrap()).unwrap();
     assert_eq!((&line["chunks"][0]["index"], &line["chunks"][0]["text"]), (&json!(7), &json!("grüße\n")));
+    assert_eq!(message(&mut messages).await, Some(line.clone()));
     let first = line["cursor"].as_u64().unwrap();
     // What is not text comes whole all the same.
     let part = LogShipment { offset: 8, at_ms: now_ms, ..agent.shipment(&attempt, b"\xff\n") };
     ship(&mut agent, part).await;
     let line: Value = serde_json::from_str(&next_part(&mut lines).await.unwrap()).unwrap();
     assert_eq!(line["chunks"][0]["data"], "/wo=");
+    assert_eq!(message(&mut messages).await, Some(line.clone()));
     let cursor = line["cursor"].as_u64().unwrap();
     drop(text);
 
@@ -86,6 +91,7 @@ async fn a_run_is_followed_to_its_end() {
         (&json!(true), &json!(cursor), &json!(0))
     );
     assert!(next_part(&mut lines).await.is_none(), "nothing comes after the end");
+    assert_eq!((message(&mut messages).await, message(&mut messages).await), (Some(line), None));
 
     // Afterwards: from a cursor, of one task, of a time.
     let lines = http.request("GET", &format!("/v1/jobs/1/logs?cursor={cursor}"));
@@ -96,6 +102,9 @@ async fn a_run_is_followed_to_its_end() {
         ("step=main&rank=1", false),
         ("stream=stderr", false),
         ("tail=1h", true),
+        ("since=1h", true),
+        ("since=2026-01-01T00:00:00Z", true),
+        ("since=2100-01-01T02:00:00%2B02:00", false),
         ("since=0", true),
         ("since=4102444800000", false),
     ] {
@@ -111,8 +120,55 @@ async fn a_run_is_followed_to_its_end() {
     }
     let behind = http.get("/v1/jobs/1/logs?cursor=9999").await.refusal();
     assert_eq!(behind, (422, "spec.cursor".into(), "cursor".into()));
+    of_one_stream(&http, &attempt).await;
     drop(agent);
     server.stop().await;
+}
+
+/// The next message of a log; `None` at the close.
+async fn message(socket: &mut Socket) -> Option<Value> {
+    loop {
+        let message = time::timeout(time::ms(10_000), socket.next()).await.expect("something comes");
+        match message?.unwrap() {
+            Message::Text(text) => return Some(serde_json::from_str(&text).unwrap()),
+            Message::Close(_) => return None,
+            _ => {}
+        }
+    }
+}
+
+/// Ten bytes, from where one asks.
+async fn of_one_stream(http: &Http, attempt: &AttemptRef) {
+    let stream = format!("/v1/jobs/1/logs?step=main&task=7&attempt=1&stream=stdout&epoch={}", attempt.epoch);
+    let (_, bytes) = http.raw_bytes(http.request("GET", &format!("{stream}&offset=6"))).await;
+    assert_eq!(bytes, b"e\n\xff\n");
+    let (_, bytes) = http.raw_bytes(http.request("GET", &format!("{stream}&offset=10"))).await;
+    assert!(bytes.is_empty());
+    let refused = http.get("/v1/jobs/1/logs?step=main&task=7&stream=stdout&offset=6").await;
+    assert_eq!(refused.refusal(), (409, "conflict.offset".into(), "offset".into()));
+    assert!(refused.text.contains("no attempt is named"), "{}", refused.text);
+
+    for (range, expected, content_range) in [
+        ("bytes=6-7", "e\n", "bytes 6-7/10"),
+        ("bytes=0-1", "gr", "bytes 0-1/10"),
+        ("bytes=-1", "\n", "bytes 9-9/10"),
+    ] {
+        let answer = http.send(http.request("GET", &stream).header("range", range), "").await;
+        let told = (answer.status, answer.header("content-range"), answer.text.as_str());
+        assert_eq!(told, (206, content_range, expected), "{range}");
+    }
+    let rest = http.raw_bytes(http.request("GET", &stream).header("range", "bytes=6-")).await;
+    assert_eq!(rest, (206, b"e\n\xff\n".to_vec()));
+    let behind = http.send(http.request("GET", &stream).header("range", "bytes=10-"), "").await;
+    assert_eq!(behind.refusal(), (416, "http.range".into(), "range".into()));
+    // Of several streams, or where something else says where to begin, all of it comes.
+    for target in ["/v1/jobs/1/logs".to_owned(), format!("{stream}&follow=true"), format!("{stream}&since=1")]
+    {
+        let (status, bytes) = http.raw_bytes(http.request("GET", &target).header("range", "bytes=8-")).await;
+        assert_eq!((status, bytes.len()), (200, 10), "{target}");
+    }
+    let other = stream.replace(&format!("epoch={}", attempt.epoch), "epoch=999999");
+    assert_eq!(http.get(&other).await.text, "");
 }
 
 /// What `GET /v1/nodepools` tells of the one pool there is.

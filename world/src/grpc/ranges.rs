@@ -9,7 +9,7 @@ use std::ops::Range;
 
 /// What a download is to be answered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub enum Wanted {
     /// All of it.
     Whole,
     /// These bytes of it.
@@ -42,6 +42,18 @@ pub(crate) fn wanted(headers: &HeaderMap, digest: &str, len: u64) -> Wanted {
         .map_or(!headers.contains_key(header::IF_RANGE), |of| of == tag(digest));
     match text(headers, &header::RANGE).and_then(range) {
         Some(asked) if still_it => asked.within(len).map_or(Wanted::Nothing, Wanted::Part),
+        _ => Wanted::Whole,
+    }
+}
+
+/// The same of something that may still grow and so has no entity tag: whoever asks on
+/// a condition has it not met.
+#[must_use]
+pub fn wanted_untagged(headers: &HeaderMap, len: u64) -> Wanted {
+    match text(headers, &header::RANGE).and_then(range) {
+        Some(asked) if !headers.contains_key(header::IF_RANGE) => {
+            asked.within(len).map_or(Wanted::Nothing, Wanted::Part)
+        }
         _ => Wanted::Whole,
     }
 }
@@ -191,6 +203,15 @@ mod tests {
         for other in ["\"e\"", "W/\"d\"", "d", "Sun, 06 Nov 1994 08:49:37 GMT", ""] {
             assert_eq!(ask(other), Wanted::Whole, "{other}");
         }
+    }
+
+    #[test]
+    fn what_may_grow_has_parts_and_no_conditions() {
+        let asks = |pairs: &[(HeaderName, &str)]| wanted_untagged(&headers(pairs), 10);
+        assert_eq!(asks(&[(header::RANGE, "bytes=4-")]), Wanted::Part(4..10));
+        assert_eq!(asks(&[(header::RANGE, "bytes=10-")]), Wanted::Nothing);
+        assert_eq!(asks(&[(header::RANGE, "bytes=4-"), (header::IF_RANGE, "\"d\"")]), Wanted::Whole);
+        assert_eq!(asks(&[]), Wanted::Whole);
     }
 
     #[test]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from drumline import fetch, limits
@@ -128,12 +129,14 @@ class Job:
         attempt: int | None = None,
         stream: str | None = None,
         tail: float | None = None,
+        since: datetime | None = None,
     ) -> LogStream:
         """What its tasks wrote, in order, once, also over a server's restart.
 
         With `follow` until the job has ended and all is told, else what there is now.
         `step`, `task` (the array's index), `rank`, `attempt` and `stream` (`stdout`,
-        `stderr`) choose; `tail` gives only the last so many seconds. Raises
+        `stderr`) choose; `tail` gives only the last so many seconds, `since` only what was
+        written from then on (a moment with its time zone, or of this machine's). Raises
         Unreachable where the server stays away, or keeps ending the stream before
         its end marker, for longer than the client's patience.
 
@@ -147,6 +150,8 @@ class Job:
         request = tenant_pb2.LogsRequest(
             job=self._request, rank=rank, attempt=attempt, stream=_STREAMS[stream], follow=follow
         )
+        if since is not None:
+            request.since_ms = max(0, int(since.timestamp() * 1000))
         if step is not None or task is not None:
             request.step = self._step(step)
         if task is not None:

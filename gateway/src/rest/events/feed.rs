@@ -1,9 +1,10 @@
 //! One subscription: what comes next, and what went by meanwhile.
 
 use super::Wanted;
-use crate::gate::{Gate, Replies};
+use crate::gate::{Gate, Pace, Replies};
 use crate::rest::Call;
 use crate::rest::problem::{Refusal, document_of};
+use crate::rest::socket::{Feed, Told};
 use crate::rows;
 use futures_util::StreamExt;
 use proto::json as shown;
@@ -16,24 +17,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use store::RangeRequest;
 use world::sync::watch;
-use world::time::{Duration, ms};
 
-/// What a subscriber is told.
-#[derive(Debug)]
-pub(super) enum Told {
-    Event {
-        seq: u64,
-        json: String,
-    },
-    /// The job that was asked for is over.
-    End,
-    /// It cannot go on.
-    Problem(Value),
-    /// The server stops; another one will go on.
-    Leaving,
-}
-
-pub(super) struct Feed {
+pub(super) struct Events {
     gate: Arc<Gate>,
     tenant: String,
     replies: Replies<EventsReply>,
@@ -46,7 +31,7 @@ pub(super) struct Feed {
     stopping: watch::Receiver<()>,
 }
 
-impl Feed {
+impl Events {
     pub async fn open(call: &Call) -> Result<Self, Refusal> {
         let Wanted { tenant, request } = Wanted::of(call, true)?;
         let next_seq = request.from_seq;
@@ -57,18 +42,21 @@ impl Feed {
         Ok(Self { gate, tenant, replies, waiting, next_seq, next_after: next_seq, end: false, stopping })
     }
 
-    /// Between two signs of life.
-    pub fn ping(&self) -> Duration {
-        ms(self.gate.events.ping_ms)
+    /// What need not be waited for.
+    pub fn next_waiting(&mut self) -> Option<Told> {
+        let event = self.waiting.pop_front()?;
+        self.next_seq = if self.waiting.is_empty() { self.next_after } else { event.seq + 1 };
+        let json = shown::event(&event, &self.tenant).to_string();
+        Some(Told::Item { seq: event.seq, json })
+    }
+}
+
+impl Feed for Events {
+    fn pace(&self) -> Pace {
+        self.gate.events
     }
 
-    /// Who takes nothing for so long is slow.
-    pub fn patience(&self) -> Duration {
-        ms(self.gate.events.slow_ms)
-    }
-
-    /// Dropped while it waits, it has told nothing and lost nothing.
-    pub async fn next(&mut self) -> Told {
+    async fn next(&mut self) -> Told {
         loop {
             if let Some(told) = self.next_waiting() {
                 return told;
@@ -100,17 +88,9 @@ impl Feed {
         }
     }
 
-    /// What need not be waited for.
-    pub fn next_waiting(&mut self) -> Option<Told> {
-        let event = self.waiting.pop_front()?;
-        self.next_seq = if self.waiting.is_empty() { self.next_after } else { event.seq + 1 };
-        let json = shown::event(&event, &self.tenant).to_string();
-        Some(Told::Event { seq: event.seq, json })
-    }
-
     /// What a slow subscriber was not told of: from its next number to the newest
     /// there is. `None`: nothing.
-    pub async fn missed(&mut self) -> Option<Value> {
+    async fn missed(&mut self) -> Option<Value> {
         let prefix = keys::events_of(&self.tenant);
         let request = RangeRequest { to: keys::prefix_end(&prefix), from: prefix, limit: 1, backwards: true };
         // Unread, the next connection will tell.

@@ -10,14 +10,12 @@
 
 mod feed;
 mod sse;
-mod ws;
 
 use super::problem::Refusal;
-use super::{Call, ok};
+use super::{Call, ok, socket};
 use crate::limits;
-use axum::http::header;
 use axum::response::Response;
-use feed::Feed;
+use feed::Events;
 use futures_util::StreamExt;
 use proto::ids::JobId;
 use proto::json as shown;
@@ -28,14 +26,13 @@ use serde_json::json;
 use world::grpc::axum;
 
 pub(super) async fn events(call: Call) -> Result<Response, Refusal> {
-    let wants_socket =
-        call.header(header::UPGRADE.as_str()).is_some_and(|to| to.eq_ignore_ascii_case("websocket"));
-    if wants_socket {
-        return ws::open(call).await;
+    if socket::is_wanted(&call) {
+        let feed = Events::open(&call).await?;
+        return socket::open(call, feed).await;
     }
     // Whoever takes either gets the one that has an end.
     if call.accepts("text/event-stream") && !call.accepts("application/json") {
-        return Ok(sse::answer(Feed::open(&call).await?));
+        return Ok(sse::answer(Events::open(&call).await?));
     }
     page(call).await
 }

@@ -1,7 +1,8 @@
 //! Server-sent events (the WHATWG's HTML standard, 9.2): each event with its
 //! number as id, so that a browser that comes again resumes by itself.
 
-use super::feed::{Feed, Told};
+use super::feed::Events;
+use crate::rest::socket::{Feed, Told};
 use axum::body::{Body, Bytes};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -17,14 +18,14 @@ const RETRY: &str = "retry: 1000\n\n";
 const PART_BYTES: usize = 32 << 10;
 
 struct Stream {
-    feed: Feed,
+    feed: Events,
     /// When the last part was handed over. The next one is asked for once there
     /// is room for it: the time between is what the subscriber took.
     handed_over: Option<Instant>,
     over: bool,
 }
 
-pub(super) fn answer(feed: Feed) -> Response {
+pub(super) fn answer(feed: Events) -> Response {
     let stream = Stream { feed, handed_over: None, over: false };
     let parts = unfold(stream, |mut stream| async move {
         let part = stream.next().await?;
@@ -41,13 +42,15 @@ impl Stream {
         }
         let part = match self.handed_over {
             None => RETRY.to_owned(),
-            Some(at) if at.elapsed() >= self.feed.patience() => match self.feed.missed().await {
-                Some(missed) => {
-                    self.over = true;
-                    named("missed", &missed.to_string())
+            Some(at) if at.elapsed() >= time::ms(self.feed.pace().slow_ms) => {
+                match self.feed.missed().await {
+                    Some(missed) => {
+                        self.over = true;
+                        named("missed", &missed.to_string())
+                    }
+                    None => self.gather().await?,
                 }
-                None => self.gather().await?,
-            },
+            }
             Some(_) => self.gather().await?,
         };
         self.handed_over = Some(Instant::now());
@@ -56,15 +59,15 @@ impl Stream {
 
     /// Waits for one event and takes what has come with it.
     async fn gather(&mut self) -> Option<String> {
-        let Ok(first) = time::timeout(self.feed.ping(), self.feed.next()).await else {
+        let Ok(first) = time::timeout(time::ms(self.feed.pace().ping_ms), self.feed.next()).await else {
             return Some(": ping\n\n".to_owned());
         };
         let mut part = String::new();
         let mut told = Some(first);
         while let Some(next) = told {
-            self.over = !matches!(next, Told::Event { .. });
+            self.over = !matches!(next, Told::Item { .. });
             match next {
-                Told::Event { seq, json } => {
+                Told::Item { seq, json } => {
                     write!(part, "id: {seq}\ndata: {json}\n\n").expect("a String takes all")
                 }
                 Told::End => part.push_str(&named("end", "{}")),

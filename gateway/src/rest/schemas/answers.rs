@@ -319,6 +319,7 @@ fn log_chunk() -> Value {
         "index": count(),
         "rank": count(),
         "attempt": count(),
+        "epoch": count(),
         "stream": { "enum": ["stdout", "stderr"] },
         "offset": count(),
         "at_ms": count(),
