@@ -96,6 +96,10 @@ pub const LOG_CHUNK_BYTES_MAX: u64 = 64 << 10;
 pub const LOG_UNACKED_BYTES_MAX: u64 = 1 << 20;
 /// Shipments sent and not yet answered.
 pub const LOG_SHIPMENTS_UNACKED_MAX: usize = 256;
+/// Bytes after which a tenant's turn to send is over.
+pub const LOG_TURN_BYTES: u64 = LOG_CHUNK_BYTES_MAX;
+/// Likewise in shipments.
+pub const LOG_TURN_SHIPMENTS: usize = 16;
 /// Shipments read from disk in one blocking hop.
 pub const LOG_CHUNKS_PER_HOP: usize = 16;
 /// Where logs do not grow they are looked at so much more seldom in the end.

@@ -7,8 +7,9 @@
 use crate::auth::Right;
 use crate::gate::{Gate, Links, Replies, answer, boxed};
 use crate::limits;
+use crate::shipments;
 use crate::urls::{Method, Mover, is_digest};
-use futures_util::stream::{StreamExt, unfold};
+use futures_util::stream::unfold;
 use proto::checkpoints;
 use proto::ids::{NodeName, PoolName, TenantName};
 use proto::problem::{self, Problem};
@@ -21,7 +22,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use world::grpc::tonic::{self, Request, Response, Status, Streaming};
-use world::sync::mpsc;
 use world::task::spawn;
 use world::time;
 
@@ -61,7 +61,7 @@ impl Agents for AgentsDoor {
     ) -> Result<Response<Self::ShipLogsStream>, Status> {
         answer(async {
             let caller = self.0.caller(request.metadata(), Right::RunTasks).await?;
-            Ok(ship_logs(&self.0, caller.token, request.into_inner()))
+            Ok(shipments::ship_logs(&self.0, caller.token, request.into_inner()))
         })
         .await
     }
@@ -116,7 +116,7 @@ async fn signed(
     Ok(links.signed(method, space, &need.digest, need.size_bytes))
 }
 
-fn no_attempt() -> Problem {
+pub(crate) fn no_attempt() -> Problem {
     Problem::new("spec.missing", "attempt", "", "no attempt is named", "name the attempt")
 }
 
@@ -139,7 +139,7 @@ fn check_node(request: &RegisterRequest) -> Result<(), Problem> {
 
 impl Gate {
     /// Refuses all but a node's newest session.
-    fn current(&self, node: &str, session: u64) -> Result<(), Problem> {
+    pub(crate) fn current(&self, node: &str, session: u64) -> Result<(), Problem> {
         if self.controller.session_is_current(node, session) {
             return Ok(());
         }
@@ -229,96 +229,4 @@ async fn first_hello(frames: &mut Streaming<AgentFrame>) -> Result<Hello, Proble
         }
         Err(_) => Err(problem::unavailable("deadline", "no Hello came in time")),
     }
-}
-
-type Receipts = Result<Vec<LogReceipt>, Status>;
-
-fn ship_logs(gate: &Arc<Gate>, token: Arc<str>, shipments: Streaming<LogShipment>) -> Replies<LogReceipt> {
-    let (batches, receipts) = mpsc::channel(limits::APPENDS_IN_FLIGHT);
-    spawn(take_logs(Arc::clone(gate), token, shipments, batches));
-    let batches = unfold(receipts, |mut receipts| async move {
-        receipts.recv().await.map(|batch: Receipts| (batch, receipts))
-    });
-    boxed(batches.flat_map(|batch| {
-        let items: Vec<Result<LogReceipt, Status>> = match batch {
-            Ok(receipts) => receipts.into_iter().map(Ok).collect(),
-            Err(status) => vec![Err(status)],
-        };
-        futures_util::stream::iter(items)
-    }))
-}
-
-/// Gathers what has arrived, appends it in one go, hands the receipts on.
-async fn take_logs(
-    gate: Arc<Gate>,
-    token: Arc<str>,
-    shipments: Streaming<LogShipment>,
-    receipts: mpsc::Sender<Receipts>,
-) {
-    let mut revoked = pin!(gate.auth.revoked(&token));
-    let mut shipments = shipments.ready_chunks(limits::SHIPMENTS_PER_APPEND);
-    loop {
-        let batch = world::select! { biased;
-            () = receipts.closed() => return,
-            _gone = &mut revoked => return,
-            batch = shipments.next() => batch,
-        };
-        let Some(batch) = batch else { return };
-        let outcome = append(&gate, batch).await;
-        let failed = outcome.is_err();
-        if receipts.send(outcome).await.is_err() || failed {
-            return;
-        }
-    }
-}
-
-async fn append(gate: &Gate, batch: Vec<Result<LogShipment, Status>>) -> Receipts {
-    let mut receipts = Vec::with_capacity(batch.len());
-    let (mut group, mut bytes) = (Vec::new(), 0);
-    for shipment in batch {
-        let shipment = shipment?;
-        check_shipment(gate, &shipment)?;
-        bytes += shipment.data.len();
-        group.push(shipment);
-        if bytes >= limits::SHIPMENT_BYTES_PER_APPEND {
-            append_group(gate, std::mem::take(&mut group), &mut receipts).await?;
-            bytes = 0;
-        }
-    }
-    append_group(gate, group, &mut receipts).await?;
-    Ok(receipts)
-}
-
-async fn append_group(
-    gate: &Gate,
-    group: Vec<LogShipment>,
-    receipts: &mut Vec<LogReceipt>,
-) -> Result<(), Status> {
-    if group.is_empty() {
-        return Ok(());
-    }
-    let due = group.len();
-    let deadline = time::ms(limits::HANDLER_DEADLINE_MS);
-    let mut taken = time::timeout(deadline, gate.logs.append(group))
-        .await
-        .map_err(|_| problem::unavailable("deadline", "the logs could not be written in time"))?;
-    if taken.len() < due {
-        // A disk that failed: the agent keeps its bytes and comes again.
-        return Err(problem::unavailable("logs", "the logs could not be made durable").into());
-    }
-    // Synced, but perhaps where the next server has looked already.
-    gate.must_reign().await?;
-    receipts.append(&mut taken);
-    Ok(())
-}
-
-fn check_shipment(gate: &Gate, shipment: &LogShipment) -> Result<(), Problem> {
-    gate.current(&shipment.node, shipment.session)?;
-    let attempt = shipment.attempt.as_ref().ok_or_else(no_attempt)?;
-    // It becomes a part of a path.
-    TenantName::parse(&attempt.tenant)?;
-    if shipment.offset.checked_add(shipment.data.len() as u64).is_none() {
-        return Err(Problem::new("spec.offset", "offset", shipment.offset, "is absurd", "correct it"));
-    }
-    Ok(())
 }

@@ -19,6 +19,7 @@ mod rest;
 mod rows;
 mod schedulers;
 pub mod server;
+mod shipments;
 pub mod storage;
 pub mod urls;
 

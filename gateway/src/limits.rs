@@ -135,6 +135,11 @@ pub const AGENT_FRAME_BYTES_MAX: usize = 64 << 20;
 pub const SHIPMENTS_PER_APPEND: usize = 256;
 /// Bytes gathered into one append, about.
 pub const SHIPMENT_BYTES_PER_APPEND: usize = 4 << 20;
+/// Bytes of one agent's log shipments that wait while earlier ones of their tenant are
+/// appended: more than agents have under way.
+pub const SHIPMENT_BYTES_HELD_MAX: usize = 4 << 20;
+/// Likewise shipments.
+pub const SHIPMENTS_HELD_MAX: usize = 1024;
 /// Appends of one agent between arrival and receipt.
 pub const APPENDS_IN_FLIGHT: usize = 4;
 /// Needs of one `SignTransfers`.

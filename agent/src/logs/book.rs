@@ -3,14 +3,15 @@
 //! What must hold: the ranges sent of one stream follow each other without gap
 //! from the last confirmed offset; at most
 //! [`LOG_UNACKED_BYTES_MAX`](limits::LOG_UNACKED_BYTES_MAX) bytes of all
-//! streams are sent and not confirmed; streams take turns, so that a flood in
-//! one delays no other by more than a chunk; a stream is done only when the
-//! server said so, or it is empty.
+//! streams are sent and not confirmed; tenants take turns, and so do the streams of
+//! each ([`Turns`]), so that a flood of one delays no other by more than a turn; a
+//! stream is done only when the server said so, or it is empty.
 
+use super::turns::Turns;
 use crate::core::key::Key;
 use crate::limits;
 use proto::v1::Stream;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 /// One stream of one attempt.
 pub type StreamKey = (Key, Side);
@@ -127,9 +128,7 @@ struct Entry {
 #[derive(Debug, Default)]
 pub struct LogBook {
     entries: BTreeMap<Key, Entry>,
-    turns: VecDeque<StreamKey>,
-    unconfirmed_bytes: u64,
-    unanswered: usize,
+    turns: Turns,
     removable: Vec<Key>,
 }
 
@@ -194,13 +193,13 @@ impl LogBook {
             state.done = true;
             state.sent - state.confirmed
         });
-        self.unconfirmed_bytes -= unconfirmed;
+        self.turns.settled(&stream.0.tenant, unconfirmed);
         self.sweep(&stream.0);
     }
 
     /// The server's answer to a shipment.
     pub fn receipt(&mut self, stream: &StreamKey, offset: u64, done: bool, now_ms: u64) {
-        self.unanswered = self.unanswered.saturating_sub(1);
+        self.turns.answered(&stream.0.tenant);
         let Some(state) = self.state(stream).filter(|state| !state.done) else { return };
         let unconfirmed = state.sent - state.confirmed;
         let fresh = !state.known;
@@ -223,15 +222,14 @@ impl LogBook {
         }
         state.done = done;
         let left = if done { 0 } else { state.sent - state.confirmed };
-        self.unconfirmed_bytes = self.unconfirmed_bytes - unconfirmed + left;
+        self.turns.settled(&stream.0.tenant, unconfirmed - left);
         self.take_turn(stream);
         self.sweep(&stream.0);
     }
 
     /// A new stream to the server: all that is not confirmed goes again.
     pub fn rewind_all(&mut self) {
-        self.unconfirmed_bytes = 0;
-        self.unanswered = 0;
+        self.turns.nothing_under_way();
         let keys: Vec<Key> = self.entries.keys().cloned().collect();
         for key in keys {
             for side in Side::ALL {
@@ -257,16 +255,11 @@ impl LogBook {
 
     /// The next range to send, if there is one and the windows allow it.
     pub fn next_chunk(&mut self, now_ms: u64) -> Option<Chunk> {
-        if self.unanswered > 0 && !self.is_waiting() {
+        if self.turns.is_unanswered() && !self.is_waiting() {
             // The server answers several shipments with one receipt.
-            self.unanswered = 0;
+            self.turns.nothing_under_way();
         }
-        if self.unanswered >= limits::LOG_SHIPMENTS_UNACKED_MAX
-            || self.unconfirmed_bytes + limits::LOG_CHUNK_BYTES_MAX > limits::LOG_UNACKED_BYTES_MAX
-        {
-            return None;
-        }
-        while let Some(stream) = self.turns.pop_front() {
+        while let Some(stream) = self.turns.next() {
             let Some(state) = self.state(&stream) else { continue };
             state.in_turn = false;
             if !state.has_next() {
@@ -285,8 +278,7 @@ impl LogBook {
                 state.asked = true;
                 Chunk { stream: stream.clone(), offset: 0, len: 0, end: false }
             };
-            self.unconfirmed_bytes += chunk.len;
-            self.unanswered += 1;
+            self.turns.sent(&stream.0.tenant, chunk.len);
             self.take_turn(&stream);
             return Some(chunk);
         }
@@ -344,7 +336,7 @@ impl LogBook {
         let Some(state) = self.state(stream) else { return };
         if !state.in_turn && state.has_next() {
             state.in_turn = true;
-            self.turns.push_back(stream.clone());
+            self.turns.wait(stream.clone());
         }
     }
 
@@ -361,203 +353,9 @@ impl LogBook {
         let Some(entry) = self.entries.get(key) else { return };
         let sent: u64 =
             entry.streams.iter().filter(|state| !state.done).map(|state| state.sent - state.confirmed).sum();
-        self.unconfirmed_bytes -= sent;
+        self.turns.settled(&key.tenant, sent);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn key(task: u64) -> Key {
-        Key { tenant: "t".into(), job: 1, step: 0, task, attempt: 1, epoch: 1, rank: 0 }
-    }
-    fn out(task: u64) -> StreamKey {
-        (key(task), Side::Out)
-    }
-    fn chunk(task: u64, offset: u64, len: u64, end: bool) -> Option<Chunk> {
-        Some(Chunk { stream: out(task), offset, len, end })
-    }
-
-    #[test]
-    fn a_stream_is_sent_in_order_and_removed_once_done_and_forgotten() {
-        let mut book = LogBook::default();
-        book.opened(key(1), false);
-        book.grew(&out(1), 10);
-        assert_eq!(book.next_chunk(0), chunk(1, 0, 10, false));
-        assert_eq!(book.next_chunk(0), None);
-        book.ended(&key(1), 15, 0);
-        assert_eq!(book.next_chunk(0), chunk(1, 10, 5, true));
-        book.forgotten(&key(1));
-        book.receipt(&out(1), 10, false, 1);
-        assert_eq!(book.spool_bytes(), 5);
-        assert!(book.take_removable().is_empty());
-        book.receipt(&out(1), 15, true, 1);
-        assert_eq!((book.take_removable(), book.spool_bytes()), (vec![key(1)], 0));
-        assert!(!book.is_waiting());
-    }
-
-    #[test]
-    fn an_end_that_comes_late_is_a_shipment_of_its_own() {
-        let mut book = LogBook::default();
-        book.opened(key(1), false);
-        book.grew(&out(1), 4);
-        assert_eq!(book.next_chunk(0), chunk(1, 0, 4, false));
-        book.receipt(&out(1), 4, false, 1);
-        book.ended(&key(1), 4, 0);
-        assert_eq!(book.next_chunk(0), chunk(1, 4, 0, true));
-        assert_eq!(book.next_chunk(0), None);
-    }
-
-    #[test]
-    fn empty_streams_are_never_shipped() {
-        let mut book = LogBook::default();
-        book.opened(key(1), false);
-        book.ended(&key(1), 0, 0);
-        assert_eq!(book.next_chunk(0), None);
-        book.forgotten(&key(1));
-        assert_eq!(book.take_removable(), vec![key(1)]);
-    }
-
-    #[test]
-    fn a_flood_does_not_hold_up_a_trickle() {
-        let mut book = LogBook::default();
-        book.opened(key(1), false);
-        book.opened(key(2), false);
-        book.grew(&out(1), 100 << 20);
-        book.grew(&out(2), 5);
-        assert_eq!(book.next_chunk(0), chunk(1, 0, limits::LOG_CHUNK_BYTES_MAX, false));
-        assert_eq!(book.next_chunk(0), chunk(2, 0, 5, false));
-        let mut sent = limits::LOG_CHUNK_BYTES_MAX + 5;
-        while let Some(next) = book.next_chunk(0) {
-            sent += next.len;
-        }
-        assert!(sent <= limits::LOG_UNACKED_BYTES_MAX, "the window holds");
-    }
-
-    #[test]
-    fn an_adopted_stream_asks_where_to_go_on() {
-        let mut book = LogBook::default();
-        book.opened(key(1), true);
-        book.ended(&key(1), 30, 0);
-        assert_eq!(book.next_chunk(0), chunk(1, 0, 0, false));
-        assert_eq!(book.next_chunk(0), None);
-        book.receipt(&out(1), 20, false, 1);
-        assert_eq!(book.next_chunk(0), chunk(1, 20, 10, true));
-        book.receipt(&out(1), 30, true, 1);
-        book.forgotten(&key(1));
-        assert_eq!(book.take_removable(), vec![key(1)]);
-    }
-
-    #[test]
-    fn a_gap_at_the_server_is_filled_once() {
-        let mut book = LogBook::default();
-        book.opened(key(1), false);
-        book.grew(&out(1), 10);
-        assert_eq!(book.next_chunk(0), chunk(1, 0, 10, false));
-        book.grew(&out(1), 20);
-        assert_eq!(book.next_chunk(0), chunk(1, 10, 10, false));
-        // The first never arrived; the second met a gap.
-        book.receipt(&out(1), 0, false, 1);
-        assert_eq!(book.next_chunk(1), chunk(1, 0, 20, false));
-        // A straggler's answer does not send it all again.
-        book.receipt(&out(1), 0, false, 1);
-        assert_eq!(book.next_chunk(1), None);
-        book.receipt(&out(1), 20, false, 1);
-        assert_eq!(book.spool_bytes(), 0);
-    }
-
-    #[test]
-    fn a_new_connection_sends_the_unconfirmed_again() {
-        let mut book = LogBook::default();
-        book.opened(key(1), false);
-        book.grew(&out(1), 10);
-        assert!(book.next_chunk(0).is_some());
-        assert!(book.is_overdue(limits::LOG_RECEIPT_MS_MAX + 1));
-        book.rewind_all();
-        assert_eq!(book.next_chunk(0), chunk(1, 0, 10, false));
-    }
-
-    /// A server that keeps what fits behind what it has, over a connection that
-    /// breaks: what it has in the end is what was written.
-    #[derive(Default)]
-    struct Relay {
-        len: BTreeMap<StreamKey, (u64, bool)>,
-        in_flight: VecDeque<Chunk>,
-    }
-
-    impl Relay {
-        fn take(&mut self, chunk: &Chunk) -> (u64, bool) {
-            let (len, done) = self.len.entry(chunk.stream.clone()).or_default();
-            if chunk.offset <= *len {
-                *len = (*len).max(chunk.offset + chunk.len);
-                *done |= chunk.end && chunk.offset + chunk.len == *len;
-            }
-            (*len, *done)
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_server_gets_every_byte_whatever_breaks(
-            moves in prop::collection::vec((0..6u8, 0..4u64, 1..200_000u64), 1..200),
-        ) {
-            let (mut book, mut relay, mut now_ms) = (LogBook::default(), Relay::default(), 0);
-            let mut written: BTreeMap<u64, u64> = BTreeMap::new();
-            let mut ended: BTreeMap<u64, bool> = BTreeMap::new();
-            for (kind, task, bytes) in moves {
-                now_ms += 10;
-                match kind {
-                    0 if !written.contains_key(&task) => {
-                        written.insert(task, 0);
-                        book.opened(key(task), task % 2 == 1);
-                    }
-                    1 if !ended.contains_key(&task) && written.contains_key(&task) => {
-                        *written.get_mut(&task).unwrap() += bytes;
-                        book.grew(&out(task), written[&task]);
-                    }
-                    2 => relay.in_flight.extend(book.next_chunk(now_ms)),
-                    3 => {
-                        if let Some(chunk) = relay.in_flight.pop_front() {
-                            let (offset, done) = relay.take(&chunk);
-                            book.receipt(&chunk.stream, offset, done, now_ms);
-                        }
-                    }
-                    4 if task == 0 => {
-                        // Some arrived, and nobody heard of it.
-                        if let Some(chunk) = relay.in_flight.pop_front() {
-                            relay.take(&chunk);
-                        }
-                        relay.in_flight.clear();
-                        book.rewind_all();
-                    }
-                    5 if written.contains_key(&task) && ended.insert(task, true).is_none() => {
-                        book.ended(&key(task), written[&task], 0);
-                    }
-                    _ => {}
-                }
-                let sent: u64 = relay.in_flight.iter().map(|chunk| chunk.len).sum();
-                prop_assert!(sent <= limits::LOG_UNACKED_BYTES_MAX);
-            }
-            for (task, bytes) in &written {
-                if !ended.contains_key(task) {
-                    book.ended(&key(*task), *bytes, 0);
-                }
-                book.forgotten(&key(*task));
-            }
-            for _ in 0..10_000 {
-                relay.in_flight.extend(book.next_chunk(now_ms));
-                if let Some(chunk) = relay.in_flight.pop_front() {
-                    let (offset, done) = relay.take(&chunk);
-                    book.receipt(&chunk.stream, offset, done, now_ms);
-                }
-            }
-            prop_assert_eq!(book.spool_bytes(), 0);
-            prop_assert_eq!(book.take_removable().len(), written.len());
-            for (task, bytes) in written.into_iter().filter(|(_, bytes)| *bytes > 0) {
-                prop_assert_eq!(relay.len.get(&out(task)), Some(&(bytes, true)));
-            }
-        }
-    }
-}
+mod tests;

@@ -6,3 +6,4 @@
 
 pub mod book;
 pub(crate) mod shipper;
+mod turns;

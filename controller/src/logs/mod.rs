@@ -20,16 +20,20 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 use world::disk::Disk;
-use world::sync::{mpsc, oneshot};
+use world::sync::{Semaphore, mpsc, oneshot};
 
 /// What the relay takes at most.
 pub mod limits {
     /// Job files held open.
     pub const OPEN_FILES: usize = 256;
-    /// Batches of shipments waiting for the writer; a further one waits.
+    /// Batches of a tenant's shipments waiting to be written; a further one waits.
     pub const WAITING_BATCHES: usize = 256;
     /// Batches that share one sync.
     pub const GROUP_BATCHES_MAX: usize = 64;
+    /// Bytes that do, about: then it is another tenant's turn.
+    pub const GROUP_BYTES_MAX: usize = 4 << 20;
+    /// Tenants whose logs are written at once; a further one waits for its turn.
+    pub const WRITERS_AT_ONCE: usize = 4;
     /// Bytes of one frame's data.
     pub const FRAME_BYTES_MAX: usize = 1 << 20;
 }
@@ -41,7 +45,9 @@ type JobKey = (String, u64);
 #[derive(Debug)]
 pub struct LogRelay {
     shared: Arc<Shared>,
-    batches: mpsc::Sender<Batch>,
+    /// A queue with a writer for each tenant of which something came; there are never
+    /// more than tenants.
+    lanes: Mutex<BTreeMap<String, mpsc::Sender<Batch>>>,
 }
 
 #[derive(Debug)]
@@ -51,13 +57,26 @@ struct Shared {
     /// The number of the reign, where servers share the directory.
     reign: Option<u64>,
     open: Mutex<OpenLogs>,
+    /// Who may write now, in the order of asking.
+    writers: Semaphore,
 }
 
 /// Open job files, least recently used first out.
 #[derive(Debug, Default)]
 struct OpenLogs {
-    jobs: BTreeMap<JobKey, (u64, Arc<JobLog>)>,
+    jobs: BTreeMap<JobKey, (u64, Arc<Slot>)>,
     clock: u64,
+}
+
+/// One job's log once it is open. To open one takes syncs, and of a long one a while:
+/// so whoever wants it waits here, and nobody else.
+#[derive(Debug, Default)]
+struct Slot(Mutex<Option<Arc<JobLog>>>);
+
+impl Slot {
+    fn held(&self) -> std::sync::MutexGuard<'_, Option<Arc<JobLog>>> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
 }
 
 #[derive(Debug)]
@@ -81,23 +100,34 @@ impl LogRelay {
     /// Opens the relay over the files below `dir`. With the number of a reign `dir` is
     /// shared with servers that reigned before, or will.
     pub async fn open(disk: Arc<dyn Disk>, dir: &str, reign: Option<u64>) -> io::Result<Arc<Self>> {
-        let shared = Arc::new(Shared { disk, dir: dir.to_owned(), reign, open: Mutex::default() });
+        let writers = Semaphore::new(limits::WRITERS_AT_ONCE);
+        let shared = Arc::new(Shared { disk, dir: dir.to_owned(), reign, open: Mutex::default(), writers });
         let made = Arc::clone(&shared);
         world::task::blocking(move || file::make_dir(&*made.disk, &made.dir)).await?;
-        let (batches, waiting) = mpsc::channel(limits::WAITING_BATCHES);
-        world::task::spawn(write_batches(Arc::clone(&shared), waiting));
-        Ok(Arc::new(Self { shared, batches }))
+        Ok(Arc::new(Self { shared, lanes: Mutex::default() }))
     }
 
-    /// Appends what is new in the shipments; durable when it returns. A receipt
-    /// names the first offset not yet held: behind the shipment's end where it
-    /// was taken, before its start where bytes are missing between.
-    pub async fn append(&self, shipments: Vec<LogShipment>) -> Vec<LogReceipt> {
+    /// Appends what is new in the shipments, all of this tenant; durable when it
+    /// returns. A receipt names the first offset not yet held: behind the shipment's
+    /// end where it was taken, before its start where bytes are missing between.
+    pub async fn append(&self, tenant: &str, shipments: Vec<LogShipment>) -> Vec<LogReceipt> {
         let (reply, receipts) = oneshot::channel();
-        if self.batches.send(Batch { shipments, reply }).await.is_err() {
+        let lane = self.lane(tenant);
+        if lane.send(Batch { shipments, reply }).await.is_err() {
             return Vec::new();
         }
         receipts.await.unwrap_or_default()
+    }
+
+    fn lane(&self, tenant: &str) -> mpsc::Sender<Batch> {
+        let mut lanes = self.lanes.lock().expect("no holder of this lock panics");
+        if let Some(lane) = lanes.get(tenant) {
+            return lane.clone();
+        }
+        let (lane, waiting) = mpsc::channel(limits::WAITING_BATCHES);
+        world::task::spawn(write_batches(Arc::clone(&self.shared), waiting));
+        lanes.insert(tenant.to_owned(), lane.clone());
+        lane
     }
 
     /// Reads on from a cursor: about `limit_bytes` of matching data at most.
@@ -153,11 +183,9 @@ impl Shared {
     /// The job's log, opened and recovered where needed; `None` where there is
     /// none and none is to be made.
     fn job(&self, job: &JobKey, make: bool) -> io::Result<Option<Arc<JobLog>>> {
-        let mut open = self.open.lock().expect("no holder of this lock panics");
-        open.clock += 1;
-        let now = open.clock;
-        if let Some((used, log)) = open.jobs.get_mut(job) {
-            *used = now;
+        let slot = self.slot(job);
+        let mut held = slot.held();
+        if let Some(log) = &*held {
             return Ok(Some(Arc::clone(log)));
         }
         let (dir, path) = self.path(job);
@@ -165,18 +193,32 @@ impl Shared {
             None => JobLog::open(&*self.disk, &dir, &path, make)?,
             Some(reign) => succession::open(&*self.disk, &path, reign, make)?,
         };
-        let Some(log) = opened else { return Ok(None) };
-        let log = Arc::new(log);
+        *held = opened.map(Arc::new);
+        Ok(held.clone())
+    }
+
+    fn slot(&self, job: &JobKey) -> Arc<Slot> {
+        let mut open = self.open.lock().expect("no holder of this lock panics");
+        open.clock += 1;
+        let now = open.clock;
+        if let Some((used, slot)) = open.jobs.get_mut(job) {
+            *used = now;
+            return Arc::clone(slot);
+        }
         if open.jobs.len() >= limits::OPEN_FILES {
             // Only logs that nobody else holds: a second handle on a file in
             // use would not see the first one's appends.
-            let idle = open.jobs.iter().filter(|(_, (_, log))| Arc::strong_count(log) == 1);
+            let idle = open.jobs.iter().filter(|(_, (_, slot))| {
+                Arc::strong_count(slot) == 1
+                    && slot.held().as_ref().is_none_or(|log| Arc::strong_count(log) == 1)
+            });
             if let Some(oldest) = idle.min_by_key(|(_, (used, _))| *used).map(|(key, _)| key.clone()) {
                 open.jobs.remove(&oldest);
             }
         }
-        open.jobs.insert(job.clone(), (now, Arc::clone(&log)));
-        Ok(Some(log))
+        let slot = Arc::new(Slot::default());
+        open.jobs.insert(job.clone(), (now, Arc::clone(&slot)));
+        slot
     }
 
     fn forget(&self, job: &JobKey) {
@@ -184,12 +226,22 @@ impl Shared {
     }
 }
 
-/// The one writer: gathers what waits, appends, syncs each touched file once,
-/// then answers.
+/// The one writer of a tenant: waits for its turn, gathers what waits meanwhile,
+/// appends, syncs each touched file once, then answers.
 async fn write_batches(shared: Arc<Shared>, mut waiting: mpsc::Receiver<Batch>) {
-    let mut batches = Vec::new();
-    while waiting.recv_many(&mut batches, limits::GROUP_BATCHES_MAX).await > 0 {
-        let (shared, work) = (Arc::clone(&shared), std::mem::take(&mut batches));
+    while let Some(first) = waiting.recv().await {
+        let Ok(_turn) = shared.writers.acquire().await else { return };
+        let mut work = vec![first];
+        let mut bytes = 0;
+        while let Some(last) = work.last() {
+            bytes += last.shipments.iter().map(|shipment| shipment.data.len()).sum::<usize>();
+            if bytes >= limits::GROUP_BYTES_MAX || work.len() >= limits::GROUP_BATCHES_MAX {
+                break;
+            }
+            let Ok(next) = waiting.try_recv() else { break };
+            work.push(next);
+        }
+        let shared = Arc::clone(&shared);
         let answered = world::task::blocking(move || {
             let receipts = write_group(&shared, work.iter().map(|batch| &batch.shipments[..]));
             work.into_iter().map(|batch| batch.reply).zip(receipts).collect::<Vec<_>>()

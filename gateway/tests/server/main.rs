@@ -4,6 +4,7 @@ mod agents;
 mod conforms;
 mod front;
 mod http;
+mod log_lanes;
 mod outputs;
 mod rest;
 mod rest_events;
