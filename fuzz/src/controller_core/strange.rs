@@ -4,7 +4,7 @@
 use super::model::specs;
 use super::{HONEST, LIAR, NODES, Story, TENANTS};
 use crate::draw::Draw;
-use controller::{Event, Moved, NewJob, Reply};
+use controller::{Event, Moved, NewJob, Reply, Upload};
 use proto::v1::{
     Artifact, AttemptRef, Cause, CheckpointId, Checkpointed, DemandKey, Dependency, Ended, GrantNode,
     Heartbeat, HeldAttempt, JobSpec, Progress, Refused, RegisterRequest, Report, Reports, Resources, Staging,
@@ -91,9 +91,13 @@ impl Story {
             4 => {
                 let tenant = ["acme", "lab", "nobody"][draw.below(3)].to_owned();
                 let (ingress_bytes, egress_bytes) = (draw.number(), draw.number());
-                let stored_bytes = ingress_bytes / 2;
-                let moved = vec![Moved { tenant, ingress_bytes, egress_bytes, stored_bytes }];
-                self.ask(|ticket| Event::Moved { ticket, moved });
+                let uploads = vec![Upload { digest: "0f".repeat(32), size_bytes: ingress_bytes / 2 }];
+                if draw.coin() {
+                    self.ask(|ticket| Event::Forget { ticket, tenant, uploads });
+                } else {
+                    let moved = vec![Moved { tenant, ingress_bytes, egress_bytes, stored: uploads }];
+                    self.ask(|ticket| Event::Moved { ticket, moved });
+                }
             }
             0 => {
                 let (node, drained) = ((*draw.pick(&NODES)).to_owned(), draw.coin());
