@@ -67,8 +67,8 @@ async fn an_envelope_is_understood_too() {
     let shown = http.get(&format!("/v1/jobs/{id}")).await.json();
     assert_eq!((&shown["priority"], &shown["inputs"][0]["name"]), (&json!(7), &json!("book")));
     assert_eq!(shown["steps"][0]["per_task"]["cores"], 0.5);
-    let by_tls = body.replace("http:", "https:");
-    let told = http.post("/v1/jobs", &by_tls).await.refusal();
+    let elsewhere = body.replace("http:", "ftp:");
+    let told = http.post("/v1/jobs", &elsewhere).await.refusal();
     assert_eq!(told, (422, "spec.url".into(), "input[0].url".into()));
     let undigested =
         r#"{"input": [{"name": "book", "url": "http://books.example/1"}], "step": [{"run": "true"}]}"#;
