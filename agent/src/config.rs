@@ -41,6 +41,8 @@ pub struct AgentConfig {
     pub first_contact_ms_max: u64,
     /// Open files a task may have; 0: the machine's own limit.
     pub task_open_files: u64,
+    /// Bytes a second of all inputs that come and outputs that go, together; 0: no limit.
+    pub staging_bytes_per_s: u64,
 }
 
 impl AgentConfig {
@@ -66,6 +68,7 @@ impl AgentConfig {
             cache_bytes_max: 8 << 30,
             first_contact_ms_max: 10_000,
             task_open_files: 0,
+            staging_bytes_per_s: 0,
         }
     }
 }

@@ -48,6 +48,8 @@ pub const LOOKS_AT_ONCE: usize = 4;
 pub const PROGRESS_EVERY_MS: u64 = 2_000;
 /// Bytes at the end of the file of a task's progress that are read.
 pub const PROGRESS_TAIL_BYTES: u64 = 4 << 10;
+/// Between two looks at how inputs come.
+pub const STAGING_TOLD_EVERY_MS: u64 = 2_000;
 /// How often the inputs of one attempt are laid where other tasks change them
 /// meanwhile; after that the staging fails.
 pub const LAYINGS_MAX: u32 = 3;
@@ -61,6 +63,21 @@ pub const TRANSFER_PAUSE_MS: u64 = 500;
 pub const TRANSFER_BASE_MS: u64 = 60_000;
 /// See [`TRANSFER_BASE_MS`].
 pub const TRANSFER_MS_PER_MIB: u64 = 2_000;
+/// Failures of a source in a row after which it is left alone for a while.
+pub const BREAKER_FAILURES: u32 = 5;
+/// That while: half of it and by chance as much again; doubled from one to the next.
+pub const BREAKER_PAUSE_MS: u64 = 2_000;
+/// The longest, before chance.
+pub const BREAKER_PAUSE_MS_MAX: u64 = 15_000;
+/// The longest that a source may ask for.
+pub const BREAKER_RETRY_AFTER_MS_MAX: u64 = 600_000;
+/// How long one transfer waits for a source that is left alone before it fails.
+pub const BREAKER_WAIT_MS_MAX: u64 = 45_000;
+/// Sources that failed and are remembered.
+pub const SOURCES_MAX: usize = 256;
+/// Transfers of a node that share its line at once, at the most: the deadline of each
+/// allows for them.
+pub const TRANSFERS_ON_THE_LINE: u64 = 64;
 /// Deadline of SignTransfers and of waiting for a session to ask on.
 pub const SIGN_MS_MAX: u64 = 60_000;
 /// Needs signed in one call.

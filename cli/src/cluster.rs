@@ -39,6 +39,8 @@ use world::{
 /// How long a node's supervisor stays without an agent that did not let it go:
 /// longer than any lease, after which nothing it holds is of use.
 pub const LINGER_MS: u64 = 120_000;
+/// Reads of one connection in the time that a second's bytes take, at least.
+const READS_PER_SECOND: u64 = 50;
 /// The same for a cluster that lives as long as one job, should its process be
 /// killed.
 const LINGER_EMBEDDED_MS: u64 = 10_000;
@@ -261,11 +263,13 @@ pub async fn start_agent(settings: AgentSettings, linger_ms: u64) -> Result<Agen
     let processes: Arc<dyn Processes> = NodeProcesses::start(options).await.map_err(|error| {
         Failure::broken("data", &data, error.to_string(), "look into the .log beside its socket")
     })?;
-    let AgentSettings { server, token, node, pool, address, capacity, labels, .. } = settings;
+    let AgentSettings { server, token, node, pool, address, capacity, labels, staging_bytes_per_s, .. } =
+        settings;
     let mut config = AgentConfig::new(&server, &token, &node, capacity);
     config.pool = pool;
     config.labels = labels;
     config.address = address;
+    config.staging_bytes_per_s = staging_bytes_per_s;
     if let Ok(path) = std::env::var("PATH") {
         // Tasks find the programs that whoever started the agent finds.
         config.base_env.insert("PATH".to_owned(), path);
@@ -279,7 +283,7 @@ pub async fn start_agent(settings: AgentSettings, linger_ms: u64) -> Result<Agen
         disk: disk as Arc<dyn Disk>,
         processes,
         clock: Arc::new(SystemClock::new()),
-        transfer: HttpTransfer::new(TransferLimits::default()),
+        transfer: HttpTransfer::new(transfer_limits(staging_bytes_per_s)),
     };
     let handle = agent::start(parts).await.map_err(|error| match error {
         agent::StartError::Refused { problem, .. } => Failure::from(problem),
@@ -297,6 +301,16 @@ pub async fn start_agent(settings: AgentSettings, linger_ms: u64) -> Result<Agen
         }
     })?;
     Ok(Agent { handle, _lock: lock })
+}
+
+/// Where the rate is limited no connection reads much ahead of it.
+fn transfer_limits(bytes_per_s: u64) -> TransferLimits {
+    let limits = TransferLimits::default();
+    let read_bytes = usize::try_from(bytes_per_s / READS_PER_SECOND).unwrap_or(usize::MAX);
+    match bytes_per_s {
+        0 => limits,
+        _ => TransferLimits { read_bytes: read_bytes.min(limits.read_bytes), ..limits },
+    }
 }
 
 /// Why an agent that nobody stopped is gone.
@@ -351,6 +365,7 @@ impl Embedded {
                 address: Ipv4Addr::LOCALHOST.to_string(),
                 capacity,
                 labels: BTreeMap::new(),
+                staging_bytes_per_s: 0,
             };
             match start_agent(settings, LINGER_EMBEDDED_MS).await {
                 Ok(agent) => cluster.agents.push(agent),

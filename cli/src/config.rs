@@ -20,9 +20,13 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
+use world::pace::RATE_BYTES_MIN;
 
 /// Where servers listen unless told.
 pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7420);
+
+/// The part of a node's network that its inputs and outputs may use.
+const STAGING_SHARE_DEFAULT: f64 = 0.7;
 
 /// What a server is started with.
 #[derive(Debug)]
@@ -56,6 +60,8 @@ pub struct AgentSettings {
     pub capacity: Resources,
     /// What constraints look at.
     pub labels: BTreeMap<String, String>,
+    /// Bytes a second of inputs and outputs together; 0: no limit.
+    pub staging_bytes_per_s: u64,
 }
 
 /// What a scheduler beside the server's own is started with.
@@ -93,6 +99,8 @@ struct AgentFile {
     cores: Option<toml::Value>,
     memory: Option<toml::Value>,
     gpus: Option<u32>,
+    nic: Option<String>,
+    staging_share: Option<f64>,
     labels: BTreeMap<String, String>,
 }
 
@@ -205,10 +213,38 @@ pub fn agent(connection: &Connection, args: &AgentArgs) -> Result<AgentSettings,
         address: args.address.clone().or(file.address).unwrap_or_else(|| "127.0.0.1".to_owned()),
         capacity: capacity(cores.as_deref(), memory.as_deref(), offered.gpus.or(file.gpus))
             .map_err(Failure::WrongUse)?,
+        staging_bytes_per_s: staging_rate(
+            args.nic.as_deref().or(file.nic.as_deref()),
+            args.staging_share.or(file.staging_share),
+        )
+        .map_err(Failure::WrongUse)?,
         node,
         pool,
         labels,
     })
+}
+
+/// How much of a node's network its inputs and outputs may use; 0 where that is not told.
+fn staging_rate(nic: Option<&str>, share: Option<f64>) -> Result<u64, Problem> {
+    let wrong = |field: &str, value: String, reason: &str, remedy: &str| {
+        Problem::new("spec.size", field, value, reason, remedy)
+    };
+    let share = share.unwrap_or(STAGING_SHARE_DEFAULT);
+    if !(share > 0.0 && share <= 1.0) {
+        return Err(wrong(
+            "staging_share",
+            share.to_string(),
+            "is no part of the whole",
+            "give a number above 0 and up to 1, as 0.7",
+        ));
+    }
+    let Some(text) = nic else { return Ok(0) };
+    let rate = (units::parse_rate_bytes(text).map_err(|error| error.at("nic"))? as f64 * share) as u64;
+    if rate < RATE_BYTES_MIN {
+        let least = format!("give {:.2}Mbit or more", (RATE_BYTES_MIN * 8) as f64 / share / 1e6 + 0.005);
+        return Err(wrong("nic", text.to_owned(), "is too slow to stage files by", &least));
+    }
+    Ok(rate)
 }
 
 /// Settings of `drumline scheduler`.
@@ -389,6 +425,28 @@ mod tests {
         assert_eq!(settings.labels.len(), 2);
         let settings = agent_of(&format!("--config {path}")).unwrap();
         assert_eq!((settings.node.as_str(), settings.capacity.millicores), ("n1", 4000));
+    }
+
+    #[test]
+    fn a_part_of_the_network_is_for_staging() {
+        let path = File::new(
+            "nic.toml",
+            "server = \"a:1\"\ntoken = \"t\"\ndata = \"/d\"\nnode = \"n\"\nnic = \"10Gbit\"\n",
+        );
+        let rate = |line: &str| agent_of(line).unwrap().staging_bytes_per_s;
+        assert_eq!(rate(&format!("--config {path}")), 875_000_000);
+        assert_eq!(rate(&format!("--config {path} --staging-share 0.2 --nic 1Gbit")), 25_000_000);
+        let plain = "--server a:1 --token t --data /d --node n";
+        assert_eq!(rate(plain), 0, "nobody told how fast it is");
+        for (more, told) in [
+            ("--nic fast", "nic = fast: has a unit that is none of"),
+            ("--nic 0.1Mbit", "nic = 0.1Mbit: is too slow to stage files by; give 0.75Mbit or more"),
+            ("--nic 1Gbit --staging-share 1.5", "staging_share = 1.5: is no part of the whole"),
+            ("--nic 1Gbit --staging-share NaN", "staging_share = NaN: is no part of the whole"),
+        ] {
+            let text = agent_of(&format!("{plain} {more}")).unwrap_err().problem().unwrap().to_string();
+            assert!(text.starts_with(told), "{text}");
+        }
     }
 
     #[test]

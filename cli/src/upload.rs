@@ -179,7 +179,10 @@ pub fn is_worth_a_try(error: &TransferError) -> bool {
     // 408: the server cut off what had brought nothing for a while.
     matches!(
         error,
-        TransferError::Network(_) | TransferError::Server { .. } | TransferError::Refused { status: 408, .. }
+        TransferError::Network(_)
+            | TransferError::Server { .. }
+            | TransferError::Busy { .. }
+            | TransferError::Refused { status: 408, .. }
     )
 }
 
@@ -195,7 +198,7 @@ pub fn transfer_failure(field: &str, value: &str, error: &TransferError) -> Fail
         TransferError::Network(_) => {
             Failure::Unreachable(problem("unavailable.transfer", "try again in a moment"))
         }
-        TransferError::Server { .. } => {
+        TransferError::Server { .. } | TransferError::Busy { .. } => {
             Failure::Unreachable(problem("unavailable.objects", "look at the server's disk"))
         }
         TransferError::Refused { reason, .. } if is_past_quota(error) => {

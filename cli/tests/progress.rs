@@ -1,5 +1,6 @@
 //! A running task says how far it has come: `show --tasks` and REST tell it, also after
-//! SIGKILL of the server, and of the agent, and no more once it has ended.
+//! SIGKILL of the server, and of the agent, and no more once it has ended. One in STAGING
+//! shows how its inputs come.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -9,6 +10,9 @@
 mod support;
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
 use support::{Cluster, until_true};
 
 /// Task 0 says how far it has come, with a line that is none and half of one behind it,
@@ -70,4 +74,52 @@ fn what_a_running_task_says_of_itself_is_shown() {
     assert_eq!(said(&cluster, &id), None, "it has ended");
     let table = cluster.call(&["show", &id, "--tasks", "main"]).ok().stdout;
     assert!(!table.contains("PROGRESS"), "{table}");
+}
+
+#[test]
+fn a_task_in_staging_shows_how_its_inputs_come() {
+    let cluster = Cluster::new("staging-shown", 1, "2");
+    let book = vec![7; 3 << 20];
+    let digest: String = Sha256::digest(&book).iter().map(|byte| format!("{byte:02x}")).collect();
+    let release = cluster.dir.join("release");
+    let (listener, released) = (TcpListener::bind("127.0.0.1:0").unwrap(), release.clone());
+    let address = listener.local_addr().unwrap();
+    // Knows no parts, and gives the second half of the file once it is let.
+    let serving = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(support::DEADLINE)).unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        lines.find(|line| line.as_ref().is_ok_and(String::is_empty)).unwrap().unwrap();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", book.len());
+        let (first, second) = book.split_at(book.len() / 2);
+        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(first)).unwrap();
+        // A byte now and then, so that it does not fall silent.
+        let mut dripped = 0;
+        until_true("it is let", || {
+            stream.write_all(&second[dripped..=dripped]).unwrap();
+            dripped += 1;
+            released.exists()
+        });
+        stream.write_all(&second[dripped..]).unwrap();
+    });
+    let input = format!("book=http://{address}/book#sha256={digest}");
+    let id = cluster.submit(&["--input", &input, "--array", "0-1", "--", "test", "-s", "inputs/book"]);
+    let staged = || tasks(&cluster, &id).as_array().unwrap().clone();
+    let told = |task: &Value| task["staging"]["bytes"].as_u64().is_some_and(|bytes| bytes >= 1 << 20);
+    until_true("it is told of both", || staged().iter().all(told));
+    for task in staged() {
+        assert_eq!((&task["state"], &task["staging"]["total_bytes"]), (&json!("STAGING"), &json!(3 << 20)));
+    }
+    let waits: Vec<String> =
+        staged().iter().map(|task| task["staging"]["waits_for"].as_str().unwrap().to_owned()).collect();
+    let another = "another task's fetch of the same input";
+    assert!(waits.contains(&String::new()) && waits.contains(&another.to_owned()), "{waits:?}");
+    let table = cluster.call(&["show", &id, "--tasks", "main"]).ok().stdout;
+    assert!(table.contains("STAGING") && table.contains("MiB of 3MiB, "), "{table}");
+    assert!(table.contains(&format!("; waits for {another}")), "{table}");
+
+    std::fs::write(release, "").unwrap();
+    cluster.until_state(&id, "COMPLETED");
+    assert!(staged().iter().all(|task| task["staging"].is_null()), "{:?}", staged());
+    serving.join().unwrap();
 }

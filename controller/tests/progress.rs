@@ -8,7 +8,7 @@ use model::agent::Held;
 use model::lab::{LAB, cluster, end, running};
 use model::specs::{array, gang, job};
 use proto::limits::{PROGRESS_BASIS_POINTS_MAX, PROGRESS_TASKS_MAX};
-use proto::v1::{AttemptRef, CauseKind, Progress, State, TaskProgress};
+use proto::v1::{AttemptRef, CauseKind, Progress, StagingView, State, TaskProgress, TaskStaging};
 use std::collections::BTreeMap;
 
 fn told(held: &Held, basis_points: u32, text: &str) -> TaskProgress {
@@ -18,7 +18,7 @@ fn told(held: &Held, basis_points: u32, text: &str) -> TaskProgress {
 /// A node tells in its session, which is `older` by so much.
 fn tell(cluster: &mut Cluster, node: &str, older: u64, tasks: Vec<TaskProgress>) {
     let session = cluster.agents[node].session - older;
-    let told = Progress { tasks };
+    let told = Progress { tasks, ..Progress::default() };
     let done = cluster.step(Event::Progress { node: node.to_owned(), session, told });
     assert!(done.iter().all(|txn| txn.writes.is_empty()), "it is in no row");
 }
@@ -121,5 +121,95 @@ fn a_gang_has_come_as_far_as_its_last_rank() {
     let elsewhere = ranks.iter().find(|(other, _)| other != node).unwrap().1.clone();
     tell(&mut cluster, node, 0, vec![told(&elsewhere, 1, "not mine")]);
     assert_eq!(known(&cluster), one(0, 200, "rank 2"));
+    cluster.drain(60);
+}
+
+fn coming(held: &Held, bytes: u64, total_bytes: u64, waits_for: &str) -> TaskStaging {
+    TaskStaging {
+        attempt: Some(held.attempt_ref()),
+        rank: held.rank,
+        bytes,
+        total_bytes,
+        bytes_per_s: 7,
+        waits_for: waits_for.to_owned(),
+    }
+}
+
+fn tell_staging(cluster: &mut Cluster, node: &str, staging: Vec<TaskStaging>) {
+    let session = cluster.agents[node].session;
+    let told = Progress { staging, ..Progress::default() };
+    let done = cluster.step(Event::Progress { node: node.to_owned(), session, told });
+    assert!(done.iter().all(|txn| txn.writes.is_empty()), "it is in no row");
+}
+
+fn staged(cluster: &Cluster) -> Option<(u64, u64, u64, String)> {
+    let StagingView { bytes, total_bytes, bytes_per_s, waits_for, .. } =
+        cluster.core.staging_of(LAB, 1, 0, 0..u64::MAX).remove(&0)?.view;
+    Some((bytes, total_bytes, bytes_per_s, waits_for))
+}
+
+/// Attempts that are bound to these nodes and have not started.
+fn bound(cluster: &mut Cluster, nodes: &[&str]) -> Vec<(String, Held)> {
+    for _ in 0..200 {
+        cluster.schedule(8);
+        cluster.tell_grants();
+        let of = |node: &&str| {
+            let queued = cluster.agents[*node].queued();
+            queued.map(|held| ((*node).to_owned(), held.clone())).collect::<Vec<_>>()
+        };
+        let found: Vec<_> = nodes.iter().flat_map(of).collect();
+        if !found.is_empty() {
+            return found;
+        }
+        for node in nodes {
+            cluster.heartbeat(node);
+        }
+        cluster.advance(1_000);
+    }
+    panic!("nothing is bound");
+}
+
+#[test]
+fn how_a_task_is_staged_is_told_until_it_starts() {
+    let mut cluster = cluster(&["n1", "n2"], job(vec![model::specs::step("one")]));
+    let (node, held) = bound(&mut cluster, &["n1", "n2"]).remove(0);
+    let other = if node == "n1" { "n2" } else { "n1" };
+    assert_eq!(staged(&cluster), None);
+    tell_staging(&mut cluster, &node, vec![coming(&held, 3, 9, "")]);
+    assert_eq!(staged(&cluster), Some((3, 9, 7, String::new())));
+    let mut late = coming(&held, 4, 9, "late");
+    late.attempt.as_mut().unwrap().epoch += 1;
+    let nobodys = TaskStaging { attempt: None, ..coming(&held, 4, 9, "") };
+    tell_staging(&mut cluster, &node, vec![late, nobodys]);
+    tell_staging(&mut cluster, other, vec![coming(&held, 5, 9, "elsewhere")]);
+    assert_eq!(staged(&cluster), Some((3, 9, 7, String::new())));
+    tell_staging(&mut cluster, &node, vec![coming(&held, 6, 9, &format!("\u{1b}{}", "x".repeat(999)))]);
+    assert_eq!(staged(&cluster).unwrap().3, "x".repeat(239), "one short line, whoever tells it");
+    running(&mut cluster, &["n1", "n2"]);
+    assert_eq!(staged(&cluster), None, "it runs");
+    tell_staging(&mut cluster, &node, vec![coming(&held, 9, 9, "")]);
+    assert_eq!(staged(&cluster), None, "a late word changes nothing");
+    cluster.drain(60);
+}
+
+#[test]
+fn the_ranks_of_a_gang_are_staged_together() {
+    let mut cluster = cluster(&["n1", "n2"], job(vec![gang("all", 2, 1)]));
+    let ranks = bound(&mut cluster, &["n1", "n2"]);
+    assert_eq!(ranks.len(), 2);
+    for (node, held) in &ranks {
+        tell_staging(&mut cluster, node, vec![coming(held, 3, 9, if held.rank == 0 { "x" } else { "" })]);
+    }
+    assert_eq!(staged(&cluster), Some((6, 18, 14, String::new())), "one of them gets on");
+    for (node, held) in &ranks {
+        let has = if held.rank == 0 { 3 } else { 9 };
+        tell_staging(&mut cluster, node, vec![coming(held, has, 9, if held.rank == 0 { "x" } else { "" })]);
+    }
+    assert_eq!(staged(&cluster), Some((12, 18, 14, "x".to_owned())), "the others have all");
+    let (node, held) = &ranks[0];
+    tell_staging(&mut cluster, node, vec![coming(held, 4, 0, "")]);
+    assert_eq!(staged(&cluster).unwrap().1, 0, "not all of it is known");
+    cluster.crash();
+    assert_eq!(staged(&cluster), None, "it is in no row");
     cluster.drain(60);
 }

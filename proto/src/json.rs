@@ -187,6 +187,15 @@ pub fn task(task: &TaskView) -> Value {
         "progress": task.progress.as_ref().map(|told| {
             json!({ "percent": told.percent, "text": told.text, "at_ms": told.at_ms })
         }),
+        "staging": task.staging.as_ref().map(|told| {
+            json!({
+                "bytes": told.bytes,
+                "total_bytes": (told.total_bytes > 0).then_some(told.total_bytes),
+                "bytes_per_s": told.bytes_per_s,
+                "waits_for": told.waits_for,
+                "at_ms": told.at_ms,
+            })
+        }),
     })
 }
 

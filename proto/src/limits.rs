@@ -62,10 +62,12 @@ pub const ENV_VALUE_BYTES_MAX: usize = 32 << 10;
 pub const ARGV_WORDS_MAX: usize = 4096;
 /// Bytes of one word of argv, or of a script: Linux takes 128 KiB a word.
 pub const WORD_BYTES_MAX: usize = 120 << 10;
-/// Tasks (or ranks) of one telling of progress.
+/// Tasks (or ranks) of one telling of progress, and of what is staged.
 pub const PROGRESS_TASKS_MAX: usize = 256;
 /// Bytes of the text that a task says with its progress; longer ones are cut.
 pub const PROGRESS_TEXT_BYTES_MAX: usize = 120;
+/// Bytes of the text that says what a task in STAGING waits for; longer ones are cut.
+pub const STAGING_TEXT_BYTES_MAX: usize = 240;
 /// All of a task's work, in hundredths of a percent.
 pub const PROGRESS_BASIS_POINTS_MAX: u32 = 10_000;
 /// The shortest span between two looks for a checkpoint.

@@ -3,7 +3,8 @@
 //! Time: `90s`, `1h30m`, `2d`, `500ms`, or bare seconds. Memory: `64MiB`, `4GiB`
 //! and the one-letter forms `64M`, `4G` are powers of 1024, as in other batch
 //! systems; `64MB`, `4GB` are powers of 1000; bare numbers are bytes. Cores: `1`,
-//! `0.5`, kept in thousandths.
+//! `0.5`, kept in thousandths. Rates of a network: `10Gbit`, `100Mbit`, powers of 1000 of
+//! bits a second.
 
 use crate::problem::Problem;
 use std::fmt;
@@ -35,6 +36,7 @@ impl std::error::Error for UnitError {}
 const TIME_REMEDY: &str = "write it like 90s, 2m, 1h30m, 2d, or as bare seconds";
 const SINCE_REMEDY: &str = "write it like 10m, 2026-03-01T08:15:00Z, or as milliseconds since 1970";
 const MEMORY_REMEDY: &str = "write it like 64MiB, 4GiB, 500MB, or as bare bytes";
+const RATE_REMEDY: &str = "write it like 10Gbit, 2.5Gbit or 100Mbit, in bits a second";
 const CORES_REMEDY: &str = "write it like 1, 4 or 0.5 (thousandths at the finest)";
 
 /// Time units, largest first: each may appear once, in this order.
@@ -202,6 +204,24 @@ pub fn parse_millicores(text: &str) -> Result<u32, UnitError> {
     u32::try_from(thousandths).map_err(|_| refuse("is too many cores"))
 }
 
+/// Reads the rate of a network into bytes a second.
+pub fn parse_rate_bytes(text: &str) -> Result<u64, UnitError> {
+    let refuse =
+        |reason: &str| UnitError { value: text.to_owned(), reason: reason.to_owned(), remedy: RATE_REMEDY };
+    let trimmed = text.trim();
+    let split = trimmed.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
+    let (number, unit) = (&trimmed[..split], trimmed[split..].trim_start().to_ascii_lowercase());
+    let bits = match unit.strip_suffix("/s").unwrap_or(&unit) {
+        "kbit" | "kbps" => 1_000,
+        "mbit" | "mbps" => 1_000_000,
+        "gbit" | "gbps" => 1_000_000_000,
+        "tbit" | "tbps" => 1_000_000_000_000,
+        _ => return Err(refuse("has a unit that is none of kbit, Mbit, Gbit, Tbit")),
+    };
+    let thousandths = parse_thousandths(number).map_err(refuse)?;
+    u64::try_from(thousandths * bits / 8_000).map_err(|_| refuse("is too fast"))
+}
+
 /// Writes thousandths of a core so that [`parse_millicores`] reads the same back.
 #[must_use]
 pub fn format_millicores(millicores: u64) -> String {
@@ -290,6 +310,22 @@ mod tests {
     }
 
     #[test]
+    fn rates_are_bits_and_are_kept_in_bytes() {
+        for (text, bytes) in [
+            ("10Gbit", 1_250_000_000),
+            ("2.5 gbit/s", 312_500_000),
+            ("100Mbps", 12_500_000),
+            ("8kbit", 1_000),
+            ("0Gbit", 0),
+        ] {
+            assert_eq!(parse_rate_bytes(text), Ok(bytes), "{text}");
+        }
+        for bad in ["", "10", "10GB", "10GiB", "Gbit", "-1Gbit", "99999999999999Tbit", "fast"] {
+            assert!(parse_rate_bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn brief_forms_fit_a_column() {
         for (ms, text) in
             [(7, "7ms"), (1250, "1.2s"), (59_999, "59s"), (185_000, "3m05s"), (8_040_000, "2h14m")]
@@ -312,6 +348,7 @@ mod tests {
         #[test]
         fn no_text_breaks_the_readers(text in "\\PC{0,20}") {
             let _ = (parse_duration_ms(&text), parse_memory_bytes(&text), parse_millicores(&text));
+            let _ = parse_rate_bytes(&text);
         }
     }
 }

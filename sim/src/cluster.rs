@@ -51,6 +51,8 @@ pub struct Machine {
     pub processes: Option<Arc<SimProcesses>>,
     /// And transfers of their own.
     pub transfer: Option<Arc<SimTransfer>>,
+    /// Which move so many bytes a second at most; 0: as they like.
+    pub staging_bytes_per_s: u64,
     /// The incarnation that has come to its work.
     started: Arc<AtomicU64>,
 }
@@ -293,6 +295,7 @@ fn start_server(rng: &mut SmallRng, objects: Arc<SimObjects>, seen: Seen) -> Mac
         mount: None,
         processes: None,
         transfer: None,
+        staging_bytes_per_s: 0,
         started,
     }
 }
@@ -389,11 +392,13 @@ fn start_agent(
         log_poll_ms: 250,
         pool: kind.pool,
         labels: kind.labels,
+        staging_bytes_per_s: kind.staging_bytes_per_s,
         ..AgentConfig::new(server, "", &name, capacity)
     };
     let (held, tasks) = (Arc::clone(&disk), Arc::clone(&processes));
     let (moved, begun) = (Arc::clone(&transfer), Arc::clone(&started));
     let init = move || {
+        moved.forget();
         let mut config = config.clone();
         config.token.clone_from(&token.lock().expect("no holder panics"));
         let parts = AgentParts {
@@ -408,7 +413,8 @@ fn start_agent(
     let node = universe::create_node(&name, IpAddr::V4(ip), init);
     let (processes, transfer) = (Some(processes), Some(transfer));
     let (host, clock, mount) = (ip.to_string(), clock_handle, None);
-    Machine { host, node, disk, mount, clock, processes, transfer, started }
+    let staging_bytes_per_s = kind.staging_bytes_per_s;
+    Machine { host, node, disk, mount, clock, processes, transfer, staging_bytes_per_s, started }
 }
 
 /// One incarnation of an agent; whoever runs it on a real machine starts it
@@ -469,6 +475,7 @@ fn start_scheduler(
         mount: None,
         processes: None,
         transfer: None,
+        staging_bytes_per_s: 0,
         started,
     }
 }

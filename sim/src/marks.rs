@@ -69,8 +69,13 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("agent.reconcile.let_go", Chaos, "the server does not keep what was held"),
     ("agent.reports.sent_again", Chaos, "a new session repeats unconfirmed reports"),
     ("agent.session.goodbye", Nobody, "the server ends an old session"),
+    ("agent.source.broken", Chaos, "a source of files is left alone"),
+    ("agent.source.on_trial", Chaos, "one asks whether a source works again"),
+    ("agent.source.waited_for", Chaos, "a transfer waits for its source"),
+    ("agent.source.works_again", Chaos, "a source that was left alone is asked again"),
     ("agent.stage.shared", Chaos, "an input is laid without a copy"),
     ("agent.staged.too_late", Chaos, "a directory is ready for what is over"),
+    ("agent.staging.told", Chaos, "it is told how inputs come"),
     ("agent.start.leftover_directory", Chaos, "a new agent removes a directory"),
     ("agent.start.orphaned_log", Chaos, "a new agent finds logs not shipped"),
     ("agent.stop.before_its_launch", Chaos, "what has not begun is stopped"),
@@ -153,6 +158,8 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("controller.retry.waits_for_the_budget", Chaos, "a retry waits for a token"),
     ("controller.session.end_of_an_older_stream", Nobody, "a stream ends that was replaced"),
     ("controller.session.replaced", Chaos, "a stream takes another's place"),
+    ("controller.staging.of_no_staging", Nobody, "what is told of a staging comes after its end"),
+    ("controller.staging.told", Chaos, "it is known how a task is staged"),
     ("controller.standby.takes_over", Chaos, "another server reigned before"),
     ("controller.start.gang_had_ended", Nobody, "all ranks had ended before a restart"),
     ("controller.start.gang_resumed", Chaos, "a gang runs over a restart"),
@@ -204,6 +211,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("store.open.half_made_before", Chaos, "a crash left a half-made file"),
     ("store.open.made", Chaos, "the store's file is made"),
     ("store.range.more_pages", Chaos, "a range has more than a page"),
+    ("world.pace.waits", Chaos, "a transfer waits for its part of the node's network"),
 ];
 
 /// Those that a sweep of this scenario must reach and did not.

@@ -1,7 +1,7 @@
 //! All that the checkers of a run saw: enough to judge it once more.
 
-use crate::checkers::{self, Checker, Committed, Outcome};
-use crate::cluster::Cluster;
+use crate::checkers::{self, Checker, Committed, Moved, Outcome};
+use crate::cluster::{Cluster, Machine};
 use crate::faults::Planned;
 use crate::history::History;
 use crate::mirror::Mirror;
@@ -27,6 +27,7 @@ pub struct Recording {
     /// well.
     pub recovered: Vec<(&'static str, u64)>,
     pub objects: BTreeSet<(String, String)>,
+    pub transfers: Vec<Moved>,
     /// The plan of the run.
     pub faults: Vec<Planned>,
 }
@@ -52,6 +53,7 @@ impl Recording {
             drained,
             recovered,
             objects: objects_held(&*cluster.data_disk().handle()),
+            transfers: cluster.agents.iter().filter_map(moved).collect(),
             faults,
         }
     }
@@ -65,6 +67,7 @@ impl Recording {
             drained: self.drained.clone(),
             recovered: &self.recovered,
             objects: &self.objects,
+            transfers: &self.transfers,
             faults: &self.faults,
             max_own_retries: OWN_RETRIES,
             max_platform_retries: PLATFORM_RETRIES,
@@ -109,6 +112,11 @@ fn ask(
         Some((checker.name(), checker.invariant(), what))
     };
     checkers.iter_mut().filter_map(complaint).collect()
+}
+
+fn moved(agent: &Machine) -> Option<Moved> {
+    let counts = agent.transfer.as_ref()?.counts();
+    Some(Moved { node: agent.host.clone(), bytes_per_s: agent.staging_bytes_per_s, counts })
 }
 
 /// What a reader of the object place would get: the digests of the bytes.

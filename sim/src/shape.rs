@@ -3,6 +3,7 @@
 
 use proto::v1::{Constraint, Step};
 use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
 
@@ -16,6 +17,19 @@ const MACHINES_FOR_TWO_POOLS: usize = 6;
 pub struct Kind {
     pub pool: String,
     pub labels: BTreeMap<String, String>,
+    /// Bytes that its transfers move in a second at most; 0: as they like.
+    pub staging_bytes_per_s: u64,
+}
+
+/// What a node may move in a second, where that is limited: the largest input takes from
+/// no time to a second and a half.
+const STAGING_BYTES_PER_S: [u64; 3] = [100_000, 400_000, 2_000_000];
+
+/// How fast the nodes of a run may stage, from a stream of chance of its own.
+fn staging(seed: u64) -> u64 {
+    let mut rng = SmallRng::seed_from_u64(seed ^ 0x0070_6163_6500);
+    let rate = *STAGING_BYTES_PER_S.choose(&mut rng).expect("not empty");
+    if rng.random_bool(0.4) { rate } else { 0 }
 }
 
 /// The machines with tasks, in their order.
@@ -25,6 +39,7 @@ pub fn draw(seed: u64, agents: usize) -> Vec<Kind> {
     let labelled = rng.random_bool(0.5);
     let pools = labelled && agents >= MACHINES_FOR_TWO_POOLS && rng.random_bool(0.6);
     let second = if pools { rng.random_range(2..=agents / 2) } else { 0 };
+    let staging_bytes_per_s = staging(seed);
     (0..agents)
         .map(|index| {
             let pool = if index >= agents - second { SECOND_POOL } else { "default" };
@@ -35,7 +50,7 @@ pub fn draw(seed: u64, agents: usize) -> Vec<Kind> {
                     labels.insert("disk".to_owned(), "fast".to_owned());
                 }
             }
-            Kind { pool: pool.to_owned(), labels }
+            Kind { pool: pool.to_owned(), labels, staging_bytes_per_s }
         })
         .collect()
 }

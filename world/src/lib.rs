@@ -19,6 +19,7 @@ pub mod disk;
 pub mod grpc;
 pub mod limits;
 pub mod marks;
+pub mod pace;
 pub mod processes;
 pub mod rand;
 pub mod task;

@@ -6,6 +6,7 @@
 //! reports [`TransferError::Digest`].
 
 use crate::disk::Disk;
+use crate::pace::Pace;
 use crate::time::{Duration, ms};
 use async_trait::async_trait;
 use std::{
@@ -38,6 +39,15 @@ pub enum TransferError {
         /// One line.
         reason: String,
     },
+    /// The server has too much to do (429 or 503), and says when it may be asked again.
+    Busy {
+        /// HTTP status.
+        status: u16,
+        /// One line.
+        reason: String,
+        /// In so long; `None` where that cannot be read.
+        after_ms: Option<u64>,
+    },
     /// The bytes that arrived are not those of the digest.
     Digest {
         /// Lower-case hexadecimal SHA-256.
@@ -59,6 +69,9 @@ impl fmt::Display for TransferError {
             Self::Refused { status, reason } => write!(f, "the transfer was refused ({status}): {reason}"),
             Self::Server { status, reason } => {
                 write!(f, "the server failed the transfer ({status}): {reason}")
+            }
+            Self::Busy { status, reason, .. } => {
+                write!(f, "the server has too much to do ({status}): {reason}")
             }
             Self::Digest { expected, found } => write!(f, "digest {found} arrived where {expected} was due"),
             Self::Disk(why) => write!(f, "the disk failed the transfer: {why}"),
@@ -88,6 +101,16 @@ pub trait Transfer: Send + Sync + fmt::Debug + 'static {
     /// Sends the file at `path` (below `disk`) to `url`, from where an earlier try of it
     /// broke off.
     async fn put(&self, url: &str, disk: Arc<dyn Disk>, path: &str) -> Result<(), TransferError>;
+    /// Sends as [`Transfer::put`] does, no faster than that.
+    async fn send(
+        &self,
+        url: &str,
+        disk: Arc<dyn Disk>,
+        path: &str,
+        _pace: &Pace,
+    ) -> Result<(), TransferError> {
+        self.put(url, disk, path).await
+    }
     /// Fetches `url` into `path`, which appears only whole, verified against
     /// `digest` and synced.
     async fn get(
@@ -116,6 +139,12 @@ pub struct Fetching {
     kept: Mutex<Option<Arc<dyn Any + Send + Sync>>>,
     /// Bytes of the half file.
     pub(crate) brought: Arc<AtomicU64>,
+    /// Of a try that keeps nothing, what has come of it.
+    unkept: AtomicU64,
+    /// Bytes in all; 0: not known.
+    total: AtomicU64,
+    /// How fast they come.
+    pub(crate) pace: Pace,
 }
 
 impl Fetching {
@@ -123,7 +152,37 @@ impl Fetching {
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, path: &str, digest: &str) -> Self {
         let (path, digest) = (path.to_owned(), digest.to_owned());
-        Self { disk, path, digest, kept: Mutex::default(), brought: Arc::default() }
+        let (unkept, total) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (kept, brought, pace) = (Mutex::default(), Arc::default(), Pace::default());
+        Self { disk, path, digest, kept, brought, unkept, total, pace }
+    }
+
+    /// It comes no faster than that.
+    #[must_use]
+    pub fn at(self, pace: Pace) -> Self {
+        Self { pace, ..self }
+    }
+
+    /// How many bytes have come, be they kept or not.
+    #[must_use]
+    pub fn arrived_bytes(&self) -> u64 {
+        self.brought_bytes().max(self.unkept.load(Ordering::Relaxed))
+    }
+
+    /// How many there are in all, once the other side has told.
+    #[must_use]
+    pub fn total_bytes(&self) -> Option<u64> {
+        Some(self.total.load(Ordering::Relaxed)).filter(|total| *total > 0)
+    }
+
+    /// Of a try that keeps nothing: so many have come.
+    pub fn arrived(&self, bytes: u64) {
+        self.unkept.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The other side tells how many there are.
+    pub fn told_total(&self, bytes: u64) {
+        self.total.store(bytes, Ordering::Relaxed);
     }
 
     /// How many bytes are there for a next try to go on with. A try after which they are

@@ -286,6 +286,9 @@ async fn refusals_and_failures_arrive_as_they_were_meant() {
         assert_eq!(transfer.put(&url("refused"), disk.clone(), "file").await.unwrap_err(), refused);
         assert_eq!(transfer.put(&url("broken"), disk.clone(), "file").await.unwrap_err(), broken);
     }
+    let busy = TransferError::Busy { status: 503, reason: "too many".into(), after_ms: Some(7_000) };
+    assert_eq!(transfer.put(&url("busy"), disk.clone(), "file").await.unwrap_err(), busy);
+    assert_eq!(transfer.get(&url("busy"), disk.clone(), "x", "").await.unwrap_err(), busy);
     assert_eq!(*running.door.received.lock().unwrap(), 0);
     assert_eq!(transfer.get(&url("refused"), disk.clone(), "x", "").await.unwrap_err(), refused);
     assert_eq!(transfer.get(&url("broken"), disk.clone(), "x", "").await.unwrap_err(), broken);

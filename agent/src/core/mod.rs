@@ -110,6 +110,8 @@ pub enum Event {
     /// The look at how far tasks have come is over: those that said something, each
     /// once.
     ProgressSeen(Vec<Seen>),
+    /// How the inputs of attempts come that are being staged.
+    StagingSeen(Vec<Coming>),
     /// Outputs are uploaded, or will not be.
     Collected {
         /// Whose.
@@ -267,6 +269,23 @@ pub struct Seen {
     pub directory: String,
     /// What it says.
     pub said: Said,
+}
+
+/// How the inputs of one attempt come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coming {
+    /// Whose, as ordered.
+    pub key: Key,
+    /// As ordered.
+    pub directory: String,
+    /// What is there of them.
+    pub bytes: u64,
+    /// 0: not all have told their length.
+    pub total_bytes: u64,
+    /// Since the last look.
+    pub bytes_per_s: u64,
+    /// Why none of them gets on by itself; empty: one does.
+    pub waits_for: String,
 }
 
 /// A checkpoint as it lies in the object store.
@@ -438,6 +457,7 @@ impl Core {
             Event::Staged { key, directory, result } => self.staged(&key, directory, result),
             Event::Looked { key, directory, found } => self.looked(now, &key, &directory, found),
             Event::ProgressSeen(seen) => self.progress_seen(seen),
+            Event::StagingSeen(seen) => self.staging_seen(seen),
             Event::Collected { key, result } => self.collected(&key, result),
             Event::Measured { key, stdout_bytes, stderr_bytes } => {
                 self.measured(&key, stdout_bytes, stderr_bytes);

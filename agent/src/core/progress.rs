@@ -5,12 +5,15 @@
 //! session is told what changed, and once all there is, since a server keeps it in
 //! memory alone. It is told as it was found: what a lost session was told, and only
 //! that, is told again.
+//!
+//! How inputs come is told as whoever stages sees it, every few seconds: nothing of it is
+//! kept here, since the next word is not far.
 
 use super::key::Key;
-use super::{Action, Attempt, Core, Phase, ProgressOrder, Seen};
+use super::{Action, Attempt, Coming, Core, Phase, ProgressOrder, Seen};
 use crate::limits;
 use proto::limits::PROGRESS_TASKS_MAX;
-use proto::v1::{Progress, TaskProgress, agent_frame};
+use proto::v1::{Progress, TaskProgress, TaskStaging, agent_frame};
 use world::clock::Now;
 
 /// The looks of a node.
@@ -115,7 +118,37 @@ impl Core {
         }
         if !tasks.is_empty() {
             world::mark!("agent.progress.told");
-            self.send(agent_frame::Frame::Progress(Progress { tasks }));
+            self.send(agent_frame::Frame::Progress(Progress { tasks, staging: Vec::new() }));
+        }
+    }
+
+    /// Whoever stages has looked how it gets on.
+    pub(super) fn staging_seen(&mut self, seen: Vec<Coming>) {
+        if self.session.is_none() {
+            return;
+        }
+        let is_staged = |coming: &Coming| {
+            let held = self.attempts.get(&coming.key).filter(|held| held.phase == Phase::Staging);
+            held.is_some_and(|held| held.directory.as_ref() == Some(&coming.directory))
+        };
+        let staged = seen.into_iter().filter(is_staged).take(PROGRESS_TASKS_MAX);
+        let staging: Vec<TaskStaging> = staged.map(Coming::told).collect();
+        if !staging.is_empty() {
+            world::mark!("agent.staging.told");
+            self.send(agent_frame::Frame::Progress(Progress { tasks: Vec::new(), staging }));
+        }
+    }
+}
+
+impl Coming {
+    fn told(self) -> TaskStaging {
+        TaskStaging {
+            attempt: Some(self.key.attempt_ref()),
+            rank: self.key.rank,
+            bytes: self.bytes,
+            total_bytes: self.total_bytes,
+            bytes_per_s: self.bytes_per_s,
+            waits_for: self.waits_for,
         }
     }
 }

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use world::disk::{Disk, Stamp};
+use world::transfer::Fetching;
 
 /// What is cached, and who uses it.
 #[derive(Debug)]
@@ -42,6 +43,8 @@ struct Entry {
     used: u64,
     /// Held while it is fetched.
     fetching: Arc<world::sync::Mutex<()>>,
+    /// By whoever holds it.
+    coming: Option<Arc<Fetching>>,
 }
 
 /// One cached file in use: while this lives the file stays.
@@ -165,6 +168,25 @@ impl Pinned {
     pub fn fetching(&self) -> Arc<world::sync::Mutex<()>> {
         let mut book = self.cache.lock();
         Arc::clone(&book.entries.entry(self.path.clone()).or_default().fetching)
+    }
+
+    /// It comes by this, or by nothing any more. To be called while [`Pinned::fetching`] is held.
+    pub fn comes(&self, by: Option<&Arc<Fetching>>) {
+        if let Some(entry) = self.cache.lock().entries.get_mut(&self.path) {
+            entry.coming = by.cloned();
+        }
+    }
+
+    /// Bytes of it that are there, whoever fetches it, and of how many, where that is known.
+    #[must_use]
+    pub fn come(&self) -> (u64, Option<u64>) {
+        let book = self.cache.lock();
+        let Some(entry) = book.entries.get(&self.path) else { return (0, None) };
+        match (entry.bytes, &entry.coming) {
+            (Some(bytes), _) => (bytes, Some(bytes)),
+            (None, Some(coming)) => (coming.arrived_bytes(), coming.total_bytes()),
+            (None, None) => (0, None),
+        }
     }
 
     /// It was fetched, verified and sealed. Blocks: makes room where the bound was passed.

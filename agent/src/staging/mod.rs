@@ -1,28 +1,37 @@
 //! What a task finds in its directory, and what it leaves there.
 //!
 //! - [`stager`]: makes work directories and lays inputs in them.
+//! - [`arrivals`]: how the inputs of attempts come.
+//! - [`breaker`], [`sources`]: who is asked for files, and who is left alone for a while.
 //! - [`cache`]: inputs by digest, fetched once, used by many.
 //! - [`shelf`]: what ended tasks left empty, for the next ones.
 //! - [`collector`]: finds outputs, digests and uploads them.
 //! - [`looker`]: takes checkpoints.
+//! - [`places`]: which file is fetched next.
 //! - [`progress`]: reads how far tasks say they have come.
 //! - [`upload`]: brings files to the server.
 //! - [`glob`]: which files a pattern means.
 //! - [`signer`]: signed URLs from the server, and transfers with them.
 
+pub(crate) mod arrivals;
+pub(crate) mod breaker;
 pub mod cache;
 pub(crate) mod collector;
 pub mod glob;
 pub mod looker;
+pub(crate) mod places;
 pub(crate) mod progress;
 pub(crate) mod shelf;
 pub(crate) mod signer;
+pub(crate) mod sources;
 pub(crate) mod stager;
 pub(crate) mod upload;
 
 use sha2::{Digest as _, Sha256};
 use std::io;
+use std::sync::Arc;
 use world::disk::{Disk, DiskFile, OpenMode, SEALED_MODE, Shared};
+use world::pace::{Line, Pace};
 
 /// Reads all of an open file in pieces.
 pub(crate) fn read_pieces(
@@ -67,6 +76,11 @@ pub(crate) fn copy_under(head: &str, disk: &dyn Disk, from: &str, to: &str) -> i
         target.write_at(below + at, data)
     })?;
     Ok((below + bytes, proto::keys::hex_of(&hash.finalize())))
+}
+
+/// How fast files of a tenant move.
+pub(crate) fn pace(line: Option<&Arc<Line>>, tenant: &str) -> Pace {
+    line.map(|line| line.pace(tenant)).unwrap_or_default()
 }
 
 /// The directory a path is in; the root for a bare name.

@@ -2,14 +2,18 @@
 //!
 //! What must hold: every ask has a deadline, every try of a transfer a deadline by its
 //! size, all tries together another; and so many tries in a row without progress are
-//! the last. A URL that was refused is asked for anew, since it may have expired.
+//! the last. A URL that was refused is asked for anew, since it may have expired. While a
+//! source is left alone no try is made of it and none counts, for so long at most.
 
+use super::arrivals::{Arrival, Wait};
+use super::sources::{Broken, Pass, Sources, is_of_the_source, source_of};
 use crate::config::AgentConfig;
 use crate::core::key::Key;
 use crate::limits;
 use crate::shell::Connection;
 use proto::v1::{Problem, SignTransfersRequest, TransferNeed};
 use std::sync::Arc;
+use world::pace::Pace;
 use world::sync::watch;
 use world::time::{Duration, Instant, ms, sleep, timeout};
 use world::transfer::TransferError;
@@ -33,11 +37,27 @@ impl From<String> for Failure {
 pub(crate) struct Signer {
     config: Arc<AgentConfig>,
     connection: watch::Receiver<Option<Connection>>,
+    sources: Arc<Sources>,
+}
+
+/// A file that is to be moved.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moving<'a> {
+    /// For whom.
+    pub(crate) key: &'a Key,
+    /// Which.
+    pub(crate) need: &'a TransferNeed,
+    /// A person gave the URL.
+    pub(crate) given: bool,
+    /// How fast.
+    pub(crate) pace: &'a Pace,
+    /// Who is told what it waits for.
+    pub(crate) arrival: Option<&'a Arrival>,
 }
 
 impl Signer {
     pub(crate) fn new(config: Arc<AgentConfig>, connection: watch::Receiver<Option<Connection>>) -> Self {
-        Self { config, connection }
+        Self { config, connection, sources: Sources::new() }
     }
 
     /// One URL for each need, in order. The error is one line.
@@ -89,16 +109,14 @@ impl Signer {
     }
 
     /// Moves one file: by the URL in hand first, by a new one after a failure
-    /// (`given`: by the same, which a person gave). An empty URL for a put says
+    /// (one that a person gave: by the same). An empty URL for a put says
     /// that the bytes are there already. Bytes with another digest are fetched once
     /// more: it may have been the way that changed them. `brought` tells how many bytes
     /// the tries so far have left to go on with.
     pub(crate) async fn transfer<F, Moved>(
         &self,
-        key: &Key,
-        need: &TransferNeed,
+        moving: &Moving<'_>,
         url: String,
-        given: bool,
         brought: impl Fn() -> u64,
         mut transfer: F,
     ) -> Result<(), Failure>
@@ -106,50 +124,144 @@ impl Signer {
         F: FnMut(String) -> Moved,
         Moved: Future<Output = Result<(), TransferError>>,
     {
+        let Moving { key, need, given, pace, .. } = *moving;
         let mebibytes = need.size_bytes >> 20;
-        let deadline = ms(limits::TRANSFER_BASE_MS + mebibytes.saturating_mul(limits::TRANSFER_MS_PER_MIB));
+        let deadline = ms(limits::TRANSFER_BASE_MS + mebibytes.saturating_mul(limits::TRANSFER_MS_PER_MIB))
+            + pace.longest(need.size_bytes, limits::TRANSFERS_ON_THE_LINE);
         // Bytes that come one by one are progress too, but not for ever.
-        let last = Instant::now() + deadline * limits::TRANSFER_TRIES;
-        let fixed = given.then(|| url.clone());
+        let mut last = Instant::now() + deadline * limits::TRANSFER_TRIES;
         let mut url = url;
         let mut tries = Tries::default();
         let mut altered = 0;
+        // Since when its source is left alone, and why.
+        let mut broken: Option<(Instant, String)> = None;
         loop {
             if url.is_empty() {
                 let gone = Failure { text: "the server has no such file".to_owned(), lost: true };
                 return if need.put { Ok(()) } else { Err(gone) };
             }
-            let error = match timeout(deadline, transfer(url)).await {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(error @ TransferError::Disk(_))) => return Err(error.to_string().into()),
-                Ok(Err(error @ TransferError::Digest { .. })) => {
+            let source = source_of(&url).to_owned();
+            let asked = Instant::now();
+            let since = broken.as_ref().map_or(asked, |(since, _)| *since);
+            let pass = match self.pass(moving, &source, since + ms(limits::BREAKER_WAIT_MS_MAX)).await {
+                Leave::Asked(pass) => pass,
+                Leave::Anew => {
+                    // It is signed by who serves now, maybe elsewhere.
+                    url = self.sign_one(key, need).await?;
+                    continue;
+                }
+                Leave::Never(why) => return Err(gave_up(&why, broken.map(|(_, error)| error)).into()),
+            };
+            let waited = asked.elapsed();
+            last += waited;
+            if !given && waited > ms(limits::TRANSFER_PAUSE_MS) {
+                // The one in hand may have expired meanwhile.
+                let signed = self.sign_one(key, need).await?;
+                if source_of(&signed) == source {
+                    url = signed;
+                } else {
+                    (url, broken) = (signed, None);
+                    continue;
+                }
+            }
+            let before = brought();
+            let ended = timeout(deadline, transfer(url.clone())).await;
+            let slow = || TransferError::Network(format!("it took longer than {} s", deadline.as_secs()));
+            let Err(error) = ended.unwrap_or_else(|_| Err(slow())) else {
+                pass.judge(None, true);
+                return Ok(());
+            };
+            let got_on = brought() > before;
+            let of_source = is_of_the_source(&error) && !got_on;
+            pass.judge(Some(&error), got_on);
+            match &error {
+                TransferError::Disk(_) => return Err(error.to_string().into()),
+                TransferError::Digest { .. } => {
                     altered += 1;
                     if given || need.put || altered > 1 {
                         return Err(Failure { text: error.to_string(), lost: true });
                     }
-                    error.to_string()
                 }
                 // A person's URL stays as it is: what it is refused now it will be
                 // refused in a second. The controller's tries are further apart.
-                Ok(Err(error @ TransferError::Refused { status, .. }))
-                    if given && !matches!(status, 408 | 429) =>
-                {
-                    return Err(error.to_string().into());
+                TransferError::Refused { status, .. } if given && !matches!(status, 408 | 429) => {
+                    return Err(refused(&error, *status, brought()).into());
                 }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("it took longer than {} s", deadline.as_secs()),
-            };
+                _ => {}
+            }
+            if of_source && self.sources.is_open(&source) {
+                // That is no try of this transfer more: it waits until the source works.
+                let since = broken.take().map_or_else(Instant::now, |(since, _)| since);
+                broken = Some((since, error.to_string()));
+                continue;
+            }
+            broken = None;
             let failures = tries.failed(brought());
             if failures >= limits::TRANSFER_TRIES || Instant::now() >= last {
-                return Err(error.into());
+                return Err(error.to_string().into());
             }
             sleep(pause(failures)).await;
-            url = match &fixed {
-                Some(url) => url.clone(),
-                None => self.sign(key, std::slice::from_ref(need)).await?.pop().unwrap_or_default(),
-            };
+            if !given {
+                url = self.sign_one(key, need).await?;
+            }
         }
     }
+
+    async fn sign_one(&self, key: &Key, need: &TransferNeed) -> Result<String, String> {
+        Ok(self.sign(key, std::slice::from_ref(need)).await?.pop().unwrap_or_default())
+    }
+
+    /// Leave to ask a source, or another session to ask for another URL.
+    async fn pass(&self, moving: &Moving<'_>, source: &str, deadline: Instant) -> Leave {
+        let mut waits = None;
+        let mut connections = self.connection.clone();
+        let session = connections.borrow().as_ref().map(|open| open.session);
+        let anew = |open: &Option<Connection>| {
+            open.as_ref().is_some_and(|open| Some(open.session) != session && !moving.given)
+        };
+        let told = |why: Broken| {
+            drop(waits.take());
+            waits = moving.arrival.map(|arrival| arrival.waits(&moving.need.digest, Wait::Source(why)));
+        };
+        world::select! {
+            biased;
+            pass = self.sources.pass(source, deadline, told) => match pass {
+                Ok(pass) => Leave::Asked(pass),
+                Err(why) => Leave::Never(why),
+            },
+            true = async { connections.wait_for(anew).await.is_ok() } => {
+                // Whoever has a session again reaches the server, and its door most likely.
+                self.sources.expected(source);
+                Leave::Anew
+            }
+        }
+    }
+}
+
+/// What comes of asking for leave.
+enum Leave {
+    Asked(Pass),
+    /// Another URL is to be asked for.
+    Anew,
+    Never(Broken),
+}
+
+/// A source was left alone for too long.
+fn gave_up(why: &Broken, error: Option<String>) -> String {
+    let Broken { source, failures, .. } = why;
+    let seconds = limits::BREAKER_WAIT_MS_MAX / 1_000;
+    let error = error.map(|error| format!(": {error}")).unwrap_or_default();
+    format!("the source {source} failed {failures} times in a row, and was waited for {seconds} s{error}")
+}
+
+/// A person's URL was refused.
+fn refused(error: &TransferError, status: u16, brought_bytes: u64) -> String {
+    if brought_bytes > 0 && matches!(status, 401 | 403 | 404 | 410) {
+        return format!(
+            "the URL expired after {brought_bytes} bytes had come; give one that is valid for longer: {error}"
+        );
+    }
+    error.to_string()
 }
 
 /// The tries of one transfer.
@@ -177,6 +289,14 @@ fn pause(failures: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_that_served_before_it_was_refused_has_expired() {
+        let error = TransferError::Refused { status: 403, reason: "no".to_owned() };
+        assert_eq!(refused(&error, 403, 0), error.to_string());
+        assert!(refused(&error, 403, 7).starts_with("the URL expired after 7 bytes had come"));
+        assert_eq!(refused(&error, 400, 7), error.to_string());
+    }
 
     #[test]
     fn a_try_that_got_on_does_not_count() {

@@ -22,26 +22,31 @@
 //!   sets the file's time back to the nanosecond. Only tasks of the same tenant share a
 //!   file, and none of them needs a link to do harm: the cache is theirs to reach.
 
+use super::arrivals::{Arrival, Arrivals, Wait};
 use super::cache::{Cache, Pinned};
+use super::places::Places;
 use super::shelf::Shelf;
-use super::signer::Signer;
+use super::signer::{Moving, Signer};
 use crate::config::AgentConfig;
 use crate::core::cause::{Fault, StageFault};
 use crate::core::key::Key;
 use crate::core::work::{Work, checkpoint_directory};
-use crate::core::{Event, StageOrder};
+use crate::core::{Coming, Event, StageOrder};
 use crate::limits;
 use crate::shell::{Inbound, tell};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use proto::limits::PROGRESS_TASKS_MAX;
 use proto::v1::{CauseKind, RankCheckpoint, TransferNeed};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use world::Transfer;
 use world::disk::{Disk, SEALED_MODE, Stamp};
-use world::sync::{Semaphore, mpsc};
+use world::pace::Line;
+use world::sync::mpsc;
 use world::task::blocking;
+use world::time::{Alarm, Instant, ms};
 use world::transfer::Fetching;
 
 /// See the module.
@@ -53,7 +58,9 @@ pub(crate) struct Stager {
     signer: Signer,
     cache: Arc<Cache>,
     shelf: Arc<Shelf>,
-    fetches: Arc<Semaphore>,
+    fetches: Arc<Places>,
+    arrivals: Arc<Arrivals>,
+    line: Option<Arc<Line>>,
 }
 
 /// A file to be laid at a path of the work directory.
@@ -118,7 +125,7 @@ impl Stager {
         transfer: &Arc<dyn Transfer>,
         config: &Arc<AgentConfig>,
         signer: &Signer,
-        shelf: &Arc<Shelf>,
+        (shelf, line): (&Arc<Shelf>, Option<&Arc<Line>>),
     ) -> io::Result<Self> {
         let (opened, settings) = (Arc::clone(disk), Arc::clone(config));
         let cache =
@@ -131,7 +138,9 @@ impl Stager {
             signer: signer.clone(),
             cache,
             shelf: Arc::clone(shelf),
-            fetches: Arc::new(Semaphore::new(limits::FETCHES_AT_ONCE)),
+            fetches: Places::new(limits::FETCHES_AT_ONCE, line),
+            arrivals: Arc::default(),
+            line: line.cloned(),
         })
     }
 
@@ -140,7 +149,11 @@ impl Stager {
         // Bounded by the attempts the core holds.
         let mut heavy = VecDeque::new();
         let mut running = FuturesUnordered::new();
+        let (mut alarm, mut told_at) = (Alarm::default(), Instant::now());
         loop {
+            if running.is_empty() {
+                told_at = Instant::now();
+            }
             while running.len() < limits::STAGINGS_AT_ONCE
                 && let Some(order) = heavy.pop_front()
             {
@@ -149,6 +162,12 @@ impl Stager {
             world::select! {
                 biased;
                 Some(event) = running.next(), if !running.is_empty() => tell(&inbox, vec![event]).await,
+                () = alarm.at(told_at + ms(limits::STAGING_TOLD_EVERY_MS)), if !running.is_empty() => {
+                    told_at = Instant::now();
+                    let mut seen = self.arrivals.look(told_at);
+                    seen.extend(heavy.iter().zip(running.len()..).take(PROGRESS_TASKS_MAX).map(in_line));
+                    tell(&inbox, vec![Event::StagingSeen(seen)]).await;
+                }
                 orders = due.recv() => {
                     let Some(orders) = orders else { return };
                     let (light, rest): (Vec<_>, Vec<_>) =
@@ -189,12 +208,17 @@ impl Stager {
             let pin = pin.ok_or_else(|| fault(format!("`{digest}` is no SHA-256 digest")))?;
             pins.insert(digest.clone(), pin);
         }
+        let inputs = sources.iter().filter_map(|(digest, source)| {
+            let pin = self.cache.pin(&order.key.tenant, digest)?;
+            Some((digest.clone(), (source.size_bytes, pin)))
+        });
+        let arrival = self.arrivals.list(&order.key, &order.directory, inputs.collect());
         let wanted = Arc::new(Wanted { placements, sources, pins });
         for round in 0..limits::LAYINGS_MAX {
             for (digest, pin) in wanted.pins.iter().filter(|(_, pin)| pin.is_doubted()) {
                 self.look_at(digest, pin).await?;
             }
-            let fetched = self.fetch(&order.key, &wanted.sources, &wanted.pins).await;
+            let fetched = self.fetch(&order.key, &wanted, &arrival).await;
             fetched.map_err(|lost| lost.of(order.resume.as_deref()))?;
             let (disk, config, order) = (Arc::clone(&self.disk), Arc::clone(&self.config), order.clone());
             let (shelf, wanted) = (Arc::clone(&self.shelf), Arc::clone(&wanted));
@@ -237,28 +261,28 @@ impl Stager {
     }
 
     /// Brings what is not cached yet.
-    async fn fetch(
-        &self,
-        key: &Key,
-        sources: &BTreeMap<String, Source>,
-        pins: &BTreeMap<String, Pinned>,
-    ) -> Result<(), Unfetched> {
-        let missing = sources.iter().filter(|(digest, _)| !pins[*digest].is_present());
+    async fn fetch(&self, key: &Key, wanted: &Wanted, arrival: &Arrival) -> Result<(), Unfetched> {
+        let pins = &wanted.pins;
+        let missing = wanted.sources.iter().filter(|(digest, _)| !pins[*digest].is_present());
         let (given, signed): (Vec<_>, Vec<_>) = missing.partition(|(_, source)| !source.url.is_empty());
         let needs: Vec<TransferNeed> =
             signed.into_iter().map(|(digest, source)| need(digest, source)).collect();
         let urls = match needs.is_empty() {
             true => Vec::new(),
-            false => self.signer.sign(key, &needs).await.map_err(fault)?,
+            false => {
+                let _waits: Vec<_> =
+                    needs.iter().map(|need| arrival.waits(&need.digest, Wait::Server)).collect();
+                self.signer.sign(key, &needs).await.map_err(fault)?
+            }
         };
         let given =
             given.into_iter().map(|(digest, source)| (need(digest, source), source.url.clone(), true));
         let mut fetches = FuturesUnordered::new();
         let signed = needs.into_iter().zip(urls).map(|(need, url)| (need, url, false));
         for (need, url, given) in signed.chain(given) {
-            // How many go on at once is for the permits to say.
-            let pin = &pins[&need.digest];
-            fetches.push(self.fetch_one(key, need, (url, given), pin));
+            // How many go on at once is for the places to say.
+            let of = (&pins[&need.digest], arrival);
+            fetches.push(self.fetch_one(key, need, (url, given), of));
         }
         while let Some(fetched) = fetches.next().await {
             fetched?;
@@ -270,24 +294,33 @@ impl Stager {
         &self,
         key: &Key,
         need: TransferNeed,
-        from: (String, bool),
-        pin: &Pinned,
+        (url, given): (String, bool),
+        (pin, arrival): (&Pinned, &Arrival),
     ) -> Result<(), Unfetched> {
         let fetching = pin.fetching();
+        let waits = arrival.waits(&need.digest, Wait::Another);
         let _alone = fetching.lock().await;
+        drop(waits);
         if pin.is_present() {
             return Ok(());
         }
-        let _permit = self.fetches.acquire().await.expect("this semaphore is never closed");
+        let waits = arrival.waits(&need.digest, Wait::Turn);
+        let _place = self.fetches.take(&key.tenant).await;
+        drop(waits);
         let (disk, path) = (Arc::clone(&self.disk), pin.path().to_owned());
         blocking(move || disk.create_dir_all(super::parent(&path))).await.map_err(disk_fault)?;
-        let fetching = Arc::new(Fetching::new(Arc::clone(&self.disk), pin.path(), &need.digest));
+        let pace = super::pace(self.line.as_ref(), &key.tenant);
+        let fetching = Fetching::new(Arc::clone(&self.disk), pin.path(), &need.digest).at(pace.clone());
+        let fetching = Arc::new(fetching);
+        pin.comes(Some(&fetching));
         let bring = |url: String| {
             let (transfer, fetching) = (Arc::clone(&self.transfer), Arc::clone(&fetching));
             async move { transfer.bring(&url, &fetching).await.map(|_| ()) }
         };
         let brought = || fetching.brought_bytes();
-        let moved = self.signer.transfer(key, &need, from.0, from.1, brought, bring).await;
+        let moving = Moving { key, need: &need, given, pace: &pace, arrival: Some(arrival) };
+        let moved = self.signer.transfer(&moving, url, brought, bring).await;
+        pin.comes(None);
         if moved.is_err()
             && let Err(error) = blocking(move || fetching.give_up()).await
         {
@@ -342,6 +375,18 @@ impl Wanted {
                 .map_err(|error| fault(format!("`{path}` could not be laid: {error}")))?;
         }
         Ok(())
+    }
+}
+
+/// How it gets on with an attempt that so many are staged before.
+fn in_line((order, before): (&StageOrder, usize)) -> Coming {
+    Coming {
+        key: order.key.clone(),
+        directory: order.directory.clone(),
+        bytes: 0,
+        total_bytes: 0,
+        bytes_per_s: 0,
+        waits_for: format!("its turn: {before} tasks are staged before it"),
     }
 }
 

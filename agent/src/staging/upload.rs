@@ -1,6 +1,6 @@
 //! Files of a task on their way to the server.
 
-use super::signer::Signer;
+use super::signer::{Moving, Signer};
 use crate::core::key::Key;
 use crate::limits;
 use futures_util::StreamExt as _;
@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use world::Transfer;
 use world::disk::Disk;
+use world::pace::Line;
 
 /// What it takes to upload.
 #[derive(Clone, Debug)]
@@ -17,11 +18,18 @@ pub(crate) struct Uploader {
     disk: Arc<dyn Disk>,
     transfer: Arc<dyn Transfer>,
     signer: Signer,
+    line: Option<Arc<Line>>,
 }
 
 impl Uploader {
-    pub(crate) fn new(disk: &Arc<dyn Disk>, transfer: &Arc<dyn Transfer>, signer: &Signer) -> Self {
-        Self { disk: Arc::clone(disk), transfer: Arc::clone(transfer), signer: signer.clone() }
+    pub(crate) fn new(
+        disk: &Arc<dyn Disk>,
+        transfer: &Arc<dyn Transfer>,
+        signer: &Signer,
+        line: Option<&Arc<Line>>,
+    ) -> Self {
+        let (disk, transfer) = (Arc::clone(disk), Arc::clone(transfer));
+        Self { disk, transfer, signer: signer.clone(), line: line.cloned() }
     }
 
     /// Brings what an attempt names to the server, the same bytes once; they lie below
@@ -63,11 +71,14 @@ impl Uploader {
         path: String,
         name: &str,
     ) -> Result<(), String> {
+        let pace = super::pace(self.line.as_ref(), &key.tenant);
         let put = |url: String| {
-            let (disk, transfer, path) = (Arc::clone(&self.disk), Arc::clone(&self.transfer), path.clone());
-            async move { transfer.put(&url, disk, &path).await }
+            let (disk, transfer) = (Arc::clone(&self.disk), Arc::clone(&self.transfer));
+            let (path, pace) = (path.clone(), pace.clone());
+            async move { transfer.send(&url, disk, &path, &pace).await }
         };
-        let moved = self.signer.transfer(key, &need, url, false, || 0, put).await;
+        let moving = Moving { key, need: &need, given: false, pace: &pace, arrival: None };
+        let moved = self.signer.transfer(&moving, url, || 0, put).await;
         moved.map_err(|failure| format!("`{name}` could not be uploaded: {}", failure.text))
     }
 }

@@ -121,12 +121,13 @@ pub struct StoreArgs {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 A flag wins over the environment, and that over the file. Keys of the file: server, token, data,
-node, pool, address, cores, memory, gpus, labels (a table). The server and the token come from
+node, pool, address, cores, memory, gpus, nic, staging_share, labels (a table). The server and the token come from
 --server and --token too. The token needs the role agent.
 
 Examples:
   drumline agent --server host:7420 --token dl_… --data /var/lib/drumline-agent
   drumline agent --config /etc/drumline/agent.toml --pool gpu --label disk=ssd
+  drumline agent --config /etc/drumline/agent.toml --nic 10Gbit --staging-share 0.5
   drumline agent --server a:7420,b:7420 --token dl_… --data /var/lib/drumline-agent")]
 pub struct AgentArgs {
     /// Settings from a TOML file
@@ -146,6 +147,12 @@ pub struct AgentArgs {
     pub address: Option<String>,
     #[command(flatten)]
     pub capacity: CapacityArgs,
+    /// How fast its network is, as 10Gbit; inputs and outputs use a part of it [default: no limit]
+    #[arg(long, value_name = "RATE", env = "DRUMLINE_NIC")]
+    pub nic: Option<String>,
+    /// That part [default: 0.7]
+    #[arg(long, value_name = "PART", env = "DRUMLINE_STAGING_SHARE")]
+    pub staging_share: Option<f64>,
     /// A label that constraints look at (repeatable)
     #[arg(long = "label", value_name = "K=V")]
     pub labels: Vec<String>,

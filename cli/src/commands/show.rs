@@ -142,6 +142,8 @@ fn print_tasks(tasks: &[TaskView], format: Format) -> Result<(), Failure> {
             let told = tasks.iter().any(|task| task.progress.is_some());
             headers.extend(kept.then_some("CHECKPOINT"));
             headers.extend(told.then_some("PROGRESS"));
+            let staged = tasks.iter().any(|task| task.staging.is_some());
+            headers.extend(staged.then_some("STAGING"));
             let mut table = Table::new(&headers);
             for task in tasks {
                 let mut cells = vec![
@@ -153,6 +155,7 @@ fn print_tasks(tasks: &[TaskView], format: Format) -> Result<(), Failure> {
                 ];
                 cells.extend(kept.then(|| checkpoint_text(task)));
                 cells.extend(told.then(|| progress_text(task)));
+                cells.extend(staged.then(|| staging_text(task)));
                 table.row(cells);
             }
             table.print("no tasks")
@@ -171,6 +174,18 @@ fn checkpoint_text(task: &TaskView) -> String {
 fn progress_text(task: &TaskView) -> String {
     let Some(told) = &task.progress else { return String::new() };
     format!("{}% {}", told.percent, told.text).trim_end().to_owned()
+}
+
+/// `1.2GiB of 4.0GiB, 110.3MiB/s`, and what it waits for where it does.
+fn staging_text(task: &TaskView) -> String {
+    let Some(told) = &task.staging else { return String::new() };
+    let brief = units::brief_memory_bytes;
+    let total = if told.total_bytes > 0 { format!(" of {}", brief(told.total_bytes)) } else { String::new() };
+    let come = format!("{}{total}, {}/s", brief(told.bytes), brief(told.bytes_per_s));
+    match told.waits_for.as_str() {
+        "" => come,
+        waits_for => format!("{come}; waits for {waits_for}"),
+    }
 }
 
 /// One line where a job did not end well: `default-17 FAILED: step count: …`.

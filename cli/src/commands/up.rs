@@ -32,6 +32,7 @@ pub(super) async fn run(args: UpArgs) -> Outcome {
         address: "127.0.0.1".to_owned(),
         capacity,
         labels: BTreeMap::new(),
+        staging_bytes_per_s: 0,
     };
     let agent = match cluster::start_agent(settings, cluster::LINGER_MS).await {
         Ok(agent) => agent,

@@ -126,6 +126,10 @@ impl Core {
         for task in block.said.keys() {
             assert!(block.active.contains_key(task), "{at}: task {task} gets on and does not live");
         }
+        for task in block.staging.keys() {
+            let is_staged = block.active.get(task).is_some_and(|active| active.state == State::Staging);
+            assert!(is_staged, "{at}: task {task} is told to be staged and is not");
+        }
         for (task, active) in &block.active {
             assert!(matches!(active.state, State::Staging | State::Running), "{at} task {task}");
             let grant = tenant.grants.get(&active.epoch);

@@ -114,6 +114,7 @@ impl Core {
         let active = block.active.remove(&spot.task)?;
         block.ranks.clear();
         block.said.remove(&spot.task);
+        block.staging.remove(&spot.task);
         let mut node = String::new();
         if let Some(grant) = tenant.grants.get_mut(&active.epoch) {
             for bound in &mut grant.bound {

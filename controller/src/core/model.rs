@@ -10,7 +10,7 @@ use proto::v1::{
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::pairs::Pairs;
-use super::progress::Said;
+use super::progress::{Said, Staged};
 use super::retry::Bucket;
 use super::types::Resources64;
 use super::watched::Watched;
@@ -125,6 +125,8 @@ pub(super) struct Block {
     pub ranks: BTreeMap<u32, RankEnd>,
     /// Of active tasks alone, and in no row; see `progress`.
     pub said: BTreeMap<u64, Said>,
+    /// Likewise, of those in STAGING.
+    pub staging: BTreeMap<u64, Staged>,
 }
 
 /// One live attempt.

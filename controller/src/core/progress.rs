@@ -1,4 +1,5 @@
-//! How far tasks have come, by their own word.
+//! How far tasks have come, by their own word; and how their inputs come, by their
+//! agent's.
 //!
 //! What must hold: it is kept in memory alone, beside the live attempt that said it, and
 //! goes with that attempt; nothing but the current attempt and epoch, on the node that
@@ -8,8 +9,10 @@
 
 use super::Core;
 use super::model::{Active, Block, Job, StepRun, cut};
-use proto::limits::{PROGRESS_BASIS_POINTS_MAX, PROGRESS_TASKS_MAX, PROGRESS_TEXT_BYTES_MAX};
-use proto::v1::{AttemptRef, Progress, TaskProgress};
+use proto::limits::{
+    PROGRESS_BASIS_POINTS_MAX, PROGRESS_TASKS_MAX, PROGRESS_TEXT_BYTES_MAX, STAGING_TEXT_BYTES_MAX,
+};
+use proto::v1::{AttemptRef, Progress, StagingView, State, TaskProgress, TaskStaging};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -40,6 +43,20 @@ pub struct TaskSaid {
     pub at_ms: u64,
 }
 
+/// What is there of the inputs of each rank of a task that is being staged.
+pub(super) type Staged = BTreeMap<u32, StagingView>;
+
+/// How the live attempt of a task is staged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskStaged {
+    /// From 1.
+    pub attempt: u32,
+    /// The attempt's.
+    pub epoch: u64,
+    /// Of all its ranks that told.
+    pub view: StagingView,
+}
+
 impl Core {
     pub(super) fn progress_heard(&mut self, node: &str, session: u64, told: Progress) {
         if !self.stream_current(node, session) {
@@ -49,6 +66,26 @@ impl Core {
         }
         for told in told.tasks.into_iter().take(PROGRESS_TASKS_MAX) {
             self.progress_told(node, told);
+        }
+        for told in told.staging.into_iter().take(PROGRESS_TASKS_MAX) {
+            self.staging_told(node, told);
+        }
+    }
+
+    fn staging_told(&mut self, node: &str, told: TaskStaging) {
+        let TaskStaging { attempt, rank, bytes, total_bytes, bytes_per_s, mut waits_for } = told;
+        let Some(attempt) = attempt else { return };
+        let staged = self.find_active(&attempt).filter(|active| active.state == State::Staging);
+        if !staged.is_some_and(|active| self.is_on(node, &attempt, active, rank)) {
+            world::mark!("controller.staging.of_no_staging");
+            return;
+        }
+        let at_ms = self.now.wall_ms;
+        plain(&mut waits_for, STAGING_TEXT_BYTES_MAX);
+        if let Some(block) = self.block_of(&attempt) {
+            world::mark!("controller.staging.told");
+            let view = StagingView { bytes, total_bytes, bytes_per_s, waits_for, at_ms };
+            block.staging.entry(attempt.task).or_default().insert(rank, view);
         }
     }
 
@@ -62,8 +99,7 @@ impl Core {
             return;
         }
         let at_ms = self.now.wall_ms;
-        cut(&mut text, PROGRESS_TEXT_BYTES_MAX);
-        text.retain(|letter| !letter.is_control());
+        plain(&mut text, PROGRESS_TEXT_BYTES_MAX);
         if let Some(block) = self.block_of(&attempt) {
             world::mark!("controller.progress.told");
             let said = RankSaid { basis_points, text, at_ms };
@@ -97,19 +133,49 @@ impl Core {
         step: u32,
         tasks: Range<u64>,
     ) -> BTreeMap<u64, TaskSaid> {
-        let job = self.tenants.get(tenant).and_then(|tenant| tenant.jobs.get(&number));
-        let Some(run) = job.and_then(|job| job.steps.get(step as usize)) else { return BTreeMap::new() };
-        let Some(last) = tasks.end.checked_sub(1).filter(|last| tasks.start <= *last) else {
-            return BTreeMap::new();
-        };
-        let blocks = run.blocks.range(StepRun::block_of(tasks.start)..=StepRun::block_of(last));
-        let said = blocks.flat_map(|(_, block)| {
-            block
-                .said
-                .range(tasks.clone())
-                .filter_map(|(task, said)| Some((*task, whole(block.active.get(task)?, said)?)))
+        let blocks = self.blocks_with(tenant, number, step, &tasks);
+        let said = blocks.flat_map(|block| {
+            let said = block.said.range(tasks.clone());
+            said.filter_map(|(task, said)| Some((*task, whole(block.active.get(task)?, said)?)))
         });
         said.collect()
+    }
+
+    /// How those of them that are in STAGING are staged, where that was told.
+    #[must_use]
+    pub fn staging_of(
+        &self,
+        tenant: &str,
+        number: u64,
+        step: u32,
+        tasks: Range<u64>,
+    ) -> BTreeMap<u64, TaskStaged> {
+        let blocks = self.blocks_with(tenant, number, step, &tasks);
+        let staged = blocks.flat_map(|block| {
+            let staged = block.staging.range(tasks.clone());
+            staged.filter_map(|(task, staged)| {
+                let Active { attempt, epoch, .. } = *block.active.get(task)?;
+                Some((*task, TaskStaged { attempt, epoch, view: together(staged) }))
+            })
+        });
+        staged.collect()
+    }
+
+    /// The blocks that have some of these tasks.
+    fn blocks_with(
+        &self,
+        tenant: &str,
+        number: u64,
+        step: u32,
+        tasks: &Range<u64>,
+    ) -> impl Iterator<Item = &Block> {
+        let job = self.tenants.get(tenant).and_then(|tenant| tenant.jobs.get(&number));
+        let run = job.and_then(|job| job.steps.get(step as usize));
+        let last = tasks.end.checked_sub(1).filter(|last| tasks.start <= *last);
+        let found = run.zip(last).map(|(run, last)| {
+            run.blocks.range(StepRun::block_of(tasks.start)..=StepRun::block_of(last)).map(|(_, block)| block)
+        });
+        found.into_iter().flatten()
     }
 }
 
@@ -118,4 +184,30 @@ fn whole(active: &Active, said: &Said) -> Option<TaskSaid> {
     let RankSaid { basis_points, text, at_ms } = said.values().min_by_key(|said| said.basis_points)?;
     let (attempt, epoch, text) = (active.attempt, active.epoch, text.clone());
     Some(TaskSaid { attempt, epoch, basis_points: *basis_points, text, at_ms: *at_ms })
+}
+
+/// Of all ranks. It waits where each of them does that has not all.
+fn together(ranks: &Staged) -> StagingView {
+    let mut all = StagingView::default();
+    let has_all = |rank: &&StagingView| rank.total_bytes > 0 && rank.bytes >= rank.total_bytes;
+    let mut late = ranks.values().filter(|rank| !has_all(rank)).peekable();
+    if let Some(first) = late.peek().map(|first| first.waits_for.clone())
+        && late.all(|rank| !rank.waits_for.is_empty())
+    {
+        all.waits_for = first;
+    }
+    let known = ranks.values().all(|rank| rank.total_bytes > 0);
+    for rank in ranks.values() {
+        all.bytes = all.bytes.saturating_add(rank.bytes);
+        all.total_bytes = all.total_bytes.saturating_add(if known { rank.total_bytes } else { 0 });
+        all.bytes_per_s = all.bytes_per_s.saturating_add(rank.bytes_per_s);
+        all.at_ms = all.at_ms.max(rank.at_ms);
+    }
+    all
+}
+
+/// One line of so many bytes at most, whoever said it.
+fn plain(text: &mut String, bytes_max: usize) {
+    cut(text, bytes_max);
+    text.retain(|letter| !letter.is_control());
 }

@@ -149,6 +149,7 @@ impl Core {
         let Some(live) = block.active.get_mut(&spot.task) else { return };
         live.state = State::Running;
         live.since_ms = now_ms;
+        block.staging.remove(&spot.task);
         let Some(grant) = tenant.grants.get(&active.epoch) else { return };
         let by = super::events::By {
             attempt: active.attempt,

@@ -3,7 +3,7 @@
 
 use super::sessions::StreamId;
 use super::{ObjectIndex, limits, load, sessions};
-use crate::core::{Event, JOB_ENDING, LoadedJob, Moved, NewJob, Reply, TaskSaid, Upload};
+use crate::core::{Event, JOB_ENDING, LoadedJob, Moved, NewJob, Reply, TaskSaid, TaskStaged, Upload};
 use proto::after;
 use proto::problem;
 use proto::v1::{
@@ -53,11 +53,20 @@ pub(super) enum Input {
     /// Is this attempt the current one?
     Owns(AttemptRef, oneshot::Sender<bool>),
     /// How far have these come?
-    Progress(ProgressOf, oneshot::Sender<BTreeMap<u64, TaskSaid>>),
+    Progress(ProgressOf, oneshot::Sender<Told>),
     /// Tell all demand anew, as a snapshot.
     TellAllDemand,
     /// No more is to be done once what is under way is.
     Resign,
+}
+
+/// What was told of live attempts, by task.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Told {
+    /// By themselves: of those that run.
+    pub said: BTreeMap<u64, TaskSaid>,
+    /// By their agents: of those in STAGING.
+    pub staged: BTreeMap<u64, TaskStaged>,
 }
 
 /// Tasks of a step.
@@ -368,9 +377,10 @@ impl Handle {
         matches!(time::timeout(deadline, answer).await, Ok(Ok(true)))
     }
 
-    /// How far the live attempts of these tasks have come, where they said so. Nothing
-    /// where the controller is too busy to say: it is no more than news.
-    pub async fn progress(&self, of: ProgressOf) -> BTreeMap<u64, TaskSaid> {
+    /// How far the live attempts of these tasks have come, and how their inputs come, where
+    /// that was told. Nothing where the controller is too busy to say: it is no more than
+    /// news.
+    pub async fn progress(&self, of: ProgressOf) -> Told {
         let (reply, answer) = oneshot::channel();
         let asked = async {
             self.inputs.send(Input::Progress(of, reply)).await.ok()?;

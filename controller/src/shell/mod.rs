@@ -28,7 +28,7 @@ mod load;
 mod reign;
 mod sessions;
 
-pub use calls::{Handle, ProgressOf, StartError};
+pub use calls::{Handle, ProgressOf, StartError, Told};
 
 use crate::core::{Admission, Config};
 use async_trait::async_trait;

@@ -1,6 +1,6 @@
 //! One reign after another: from taking the shards to losing them.
 
-use super::calls::{Input, StartError, View};
+use super::calls::{Input, ProgressOf, StartError, Told, View};
 use super::chain::{Chain, Lost};
 use super::sessions::Sessions;
 use super::{ControllerParts, limits, load};
@@ -430,9 +430,11 @@ impl Reign {
                 Input::Resign => self.inputs_closed = true,
                 Input::TellAllDemand => self.told.tell_all(self.core.demand_told()),
                 Input::Progress(of, reply) => {
-                    let said = self.core.progress_of(&of.tenant, of.number, of.step, of.tasks);
+                    let ProgressOf { tenant, number, step, tasks } = of;
+                    let said = self.core.progress_of(&tenant, number, step, tasks.clone());
+                    let staged = self.core.staging_of(&tenant, number, step, tasks);
                     // The asker may have given up.
-                    let _ = reply.send(said);
+                    let _ = reply.send(Told { said, staged });
                 }
                 Input::Owns(attempt, reply) => {
                     // The asker may have given up.

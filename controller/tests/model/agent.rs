@@ -116,6 +116,10 @@ impl Agent {
         self.runs.iter().filter(|(_, run)| run.phase == Phase::Running).map(|(held, _)| held)
     }
 
+    pub fn queued(&self) -> impl Iterator<Item = &Held> {
+        self.runs.iter().filter(|(_, run)| run.phase == Phase::Queued).map(|(held, _)| held)
+    }
+
     pub fn take(&mut self, frame: ServerFrame, now_ms: u64) {
         match frame.frame {
             Some(server_frame::Frame::Lease(lease)) => {

@@ -13,7 +13,7 @@ use crate::draw::Draw;
 use agent::AgentConfig;
 use agent::core::cause::Fault;
 use agent::core::key::Key;
-use agent::core::{Action, Core, Event, Order, ProgressOrder, Said, Seen, Snapshot, StageOrder};
+use agent::core::{Action, Coming, Core, Event, Order, ProgressOrder, Said, Seen, Snapshot, StageOrder};
 use agent::limits::{REPORT_FRAMES_UNACKED_MAX, REPORTS_PER_FRAME_MAX};
 use proto::limits::PROGRESS_TASKS_MAX;
 use proto::v1::{CauseKind, Reports, Resources, agent_frame, report};
@@ -145,7 +145,8 @@ impl World {
                 agent_frame::Frame::Heartbeat(beat) => self.heartbeats.push(beat.sequence),
                 agent_frame::Frame::Reports(reports) => self.told(reports),
                 agent_frame::Frame::Progress(told) => {
-                    assert!(!told.tasks.is_empty() && told.tasks.len() <= PROGRESS_TASKS_MAX);
+                    let (tasks, staging) = (told.tasks.len(), told.staging.len());
+                    assert!(tasks + staging > 0 && tasks.max(staging) <= PROGRESS_TASKS_MAX);
                 }
             },
             Action::Send(_) => panic!("nothing is sent without a session"),
@@ -287,6 +288,15 @@ impl World {
             let seen = |ProgressOrder { key, directory }| Seen { key, directory, said: said.clone() };
             self.step(Event::ProgressSeen(orders.into_iter().map(seen).collect()));
         }
+        let coming = |order: &StageOrder| Coming {
+            key: order.key.clone(),
+            directory: order.directory.clone(),
+            bytes: 1,
+            total_bytes: 2,
+            bytes_per_s: 3,
+            waits_for: String::new(),
+        };
+        self.step(Event::StagingSeen(self.stages.iter().map(coming).collect()));
     }
 
     fn wait(&mut self, ms: u64) {

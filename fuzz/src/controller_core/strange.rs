@@ -8,7 +8,7 @@ use controller::{Event, Moved, NewJob, Reply, Upload};
 use proto::v1::{
     Artifact, AttemptRef, Cause, CheckpointId, Checkpointed, DemandKey, Dependency, Ended, GrantNode,
     Heartbeat, HeldAttempt, JobSpec, Progress, Refused, RegisterRequest, Report, Reports, Resources, Staging,
-    Started, Step, TaskProgress, report,
+    Started, Step, TaskProgress, TaskStaging, report,
 };
 
 const CAUSES: [i32; 20] = [4, 4, 4, 10, 11, 12, 13, 14, 15, 20, 21, 22, 23, 24, 25, 30, 34, 0, 1, 99];
@@ -194,7 +194,18 @@ impl Story {
             basis_points: draw.number_u32(),
             text: "\u{7}far\u{20ac}".repeat(draw.below(40)),
         };
-        Progress { tasks: (0..draw.below(4)).map(|_| told(draw)).collect() }
+        let staged = |draw: &mut Draw<'_>| TaskStaging {
+            attempt: (!draw.seldom(32)).then(|| self.attempt(draw)),
+            rank: draw.below(5) as u32,
+            bytes: draw.number(),
+            total_bytes: draw.number(),
+            bytes_per_s: draw.number(),
+            waits_for: "\u{7}wait\u{20ac}".repeat(draw.below(80)),
+        };
+        Progress {
+            tasks: (0..draw.below(4)).map(|_| told(draw)).collect(),
+            staging: (0..draw.below(4)).map(|_| staged(draw)).collect(),
+        }
     }
 
     /// Mostly the current session of a node.

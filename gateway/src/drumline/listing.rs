@@ -5,8 +5,8 @@
 use crate::auth::Caller;
 use crate::gate::Gate;
 use crate::{limits, rows};
-use controller::TaskSaid;
-use controller::shell::ProgressOf;
+use controller::shell::{ProgressOf, Told};
+use controller::{TaskSaid, TaskStaged};
 use prost::Message;
 use proto::ids::JobId;
 use proto::keys::{self, Parsed};
@@ -175,11 +175,8 @@ pub(super) async fn tasks(
         views.extend(expand(step, step_state, row, next, end));
         next = end;
     }
-    let said = said(gate, job, request.step, (from, to), &views).await;
+    tell_of_live(gate, job, request.step, (from, to), &mut views).await;
     let mut tasks = place(gate, &job.tenant, views).await?;
-    for view in &mut tasks {
-        view.progress = said.get(&view.task).cloned();
-    }
     if step.checkpoint.is_some() {
         let ranks = if estimate::is_gang(step) { step.nodes.saturating_mul(step.tasks_per_node) } else { 1 };
         let kept = kept(gate, job, request.step, (from, to)).await?;
@@ -190,28 +187,33 @@ pub(super) async fn tasks(
     Ok(ListTasksReply { tasks, next_task: if to < count { to } else { 0 } })
 }
 
-/// How far those of the tasks `[from, to)` that run have come, where they said so. The
-/// controller may have begun another attempt already than the rows tell of: what that
-/// says is not of this list.
-async fn said(
-    gate: &Gate,
-    job: &JobId,
-    step: u32,
-    (from, to): (u64, u64),
-    views: &[Expanded],
-) -> BTreeMap<u64, ProgressView> {
-    let running = |(view, _): &&Expanded| view.state() == State::Running;
-    if !views.iter().any(|view| running(&view)) {
-        return BTreeMap::new();
+/// How far those of the tasks `[from, to)` that run have come, and how the inputs of those
+/// in STAGING come, where that was told. The controller may have begun another attempt
+/// already than the rows tell of: what is said of that is not of this list.
+async fn tell_of_live(gate: &Gate, job: &JobId, step: u32, (from, to): (u64, u64), views: &mut [Expanded]) {
+    if !views.iter().any(|(view, _)| matches!(view.state(), State::Staging | State::Running)) {
+        return;
     }
     let of = ProgressOf { tenant: job.tenant.clone(), number: job.number, step, tasks: from..to };
-    let mut told = gate.controller.progress(of).await;
-    let said = views.iter().filter(running).filter_map(|(view, (epoch, _))| {
-        let TaskSaid { basis_points, text, at_ms, .. } =
-            told.remove(&view.task).filter(|told| told.epoch == *epoch && told.attempt == view.attempts)?;
-        Some((view.task, ProgressView { percent: f64::from(basis_points) / 100.0, text, at_ms }))
-    });
-    said.collect()
+    let Told { mut said, mut staged } = gate.controller.progress(of).await;
+    for (view, (epoch, _)) in views {
+        let is_told = |of: u64, attempt: u32| (of, attempt) == (*epoch, view.attempts);
+        match view.state() {
+            State::Running => {
+                let told = said.remove(&view.task).filter(|told| is_told(told.epoch, told.attempt));
+                view.progress = told.map(|TaskSaid { basis_points, text, at_ms, .. }| ProgressView {
+                    percent: f64::from(basis_points) / 100.0,
+                    text,
+                    at_ms,
+                });
+            }
+            State::Staging => {
+                let told = staged.remove(&view.task).filter(|told| is_told(told.epoch, told.attempt));
+                view.staging = told.map(|TaskStaged { view, .. }| view);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// The rows of checkpoints of the tasks `[from, to)`, by task and rank.

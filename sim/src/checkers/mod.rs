@@ -33,6 +33,7 @@ mod outputs;
 mod reigns;
 mod retries;
 mod stored;
+mod transfers;
 mod transitions;
 mod while_bound;
 
@@ -46,7 +47,7 @@ use crate::faults::{Fault, Planned};
 use crate::history::History;
 use crate::mirror::Mirror;
 use crate::rows::Row;
-use world::sim::{LaunchAsked, ProcessSpan};
+use world::sim::{LaunchAsked, ProcessSpan, TransferCounts};
 
 /// One durable commit.
 #[derive(Clone, Debug)]
@@ -75,10 +76,21 @@ pub struct Outcome<'a> {
     /// Digests that the object place really holds, by tenant: digest of the
     /// bytes read, not of the name.
     pub objects: &'a std::collections::BTreeSet<(String, String)>,
+    /// How the nodes' transfers went.
+    pub transfers: &'a [Moved],
     /// The plan of the run.
     pub faults: &'a [Planned],
     pub max_own_retries: u32,
     pub max_platform_retries: u32,
+}
+
+/// How the transfers of one node went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    pub node: String,
+    /// What they may move in a second; 0: as they like.
+    pub bytes_per_s: u64,
+    pub counts: TransferCounts,
 }
 
 /// Watches one invariant.
@@ -149,6 +161,8 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(logs::LogsTrue::default()),
         Box::new(retries::RetriesBounded::default()),
         Box::new(backoff::NotTooSoon::default()),
+        Box::new(transfers::Paced),
+        Box::new(transfers::NoStorm),
         Box::new(brake::Brake::default()),
         Box::new(liveness::EveryJobEnds::default()),
     ]

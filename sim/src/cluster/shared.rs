@@ -65,7 +65,17 @@ fn start_storage(rng: &mut SmallRng, token: &StoreToken, seen: Seen) -> Machine 
     };
     let node = universe::create_node("storage", IpAddr::V4(ip), init);
     let (host, clock) = (ip.to_string(), clock_handle);
-    Machine { host, node, disk, mount: None, clock, processes: None, transfer: None, started }
+    Machine {
+        host,
+        node,
+        disk,
+        mount: None,
+        clock,
+        processes: None,
+        transfer: None,
+        staging_bytes_per_s: 0,
+        started,
+    }
 }
 
 /// One incarnation of the store.
@@ -141,7 +151,17 @@ fn start_server(
     };
     let node = universe::create_node(&lines::machine(server_index(at)), IpAddr::V4(ip), init);
     let (host, clock, mount) = (ip.to_string(), clock_handle, Some(mount));
-    Machine { host, node, disk, mount, clock, processes: None, transfer: None, started }
+    Machine {
+        host,
+        node,
+        disk,
+        mount,
+        clock,
+        processes: None,
+        transfer: None,
+        staging_bytes_per_s: 0,
+        started,
+    }
 }
 
 /// One incarnation of one server: it serves and stands by, and serves again.

@@ -5,7 +5,7 @@
 
 use super::{At, Class, change};
 use crate::bounds;
-use crate::checkers::{attempt_of, must_have_ended_ms};
+use crate::checkers::{Moved, attempt_of, must_have_ended_ms};
 use crate::recording::Recording;
 use crate::rows::{JobName, Row};
 use proto::v1::{Cause, CauseKind, ManifestRow, RankEnd, State};
@@ -59,6 +59,16 @@ pub const CLASSES: &[Class] = &[
         by: &["inputs"],
         spoil: |rec, rng| input(rec, rng, |inputs| inputs.push(("stranger".to_owned(), None))),
     },
+    Class {
+        name: "moved-more-than-it-may",
+        by: &["paced"],
+        spoil: |rec, rng| moved(rec, rng, |moved| moved.counts.most_in_a_second = moved.bytes_per_s + 1),
+    },
+    Class {
+        name: "stormed-a-broken-source",
+        by: &["no-storm"],
+        spoil: |rec, rng| moved(rec, rng, |moved| moved.counts.most_in_vain_a_minute += 100),
+    },
     Class { name: "completed-and-never-ran", by: &["ends-true"], spoil: never_ran },
     Class { name: "a-rank-did-not-end", by: &["ends-true"], spoil: rank_missing },
     Class { name: "a-rank-launched-alone", by: &["gangs-start"], spoil: alone },
@@ -95,6 +105,14 @@ fn manifest(rec: &mut Recording, rng: &mut SmallRng, by: impl FnOnce(&mut Manife
         Row::Manifest { row, .. } => change(row, by),
         _ => None,
     }
+}
+
+/// How the transfers of a node went that has a limit.
+fn moved(rec: &mut Recording, rng: &mut SmallRng, spoil: fn(&mut Moved)) -> Option<()> {
+    let limited = (0..rec.transfers.len()).filter(|at| rec.transfers[*at].bytes_per_s > 0);
+    let at = *limited.collect::<Vec<_>>().choose(rng)?;
+    spoil(&mut rec.transfers[at]);
+    Some(())
 }
 
 /// Of an attempt that completed: a gang that was cancelled while it committed

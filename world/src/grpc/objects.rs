@@ -67,6 +67,11 @@ fn refusal(error: &TransferError) -> Response {
             }
             return response;
         }
+        TransferError::Busy { status, reason, after_ms } => {
+            let status = within(*status, 400..600, StatusCode::SERVICE_UNAVAILABLE);
+            let after = after_ms.unwrap_or(1_000).div_ceil(1_000).to_string();
+            return (status, [(header::RETRY_AFTER, after)], reason.clone()).into_response();
+        }
         TransferError::Network(reason) => (StatusCode::BAD_GATEWAY, reason.clone()),
         TransferError::Disk(reason) => (StatusCode::INTERNAL_SERVER_ERROR, reason.clone()),
     };

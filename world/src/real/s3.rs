@@ -39,6 +39,8 @@ const PARTS_AT_ONCE: usize = 2;
 /// A put takes no longer than [`CALL`] and so much for each MiB.
 const PUT_MS_PER_MIB: u64 = 1_000;
 const IDLE_CONNECTIONS_MAX: usize = 32;
+/// Read from a connection at once.
+const READ_BYTES: usize = 1024 * 1024;
 
 /// Which bucket, and where. Credentials come from the environment, as everywhere in that
 /// world: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, or a role.
@@ -228,7 +230,7 @@ struct Connector;
 
 impl HttpConnector for Connector {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(Carrier(Clients::new(CONNECT, IDLE_CONNECTIONS_MAX))))
+        Ok(HttpClient::new(Carrier(Clients::new(CONNECT, IDLE_CONNECTIONS_MAX, READ_BYTES))))
     }
 }
 

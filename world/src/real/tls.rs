@@ -22,6 +22,7 @@ pub struct Clients<B> {
     secure: OnceCell<Client<HttpsConnector<HttpConnector>, B>>,
     connect: Duration,
     idle_connections_max: usize,
+    read_bytes: usize,
 }
 
 /// What hyper asks of a body.
@@ -32,9 +33,10 @@ pub trait Sendable:
 impl<B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + Unpin + 'static> Sendable for B {}
 
 impl<B: Sendable> Clients<B> {
-    pub fn new(connect: Duration, idle_connections_max: usize) -> Self {
-        let plain = builder(idle_connections_max).build(tcp(connect));
-        Self { plain, secure: OnceCell::new(), connect, idle_connections_max }
+    /// `read_bytes` are read from a connection at once, at most.
+    pub fn new(connect: Duration, idle_connections_max: usize, read_bytes: usize) -> Self {
+        let plain = builder(idle_connections_max, read_bytes).build(tcp(connect));
+        Self { plain, secure: OnceCell::new(), connect, idle_connections_max, read_bytes }
     }
 
     /// By the scheme of its URL, which is `http` or `https`.
@@ -47,10 +49,10 @@ impl<B: Sendable> Clients<B> {
     }
 
     async fn secure(&self) -> io::Result<&Client<HttpsConnector<HttpConnector>, B>> {
-        let (connect, idle) = (self.connect, self.idle_connections_max);
+        let (connect, idle, read) = (self.connect, self.idle_connections_max, self.read_bytes);
         let open = || async move {
             let connector = task::blocking(move || secured(tcp(connect))).await?;
-            Ok(builder(idle).build(connector))
+            Ok(builder(idle, read).build(connector))
         };
         self.secure.get_or_try_init(open).await
     }
@@ -74,7 +76,7 @@ fn secured(tcp: HttpConnector) -> io::Result<HttpsConnector<HttpConnector>> {
     Ok(roots.https_only().enable_http1().wrap_connector(tcp))
 }
 
-fn builder(idle_connections_max: usize) -> hyper_util::client::legacy::Builder {
+fn builder(idle_connections_max: usize, read_bytes: usize) -> hyper_util::client::legacy::Builder {
     let mut builder = Client::builder(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -82,6 +84,6 @@ fn builder(idle_connections_max: usize) -> hyper_util::client::legacy::Builder {
         // Sooner than the server, which closes what is silent for its own limit.
         .pool_idle_timeout(HEADER_READ / 2)
         .pool_max_idle_per_host(idle_connections_max)
-        .http1_max_buf_size(1024 * 1024);
+        .http1_max_buf_size(read_bytes);
     builder
 }

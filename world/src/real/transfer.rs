@@ -18,6 +18,7 @@ use crate::{
     disk::{Disk, DiskFile, OpenMode},
     grpc::{DIGEST_EXPECTED, DIGEST_FOUND, VERIFYING, content_range, so_far, tag},
     limits::{REASON_BYTES_MAX, VERIFY, VERIFY_PAUSE},
+    pace::Pace,
     task, time,
     transfer::{
         Arrived, Fetching, Transfer, TransferError, UPLOAD_ROUNDS, is_of_what_was_there, not_verified,
@@ -66,6 +67,8 @@ pub struct TransferLimits {
     pub ask_above_bytes: u64,
     /// Uploads above it go on where an earlier try broke off.
     pub resume_above_bytes: u64,
+    /// Read from a connection at once, and not before it is wanted: at least 8 KiB.
+    pub read_bytes: usize,
     /// Idle connections kept to one server.
     pub idle_connections_max: usize,
     /// What is longer is brought in parts of this size.
@@ -85,6 +88,7 @@ impl Default for TransferLimits {
             chunk_bytes: 1024 * 1024,
             ask_above_bytes: 64 * 1024,
             resume_above_bytes: 1024 * 1024,
+            read_bytes: 1024 * 1024,
             idle_connections_max: 16,
             part_bytes: 8 * 1024 * 1024,
             parts_at_once: 4,
@@ -94,6 +98,8 @@ impl Default for TransferLimits {
 
 /// A server that ignores the question gets the upload after so long.
 const ASK_WAIT: Duration = Duration::from_secs(1);
+/// Less is not read at once, whatever is asked for.
+const READ_BYTES_MIN: usize = 8 * 1024;
 /// Chunks between the disk and the network.
 const READ_AHEAD: usize = 2;
 
@@ -158,7 +164,8 @@ impl HttpTransfer {
     pub fn new(limits: TransferLimits) -> Arc<Self> {
         assert!(limits.chunk_bytes > 0, "a transfer moves something at a time");
         assert!(limits.part_bytes > 0 && limits.parts_at_once > 0, "a part is moved at a time");
-        let clients = Clients::new(limits.connect, limits.idle_connections_max);
+        let read_bytes = limits.read_bytes.max(READ_BYTES_MIN);
+        let clients = Clients::new(limits.connect, limits.idle_connections_max, read_bytes);
         Arc::new(Self { clients, limits })
     }
 
@@ -200,6 +207,7 @@ impl HttpTransfer {
         if let (Some(expected), Some(found)) = (word(DIGEST_EXPECTED), word(DIGEST_FOUND)) {
             return Err(TransferError::Digest { expected, found });
         }
+        let after = word(header::RETRY_AFTER);
         let text = Limited::new(response.into_body(), REASON_BYTES_MAX).collect();
         let reason = match time::timeout(self.limits.idle, text).await {
             Ok(Ok(text)) => String::from_utf8_lossy(&text.to_bytes()).trim().replace('\n', " "),
@@ -211,6 +219,11 @@ impl HttpTransfer {
             reason
         };
         let status = status.as_u16();
+        if let Some(after) = after.filter(|_| matches!(status, 429 | 503)) {
+            // A date is not read: the source is left alone for as long as for any failure.
+            let after_ms = after.trim().parse::<u64>().ok().map(|seconds| seconds.saturating_mul(1_000));
+            return Err(TransferError::Busy { status, reason, after_ms });
+        }
         // What is neither success nor a server's failure is not worth another try.
         Err(if status >= 500 {
             TransferError::Server { status, reason }
@@ -259,8 +272,10 @@ fn upload_body(
     rx: mpsc::Receiver<io::Result<Bytes>>,
     gate: watch::Receiver<Gate>,
     moved: Arc<AtomicU64>,
+    pace: Pace,
 ) -> Body {
-    let chunks = stream::try_unfold((rx, gate, moved), |(mut rx, mut gate, moved)| async move {
+    let from = (rx, gate, moved, pace);
+    let chunks = stream::try_unfold(from, |(mut rx, mut gate, moved, pace)| async move {
         let opened = gate.wait_for(|gate| *gate != Gate::Ask);
         // Unanswered, it sends; with the sender gone nobody wants it.
         let stop = match time::timeout(ASK_WAIT, opened).await {
@@ -275,8 +290,9 @@ fn upload_body(
             None => Ok(None),
             Some(Err(error)) => Err(error),
             Some(Ok(chunk)) => {
+                pace.take(chunk.len() as u64).await;
                 moved.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-                Ok(Some((Frame::data(chunk), (rx, gate, moved))))
+                Ok(Some((Frame::data(chunk), (rx, gate, moved, pace))))
             }
         }
     });
@@ -287,6 +303,16 @@ fn upload_body(
 impl Transfer for HttpTransfer {
     async fn put(&self, url: &str, disk: Arc<dyn Disk>, path: &str) -> Result<(), TransferError> {
         self.put_watched(url, disk, path, &Arc::default()).await
+    }
+
+    async fn send(
+        &self,
+        url: &str,
+        disk: Arc<dyn Disk>,
+        path: &str,
+        pace: &Pace,
+    ) -> Result<(), TransferError> {
+        self.put_at(url, (disk, path), &Arc::default(), pace).await
     }
 
     async fn get(
@@ -315,6 +341,16 @@ impl HttpTransfer {
         path: &str,
         away: &Arc<AtomicU64>,
     ) -> Result<(), TransferError> {
+        self.put_at(url, (disk, path), away, &Pace::default()).await
+    }
+
+    async fn put_at(
+        &self,
+        url: &str,
+        (disk, path): (Arc<dyn Disk>, &str),
+        away: &Arc<AtomicU64>,
+        pace: &Pace,
+    ) -> Result<(), TransferError> {
         let uri = parse(url)?;
         let path = path.to_owned();
         let (file, len) = task::blocking(move || {
@@ -337,7 +373,7 @@ impl HttpTransfer {
                     return Err(not_verified());
                 }
                 away.store(from, Ordering::Relaxed);
-                arrived = match self.send(&uri, &file, from..len, away).await {
+                arrived = match self.send_from(&uri, &file, from..len, (away, pace)).await {
                     Err(error) if round < UPLOAD_ROUNDS && is_of_what_was_there(&error, from) => continue,
                     sent => sent?,
                 };
@@ -372,19 +408,21 @@ impl HttpTransfer {
     }
 
     /// Sends what is not there.
-    async fn send(
+    async fn send_from(
         &self,
         uri: &Uri,
         file: &Arc<dyn DiskFile>,
         span: Range<u64>,
-        away: &Arc<AtomicU64>,
+        (away, pace): (&Arc<AtomicU64>, &Pace),
     ) -> Result<Arrived, TransferError> {
         let (due, len) = (span.end - span.start, span.end);
         let asks = due > self.limits.ask_above_bytes;
         let (gate, gated) = watch::channel(if asks { Gate::Ask } else { Gate::Go });
         let gate = StopOnDrop(gate);
-        let chunks = read_ahead(Arc::clone(file), span.start, len, self.limits.chunk_bytes);
-        let body = upload_body(chunks, gated, Arc::clone(away));
+        let slice = pace.slice_bytes().and_then(|bytes| usize::try_from(bytes).ok());
+        let chunk_bytes = slice.map_or(self.limits.chunk_bytes, |slice| slice.min(self.limits.chunk_bytes));
+        let chunks = read_ahead(Arc::clone(file), span.start, len, chunk_bytes);
+        let body = upload_body(chunks, gated, Arc::clone(away), pace.clone());
         let mut request = Request::builder().method(Method::PUT).uri(uri.clone());
         request = request.header(header::CONTENT_LENGTH, due);
         if span.start > 0 {

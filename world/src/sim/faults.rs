@@ -125,4 +125,9 @@ pub struct TransferCounts {
     pub corrupted: u64,
     /// Slowed.
     pub slowed: u64,
+    /// Bytes that moved within some second, of transfers that are to keep to a pace.
+    pub most_in_a_second: u64,
+    /// Transfers that began within some minute from a source of which many had failed just
+    /// before and none had not.
+    pub most_in_vain_a_minute: u64,
 }

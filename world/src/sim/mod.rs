@@ -13,4 +13,4 @@ pub use clock::{ClockHandle, SkewedClock};
 pub use disk::{HostileDisk, Mount};
 pub use faults::{DiskCounts, DiskFaults, TransferCounts, TransferFaults};
 pub use processes::{Kept, LaunchAsked, ProcessCounts, ProcessFaults, ProcessSpan, SimProcesses};
-pub use transfer::{DoorGuard, SimObjects, SimTransfer};
+pub use transfer::{DoorGuard, PLAIN_FAILURES, SimObjects, SimTransfer};

@@ -8,7 +8,9 @@
 use super::faults::{TransferCounts, TransferFaults, below, strikes};
 use crate::{
     disk::{Disk, DiskFile, OpenMode},
-    limits, time,
+    limits,
+    pace::Pace,
+    time,
     transfer::{
         Arrived, Fetching, ObjectDoor, ObjectSource, Piece, Transfer, TransferError, UPLOAD_ROUNDS,
         check_digest, hex_digest, is_of_what_was_there, not_verified, verified_within,
@@ -19,7 +21,7 @@ use bytes::Bytes;
 use rand::{SeedableRng, rngs::SmallRng};
 use sha2::{Digest, Sha256};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fmt,
     sync::{Arc, Mutex},
 };
@@ -28,6 +30,13 @@ use std::{
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Likewise of an upload: small, so that something has come when one breaks.
 const PUT_CHUNK_BYTES: usize = 16 * 1024;
+
+/// So many failures in a row say plainly that a source is broken.
+pub const PLAIN_FAILURES: u32 = 8;
+
+fn host_of(url: &str) -> &str {
+    url.strip_prefix("http://").and_then(|rest| rest.split('/').next()).unwrap_or(url)
+}
 
 type Reachable = Box<dyn Fn(&str, &str) -> bool + Send + Sync>;
 
@@ -107,6 +116,19 @@ struct State {
     faults: TransferFaults,
     counts: TransferCounts,
     rng: SmallRng,
+    /// What moved at a pace within the last second.
+    second: VecDeque<(time::Instant, u64)>,
+    /// By address: how its tries went since one went well.
+    vain: BTreeMap<String, Vain>,
+}
+
+/// Tries of one source that all failed.
+#[derive(Debug, Default)]
+struct Vain {
+    in_a_row: u32,
+    /// When those of the last minute began that had so many failures before them that it
+    /// was plain.
+    begun: VecDeque<time::Instant>,
 }
 
 /// One node's transfers.
@@ -135,6 +157,7 @@ struct Link<'a> {
     door: Arc<dyn ObjectDoor>,
     fate: Fate,
     chunk: u64,
+    pace: &'a Pace,
 }
 
 impl SimTransfer {
@@ -148,6 +171,8 @@ impl SimTransfer {
                 faults: TransferFaults::default(),
                 counts: TransferCounts::default(),
                 rng: SmallRng::seed_from_u64(seed),
+                second: VecDeque::new(),
+                vain: BTreeMap::new(),
             }),
         })
     }
@@ -163,13 +188,56 @@ impl SimTransfer {
         self.state.lock().expect("nothing panics while holding it").counts
     }
 
+    /// The node's agent begins anew, and knows nothing of what failed.
+    pub fn forget(&self) {
+        self.state.lock().expect("nothing panics while holding it").vain.clear();
+    }
+
+    fn begins(&self, url: &str) {
+        let now = time::now();
+        let mut state = self.state.lock().expect("nothing panics while holding it");
+        let State { vain, counts, .. } = &mut *state;
+        let Some(vain) = vain.get_mut(host_of(url)).filter(|vain| vain.in_a_row >= PLAIN_FAILURES) else {
+            return;
+        };
+        vain.begun.push_back(now);
+        while vain.begun.front().is_some_and(|at| now - *at >= time::ms(60_000)) {
+            vain.begun.pop_front();
+        }
+        counts.most_in_vain_a_minute = counts.most_in_vain_a_minute.max(vain.begun.len() as u64);
+    }
+
+    fn ended<T>(&self, url: &str, ended: Result<T, TransferError>) -> Result<T, TransferError> {
+        let mut state = self.state.lock().expect("nothing panics while holding it");
+        match &ended {
+            Err(TransferError::Network(_) | TransferError::Server { .. } | TransferError::Busy { .. }) => {
+                state.vain.entry(host_of(url).to_owned()).or_default().in_a_row += 1;
+            }
+            _ => _ = state.vain.remove(host_of(url)),
+        }
+        drop(state);
+        ended
+    }
+
     fn count(&self, note: impl FnOnce(&mut TransferCounts)) {
         note(&mut self.state.lock().expect("nothing panics while holding it").counts);
     }
 
+    /// So many bytes move now.
+    fn moved(&self, bytes: u64) {
+        let now = time::now();
+        let mut state = self.state.lock().expect("nothing panics while holding it");
+        state.second.push_back((now, bytes));
+        while state.second.front().is_some_and(|(at, _)| now - *at >= time::ms(1_000)) {
+            state.second.pop_front();
+        }
+        let within = state.second.iter().map(|(_, bytes)| bytes).sum();
+        state.counts.most_in_a_second = state.counts.most_in_a_second.max(within);
+    }
+
     fn draw(&self, chunks: u64) -> (Fate, u64) {
         let mut state = self.state.lock().expect("nothing panics while holding it");
-        let State { faults, counts, rng } = &mut *state;
+        let State { faults, counts, rng, .. } = &mut *state;
         counts.begun += 1;
         let mut at = |ppm| if strikes(rng, ppm) { Some(below(rng, chunks.max(1))) } else { None };
         let (break_at, truncate_at, corrupt_at) =
@@ -184,7 +252,12 @@ impl SimTransfer {
     }
 
     /// Splits the URL, waits the latency and finds the door. `bytes` are those of an upload.
-    async fn link(&self, url: &str, bytes: u64) -> Result<(Link<'_>, String), TransferError> {
+    async fn link<'a>(
+        &'a self,
+        url: &str,
+        bytes: u64,
+        pace: &'a Pace,
+    ) -> Result<(Link<'a>, String), TransferError> {
         let rest = url.strip_prefix("http://").unwrap_or_default();
         let Some((address, path)) = rest.split_once('/') else {
             return Err(TransferError::Refused { status: 400, reason: format!("{url:?} is no http:// URL") });
@@ -195,7 +268,8 @@ impl SimTransfer {
             self.count(|counts| counts.unreachable += 1);
             return Err(TransferError::Network(format!("{address} cannot be reached")));
         };
-        let link = Link { transfer: self, address: address.to_owned(), incarnation, door, fate, chunk: 0 };
+        let link =
+            Link { transfer: self, address: address.to_owned(), incarnation, door, fate, chunk: 0, pace };
         Ok((link, format!("/{path}")))
     }
 }
@@ -208,6 +282,17 @@ impl Link<'_> {
         }
     }
 
+    /// As a real connection does, a little at a time.
+    async fn pass(&self, mut bytes: u64) {
+        let Some(slice) = self.pace.slice_bytes() else { return };
+        while bytes > 0 {
+            let passes = bytes.min(slice);
+            self.pace.take(passes).await;
+            self.transfer.moved(passes);
+            bytes -= passes;
+        }
+    }
+
     /// One chunk on its way: `None` where the stream ends early.
     async fn carry(&mut self, data: Bytes) -> Result<Option<Bytes>, TransferError> {
         let chunk = self.chunk;
@@ -215,6 +300,7 @@ impl Link<'_> {
         if self.fate.slow_ms > 0 {
             time::sleep(time::ms(self.fate.slow_ms)).await;
         }
+        self.pass(data.len() as u64).await;
         self.check()?;
         if self.fate.break_at.is_some_and(|at| at == chunk) {
             self.transfer.count(|counts| counts.broken += 1);
@@ -277,19 +363,21 @@ impl Link<'_> {
     async fn fetch(
         &mut self,
         source: &mut dyn ObjectSource,
-        disk: &dyn Disk,
-        part: &str,
+        fetching: &Fetching,
         synced: bool,
     ) -> Result<(u64, String), TransferError> {
-        let file = disk.open(part, OpenMode::CreateOrWrite).map_err(disk_error)?;
+        let file = fetching.disk.open(&fetching.part(), OpenMode::CreateOrWrite).map_err(disk_error)?;
         file.set_len(0).map_err(disk_error)?;
         let mut digest = Sha256::new();
         let (due, mut at) = (source.len(), 0);
+        fetching.told_total(due);
+        fetching.arrived(0);
         while let Some(data) = source.read().await? {
             let Some(data) = self.carry(data).await? else { break };
             digest.update(&data);
             file.write_at(at, &data).map_err(disk_error)?;
             at += data.len() as u64;
+            fetching.arrived(at);
         }
         if at != due {
             return Err(TransferError::Network(format!("the connection broke after {at} of {due} bytes")));
@@ -309,9 +397,48 @@ fn disk_error(error: std::io::Error) -> TransferError {
 #[async_trait]
 impl Transfer for SimTransfer {
     async fn put(&self, url: &str, disk: Arc<dyn Disk>, path: &str) -> Result<(), TransferError> {
+        self.send(url, disk, path, &Pace::default()).await
+    }
+
+    async fn send(
+        &self,
+        url: &str,
+        disk: Arc<dyn Disk>,
+        path: &str,
+        pace: &Pace,
+    ) -> Result<(), TransferError> {
+        self.begins(url);
+        let sent = self.send_once(url, disk, path, pace).await;
+        self.ended(url, sent)
+    }
+
+    async fn get(
+        &self,
+        url: &str,
+        disk: Arc<dyn Disk>,
+        path: &str,
+        digest: &str,
+    ) -> Result<u64, TransferError> {
+        self.load(url, &Fetching::new(disk, path, digest), true).await
+    }
+
+    /// In one piece, and each try from the beginning: as from a server that knows no parts.
+    async fn bring(&self, url: &str, fetching: &Fetching) -> Result<u64, TransferError> {
+        self.load(url, fetching, false).await
+    }
+}
+
+impl SimTransfer {
+    async fn send_once(
+        &self,
+        url: &str,
+        disk: Arc<dyn Disk>,
+        path: &str,
+        pace: &Pace,
+    ) -> Result<(), TransferError> {
         let file = disk.open(path, OpenMode::Read).map_err(disk_error)?;
         let len = file.len().map_err(disk_error)?;
-        let (mut link, target) = self.link(url, len).await?;
+        let (mut link, target) = self.link(url, len, pace).await?;
         // In smaller chunks, and no slower for it.
         link.fate.slow_ms /= (CHUNK_BYTES / PUT_CHUNK_BYTES) as u64;
         let mut round = 0;
@@ -346,26 +473,15 @@ impl Transfer for SimTransfer {
         Ok(())
     }
 
-    async fn get(
-        &self,
-        url: &str,
-        disk: Arc<dyn Disk>,
-        path: &str,
-        digest: &str,
-    ) -> Result<u64, TransferError> {
-        self.load(url, &Fetching::new(disk, path, digest), true).await
-    }
-
-    /// In one piece, and each try from the beginning: as from a server that knows no parts.
-    async fn bring(&self, url: &str, fetching: &Fetching) -> Result<u64, TransferError> {
-        self.load(url, fetching, false).await
-    }
-}
-
-impl SimTransfer {
     async fn load(&self, url: &str, fetching: &Fetching, synced: bool) -> Result<u64, TransferError> {
+        self.begins(url);
+        let loaded = self.load_once(url, fetching, synced).await;
+        self.ended(url, loaded)
+    }
+
+    async fn load_once(&self, url: &str, fetching: &Fetching, synced: bool) -> Result<u64, TransferError> {
         let Fetching { disk, path, digest, .. } = fetching;
-        let (mut link, target) = self.link(url, 0).await?;
+        let (mut link, target) = self.link(url, 0, &fetching.pace).await?;
         let mut source = link.door.clone().open(&target).await?;
         let len = source.len();
         source.begin(0..len).await?;
@@ -377,7 +493,7 @@ impl SimTransfer {
         link.fate.truncate_at = spread(link.fate.truncate_at);
         link.fate.corrupt_at = spread(link.fate.corrupt_at);
         let part = fetching.part();
-        let fetched = link.fetch(source.as_mut(), &**disk, &part, synced).await;
+        let fetched = link.fetch(source.as_mut(), fetching, synced).await;
         let verified = fetched.and_then(|(len, found)| check_digest(digest, found).map(|()| len));
         match verified {
             Ok(len) => {

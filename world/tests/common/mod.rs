@@ -33,7 +33,7 @@ pub struct Object {
 }
 
 /// Targets read `/v1/objects/<digest>?…`; `/v1/objects/refused` is 403 both
-/// ways and `/v1/objects/broken` 503.
+/// ways, `/v1/objects/broken` 503, and `/v1/objects/busy` 503 with a time to wait.
 #[derive(Debug, Default)]
 pub struct MemoryDoor {
     pub objects: Mutex<BTreeMap<String, Object>>,
@@ -69,6 +69,7 @@ fn name(target: &str) -> Result<String, TransferError> {
     match path.strip_prefix("/v1/objects/").unwrap() {
         "refused" => Err(TransferError::Refused { status: 403, reason: "the URL has expired".into() }),
         "broken" => Err(TransferError::Server { status: 503, reason: "no disk".into() }),
+        "busy" => Err(TransferError::Busy { status: 503, reason: "too many".into(), after_ms: Some(7_000) }),
         name => Ok(name.to_owned()),
     }
 }

@@ -122,7 +122,11 @@ impl Node {
                         let key = Key::of(told.attempt.as_ref().unwrap(), told.rank);
                         format!(" {} {}", short(&key), told.basis_points)
                     });
-                    format!("progress{}", each.collect::<String>())
+                    let staged = told.staging.iter().map(|told| {
+                        let key = Key::of(told.attempt.as_ref().unwrap(), told.rank);
+                        format!(" {} {}/{}", short(&key), told.bytes, told.total_bytes)
+                    });
+                    format!("progress{}", each.chain(staged).collect::<String>())
                 }
             },
             Action::EndSession(reason) => format!("leave: {reason}"),

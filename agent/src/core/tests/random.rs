@@ -8,7 +8,7 @@
 
 use super::*;
 use crate::core::cause::Fault;
-use crate::core::{Said, Seen, Snapshot, StageOrder};
+use crate::core::{Coming, Said, Seen, Snapshot, StageOrder};
 use proptest::prelude::*;
 use proto::v1::{CauseKind, Checkpoint, Reconcile, Stop};
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,6 +61,18 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => Just(Move::Lapse),
         1 => Just(Move::RestartAgent),
     ]
+}
+
+/// As whoever stages tells it.
+fn coming(order: &StageOrder) -> Coming {
+    Coming {
+        key: order.key.clone(),
+        directory: order.directory.clone(),
+        bytes: 1,
+        total_bytes: 2,
+        bytes_per_s: 3,
+        waits_for: String::new(),
+    }
 }
 
 /// What the world around the core truly holds.
@@ -140,6 +152,11 @@ impl World {
                     for told in told.tasks {
                         let key = Key::of(&told.attempt.unwrap(), told.rank);
                         assert!(!self.ends.contains_key(&key), "{key:?} has ended and gets on");
+                    }
+                    for told in told.staging {
+                        let key = Key::of(&told.attempt.unwrap(), told.rank);
+                        assert!(self.stages.iter().any(|order| order.key == key), "{key:?} is not staged");
+                        assert!(!self.ends.contains_key(&key), "{key:?} has ended and is staged");
                     }
                 }
             },
@@ -285,6 +302,7 @@ impl World {
                     };
                     self.step(Event::ProgressSeen(orders.into_iter().map(said).collect()));
                 }
+                self.step(Event::StagingSeen(self.stages.iter().map(coming).collect()));
             }
             Move::Stop { grace_ms } => {
                 let attempts = self.core.keys().first().map(Key::attempt_ref).into_iter().collect();

@@ -3,7 +3,7 @@
 use super::*;
 use crate::core::Snapshot;
 use crate::core::cause::{Fault, StageFault};
-use crate::core::{Said, Seen};
+use crate::core::{Coming, Said, Seen};
 use proto::v1::{
     AgentFrame, Artifact, Cause, CauseKind, Checkpoint, CheckpointId, Gang, GangNode, Goodbye,
     RankCheckpoint, Reconcile, Stop,
@@ -761,4 +761,27 @@ fn a_look_takes_so_many_and_the_next_goes_on_behind_them() {
     let next: Vec<u64> = (most..most + 2).chain(0..most - 2).collect();
     assert_eq!(looked_at(&mut node), [next]);
     assert_eq!(come(&mut node, []).join(" "), format!("progress {most} 1 {} 1", most + 1), "the rest of it");
+}
+
+#[test]
+fn how_inputs_come_is_told_of_what_is_staged_and_of_nothing_else() {
+    let mut node = Node::ready();
+    node.hear(assign(2, 0..2));
+    let directory = |node: &Node, task: u64| node.core.attempts[&key(task)].directory.clone().unwrap();
+    let names = [0, 1].map(|task| directory(&node, task));
+    let coming = |task: u64, directory: &str| Coming {
+        key: key(task),
+        directory: directory.to_owned(),
+        bytes: 5,
+        total_bytes: 9,
+        bytes_per_s: 1,
+        waits_for: String::new(),
+    };
+    let seen = || Event::StagingSeen(vec![coming(0, &names[0]), coming(1, &names[1]), coming(9, "x")]);
+    assert_eq!(node.step(seen()), ["progress 0 5/9 1 5/9"]);
+    assert_eq!(node.step(Event::StagingSeen(vec![coming(0, "another")])), none());
+    node.staged([0]);
+    assert_eq!(node.step(seen()), ["progress 1 5/9"], "the look began before it was staged");
+    node.close();
+    assert_eq!(node.step(seen()), none(), "there is nobody to tell");
 }

@@ -182,6 +182,13 @@ fn task() -> Value {
             "text": text(),
             "at_ms": count(),
         }))),
+        "staging": nullable(object(json!({
+            "bytes": count(),
+            "total_bytes": nullable(count()),
+            "bytes_per_s": count(),
+            "waits_for": text(),
+            "at_ms": count(),
+        }))),
     }))
 }
 

@@ -17,13 +17,18 @@ use super::pieces::Pieces;
 use super::{HttpTransfer, disk_error, network, parse};
 use crate::{
     disk::{DiskFile, OpenMode},
+    pace::{Pace, Purse},
     task, time,
     transfer::{Fetching, TransferError, check_digest, hex_digest},
 };
 use bytes::Bytes;
 use futures_util::future::{join, try_join, try_join_all};
 use http_body_util::BodyExt;
-use hyper::{Request, StatusCode, Uri, body::Incoming, header};
+use hyper::{
+    Request, StatusCode, Uri,
+    body::{Body as _, Incoming},
+    header,
+};
 use sha2::{Digest, Sha256};
 use std::{
     io,
@@ -55,6 +60,8 @@ struct Kept {
     tries: AtomicU64,
     /// As others see how it gets on.
     brought: Arc<AtomicU64>,
+    /// How fast it comes.
+    pace: Pace,
 }
 
 /// What a server answers to whom asks for a part.
@@ -79,6 +86,7 @@ enum Then {
 impl HttpTransfer {
     pub(super) async fn bring_parts(&self, url: &str, fetching: &Fetching) -> Result<u64, TransferError> {
         let uri = parse(url)?;
+        fetching.arrived(0);
         let brought = self.try_once(&uri, fetching).await;
         let lasts = matches!(&brought, Err(TransferError::Disk(_) | TransferError::Digest { .. }));
         if lasts || brought.is_ok() {
@@ -105,6 +113,7 @@ impl HttpTransfer {
         match self.ask(uri, missing.unwrap_or(0..self.limits.part_bytes)).await? {
             Answer::Whole(body) => {
                 fetching.forget();
+                fetching.told_total(body.size_hint().exact().unwrap_or(0));
                 self.land_whole(body, fetching).await
             }
             Answer::Part { span, total, body } => {
@@ -117,6 +126,7 @@ impl HttpTransfer {
                     }
                     None => Kept::fresh(fetching, total, self.limits.part_bytes).await?,
                 };
+                fetching.told_total(total);
                 self.land(uri, fetching, &kept, Some((span, body))).await
             }
         }
@@ -189,6 +199,7 @@ impl HttpTransfer {
         open: &AtomicUsize,
         mut first: Option<(Range<u64>, Incoming)>,
     ) -> Result<(), TransferError> {
+        let mut purse = kept.pace.purse();
         loop {
             let (span, body) = match first.take() {
                 Some(begun) => begun,
@@ -215,7 +226,7 @@ impl HttpTransfer {
                 }
             };
             let begun_at = span.start;
-            self.take_in(kept, span, body).await?;
+            self.take_in(kept, span, (body, &mut purse)).await?;
             kept.pieces().give_back(begun_at);
         }
     }
@@ -225,11 +236,11 @@ impl HttpTransfer {
         &self,
         kept: &Arc<Kept>,
         span: Range<u64>,
-        mut body: Incoming,
+        (mut body, purse): (Incoming, &mut Purse<'_>),
     ) -> Result<(), TransferError> {
         let mut at = span.start;
         loop {
-            let Gathered { frames, bytes, then } = self.gather(&mut body).await;
+            let Gathered { frames, bytes, then } = self.gather(&mut body, purse, |_| ()).await;
             if bytes > span.end - at {
                 return Err(TransferError::Network("more came than was asked for".to_owned()));
             }
@@ -247,13 +258,17 @@ impl HttpTransfer {
         }
     }
 
-    async fn gather(&self, body: &mut Incoming) -> Gathered {
+    /// `seen` is told of the bytes so far, as they come.
+    async fn gather(&self, body: &mut Incoming, purse: &mut Purse<'_>, seen: impl Fn(u64)) -> Gathered {
         let mut gathered = Gathered { frames: Vec::new(), bytes: 0, then: Then::More };
         while gathered.bytes < self.limits.chunk_bytes as u64 {
+            purse.fill().await;
             match time::timeout(self.limits.idle, body.frame()).await {
                 Ok(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         gathered.bytes += data.len() as u64;
+                        seen(gathered.bytes);
+                        purse.spend(data.len() as u64).await;
                         gathered.frames.push(data);
                     }
                     continue;
@@ -275,9 +290,12 @@ impl HttpTransfer {
     async fn land_whole(&self, mut body: Incoming, fetching: &Fetching) -> Result<u64, TransferError> {
         let file = open(fetching).await?;
         let (mut digest, mut frames, mut at, mut bytes) = (Sha256::new(), Vec::new(), 0, 0);
+        let mut purse = fetching.pace.purse();
         loop {
             let landing = write_and_digest(&file, at, frames, digest);
-            let (gathered, landed) = join(self.gather(&mut body), landing).await;
+            let before = at + bytes;
+            let gathering = self.gather(&mut body, &mut purse, |more| fetching.arrived(before + more));
+            let (gathered, landed) = join(gathering, landing).await;
             (digest, at) = (landed.map_err(disk_error)?, at + bytes);
             (frames, bytes) = (gathered.frames, gathered.bytes);
             match gathered.then {
@@ -327,6 +345,7 @@ impl Kept {
             writes: Arc::new(Semaphore::new(WRITES as usize)),
             tries: AtomicU64::new(1),
             brought: fetching.brought.clone(),
+            pace: fetching.pace.clone(),
         });
         fetching.keep(kept.clone());
         Ok(kept)
