@@ -37,6 +37,25 @@ pub struct Digested {
 
 /// Finds a file. `field` is what it was given as.
 pub fn find(field: &str, path: &Path) -> Result<LocalFile, Failure> {
+    match find_any(field, path)? {
+        Found::File(file) => Ok(file),
+        Found::Directory(_) => {
+            Err(Failure::wrong_use(field, path.display(), "is a directory", "give a file"))
+        }
+    }
+}
+
+/// What a path of this machine leads to.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// A file.
+    File(LocalFile),
+    /// A directory; its path is empty where it is the root of the machine.
+    Directory(LocalFile),
+}
+
+/// Finds a file or a directory. `field` is what it was given as.
+pub fn find_any(field: &str, path: &Path) -> Result<Found, Failure> {
     let unusable = |error: &io::Error| {
         let remedy = match error.kind() {
             io::ErrorKind::NotFound => "correct the path",
@@ -46,20 +65,12 @@ pub fn find(field: &str, path: &Path) -> Result<LocalFile, Failure> {
         Failure::wrong_use(field, path.display(), &error.to_string(), remedy)
     };
     let full = path.canonicalize().map_err(|error| unusable(&error))?;
-    if full.is_dir() {
-        return Err(Failure::wrong_use(
-            field,
-            path.display(),
-            "is a directory",
-            "give a file; pack a tree with tar first",
-        ));
-    }
     let Some(text) = full.to_str() else {
         return Err(Failure::wrong_use(field, path.display(), "is no UTF-8 text", "rename the file"));
     };
-    let path = text.trim_start_matches('/').to_owned();
     let disk: Arc<dyn Disk> = FsDisk::open(PathBuf::from("/")).map_err(|error| unusable(&error))?;
-    Ok(LocalFile { disk, path })
+    let found = LocalFile { disk, path: text.trim_start_matches('/').to_owned() };
+    Ok(if full.is_dir() { Found::Directory(found) } else { Found::File(found) })
 }
 
 /// Reads a small text file; `-` is standard input.

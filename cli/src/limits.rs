@@ -49,6 +49,10 @@ pub const QUEUE_TASKS_MAX: u64 = 20_000;
 pub const QUEUE_REASONS_MAX: usize = 100;
 /// Downloads at the same time.
 pub const DOWNLOADS_MAX: usize = 8;
+/// Files of a directory that are sent at the same time.
+pub const UPLOADS_MAX: usize = 8;
+/// Files of a directory that are asked for at the same time, whether they are there.
+pub const ASKS_MAX: usize = 16;
 /// Tries of one transfer that broke.
 pub const TRANSFER_TRIES: u32 = 3;
 /// Bytes of a configuration file.

@@ -12,6 +12,7 @@ mod files;
 mod follow;
 mod limits;
 mod output;
+mod trees;
 mod upload;
 
 use clap::Parser as _;

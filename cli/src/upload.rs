@@ -5,16 +5,18 @@
 use crate::{
     client::Client,
     failure::Failure,
-    files::{self, Digested, LocalFile},
+    files::{self, Digested, Found, LocalFile},
     limits, output,
+    trees::{self, LocalTree},
 };
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use proto::{
     problem::Problem,
     units,
     v1::{CreateUploadRequest, JobSpec},
 };
 use std::{
-    future::Future,
+    future::{Future, ready},
     io::Stderr,
     path::Path,
     sync::{
@@ -24,24 +26,104 @@ use std::{
 };
 use tui::progress::{Look, ProgressLine, TransferProgress, render_transfer, terminal_width};
 use world::{
+    disk::{DiskFile, InMemory, OpenMode},
     real::{HttpTransfer, TransferLimits},
     select, task,
     time::{self, Instant},
     transfer::{QUOTA_STATUS, TransferError},
 };
 
-/// A file with its name among objects.
-#[derive(Clone, Debug)]
+/// One object: bytes with their name among objects.
+#[derive(Debug)]
 pub struct Local {
-    /// Where it is.
-    pub file: LocalFile,
+    bytes: Bytes,
     /// What it holds.
     pub digested: Digested,
 }
 
-/// Finds and digests one file. `field` is what it was given as.
-pub async fn digest(field: &str, path: &Path) -> Result<Local, Failure> {
-    let file = files::find(field, path)?;
+/// Where bytes are.
+#[derive(Debug)]
+enum Bytes {
+    File(LocalFile),
+    Manifest(Arc<InMemory>),
+}
+
+impl Local {
+    /// A file.
+    pub fn on_disk(file: LocalFile, digested: Digested) -> Self {
+        Self { bytes: Bytes::File(file), digested }
+    }
+
+    /// What a person calls it.
+    fn shown(&self) -> &str {
+        match &self.bytes {
+            Bytes::File(file) => &file.path,
+            Bytes::Manifest(_) => "the list of its files",
+        }
+    }
+
+    async fn open(&self) -> Result<Arc<dyn DiskFile>, TransferError> {
+        match &self.bytes {
+            Bytes::Manifest(manifest) => Ok(Arc::clone(manifest) as Arc<dyn DiskFile>),
+            Bytes::File(file) => {
+                let file = file.clone();
+                let opened = task::blocking(move || file.disk.open(&file.path, OpenMode::Read)).await;
+                opened.map_err(|error| TransferError::Disk(error.to_string()))
+            }
+        }
+    }
+
+    fn request(&self, client: &Client, beside_bytes: u64) -> CreateUploadRequest {
+        CreateUploadRequest {
+            tenant: client.tenant.clone(),
+            digest: self.digested.digest.clone(),
+            size_bytes: self.digested.size_bytes,
+            beside_bytes,
+        }
+    }
+}
+
+/// What a path gives as an input.
+#[derive(Debug)]
+pub enum Given {
+    /// A file.
+    File(Local),
+    /// A directory.
+    Tree(LocalTree),
+}
+
+impl Given {
+    /// By what a job names it.
+    pub fn digest(&self) -> &str {
+        match self {
+            Self::File(local) => &local.digested.digest,
+            Self::Tree(tree) => &tree.named.digest,
+        }
+    }
+
+    /// Of a directory all its files'.
+    pub fn size_bytes(&self) -> u64 {
+        match self {
+            Self::File(local) => local.digested.size_bytes,
+            Self::Tree(tree) => tree.total_bytes,
+        }
+    }
+
+    /// It is a directory.
+    pub fn is_tree(&self) -> bool {
+        matches!(self, Self::Tree(_))
+    }
+}
+
+/// Finds and digests one file, or all of a directory. `field` is what it was given as.
+pub async fn digest(field: &str, path: &Path) -> Result<Given, Failure> {
+    let file = match files::find_any(field, path)? {
+        Found::File(file) => file,
+        Found::Directory(root) => {
+            let (field, path) = (field.to_owned(), path.to_owned());
+            return task::blocking(move || trees::read(&field, &path, &root)).await.map(Given::Tree);
+        }
+    };
     let found = file.clone();
     let digested = task::blocking(move || files::digest(&found))
         .await
@@ -55,65 +137,115 @@ pub async fn digest(field: &str, path: &Path) -> Result<Local, Failure> {
             format!("give at most {}", units::format_memory_bytes(proto::limits::INPUT_BYTES_MAX)),
         )));
     }
-    Ok(Local { file, digested })
+    Ok(Given::File(Local::on_disk(file, digested)))
 }
 
 /// Finds and digests every input that is a path, so that a missing file is told
 /// before anything is sent.
-pub async fn digest_inputs(spec: &mut JobSpec) -> Result<Vec<(usize, Local)>, Failure> {
-    let mut files = Vec::new();
+pub async fn digest_inputs(spec: &mut JobSpec) -> Result<Vec<(usize, Given)>, Failure> {
+    let mut all = Vec::new();
     for (at, input) in spec.inputs.iter_mut().enumerate() {
         if input.path.is_empty() {
             continue;
         }
-        let local = digest(&format!("input[{at}].path"), Path::new(&input.path)).await?;
-        input.digest.clone_from(&local.digested.digest);
-        input.size_bytes = local.digested.size_bytes;
+        let given = digest(&format!("input[{at}].path"), Path::new(&input.path)).await?;
+        if input.tree.is_some_and(|told| told != given.is_tree()) {
+            let (reason, remedy) = match given.is_tree() {
+                true => ("is a directory, and the input says tree = false", "take that out"),
+                false => ("is a file, and the input says tree = true", "name a directory, or take that out"),
+            };
+            return Err(Failure::wrong_use(&format!("input[{at}].path"), &input.path, reason, remedy));
+        }
+        input.digest = given.digest().to_owned();
+        input.size_bytes = given.size_bytes();
+        input.tree = Some(given.is_tree());
         input.path.clear();
-        files.push((at, local));
+        all.push((at, given));
     }
-    Ok(files)
+    Ok(all)
 }
 
 /// Sends what [`digest_inputs`] found.
-pub async fn send_inputs(client: &Client, spec: &JobSpec, files: Vec<(usize, Local)>) -> Result<(), Failure> {
-    for (at, local) in files {
+pub async fn send_inputs(client: &Client, spec: &JobSpec, all: Vec<(usize, Given)>) -> Result<(), Failure> {
+    for (at, given) in all {
         let name = &spec.inputs[at].name;
-        send(client, &local, &format!("input {name}"), name).await?;
+        send(client, &given, &format!("input {name}"), name).await?;
     }
     Ok(())
 }
 
-/// Sends one file, from where an earlier try broke off, this command's or another's; a
-/// person who watches sees how it gets on. False where it was there already.
-pub async fn send(client: &Client, local: &Local, field: &str, title: &str) -> Result<bool, Failure> {
-    let Local { file, digested } = local;
-    let transfer = HttpTransfer::new(TransferLimits::default());
-    let (away, mut bar) = (Arc::default(), Bar::new(title, digested.size_bytes));
+/// Sends a file, or a directory, from where an earlier try broke off, this command's or
+/// another's; a person who watches sees how it gets on. False where all of it was there.
+pub async fn send(client: &Client, given: &Given, field: &str, title: &str) -> Result<bool, Failure> {
+    match given {
+        Given::File(local) => {
+            let (transfer, away) = (HttpTransfer::new(TransferLimits::default()), Arc::default());
+            let mut bar = Bar::new(title, local.digested.size_bytes);
+            send_one(client, &transfer, (local, &away), field, Some(&mut bar)).await
+        }
+        Given::Tree(tree) => send_tree(client, tree, field, title).await,
+    }
+}
+
+/// Sends one object. False where it was there.
+async fn send_one(
+    client: &Client,
+    transfer: &HttpTransfer,
+    (local, away): (&Local, &Arc<AtomicU64>),
+    field: &str,
+    mut bar: Option<&mut Bar>,
+) -> Result<bool, Failure> {
     let mut tries = 0;
     loop {
-        let request = CreateUploadRequest {
-            tenant: client.tenant.clone(),
-            digest: digested.digest.clone(),
-            size_bytes: digested.size_bytes,
-        };
-        let url = client.create_upload(request).await?.url;
+        let url = client.create_upload(local.request(client, 0)).await?.url;
         if url.is_empty() {
             return Ok(tries > 0);
         }
         tries += 1;
-        let put = transfer.put_watched(&url, file.disk.clone(), &file.path, &away);
-        match bar.watch(put, &away).await {
+        let put = async { transfer.put_open(&url, &local.open().await?, away).await };
+        let sent = match &mut bar {
+            Some(bar) => bar.watch(put, || away.load(Ordering::Relaxed)).await,
+            None => put.await,
+        };
+        match sent {
             Ok(()) => return Ok(true),
             Err(error) if tries < limits::TRANSFER_TRIES && is_worth_a_try(&error) => {
                 time::sleep(limits::RECONNECT_PAUSE * tries).await;
             }
-            Err(error) => {
-                drop(bar);
-                return Err(transfer_failure(field, &file.path, &error));
-            }
+            Err(error) => return Err(transfer_failure(field, local.shown(), &error)),
         }
     }
+}
+
+/// Sends what is missing of a directory, several files at once, and last its manifest: so
+/// where that is there all of it is.
+async fn send_tree(client: &Client, tree: &LocalTree, field: &str, title: &str) -> Result<bool, Failure> {
+    let manifest = Local { bytes: Bytes::Manifest(Arc::clone(&tree.manifest)), digested: tree.named.clone() };
+    let asks = stream::iter(tree.files.iter().chain([&manifest])).map(|local| async move {
+        let there = client.create_upload(local.request(client, 0)).await?.url.is_empty();
+        Ok::<_, Failure>((!there).then_some(local))
+    });
+    let missing: Vec<&Local> =
+        asks.buffered(limits::ASKS_MAX).try_filter_map(|ask| ready(Ok(ask))).try_collect().await?;
+    let Some((first, rest)) = missing.split_first() else { return Ok(false) };
+    // All of it has room, or nothing is sent.
+    let beside_bytes = rest.iter().map(|local| local.digested.size_bytes).sum();
+    client.create_upload(first.request(client, beside_bytes)).await?;
+
+    let transfer = HttpTransfer::new(TransferLimits::default());
+    let files: Vec<(&Local, Arc<AtomicU64>)> = missing
+        .into_iter()
+        .filter(|local| local.digested.digest != manifest.digested.digest)
+        .map(|local| (local, Arc::default()))
+        .collect();
+    let mut bar = Bar::new(title, files.iter().map(|(local, _)| local.digested.size_bytes).sum());
+    let sends = stream::iter(&files)
+        .map(|(local, away)| send_one(client, &transfer, (*local, away), field, None))
+        .buffer_unordered(limits::UPLOADS_MAX)
+        .try_for_each(|_| ready(Ok(())));
+    bar.watch(sends, || files.iter().map(|(_, away)| away.load(Ordering::Relaxed)).sum()).await?;
+    send_one(client, &transfer, (&manifest, &Arc::default()), field, None).await?;
+    Ok(true)
 }
 
 /// How an upload gets on, for a person who watches; it leaves nothing behind.
@@ -137,7 +269,7 @@ impl Bar {
     }
 
     /// Draws now and then until the upload is over.
-    async fn watch<T>(&mut self, upload: impl Future<Output = T>, away: &AtomicU64) -> T {
+    async fn watch<T>(&mut self, upload: impl Future<Output = T>, away: impl Fn() -> u64) -> T {
         if self.line.is_none() {
             return upload.await;
         }
@@ -145,7 +277,7 @@ impl Bar {
         loop {
             select! { biased;
                 ended = &mut upload => return ended,
-                () = time::sleep(limits::FRAME) => self.draw(away.load(Ordering::Relaxed)),
+                () = time::sleep(limits::FRAME) => self.draw(away()),
             }
         }
     }

@@ -165,6 +165,29 @@ fn a_job_s_files_are_in_the_bucket_and_nodes_read_them_there() {
 }
 
 #[test]
+fn a_directory_in_the_bucket_is_found_whole_or_told_by_what_is_missing() {
+    let (mut cluster, s3) = cluster("s3-tree", 1);
+    fs::create_dir_all(cluster.dir.join("set/deep")).unwrap();
+    for (path, text) in [("words", "one\n"), ("deep/more", "two\n")] {
+        fs::write(cluster.dir.join("set").join(path), text).unwrap();
+    }
+    let tree = cluster.call(&["upload", "set", "-o", "name"]).ok().stdout;
+    assert_eq!(s3.holds("here/objects/default").len(), 3);
+    // It has seen none of them itself.
+    cluster.server.kill();
+    cluster.server.restart();
+    let input = format!("set=sha256:{}", tree.trim());
+    let look = "cat inputs/set/words inputs/set/deep/more";
+    let done = cluster.call(&["submit", "--input", &input, "--follow", "--", "sh", "-c", look]).ok();
+    assert!(done.stdout.ends_with("main | one\nmain | two\n"), "{done:#?}");
+    cluster.server.kill();
+    fs::remove_file(s3.root.join("drum/here/objects/default").join(digest(b"two\n"))).unwrap();
+    cluster.server.restart();
+    let refused = cluster.call(&["submit", "--input", &input, "--", "true"]);
+    refused.says(3, &["input[0].tree = deep/more", "was not uploaded"]);
+}
+
+#[test]
 fn what_was_put_there_is_found_after_a_crash_and_checkpoints_go() {
     let (mut cluster, s3) = cluster("s3-crash", 1);
     let keep = "echo $DRUMLINE_ATTEMPT > $DRUMLINE_CHECKPOINT_DIR/at; echo one > next; \

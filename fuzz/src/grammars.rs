@@ -5,7 +5,7 @@ use crate::door::refused;
 use agent::core::key::Key;
 use agent::staging::glob::name_matches;
 use proto::ids::{JobId, NodeName, PoolName, TenantName};
-use proto::{array, jobfile, keys, units, validate};
+use proto::{array, jobfile, keys, tree, units, validate};
 
 /// Arrays, spans of time, memory, cores, ids, names, constraints, globs.
 pub fn grammars(data: &[u8]) {
@@ -14,6 +14,17 @@ pub fn grammars(data: &[u8]) {
     quantities(text);
     names(text);
     paths(text);
+    trees(text);
+}
+
+/// Manifests of directories: there is one way to write each.
+fn trees(text: &str) {
+    for manifest in [text.to_owned(), format!("{}{text}", tree::HEAD)] {
+        match tree::Tree::parse(manifest.as_bytes()) {
+            Ok(tree) => assert_eq!(tree.manifest(), manifest),
+            Err(problem) => refused(&problem),
+        }
+    }
 }
 
 fn arrays(text: &str) {

@@ -6,6 +6,7 @@ use crate::demand::Demand;
 use crate::meter::Meter;
 use crate::objects::Objects;
 use crate::planner::Planner;
+use crate::trees::Trees;
 use crate::urls::{Method, Mover};
 use crate::{limits, rows};
 use controller::logs::LogRelay;
@@ -45,6 +46,7 @@ pub(crate) struct Gate {
     pub stale_uploads: AtomicU64,
     pub logs: Arc<LogRelay>,
     pub objects: Arc<Objects>,
+    pub trees: Trees,
     pub meter: Arc<Meter>,
     pub auth: Auth,
     pub tenants: Tenants,

@@ -21,6 +21,7 @@ mod schedulers;
 pub mod server;
 mod shipments;
 pub mod storage;
+mod trees;
 pub mod urls;
 
 pub use config::{ObjectsConfig, ServerConfig, scheduler_numbers};

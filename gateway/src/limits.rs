@@ -16,6 +16,8 @@ pub const TOKEN_ID_DIGITS: usize = 12;
 pub const TOKENS_NAMED_MAX: usize = 8;
 /// Bytes of a token's name.
 pub const TOKEN_NAME_BYTES_MAX: usize = 128;
+/// Uploaded objects of which it is remembered whether they are directories.
+pub const TREES_REMEMBERED: usize = 4096;
 /// How long a shape of job that some pool could hold is taken as such.
 pub const FEASIBLE_MS: u64 = 1_000;
 /// Shapes remembered so.
@@ -57,6 +59,8 @@ pub const UNUSED_WAIT_MS: u64 = 120_000;
 pub const UNUSED_LOOK_MS: u64 = 100;
 /// Objects that are known to be in a bucket.
 pub const OBJECTS_REMEMBERED: usize = 1 << 16;
+/// Objects of one directory that a bucket is asked for at the same time.
+pub const BUCKET_ASKS_MAX: usize = 32;
 /// Open streams of all; followers take watches of the store, which has 1024.
 pub const STREAMS_MAX: usize = 768;
 /// Submissions of one `SubmitMany` between arrival and answer; reading pauses

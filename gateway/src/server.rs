@@ -20,6 +20,7 @@ use crate::gate::{Base, Gate, Pace, Streams, Tenants};
 use crate::objects::collector::collect;
 use crate::objects::{Door, Objects};
 use crate::planner::{Planner, Policy};
+use crate::trees::Trees;
 use crate::urls::Signer;
 use crate::{
     agents::AgentsDoor, auth, auth::Auth, demand::Demand, limits, meter, rest, rows,
@@ -468,6 +469,7 @@ fn open_gate(
         elsewhere: Mutex::default(),
         stale_uploads: AtomicU64::default(),
         logs,
+        trees: Trees::new(&objects),
         objects,
         meter,
         streams: Arc::new(Streams::default()),

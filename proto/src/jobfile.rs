@@ -41,6 +41,7 @@ struct FileInput {
     url: Option<String>,
     digest: Option<String>,
     size: Option<Scalar>,
+    tree: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -341,7 +342,7 @@ fn finish(job: FileJob, base: &Path) -> Result<JobSpec, Problem> {
 fn one_input(input: FileInput, base: &Path) -> Result<Input, Problem> {
     let path = match input.path {
         Some(path) if path.is_empty() => {
-            return Err(Problem::new("spec.input", "path", "", "is empty", "name a file"));
+            return Err(Problem::new("spec.input", "path", "", "is empty", "name a file or a directory"));
         }
         Some(path) => base.join(path).to_string_lossy().into_owned(),
         None => String::new(),
@@ -356,6 +357,8 @@ fn one_input(input: FileInput, base: &Path) -> Result<Input, Problem> {
         url: input.url.unwrap_or_default(),
         digest: input.digest.unwrap_or_default(),
         size_bytes,
+        tree: input.tree,
+        manifest_bytes: 0,
     })
 }
 
@@ -475,7 +478,7 @@ tasks_per_node = 2
     fn the_contracts_job_is_read() {
         let spec = parse_here(WORDS).unwrap();
         assert_eq!((spec.name.as_str(), spec.expected_runtime_ms, spec.priority), ("words", 120_000, -5));
-        assert_eq!(spec.inputs[0].path, "/jobs/book.txt");
+        assert_eq!((spec.inputs[0].path.as_str(), spec.inputs[0].tree), ("/jobs/book.txt", None));
         let count = &spec.steps[1];
         assert_eq!(array::format(count.array.as_ref().unwrap()), "0-15%4");
         assert_eq!(count.per_task.unwrap(), Resources { millicores: 500, memory_bytes: 64 << 20, gpus: 0 });
@@ -501,6 +504,17 @@ tasks_per_node = 2
         ] {
             assert_eq!(decimal(value), text);
         }
+    }
+
+    #[test]
+    fn an_input_can_say_that_it_is_a_tree() {
+        let digest = "a".repeat(64);
+        let job = |source: &str| parse_here(&format!("[[input]]\nname = 'x'\n{source}\n[[step]]\nrun = 'x'"));
+        for (source, tree) in [("", None), ("tree = true", Some(true)), ("tree = false", Some(false))] {
+            assert_eq!(job(&format!("digest = '{digest}'\n{source}")).unwrap().inputs[0].tree, tree);
+        }
+        let refused = job(&format!("url = 'http://h/x'\ndigest = '{digest}'\ntree = true")).unwrap_err();
+        assert_eq!((refused.code.as_str(), refused.field.as_str()), ("spec.input", "input[0].tree"));
     }
 
     #[test]

@@ -128,6 +128,7 @@ pub fn job_view(view: &JobView) -> Value {
             "url": text(&input.url),
             "digest": text(&input.digest),
             "size_bytes": input.size_bytes,
+            "tree": input.tree(),
         })).collect::<Vec<_>>(),
         "steps": steps(&spec, &state),
     })

@@ -21,6 +21,7 @@ pub mod sbatch;
 pub mod spans;
 pub mod trace;
 pub mod travelling;
+pub mod tree;
 pub mod units;
 pub mod validate;
 pub mod words;

@@ -48,6 +48,14 @@ pub const JOB_NAME_BYTES_MAX: usize = 128;
 pub const INPUTS_MAX: usize = 64;
 /// Bytes of one input.
 pub const INPUT_BYTES_MAX: u64 = 16 << 40;
+/// Entries (files, directories, links) of the trees of one job.
+pub const TREE_ENTRIES_MAX: usize = 65_536;
+/// Bytes of the manifest of a tree.
+pub const TREE_MANIFEST_BYTES_MAX: u64 = 16 << 20;
+/// Names in one path of a tree.
+pub const TREE_DEPTH_MAX: usize = 32;
+/// Bytes of one name in a tree: what file systems take.
+pub const TREE_NAME_BYTES_MAX: usize = 255;
 /// Output globs of one step.
 pub const OUTPUTS_MAX: usize = 64;
 /// Bytes of one path or glob.

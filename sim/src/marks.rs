@@ -74,6 +74,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("agent.source.waited_for", Chaos, "a transfer waits for its source"),
     ("agent.source.works_again", Chaos, "a source that was left alone is asked again"),
     ("agent.stage.shared", Chaos, "an input is laid without a copy"),
+    ("agent.stage.tree", Chaos, "an input is a directory"),
     ("agent.staged.too_late", Chaos, "a directory is ready for what is over"),
     ("agent.staging.told", Chaos, "it is told how inputs come"),
     ("agent.start.leftover_directory", Chaos, "a new agent removes a directory"),

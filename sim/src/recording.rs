@@ -6,7 +6,7 @@ use crate::faults::Planned;
 use crate::history::History;
 use crate::mirror::Mirror;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use world::disk::Disk;
 use world::sim::{LaunchAsked, ProcessSpan};
@@ -28,6 +28,8 @@ pub struct Recording {
     pub recovered: Vec<(&'static str, u64)>,
     pub objects: BTreeSet<(String, String)>,
     pub transfers: Vec<Moved>,
+    /// Those that are manifests of directories, by digest.
+    pub manifests: BTreeMap<String, String>,
     /// The plan of the run.
     pub faults: Vec<Planned>,
 }
@@ -44,6 +46,7 @@ impl Recording {
         recovered: Vec<(&'static str, u64)>,
         faults: Vec<Planned>,
     ) -> Self {
+        let (objects, manifests) = objects_held(&*cluster.data_disk().handle());
         let processes = cluster.agents.iter().filter_map(|agent| agent.processes.as_ref());
         Self {
             commits: Vec::new(),
@@ -52,7 +55,8 @@ impl Recording {
             launches: processes.flat_map(|processes| processes.launches()).collect(),
             drained,
             recovered,
-            objects: objects_held(&*cluster.data_disk().handle()),
+            objects,
+            manifests,
             transfers: cluster.agents.iter().filter_map(moved).collect(),
             faults,
         }
@@ -68,6 +72,7 @@ impl Recording {
             recovered: &self.recovered,
             objects: &self.objects,
             transfers: &self.transfers,
+            manifests: &self.manifests,
             faults: &self.faults,
             max_own_retries: OWN_RETRIES,
             max_platform_retries: PLATFORM_RETRIES,
@@ -119,9 +124,9 @@ fn moved(agent: &Machine) -> Option<Moved> {
     Some(Moved { node: agent.host.clone(), bytes_per_s: agent.staging_bytes_per_s, counts })
 }
 
-/// What a reader of the object place would get: the digests of the bytes.
-fn objects_held(disk: &dyn Disk) -> BTreeSet<(String, String)> {
-    let mut held = BTreeSet::new();
+/// What a reader of the object place would get: the digests of the bytes, and manifests.
+fn objects_held(disk: &dyn Disk) -> (BTreeSet<(String, String)>, BTreeMap<String, String>) {
+    let (mut held, mut manifests) = (BTreeSet::new(), BTreeMap::new());
     let list = |path: &str| disk.list(path).unwrap_or_default();
     for tenant in list("objects") {
         for shelf in list(&format!("objects/{}", tenant.name)) {
@@ -130,10 +135,13 @@ fn objects_held(disk: &dyn Disk) -> BTreeSet<(String, String)> {
                 let Ok(bytes) = world::disk::read_all(disk, &path, 1 << 30) else { continue };
                 let digest: String = proto::keys::hex_of(&Sha256::digest(&bytes));
                 if digest == file.name {
+                    if bytes.starts_with(b"drumline tree ") {
+                        manifests.insert(digest.clone(), String::from_utf8_lossy(&bytes).into_owned());
+                    }
                     held.insert((tenant.name.clone(), digest));
                 }
             }
         }
     }
-    held
+    (held, manifests)
 }

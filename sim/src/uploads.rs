@@ -65,19 +65,33 @@ impl Uploads {
     }
 
     async fn upload(&self, door: &Door, tenant: &str, given: &Given, input: &Input) -> bool {
-        let path = format!("{}-{}", given.salt, given.len);
+        let Some((tree, files)) = given.planted() else {
+            let bytes = inputs::bytes(given.salt, given.len);
+            return self.send(door, tenant, &input.digest, &bytes).await;
+        };
+        for (salt, len) in files {
+            let bytes = inputs::bytes(salt, len);
+            let digest = proto::keys::hex_of(&sha2::Sha256::digest(&bytes));
+            if !self.send(door, tenant, &digest, &bytes).await {
+                return false;
+            }
+        }
+        self.send(door, tenant, &input.digest, tree.manifest().as_bytes()).await
+    }
+
+    async fn send(&self, door: &Door, tenant: &str, digest: &str, bytes: &[u8]) -> bool {
+        let path = digest;
         let disk = self.disk.handle();
-        let written = disk
-            .open(&path, OpenMode::CreateOrWrite)
-            .and_then(|file| file.write_at(0, &inputs::bytes(given.salt, given.len)));
+        let written = disk.open(path, OpenMode::CreateOrWrite).and_then(|file| file.write_at(0, bytes));
         written.expect("nothing befalls the clients' disk");
         for _ in 0..TRIES {
             let asked = door
                 .call(|mut client, door| {
                     let request = CreateUploadRequest {
                         tenant: tenant.to_owned(),
-                        digest: input.digest.clone(),
-                        size_bytes: input.size_bytes,
+                        digest: digest.to_owned(),
+                        size_bytes: bytes.len() as u64,
+                        beside_bytes: 0,
                     };
                     async move { Ok(client.create_upload(door.request(request)).await?.into_inner().url) }
                 })
@@ -86,17 +100,17 @@ impl Uploads {
                 Ok(url) if url.is_empty() => return true,
                 Ok(url) => url,
                 Err(Refusal::Problem(problem)) => {
-                    door.trace.line(&format!("refused upload {tenant} {} {}", input.digest, problem.code));
+                    door.trace.line(&format!("refused upload {tenant} {} {}", digest, problem.code));
                     let mut history = door.history.lock().expect("no holder panics");
                     *history.refused.entry(problem.code).or_default() += 1;
                     return false;
                 }
                 Err(Refusal::GaveUp) => return false,
             };
-            match self.transfer.put(&url, Arc::clone(&disk), &path).await {
+            match self.transfer.put(&url, Arc::clone(&disk), path).await {
                 Ok(()) => return true,
                 // Its URL ran out, by a clock that was set forward meanwhile: ask again.
-                Err(error) => door.trace.line(&format!("upload {tenant} {}: {error}", input.digest)),
+                Err(error) => door.trace.line(&format!("upload {tenant} {}: {error}", digest)),
             }
             time::sleep(time::ms(AGAIN_MS)).await;
         }

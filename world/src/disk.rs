@@ -91,6 +91,17 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
         let _ = (from, to, mode);
         Ok(Shared::Not)
     }
+    /// Makes a symbolic link at a fresh name; `target` is what it says, as seen from the
+    /// directory it lies in. Whoever makes one sees to where it leads.
+    fn symlink(&self, target: &str, path: &str) -> io::Result<()> {
+        let _ = (target, path);
+        Err(io::Error::new(io::ErrorKind::Unsupported, "this disk has no symbolic links"))
+    }
+    /// What a symbolic link says; an error where the path names anything else.
+    fn read_link(&self, path: &str) -> io::Result<String> {
+        let _ = path;
+        Err(io::Error::new(io::ErrorKind::Unsupported, "this disk has no symbolic links"))
+    }
     /// Makes a file [`SEALED_MODE`], and such that every later write of it changes
     /// its stamp, however coarse the clock of the disk; and tells the stamp. Its
     /// owner can still open it anew for writing: a stamp finds that out, a seal does
@@ -137,6 +148,31 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
     /// False also where that cannot be told.
     fn is_sole(&self) -> bool {
         false
+    }
+}
+
+/// Bytes in memory, to be read where an open file is.
+#[derive(Debug)]
+pub struct InMemory(pub bytes::Bytes);
+
+impl DiskFile for InMemory {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.len() as u64)
+    }
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(self.0.len());
+        let read = buffer.len().min(self.0.len() - from);
+        buffer[..read].copy_from_slice(&self.0[from..from + read]);
+        Ok(read)
+    }
+    fn write_at(&self, _offset: u64, _data: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn set_len(&self, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
     }
 }
 

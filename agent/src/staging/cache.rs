@@ -12,7 +12,7 @@
 //! then the machine may have lost power. Or its stamp is not the one it was sealed
 //! with: a task that had it by a link has changed it (see the stager).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use world::disk::{Disk, Stamp};
@@ -29,6 +29,9 @@ pub struct Cache {
 #[derive(Debug, Default)]
 struct Book {
     entries: BTreeMap<String, Entry>,
+    /// Those that are there and that nobody uses, by their last use: a directory may have
+    /// tens of thousands, and they must not all be looked through for each that goes.
+    idle: BTreeSet<(u64, String)>,
     uses: u64,
     bytes: u64,
 }
@@ -70,6 +73,7 @@ impl Cache {
                     continue;
                 }
                 book.bytes += file.len;
+                book.idle.insert((0, path.clone()));
                 book.entries.insert(path, Entry { bytes: Some(file.len), ..Entry::default() });
             }
         }
@@ -84,11 +88,14 @@ impl Cache {
         }
         let path = format!("{}/{tenant}/{digest}", self.directory);
         let mut book = self.lock();
+        let book = &mut *book;
         book.uses += 1;
-        let used = book.uses;
         let entry = book.entries.entry(path.clone()).or_default();
+        if entry.users == 0 {
+            book.idle.remove(&(entry.used, path.clone()));
+        }
         entry.users += 1;
-        entry.used = used;
+        entry.used = book.uses;
         Some(Pinned { cache: Arc::clone(self), path })
     }
 
@@ -99,10 +106,7 @@ impl Cache {
         let mut book = self.lock();
         let mut gone = Vec::new();
         while book.bytes > self.bytes_max {
-            let idle = book.entries.iter().filter(|(_, entry)| entry.users == 0 && entry.bytes.is_some());
-            let Some(path) = idle.min_by_key(|(_, entry)| entry.used).map(|(path, _)| path.clone()) else {
-                break;
-            };
+            let Some((_, path)) = book.idle.pop_first() else { break };
             if let Some(entry) = book.entries.remove(&path) {
                 book.bytes -= entry.bytes.unwrap_or_default();
             }
@@ -148,6 +152,13 @@ impl Pinned {
             entry.sealed = None;
         }
         entry.sealed.is_some()
+    }
+
+    /// It does not hold what it is to hold: somebody must look.
+    pub fn doubt(&self) {
+        if let Some(entry) = self.cache.lock().entries.get_mut(&self.path) {
+            entry.sealed = None;
+        }
     }
 
     /// The stamp it was sealed with, where its bytes are those of its name; where they
@@ -209,11 +220,16 @@ impl Pinned {
 impl Drop for Pinned {
     fn drop(&mut self) {
         let mut book = self.cache.lock();
-        if let Some(entry) = book.entries.get_mut(&self.path) {
-            entry.users -= 1;
-            if entry.users == 0 && entry.bytes.is_none() {
-                book.entries.remove(&self.path);
-            }
+        let book = &mut *book;
+        let Some(entry) = book.entries.get_mut(&self.path) else { return };
+        entry.users -= 1;
+        if entry.users > 0 {
+            return;
+        }
+        if entry.bytes.is_some() {
+            book.idle.insert((entry.used, self.path.clone()));
+        } else {
+            book.entries.remove(&self.path);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! - [`stager`]: makes work directories and lays inputs in them.
 //! - [`arrivals`]: how the inputs of attempts come.
 //! - [`breaker`], [`sources`]: who is asked for files, and who is left alone for a while.
+//! - [`trees`]: what an input that is a directory is made of.
 //! - [`cache`]: inputs by digest, fetched once, used by many.
 //! - [`shelf`]: what ended tasks left empty, for the next ones.
 //! - [`collector`]: finds outputs, digests and uploads them.
@@ -25,6 +26,7 @@ pub(crate) mod shelf;
 pub(crate) mod signer;
 pub(crate) mod sources;
 pub(crate) mod stager;
+mod trees;
 pub(crate) mod upload;
 
 use sha2::{Digest as _, Sha256};

@@ -1,5 +1,5 @@
 //! Makes work directories and lays in them what a task was promised:
-//! `inputs/<name>`, and `from/<step>/…` of the steps before it.
+//! `inputs/<name>`, a file or a directory, and `from/<step>/…` of the steps before it.
 //!
 //! What must hold: a directory is told ready only with all of it in place.
 //! Directories of tasks without inputs are made many in one blocking hop.
@@ -22,11 +22,12 @@
 //!   sets the file's time back to the nanosecond. Only tasks of the same tenant share a
 //!   file, and none of them needs a link to do harm: the cache is theirs to reach.
 
-use super::arrivals::{Arrival, Arrivals, Wait};
+use super::arrivals::{Arrival, Arrivals, Listed, Wait};
 use super::cache::{Cache, Pinned};
 use super::places::Places;
 use super::shelf::Shelf;
 use super::signer::{Moving, Signer};
+use super::trees::{self, Frame, Read};
 use crate::config::AgentConfig;
 use crate::core::cause::{Fault, StageFault};
 use crate::core::key::Key;
@@ -37,7 +38,8 @@ use crate::shell::{Inbound, tell};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use proto::limits::PROGRESS_TASKS_MAX;
-use proto::v1::{CauseKind, RankCheckpoint, TransferNeed};
+use proto::tree::Tree;
+use proto::v1::{CauseKind, Input, RankCheckpoint, TransferNeed};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -65,18 +67,19 @@ pub(crate) struct Stager {
 
 /// A file to be laid at a path of the work directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Placement {
-    path: String,
-    digest: String,
-    mode: u32,
+pub(super) struct Placement {
+    pub path: String,
+    pub digest: String,
+    pub mode: u32,
     /// It is the task's own, which may write it: its checkpoint.
-    own: bool,
+    pub own: bool,
 }
 
 /// All that one attempt is to find in its directory.
 #[derive(Debug)]
 struct Wanted {
     placements: Vec<Placement>,
+    frame: Frame,
     /// By digest, as the pins.
     sources: BTreeMap<String, Source>,
     pins: BTreeMap<String, Pinned>,
@@ -84,12 +87,14 @@ struct Wanted {
 
 /// A file to be had first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Source {
-    size_bytes: u64,
+pub(super) struct Source {
+    pub size_bytes: u64,
     /// It lies among the checkpoints.
-    checkpoint: bool,
+    pub checkpoint: bool,
     /// Where a person said it is; else the server signs one.
-    url: String,
+    pub url: String,
+    /// Where it lies in a directory, if it does.
+    pub within: String,
 }
 
 /// Why something could not be fetched.
@@ -106,6 +111,14 @@ impl From<Fault> for Unfetched {
 }
 
 impl Unfetched {
+    /// The same, with the path of a directory's file.
+    fn named(mut self, path: &str) -> Self {
+        if !path.is_empty() {
+            self.fault.text = format!("{path}: {}", self.fault.text);
+        }
+        self
+    }
+
     /// As it is told: a checkpoint that is lost must not be tried again.
     fn of(self, resume: Option<&RankCheckpoint>) -> StageFault {
         let names = |from: &&RankCheckpoint| {
@@ -201,19 +214,15 @@ impl Stager {
     }
 
     async fn lay(&self, order: &StageOrder) -> Result<(), StageFault> {
-        let (placements, sources) = plan(&order.work, order.resume.as_deref())?;
-        let mut pins = BTreeMap::new();
-        for digest in sources.keys() {
-            let pin = self.cache.pin(&order.key.tenant, digest);
-            let pin = pin.ok_or_else(|| fault(format!("`{digest}` is no SHA-256 digest")))?;
-            pins.insert(digest.clone(), pin);
+        let (mut placements, mut sources) = plan(&order.work, order.resume.as_deref())?;
+        let mut frame = Frame::default();
+        for input in order.work.inputs.iter().filter(|input| input.tree()) {
+            let tree = self.tree(order, input).await?;
+            frame.add((&input.name, &tree), &mut placements, &mut sources).map_err(fault)?;
         }
-        let inputs = sources.iter().filter_map(|(digest, source)| {
-            let pin = self.cache.pin(&order.key.tenant, digest)?;
-            Some((digest.clone(), (source.size_bytes, pin)))
-        });
-        let arrival = self.arrivals.list(&order.key, &order.directory, inputs.collect());
-        let wanted = Arc::new(Wanted { placements, sources, pins });
+        let pins = self.pins(&order.key, &sources)?;
+        let arrival = self.listed(order, &sources);
+        let wanted = Arc::new(Wanted { placements, frame, sources, pins });
         for round in 0..limits::LAYINGS_MAX {
             for (digest, pin) in wanted.pins.iter().filter(|(_, pin)| pin.is_doubted()) {
                 self.look_at(digest, pin).await?;
@@ -233,6 +242,53 @@ impl Stager {
             }
         }
         Err(fault("cached inputs were changed or removed as often as they were laid").into())
+    }
+
+    /// The cached files, there or not, for as long as they are held here.
+    fn pins(&self, key: &Key, sources: &BTreeMap<String, Source>) -> Result<BTreeMap<String, Pinned>, Fault> {
+        let pin = |digest: &String| {
+            let pin = self.cache.pin(&key.tenant, digest);
+            pin.map(|pin| (digest.clone(), pin))
+                .ok_or_else(|| fault(format!("`{digest}` is no SHA-256 digest")))
+        };
+        sources.keys().map(pin).collect()
+    }
+
+    /// Whoever asks how the staging of an attempt gets on is told of these.
+    fn listed(&self, order: &StageOrder, sources: &BTreeMap<String, Source>) -> Listed {
+        let inputs = sources.iter().filter_map(|(digest, source)| {
+            let pin = self.cache.pin(&order.key.tenant, digest)?;
+            Some((digest.clone(), (source.size_bytes, pin)))
+        });
+        self.arrivals.list(&order.key, &order.directory, inputs.collect())
+    }
+
+    /// What a directory is made of.
+    async fn tree(&self, order: &StageOrder, input: &Input) -> Result<Tree, Fault> {
+        let source = Source { size_bytes: input.manifest_bytes, ..Source::default() };
+        let sources = BTreeMap::from([(input.digest.clone(), source)]);
+        let arrival = self.listed(order, &sources);
+        let pins = self.pins(&order.key, &sources)?;
+        let wanted = Wanted { placements: Vec::new(), frame: Frame::default(), sources, pins };
+        let pin = &wanted.pins[&input.digest];
+        for _ in 0..limits::LAYINGS_MAX {
+            if pin.is_doubted() {
+                self.look_at(&input.digest, pin).await?;
+            }
+            self.fetch(&order.key, &wanted, &arrival).await.map_err(|unfetched| {
+                fault(format!("input `{}`: its manifest: {}", input.name, unfetched.fault.text))
+            })?;
+            let (disk, path, input) = (Arc::clone(&self.disk), pin.path().to_owned(), input.clone());
+            match blocking(move || trees::read(&*disk, &path, &input)).await.map_err(disk_fault)? {
+                Read::Tree(tree) => {
+                    world::mark!("agent.stage.tree");
+                    return Ok(tree);
+                }
+                Read::Flaw(text) => return Err(fault(text)),
+                Read::Changed => pin.doubt(),
+            }
+        }
+        Err(fault(format!("the manifest of input `{}` was changed as often as it was read", input.name)))
     }
 
     /// Looks whether a cached file that may hold anything is what its name says.
@@ -282,7 +338,11 @@ impl Stager {
         for (need, url, given) in signed.chain(given) {
             // How many go on at once is for the places to say.
             let of = (&pins[&need.digest], arrival);
-            fetches.push(self.fetch_one(key, need, (url, given), of));
+            let within = &wanted.sources[&need.digest].within;
+            fetches.push(async move {
+                let fetched = self.fetch_one(key, need, (url, given), of).await;
+                fetched.map_err(|unfetched| unfetched.named(within))
+            });
         }
         while let Some(fetched) = fetches.next().await {
             fetched?;
@@ -368,6 +428,7 @@ impl Wanted {
         for (digest, source) in &self.sources {
             as_large_as_told(disk, self.pins[digest].path(), source)?;
         }
+        self.frame.lay(disk, root).map_err(|error| fault(format!("a tree could not be laid: {error}")))?;
         for Placement { path, digest, mode, own } in &self.placements {
             let (from, target) = (self.pins[digest].path(), format!("{root}/{path}"));
             let lay = if *own { super::lay_own } else { super::lay };
@@ -450,7 +511,11 @@ fn plan(
             let from = if input.url.is_empty() { "path" } else { "url" };
             return Err(fault(format!("input `{}` was given by {from} but without a digest", input.name)));
         }
-        let source = Source { size_bytes: input.size_bytes, url: input.url.clone(), checkpoint: false };
+        if input.tree() {
+            // Its files come once its manifest is there.
+            continue;
+        }
+        let source = Source { size_bytes: input.size_bytes, url: input.url.clone(), ..Source::default() };
         sources.insert(input.digest.clone(), source);
         let path = format!("inputs/{}", input.name);
         placements.push(Placement { path, digest: input.digest.clone(), mode: 0, own: false });
@@ -463,8 +528,7 @@ fn plan(
                 } else {
                     format!("from/{}/{}", upstream.step, artifact.path)
                 };
-                let source =
-                    Source { size_bytes: artifact.size_bytes, url: String::new(), checkpoint: false };
+                let source = Source { size_bytes: artifact.size_bytes, ..Source::default() };
                 sources.entry(artifact.digest.clone()).or_insert(source);
                 placements.push(Placement {
                     path,
@@ -476,7 +540,7 @@ fn plan(
         }
     }
     for artifact in resume.into_iter().flat_map(|from| &from.artifacts) {
-        let source = Source { size_bytes: artifact.size_bytes, url: String::new(), checkpoint: true };
+        let source = Source { size_bytes: artifact.size_bytes, checkpoint: true, ..Source::default() };
         sources.entry(artifact.digest.clone()).or_insert(source);
         let path = format!("{}/{}", checkpoint_directory(work), artifact.path);
         placements.push(Placement { path, digest: artifact.digest.clone(), mode: artifact.mode, own: true });
@@ -634,7 +698,7 @@ mod tests {
         });
         let work = Work { inputs: inputs.to_vec(), ..Work::default() };
         let (placements, sources) = plan(&work, None).unwrap();
-        Wanted { placements, sources, pins: BTreeMap::from([(digest, pin)]) }
+        Wanted { placements, frame: Frame::default(), sources, pins: BTreeMap::from([(digest, pin)]) }
     }
 
     #[test]

@@ -8,14 +8,15 @@ use std::path::PathBuf;
 #[command(after_help = "\
 Bytes that are there already are not sent again. After a break, or ctrl-c, the same command goes on
 where it broke off, within a day. A job names what was uploaded by its digest; -o name prints digests
-alone.
+alone. Of a directory each file is sent, and then a list of them, whose digest is that of the directory.
 
 Examples:
   drumline upload big.csv
   drumline submit --input data=sha256:$(drumline upload -o name big.csv) -- wc -l inputs/data
+  drumline submit --input set=sha256:$(drumline upload -o name images/) -- ls -R inputs/set
   drumline upload -o json *.csv")]
 pub struct UploadArgs {
-    /// The files
+    /// The files and directories
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
     #[command(flatten)]
@@ -32,6 +33,7 @@ Examples:
   drumline submit --nodes 2 --tasks-per-node 2 --time 10m --follow -- ./solve
   drumline submit --after ok:default-17 --input data=big.csv --output 'out/*' -- ./crunch inputs/data
   drumline submit --input data=sha256:$(drumline upload -o name big.csv) -- ./crunch inputs/data
+  drumline submit --input set=images/ -- ./train inputs/set
   drumline submit --idempotency-key nightly-1 -o json job.toml")]
 pub struct SubmitArgs {
     /// The job file (TOML); - reads standard input
@@ -50,8 +52,8 @@ pub struct SubmitArgs {
     /// How long a task is expected to run: 2m, 1h30m
     #[arg(long, value_name = "TIME", help_heading = "Job")]
     pub expected_runtime: Option<String>,
-    /// A file, sha256:DIGEST of what was uploaded, or a URL that ends in #sha256=DIGEST, given to
-    /// every task as inputs/N (repeatable)
+    /// A file or directory, sha256:DIGEST of what was uploaded, or a URL that ends in
+    /// #sha256=DIGEST, given to every task as inputs/N (repeatable)
     #[arg(long = "input", value_name = "N=PATH", help_heading = "Job")]
     pub inputs: Vec<String>,
     /// Start only after another job ended: ok:ID, notok:ID or any:ID; after one task of its array:

@@ -13,7 +13,7 @@ use crate::{
     follow::{self, EventNews, LogNews},
     limits,
     output::{self, words},
-    upload::{self, Local},
+    upload::{self, Given},
 };
 use proto::{
     units,
@@ -57,7 +57,7 @@ pub(super) async fn run(connection: Connection, args: RunArgs) -> Outcome {
 async fn drive(
     client: &Client,
     spec: JobSpec,
-    inputs: Vec<(usize, Local)>,
+    inputs: Vec<(usize, Given)>,
     args: &RunArgs,
     told: &mut Told,
 ) -> Outcome {

@@ -1,51 +1,55 @@
-//! `drumline upload`: files sent ahead, for jobs to name by digest.
+//! `drumline upload`: files and directories sent ahead, for jobs to name by digest.
 
 use super::{Outcome, done};
 use crate::{
     args::{Connection, Format, UploadArgs},
     client::Client,
     failure::Failure,
-    files::Digested,
     output::{self, Table},
-    upload::{self, Local},
+    upload::{self, Given},
 };
 use proto::units;
 use serde_json::{Value, json};
 
 pub(super) async fn run(connection: Connection, args: UploadArgs) -> Outcome {
-    // A file that is not there is told before anything is sent.
-    let mut files = Vec::with_capacity(args.paths.len());
+    // What is not there is told before anything is sent.
+    let mut all = Vec::with_capacity(args.paths.len());
     for path in &args.paths {
-        files.push(upload::digest("path", path).await?);
+        all.push(upload::digest("path", path).await?);
     }
     let client = Client::connect(&connection).await?;
-    let mut sent = Vec::with_capacity(files.len());
-    for file in &files {
-        let what = file.file.path.rsplit('/').next().unwrap_or_default();
-        sent.push(upload::send(&client, file, "path", what).await?);
+    let mut sent = Vec::with_capacity(all.len());
+    for (given, path) in all.iter().zip(&args.paths) {
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        sent.push(upload::send(&client, given, "path", &name).await?);
     }
-    print(&files, &sent, &args)?;
+    print(&all, &sent, &args)?;
     done()
 }
 
-fn print(files: &[Local], sent: &[bool], args: &UploadArgs) -> Result<(), Failure> {
+fn print(all: &[Given], sent: &[bool], args: &UploadArgs) -> Result<(), Failure> {
     let paths = args.paths.iter().map(|path| path.display().to_string());
-    let rows = paths.zip(files).zip(sent).map(|((path, file), sent)| (path, &file.digested, *sent));
+    let rows = paths.zip(all).zip(sent).map(|((path, given), sent)| (path, given, *sent));
     match args.format.format {
         Format::Json => {
-            let one = |(path, file, sent): (String, &Digested, bool)| json!({ "path": path, "digest": file.digest, "size_bytes": file.size_bytes, "sent": sent });
+            let one = |(path, given, sent): (String, &Given, bool)| {
+                json!({
+                    "path": path, "digest": given.digest(), "size_bytes": given.size_bytes(),
+                    "tree": given.is_tree(), "sent": sent,
+                })
+            };
             output::json(&Value::Array(rows.map(one).collect()))
         }
         Format::Name => {
-            let names: Vec<String> = rows.map(|(_, file, _)| format!("{}\n", file.digest)).collect();
+            let names: Vec<String> = rows.map(|(_, given, _)| format!("{}\n", given.digest())).collect();
             output::text(&names.concat())
         }
         Format::Table | Format::Wide => {
             let mut table = Table::new(&["SHA-256", "SIZE", "FILE", ""]);
-            for (path, file, sent) in rows {
+            for (path, given, sent) in rows {
                 let note = if sent { "" } else { "was there" };
-                let size = units::brief_memory_bytes(file.size_bytes);
-                table.row(vec![file.digest.clone(), size, path, note.to_owned()]);
+                let size = units::brief_memory_bytes(given.size_bytes());
+                table.row(vec![given.digest().to_owned(), size, path, note.to_owned()]);
             }
             table.print("")
         }

@@ -297,3 +297,45 @@ def test_the_environment_says_which_server(
     monkeypatch.setenv("DRUMLINE_TENANT", "nobody")
     with drumline.Client.from_env() as client, pytest.raises(drumline.NotFound):
         client.submit(argv=["true"])
+
+
+def test_a_directory_goes_in_as_it_is(client: drumline.Client, tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    (root / "deep" / "er").mkdir(parents=True)
+    (root / "empty").mkdir()
+    (root / "words").write_text("one two\n")
+    (root / "deep" / "er" / "copy").write_text("one two\n")
+    (root / "deep" / "none").write_text("")
+    (root / "deep-er").write_text("beside")
+    (root / "run").write_text("#!/bin/sh\necho it runs\n")
+    (root / "run").chmod(0o755)
+    (root / "up").symlink_to("deep/er")
+    (root / "deep" / "far").symlink_to(root / "words")
+    run = """
+    cd inputs/set && ./run && cat up/copy deep/far && readlink deep/far up
+    find . -type d | sort && test ! -s deep/none && stat -c %a words run
+    """
+    job = client.submit(run=run, inputs={"set": root})
+    assert job.wait(timeout=DEADLINE).ok
+    told = (
+        "it runs\none two\none two\n../words\ndeep/er\n.\n./deep\n./deep/er\n./empty\n444\n555\n"
+    )
+    assert text(job.logs()) == told
+    given = client.job(job.id)._spec.inputs[0]
+    assert (given.tree, given.size_bytes) == (True, 8 + 8 + 0 + 6 + 23)
+    again = client.submit(argv=["test", "-x", "inputs/x/run"], inputs={"x": f"sha256:{given.digest}"})
+    assert again.wait(timeout=DEADLINE).ok
+
+    (root / "out").symlink_to("../elsewhere")
+    with pytest.raises(drumline.Refused) as refused:
+        client.submit(argv=["true"], inputs={"set": root})
+    assert (refused.value.code, refused.value.field) == ("spec.tree", "input[0].path")
+    assert "a link that leads out of the directory: ../elsewhere" in str(refused.value)
+    (root / "out").unlink()
+    os.mkfifo(root / "pipe")
+    with pytest.raises(drumline.Refused, match="is no file, directory or link"):
+        client.submit(argv=["true"], inputs={"set": root})
+    (root / "pipe").unlink()
+    (root / os.fsdecode(b"caf\xe9")).write_text("")
+    with pytest.raises(drumline.Refused, match="no UTF-8"):
+        client.submit(argv=["true"], inputs={"set": root})

@@ -105,7 +105,7 @@ def test_a_file_that_changed_is_not_taken(server: Server, tmp_path: Path) -> Non
             request = tenant_pb2.CreateUploadRequest(digest=file.digest, size_bytes=file.size_bytes)
             return connection.call(connection.stub.CreateUpload, request).url
 
-        digested = transfer.digest("input", path)
+        digested = transfer.digest_file("input", path)
         assert (digested.digest, digested.size_bytes) == (DIGEST, len(BODY))
         path.write_bytes(BODY[::-1])
         with pytest.raises(drumline.Broken) as other:

@@ -3,6 +3,7 @@
 
 mod events;
 mod follows;
+mod inputs;
 mod jobs;
 mod listing;
 mod logs;

@@ -35,7 +35,7 @@ pub(super) async fn create_upload(
 ) -> Result<CreateUploadReply, Problem> {
     let tenant = caller.tenant(&request.tenant)?;
     gate.tenants.must_exist(&tenant).await?;
-    let CreateUploadRequest { digest, size_bytes, .. } = request;
+    let CreateUploadRequest { digest, size_bytes, beside_bytes, .. } = request;
     if !is_digest(digest) {
         return Err(Problem::new(
             "spec.digest",
@@ -60,8 +60,8 @@ pub(super) async fn create_upload(
     }
     // What came before it broke off was paid, and does not come again.
     let missing = size_bytes.saturating_sub(gate.objects.arrived_bytes(&tenant, digest));
-    gate.meter.guard(&tenant, Way::In, missing).await?;
-    gate.meter.guard(&tenant, Way::Kept, *size_bytes).await?;
+    gate.meter.guard(&tenant, Way::In, missing.saturating_add(*beside_bytes)).await?;
+    gate.meter.guard(&tenant, Way::Kept, size_bytes.saturating_add(*beside_bytes)).await?;
     let url = links.signed(Method::Put, &tenant, digest, *size_bytes);
     Ok(CreateUploadReply { url })
 }

@@ -6,6 +6,7 @@
 //! the same order. Between the two lie at most
 //! [`limits::SUBMISSIONS_IN_FLIGHT`]; above that reading pauses.
 
+use super::inputs;
 use crate::auth::Caller;
 use crate::gate::{Gate, Replies, boxed};
 use crate::limits;
@@ -142,39 +143,7 @@ async fn check(gate: &Gate, caller: &Caller, request: SubmitRequest) -> Result<C
     proto::validate::normalize(&mut spec);
     proto::validate::spec(&spec)?;
     let using = gate.objects.using();
-    inputs_are_there(gate, &tenant, &mut spec).await?;
+    inputs::are_there(gate, &tenant, &mut spec).await?;
     gate.planner.feasible(&spec)?;
     Ok(Checked { tenant, spec, key: idempotency_key, dry_run, using })
-}
-
-/// Refuses where uploaded bytes are named that are not there; fills in the sizes that were
-/// not told.
-async fn inputs_are_there(gate: &Gate, tenant: &str, spec: &mut JobSpec) -> Result<(), Problem> {
-    for (at, input) in spec.inputs.iter_mut().enumerate() {
-        // An input from elsewhere is fetched by the nodes.
-        if input.digest.is_empty() || !input.url.is_empty() {
-            continue;
-        }
-        match gate.objects.size(tenant, &input.digest).await {
-            Some(size_bytes) if input.size_bytes == 0 || input.size_bytes == size_bytes => {
-                input.size_bytes = size_bytes;
-            }
-            there => {
-                let reason = match there {
-                    Some(size_bytes) => {
-                        format!("names {size_bytes} bytes, and {} are told as its size", input.size_bytes)
-                    }
-                    None => format!("names bytes that were not uploaded for tenant {tenant}"),
-                };
-                return Err(Problem::new(
-                    "missing.input",
-                    format!("input[{at}].digest"),
-                    &input.digest,
-                    reason,
-                    "upload the file first, with `drumline upload` or CreateUpload; `drumline upload` prints its digest",
-                ));
-            }
-        }
-    }
-    Ok(())
 }

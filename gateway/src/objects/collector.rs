@@ -20,6 +20,7 @@ use controller::Upload;
 use proto::checkpoints::{self, is_space};
 use proto::keys::{self, Parsed};
 use proto::problem::{self, Problem};
+use proto::tree::Tree;
 use proto::v1::{Artifact, BlockRow, CheckpointRow, JobRow, ManifestRow, UploadRow};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -92,6 +93,9 @@ impl Look<'_> {
     /// What was condemned.
     async fn take_away(&self, space: &str, digests: &[String]) -> Result<(), Problem> {
         self.gate.objects.unused().await?;
+        // What was found of directories before; who was told of it meanwhile is waited for.
+        self.gate.trees.forget();
+        self.gate.objects.unused().await?;
         self.gate.controller.settled().await?;
         let Named { all: named, old } = self.named(space).await?;
         let is_named = |digest: &String| digest_of(digest).is_none_or(|digest| named.contains(&digest));
@@ -131,13 +135,23 @@ impl Look<'_> {
             return Ok(Named { all: named, old });
         }
         let of = |family: &str| format!("{family}{space}/");
+        let mut trees = BTreeMap::new();
         self.each(&of(keys::JOBS), |row| {
             let row: JobRow = rows::decode(row)?;
             let inputs = row.spec.unwrap_or_default().inputs;
             named.extend(inputs.iter().filter_map(|input| digest_of(&input.digest)));
+            let directories = inputs.into_iter().filter(|input| input.tree());
+            trees.extend(directories.map(|input| (input.digest, input.manifest_bytes)));
             Ok(())
         })
         .await?;
+        for (digest, bytes) in trees {
+            let manifest = self.gate.objects.read(space, &digest, bytes).await;
+            let manifest = manifest.map_err(|error| unreadable(&error))?;
+            let tree =
+                Tree::parse(&manifest).map_err(|flaw| unreadable(&io::Error::other(flaw.to_string())))?;
+            named.extend(tree.objects().filter_map(|(_, digest, _)| digest_of(digest)));
+        }
         // What ranks of a gang gave before the last of them has ended; then it is in
         // manifests, so those are looked at after these.
         self.each(&of(keys::BLOCKS), |row| {

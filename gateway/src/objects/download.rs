@@ -75,7 +75,7 @@ fn failed(error: &io::Error) -> TransferError {
     if error.kind() == io::ErrorKind::NotFound { no_such() } else { disk_failed(error) }
 }
 
-fn read_file(file: &dyn DiskFile, at: u64, due: usize) -> io::Result<Bytes> {
+pub(super) fn read_file(file: &dyn DiskFile, at: u64, due: usize) -> io::Result<Bytes> {
     let mut data = vec![0; due];
     let mut read = 0;
     while read < due {

@@ -21,6 +21,7 @@
 mod bucket;
 pub(crate) mod collector;
 mod download;
+mod look;
 mod part;
 mod parts;
 mod upload;

@@ -205,7 +205,7 @@ pub(super) fn read_upload(text: &str) -> Result<(String, u64), Problem> {
 pub(super) async fn upload(call: Call, body: Body) -> Result<Response, Refusal> {
     let text = json_text(&call.headers, body, limits::SMALL_BODY_BYTES_MAX).await?;
     let (digest, size_bytes) = read_upload(&text)?;
-    let request = CreateUploadRequest { tenant: call.tenant(), digest, size_bytes };
+    let request = CreateUploadRequest { tenant: call.tenant(), digest, size_bytes, beside_bytes: 0 };
     let url = call.rest.front.create_upload(call.ask(request)).await?.into_inner().url;
     if url.is_empty() {
         return ok(&value!({ "url": null }));

@@ -241,7 +241,8 @@ async fn an_input_is_uploaded_once_and_then_known() {
     let data = b"call me Ishmael".repeat(10_000);
     let digest: String = Sha256::digest(&data).iter().map(|byte| format!("{byte:02x}")).collect();
     let size_bytes = data.len() as u64;
-    let ask = CreateUploadRequest { tenant: String::new(), digest: digest.clone(), size_bytes };
+    let ask =
+        CreateUploadRequest { tenant: String::new(), digest: digest.clone(), size_bytes, beside_bytes: 0 };
     let request = admin.request(ask.clone());
     let url = admin.grpc.create_upload(request).await.unwrap().into_inner().url;
     assert!(url.starts_with(&server.address), "{url}");

@@ -52,7 +52,8 @@ impl Door {
     }
 
     async fn leave(&mut self, digest: &str, size_bytes: u64) -> Result<String, Problem> {
-        let ask = CreateUploadRequest { tenant: "lab".into(), digest: digest.into(), size_bytes };
+        let ask =
+            CreateUploadRequest { tenant: "lab".into(), digest: digest.into(), size_bytes, beside_bytes: 0 };
         let request = self.client.request(ask);
         Ok(self.client.grpc.create_upload(request).await?.into_inner().url)
     }

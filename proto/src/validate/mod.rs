@@ -62,7 +62,7 @@ pub fn spec(spec: &JobSpec) -> Result<(), Problem> {
                 "path",
                 &input.path,
                 "a path means nothing to the server",
-                "upload the file and give its digest; `drumline submit` does so",
+                "upload the file or directory and give its digest; `drumline submit` does so",
             )
             .within(&format!("input[{at}]")));
         }
@@ -244,6 +244,11 @@ fn one_input(input: &Input) -> Result<(), Problem> {
         let reason = "is not told, and what comes from a URL is verified and shared by it";
         let remedy = "give the SHA-256 of what the URL holds (`sha256sum FILE`), or the file by path";
         return Err(input_problem("digest", "", reason, remedy));
+    }
+    if !input.url.is_empty() && input.tree() {
+        let reason = "what a URL holds is one file";
+        let remedy = "give the directory by path: it is uploaded then";
+        return Err(input_problem("tree", "true", reason, remedy));
     }
     let is_digest = input.digest.len() == 64
         && input.digest.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));

@@ -78,6 +78,8 @@ pub struct Outcome<'a> {
     pub objects: &'a std::collections::BTreeSet<(String, String)>,
     /// How the nodes' transfers went.
     pub transfers: &'a [Moved],
+    /// Those that are manifests of directories, by digest.
+    pub manifests: &'a std::collections::BTreeMap<String, String>,
     /// The plan of the run.
     pub faults: &'a [Planned],
     pub max_own_retries: u32,

@@ -69,6 +69,8 @@ pub const CLASSES: &[Class] = &[
         by: &["no-storm"],
         spoil: |rec, rng| moved(rec, rng, |moved| moved.counts.most_in_vain_a_minute += 100),
     },
+    Class { name: "stranger-in-a-directory", by: &["inputs"], spoil: stranger_in_a_tree },
+    Class { name: "link-of-a-directory-leads-elsewhere", by: &["inputs"], spoil: link_elsewhere },
     Class { name: "completed-and-never-ran", by: &["ends-true"], spoil: never_ran },
     Class { name: "a-rank-did-not-end", by: &["ends-true"], spoil: rank_missing },
     Class { name: "a-rank-launched-alone", by: &["gangs-start"], spoil: alone },
@@ -234,6 +236,34 @@ fn foreign_byte(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
 
 fn input(rec: &mut Recording, rng: &mut SmallRng, by: fn(&mut Vec<(String, Option<String>)>)) -> Option<()> {
     span(rec, rng, |span, _| !span.inputs.is_empty(), |span| by(&mut span.inputs))
+}
+
+fn stranger_in_a_tree(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let tree = |span: &ProcessSpan| span.inputs.iter().position(|(path, _)| path.ends_with('/'));
+    span(
+        rec,
+        rng,
+        |span, _| tree(span).is_some(),
+        |span| {
+            let at = tree(span).expect("it has one");
+            let stranger = format!("{}stranger", span.inputs[at].0);
+            span.inputs.push((stranger, None));
+        },
+    )
+}
+
+fn link_elsewhere(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let is_link =
+        |(_, word): &(String, Option<String>)| word.as_ref().is_some_and(|word| word.starts_with("->"));
+    span(
+        rec,
+        rng,
+        |span, _| span.inputs.iter().any(is_link),
+        |span| {
+            let link = span.inputs.iter_mut().find(|entry| is_link(entry)).expect("it has one");
+            link.1 = Some("-> ../elsewhere".to_owned());
+        },
+    )
 }
 
 fn foreign_file(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {

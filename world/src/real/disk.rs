@@ -189,6 +189,15 @@ impl Disk for FsDisk {
         }
     }
 
+    fn symlink(&self, target: &str, path: &str) -> io::Result<()> {
+        std::os::unix::fs::symlink(target, self.resolve(path)?)
+    }
+
+    fn read_link(&self, path: &str) -> io::Result<String> {
+        let target = fs::read_link(self.resolve(path)?)?.into_os_string().into_string();
+        target.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the link says no UTF-8 text"))
+    }
+
     fn seal(&self, path: &str) -> io::Result<Stamp> {
         let full = self.resolve(path)?;
         // First, since a file that nobody may read cannot be opened.

@@ -8,6 +8,7 @@ mod s3;
 pub mod supervisor;
 mod tls;
 pub mod transfer;
+pub mod walk;
 
 pub use clock::SystemClock;
 pub use disk::{DiskLock, FsDisk};

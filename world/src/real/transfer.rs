@@ -351,15 +351,31 @@ impl HttpTransfer {
         away: &Arc<AtomicU64>,
         pace: &Pace,
     ) -> Result<(), TransferError> {
-        let uri = parse(url)?;
         let path = path.to_owned();
-        let (file, len) = task::blocking(move || {
-            let file = disk.open(&path, OpenMode::Read)?;
-            let len = file.len()?;
-            Ok((file, len))
-        })
-        .await
-        .map_err(disk_error)?;
+        let opened = task::blocking(move || disk.open(&path, OpenMode::Read)).await;
+        self.put_paced(url, &opened.map_err(disk_error)?, away, pace).await
+    }
+
+    /// The same of what is open, or lies in memory.
+    pub async fn put_open(
+        &self,
+        url: &str,
+        file: &Arc<dyn DiskFile>,
+        away: &Arc<AtomicU64>,
+    ) -> Result<(), TransferError> {
+        self.put_paced(url, file, away, &Pace::default()).await
+    }
+
+    async fn put_paced(
+        &self,
+        url: &str,
+        file: &Arc<dyn DiskFile>,
+        away: &Arc<AtomicU64>,
+        pace: &Pace,
+    ) -> Result<(), TransferError> {
+        let uri = parse(url)?;
+        let measured = Arc::clone(file);
+        let len = task::blocking(move || measured.len()).await.map_err(disk_error)?;
         let (mut round, mut until) = (0, None);
         loop {
             // Of a small one nobody asks, but whether it is verified.
@@ -373,7 +389,7 @@ impl HttpTransfer {
                     return Err(not_verified());
                 }
                 away.store(from, Ordering::Relaxed);
-                arrived = match self.send_from(&uri, &file, from..len, (away, pace)).await {
+                arrived = match self.send_from(&uri, file, from..len, (away, pace)).await {
                     Err(error) if round < UPLOAD_ROUNDS && is_of_what_was_there(&error, from) => continue,
                     sent => sent?,
                 };

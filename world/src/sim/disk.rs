@@ -248,6 +248,7 @@ fn described(name: &str, inode: &Inode) -> DirEntry {
     let (is_dir, len) = match &inode.kind {
         Kind::Dir(_) => (true, 0),
         Kind::File(image) => (false, image.len() as u64),
+        Kind::Link(_) => (false, 0),
     };
     DirEntry { name: name.to_owned(), is_dir, len, mode: inode.mode }
 }
@@ -340,11 +341,25 @@ impl Disk for Handle {
         let mut state = self.changing()?;
         let ino = state.tree.find(from)?;
         let inode = state.tree.inode(ino);
-        if matches!(inode.kind, Kind::Dir(_)) || inode.mode != mode {
+        if !matches!(inode.kind, Kind::File(_)) || inode.mode != mode {
             return Ok(Shared::Not);
         }
         state.tree.link(ino, to)?;
         Ok(Shared::Linked)
+    }
+
+    fn symlink(&self, target: &str, path: &str) -> io::Result<()> {
+        self.changing()?.tree.symlink(target, path)
+    }
+
+    fn read_link(&self, path: &str) -> io::Result<String> {
+        let state = self.live()?;
+        match &state.tree.inode(state.tree.find(path)?).kind {
+            Kind::Link(target) => Ok(target.clone()),
+            Kind::File(_) | Kind::Dir(_) => {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{path}: is no link")))
+            }
+        }
     }
 
     fn stamp(&self, path: &str) -> io::Result<Stamp> {

@@ -21,7 +21,7 @@ use super::HostileDisk;
 use super::disk::relative;
 use super::faults::{below, strikes};
 use crate::clock::NodeClock;
-use crate::disk::{DiskFile, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::processes::{Command, Exit, Launch, ProcessKey, Processes, Record, Report, Signal, Unreachable};
 use crate::time::{self, Instant};
 use crate::transfer::hex_digest;
@@ -293,9 +293,9 @@ impl SimProcesses {
                     ended_ms: None,
                     succeeded: false,
                     found: self.names(&process.launch.cwd),
-                    inputs: self.digests(&process.launch.cwd.join("inputs")),
+                    inputs: self.findings(&process.launch.cwd.join("inputs")),
                     from: word(&process.launch, "DRUMLINE_CHECKPOINT").map(str::to_owned),
-                    resumed: checkpoints(&process.launch).map_or_else(Vec::new, |dir| self.digests(dir)),
+                    resumed: checkpoints(&process.launch).map_or_else(Vec::new, |dir| self.findings(dir)),
                     kept: Vec::new(),
                     wrote: Vec::new(),
                     node: self.node.clone(),
@@ -454,16 +454,15 @@ impl SimProcesses {
         entries.into_iter().map(|entry| entry.name).collect()
     }
 
-    /// What it finds in a directory, read as a program does that begins with that.
-    fn digests(&self, directory: &Path) -> Vec<(String, Option<String>)> {
-        let digest = |name: &String| {
-            let disk = self.disk.handle();
-            let path = directory.join(name);
-            let below = path.strip_prefix(disk.absolute("")).ok()?.to_str()?;
-            let bytes = crate::disk::read_all(&*disk, below, INPUT_BYTES_MAX).ok()?;
-            Some(hex_digest(&Sha256::digest(&bytes)))
-        };
-        self.names(directory).into_iter().map(|name| (name.clone(), digest(&name))).collect()
+    /// What it finds in a directory, read as a program does that begins with that: see
+    /// [`ProcessSpan::inputs`].
+    fn findings(&self, directory: &Path) -> Vec<(String, Option<String>)> {
+        let disk = self.disk.handle();
+        let mut found = Vec::new();
+        if let Some(below) = relative(directory) {
+            find(&*disk, below, "", &mut found);
+        }
+        found
     }
 
     /// By a handle of the moment: processes outlive agents, and with them the
@@ -557,6 +556,23 @@ impl SimProcesses {
                 table.switch_at_ms = Some(self.clock.monotonic_ms() + for_ms);
                 table.struck = false;
             }
+        }
+    }
+}
+
+/// The depth is bounded by that of paths.
+fn find(disk: &dyn Disk, directory: &str, above: &str, found: &mut Vec<(String, Option<String>)>) {
+    for entry in disk.list(directory).unwrap_or_default() {
+        let (path, name) = (format!("{directory}/{}", entry.name), format!("{above}{}", entry.name));
+        if entry.is_dir {
+            found.push((format!("{name}/"), Some(String::new())));
+            find(disk, &path, &format!("{name}/"), found);
+        } else if let Ok(target) = disk.read_link(&path) {
+            found.push((name, Some(format!("-> {target}"))));
+        } else {
+            let bytes = crate::disk::read_all(disk, &path, INPUT_BYTES_MAX).ok();
+            let runs = if entry.mode & 0o111 == 0 { "" } else { " x" };
+            found.push((name, bytes.map(|bytes| hex_digest(&Sha256::digest(&bytes)) + runs)));
         }
     }
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Union
 
-from drumline import limits, spec, transfer
+from drumline import limits, spec, transfer, trees
 from drumline.connection import Connection
 from drumline.errors import Refused, Unreachable, WrongUse
 from drumline.job import Job, history
@@ -95,8 +95,8 @@ class Client:
         """Submits a job of one step: `argv`, or `run` for a shell.
 
         `array` makes many tasks of it (`"0-15%4"`, `range(16)`), `nodes` and
-        `tasks_per_node` a gang. `inputs` are files by name, uploaded unless the
-        server has them, or URLs `http://…#sha256=DIGEST`; `outputs` are globs; `time` ends a task that runs longer;
+        `tasks_per_node` a gang. `inputs` are files and directories by name, uploaded unless the
+        server has them, `sha256:DIGEST` of what was uploaded, or URLs `http://…#sha256=DIGEST`; `outputs` are globs; `time` ends a task that runs longer;
         the rest is as in a job file. The same `idempotency_key` never makes a second
         job, so with it an Unreachable can simply be tried again.
 
@@ -193,9 +193,9 @@ class Client:
             read.after.append(spec.dependency(named, self._connection.tenant))
         # All are digested before any is sent: a missing file is told first.
         files = [
-            (digested, f"input[{at}].path")
+            (file, f"input[{at}].path")
             for at, given in enumerate(read.inputs)
-            if (digested := _digested(given, base, f"input[{at}].path"))
+            for file in _digested(given, base, f"input[{at}].path")
         ]
         for file, field in files:
             self._upload(file, field)
@@ -279,15 +279,27 @@ class Client:
         return history(self._connection, self._connection.tenant, 0, from_seq, follow)
 
 
-def _digested(given: types_pb2.Input, base: Path, field: str) -> transfer.Digested | None:
-    """Digests an input that is a path, and names it by its digest instead."""
+def _digested(given: types_pb2.Input, base: Path, field: str) -> list[transfer.Digested]:
+    """Digests an input that is a path, and names it by its digest instead; what is to be
+    sent, of a directory its manifest last."""
     if not given.path:
-        return None
-    file = transfer.digest(field, base / given.path)
+        return []
+    path = base / given.path
+    is_tree = path.is_dir()
+    if given.HasField("tree") and given.tree != is_tree:
+        reason = "is a directory, not a file" if is_tree else "is no directory"
+        raise WrongUse("use.wrong", field, path, reason, "leave `tree` out")
+    if is_tree:
+        tree = trees.read(field, path)
+        files, size_bytes = [*tree.files, tree.manifest], tree.size_bytes
+    else:
+        files = [transfer.digest_file(field, path)]
+        size_bytes = files[0].size_bytes
     given.path = ""
-    given.digest = file.digest
-    given.size_bytes = file.size_bytes
-    return file
+    given.digest = files[-1].digest
+    given.size_bytes = size_bytes
+    given.tree = is_tree
+    return files
 
 
 def _state_name(given: State | str) -> str:

@@ -50,7 +50,10 @@ def one_step(
 
 
 def one_input(name: str, source: str) -> dict[str, str]:
-    """A file, or a URL that the nodes fetch; it ends in `#sha256=DIGEST`."""
+    """A file or directory, `sha256:DIGEST` of what was uploaded, or a URL that the nodes fetch;
+    it ends in `#sha256=DIGEST`."""
+    if source.startswith("sha256:"):
+        return {"name": name, "digest": source.removeprefix("sha256:")}
     if "://" not in source:
         return {"name": name, "path": source}
     url, _, digest = source.partition("#sha256=")

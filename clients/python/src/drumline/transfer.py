@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import io
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 from drumline import limits
@@ -27,17 +29,18 @@ class Digested:
     path: Path
     digest: str
     size_bytes: int
+    data: bytes | None = None
+    """The bytes, where they are no file's."""
+
+    def open(self) -> IO[bytes]:
+        return self.path.open("rb") if self.data is None else io.BytesIO(self.data)
 
 
-def digest(field: str, path: Path) -> Digested:
+def digest_file(field: str, path: Path) -> Digested:
     """Digests a file of any size. `field` is what it was given as."""
     hashed = hashlib.sha256()
     size_bytes = 0
     try:
-        if path.is_dir():
-            raise WrongUse(
-                "use.wrong", field, path, "is a directory", "give a file; pack a tree with tar first"
-            )
         with path.open("rb") as file:
             while chunk := file.read(limits.CHUNK_BYTES):
                 hashed.update(chunk)
@@ -53,7 +56,7 @@ def put(url: str, file: Digested, field: str) -> None:
     """Sends a file as it was digested; what changed since is refused."""
     value = str(file.path)
     connection, target = _connect(url, field, value)
-    with closing(connection), _disk(field, value), file.path.open("rb") as body:
+    with closing(connection), _disk(field, value), file.open() as body:
         with _network(field, value):
             connection.putrequest("PUT", target)
             connection.putheader("Content-Length", str(file.size_bytes))

@@ -110,6 +110,7 @@ fn job() -> Value {
         "settled": text(),
         "inputs": list(object(json!({
             "name": text(), "url": nullable(text()), "digest": nullable(text()), "size_bytes": count(),
+            "tree": truth(),
         }))),
         "steps": list(reference("StepView")),
     }))

@@ -100,10 +100,14 @@ fn input() -> Value {
                     matching(patterns::INPUT_SIZE),
                 ],
             })),
+            "tree": nullable(json!({ "type": "boolean" })),
         }),
         &["name", "digest"],
     );
-    schema["description"] = json!("Bytes uploaded before, or those that a URL holds, by their digest.");
+    schema["description"] = json!(
+        "Bytes uploaded before, or those that a URL holds, by their digest; with tree those of a \
+         directory's manifest."
+    );
     schema
 }
 

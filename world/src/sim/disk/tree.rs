@@ -28,6 +28,9 @@ const JOURNAL_MAX: usize = 4096;
 pub(super) enum Kind {
     File(Image),
     Dir(BTreeMap<String, Ino>),
+    /// With what it says. It is followed by nobody here: what is to be read lies behind it
+    /// under a name of its own.
+    Link(String),
 }
 
 #[derive(Debug)]
@@ -93,14 +96,14 @@ impl Tree {
     fn dir(&self, ino: Ino) -> Option<&BTreeMap<String, Ino>> {
         match &self.inode(ino).kind {
             Kind::Dir(names) => Some(names),
-            Kind::File(_) => None,
+            Kind::File(_) | Kind::Link(_) => None,
         }
     }
 
     pub(super) fn image(&self, ino: Ino) -> &Image {
         match &self.inode(ino).kind {
             Kind::File(image) => image,
-            Kind::Dir(_) => unreachable!("only files are opened"),
+            Kind::Dir(_) | Kind::Link(_) => unreachable!("only files are opened"),
         }
     }
 
@@ -172,6 +175,9 @@ impl Tree {
             Some(ino) if self.dir(ino).is_some() => {
                 Err(error(io::ErrorKind::IsADirectory, path, "is a directory"))
             }
+            Some(ino) if matches!(self.inode(ino).kind, Kind::Link(_)) => {
+                Err(error(io::ErrorKind::InvalidInput, path, "is a link"))
+            }
             Some(ino) => Ok(ino),
             None if create => Ok(self.make(dir, name, Kind::File(Image::default()))),
             None => Err(error(io::ErrorKind::NotFound, path, "no such file")),
@@ -231,6 +237,16 @@ impl Tree {
             return Err(error(io::ErrorKind::AlreadyExists, to, "exists already"));
         }
         self.record(vec![Edge { dir, name: name.to_owned(), before: None, after: Some(ino) }]);
+        Ok(())
+    }
+
+    /// A symbolic link at a fresh name.
+    pub(super) fn symlink(&mut self, target: &str, path: &str) -> io::Result<()> {
+        let (dir, name) = self.parent(path)?;
+        if self.lookup(dir, name).is_some() {
+            return Err(error(io::ErrorKind::AlreadyExists, path, "exists already"));
+        }
+        self.make(dir, name, Kind::Link(target.to_owned()));
         Ok(())
     }
 
@@ -307,6 +323,7 @@ impl Tree {
         self.dirty.remove(&ino);
         match self.inodes.remove(&ino).expect("seen above").kind {
             Kind::File(image) => self.used_bytes -= image.len() as u64,
+            Kind::Link(_) => {}
             // Only a directory whose making was lost still has names in it.
             Kind::Dir(names) => {
                 for child in names.into_values() {

@@ -16,8 +16,9 @@ pub struct ProcessSpan {
     pub succeeded: bool,
     /// What lay in its working directory when it started.
     pub found: Vec<String>,
-    /// The files that lay at `inputs/` when it started, with the digests of what it
-    /// read there; `None`: the disk failed it.
+    /// What lay at `inputs/` when it started, by its path below: of a file the digest of what
+    /// it read there, and ` x` where it may be run (`None`: the disk failed it); a directory,
+    /// whose path ends with a slash, with nothing; a link with `-> ` and what it says.
     pub inputs: Vec<(String, Option<String>)>,
     /// The label of the checkpoint that it was to go on from.
     pub from: Option<String>,
