@@ -71,8 +71,12 @@ fn a_job_file_with_a_slip_is_refused_at_the_door() {
         (format!("name = '{}'\n{}", "x".repeat(500), step("")), &["name", "128"]),
         (format!("[[input]]\nname = 'i'\n{}", step("")), &["input[0]", "path"]),
         (
-            format!("[[input]]\nname = 'i'\nurl = 'https://host/x'\n{}", step("")),
-            &["input[0].url = https://host/x", "TLS", "http:// URL", "[spec.url]"],
+            format!(
+                "[[input]]\nname = 'i'\nurl = 'ftp://host/x'\ndigest = '{}'\n{}",
+                "a".repeat(64),
+                step("")
+            ),
+            &["input[0].url = ftp://host/x", "has a scheme that is not known", "[spec.url]"],
         ),
         (
             format!("[[input]]\nname = 'i'\nurl = 'http://host/x'\n{}", step("")),

@@ -48,6 +48,31 @@ fn an_upload_goes_once_no_job_names_it_for_long() {
 }
 
 #[test]
+fn the_files_of_a_directory_stay_as_long_as_a_job_names_it() {
+    let mut cluster = Cluster::with_config("collected-tree", CONFIG);
+    cluster.add_node("n1", &["--cores", "2", "--memory", "1GiB"]);
+    cluster.until_ready(1);
+    for name in ["used", "unused"] {
+        fs::create_dir(cluster.dir.join(name)).unwrap();
+        fs::write(cluster.dir.join(name).join("file"), format!("{name}\n")).unwrap();
+    }
+    let upload = |path: &str| cluster.call(&["upload", "-o", "name", path]).ok().stdout.trim().to_owned();
+    let used = format!("set=sha256:{}", upload("used"));
+    let look = ["--wait", "--", "grep", "-q", "used", "inputs/set/file"];
+    cluster.call(&[&["submit", "--input", &used], &look[..]].concat()).ok();
+    // It was whole once.
+    let unused = format!("set=sha256:{}", upload("unused"));
+    cluster.call(&["submit", "--dry-run", "--input", &unused, "--", "true"]).ok();
+    until_true("the unused one is gone", || !is_there(&cluster, &digest("unused\n")));
+    assert!(is_there(&cluster, &digest("used\n")));
+    cluster.call(&[&["submit", "--input", &used], &look[..]].concat()).ok();
+    let list = format!("drumline tree 1\nf\t7\t{}\tfile\n", digest("unused\n"));
+    assert_eq!(unused, format!("set=sha256:{}", upload(&cluster.dir.file("list", &list))));
+    let late = cluster.call(&["submit", "--input", &unused, "--", "true"]);
+    late.says(3, &["input[0].tree = file", "was not uploaded", "drumline upload DIR"]);
+}
+
+#[test]
 fn what_a_retry_undid_goes_and_what_a_gang_gave_stays() {
     let mut cluster = Cluster::with_config("collected-outputs", CONFIG);
     cluster.add_node("n1", &["--cores", "4", "--memory", "1GiB"]);

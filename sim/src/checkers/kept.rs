@@ -1,5 +1,5 @@
 //! Invariant 5, before and after outputs: what clients uploaded is there as long as a job
-//! names it, or as it counts as stored.
+//! names it, by a directory too, or as it counts as stored.
 
 use super::{Checker, Committed, Outcome};
 use crate::mirror::Mirror;
@@ -25,6 +25,13 @@ impl Checker for Kept {
             for input in inputs.filter(|input| input.url.is_empty()) {
                 if !there(&job.tenant, &input.digest) {
                     return Err(format!("input {} of {job} is not there: {}", input.name, input.digest));
+                }
+                let manifest = outcome.manifests.get(&input.digest).filter(|_| input.tree());
+                let lines = manifest.into_iter().flat_map(|manifest| manifest.lines());
+                for line in lines.filter(|line| line.starts_with(['f', 'x'])) {
+                    if line.split('\t').nth(2).is_none_or(|digest| !there(&job.tenant, digest)) {
+                        return Err(format!("of input {} of {job} this is not there: {line}", input.name));
+                    }
                 }
             }
         }

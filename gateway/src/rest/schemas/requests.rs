@@ -106,8 +106,12 @@ fn input() -> Value {
     );
     schema["description"] = json!(
         "Bytes uploaded before, or those that a URL holds, by their digest; with tree those of a \
-         directory's manifest."
+         directory's manifest, and no URL."
     );
+    schema["anyOf"] = json!([
+        { "properties": { "url": { "enum": ["", null] } } },
+        { "properties": { "tree": { "enum": [false, null] } } },
+    ]);
     schema
 }
 
