@@ -18,6 +18,8 @@ use world::time;
 /// Syncs of the logs of tenant `flood` wait until this is opened.
 #[derive(Debug, Default)]
 struct Gate {
+    /// Also those of opening a log.
+    opening: bool,
     open: Mutex<bool>,
     opened: Condvar,
 }
@@ -33,6 +35,15 @@ impl Gate {
     }
 }
 
+/// Opens it however the test ends: no thread of the server waits for ever.
+struct OpenedInTheEnd(Arc<Gate>);
+
+impl Drop for OpenedInTheEnd {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
 #[derive(Debug)]
 struct Gated {
     disk: Arc<dyn Disk>,
@@ -42,13 +53,13 @@ struct Gated {
 #[derive(Debug)]
 struct GatedFile {
     file: Arc<dyn DiskFile>,
-    /// Of a file that waits, once it is not fresh.
+    /// Of a file that waits, and whether it does yet.
     gate: Option<(Arc<Gate>, Mutex<bool>)>,
 }
 
 impl Disk for Gated {
     fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        let gate = path.contains("/flood/").then(|| (Arc::clone(&self.gate), Mutex::new(false)));
+        let gate = path.contains("/flood/").then(|| (Arc::clone(&self.gate), Mutex::new(self.gate.opening)));
         Ok(Arc::new(GatedFile { file: self.disk.open(path, mode)?, gate }))
     }
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -126,7 +137,17 @@ async fn receipt(receipts: &mut Streaming<LogReceipt>) -> (String, u64) {
 
 #[tokio::test]
 async fn a_tenant_whose_logs_hang_holds_up_no_other() {
-    let (dir, gate) = (TestDir::new(), Arc::new(Gate::default()));
+    flood_hangs(false).await;
+}
+
+#[tokio::test]
+async fn a_log_that_takes_long_to_open_holds_up_no_other() {
+    flood_hangs(true).await;
+}
+
+async fn flood_hangs(opening: bool) {
+    let (dir, gate) = (TestDir::new(), Arc::new(Gate { opening, ..Gate::default() }));
+    let _opened = OpenedInTheEnd(Arc::clone(&gate));
     let server = start(ServerParts {
         disk: Arc::new(Gated { disk: dir.disk(), gate: Arc::clone(&gate) }),
         clock: Arc::new(SystemClock::new()),
