@@ -1,5 +1,5 @@
 //! What tenants may use: the guard at each door, limits and budgets changed while
-//! work is under way, jobs that wait for a limit.
+//! work is under way, jobs that wait for a limit, and what a flood leaves to others.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -14,12 +14,14 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
-use support::{Cluster, Done, run, until, until_true};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use support::{Cluster, DEADLINE, Done, Running, run, until, until_true};
 use world::grpc::tonic::{Code, Request};
 
 /// Within which what an operator changes must count.
 const COUNTS_WITHIN: Duration = Duration::from_secs(5);
+/// Within which whoever follows a log has a line of it.
+const SEEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Looks until it is so, and fails where that takes longer than it may.
 fn soon(what: &str, mut look: impl FnMut() -> bool) {
@@ -363,4 +365,36 @@ fn a_job_past_a_limit_waits_where_its_tenant_says_so() {
     assert_eq!(cluster.state("lab-2"), "PENDING");
     fs::write(&go, "").unwrap();
     as_lab(&["wait", "1", "2"]).ok();
+}
+
+#[test]
+fn a_flood_of_a_tenant_delays_no_line_of_another() {
+    const LINES: usize = 8;
+    let (cluster, lab) = with_lab("flood", "4", &[]);
+    let over = cluster.dir.join("over");
+    // More than a server takes in, and no more than a disk has room for: 20 streams.
+    let flood = format!("until test -e {}; do yes | head -c 262144; sleep 0.1; done", over.display());
+    let noise = cluster.submit(&["--array", "0-19", "--cores", "0.1", "--", "sh", "-c", &flood]);
+    let noise_log = cluster.server.data.join("logs/default/0000000000000001.log");
+    until_true("it floods", || fs::metadata(&noise_log).is_ok_and(|log| log.len() > 16 << 20));
+
+    let ticks = format!("for i in $(seq {LINES}); do date +\"$i %s%N\"; sleep 1; done");
+    let submit = ["submit", "--cores", "0.5", "-o", "name", "--", "sh", "-c", &ticks];
+    let quiet = run(cluster.command(&submit).env("DRUMLINE_TOKEN", &lab)).ok().stdout.trim().to_owned();
+    let follow = ["logs", "-f", "--raw", &quiet];
+    let follower = Running::start(cluster.command(&follow).env("DRUMLINE_TOKEN", &lab));
+    for number in 1..=LINES {
+        let (line, seen) = until(DEADLINE, &format!("line {number}"), || {
+            let text = follower.stdout();
+            let whole = text.lines().nth(number - 1).filter(|_| text.matches('\n').count() >= number)?;
+            Some((whole.to_owned(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap()))
+        });
+        let (told, at) = line.split_once(' ').unwrap();
+        assert_eq!(told, number.to_string());
+        let late = seen.saturating_sub(Duration::from_nanos(at.parse().unwrap()));
+        assert!(late < SEEN_WITHIN, "line {number} came after {late:?}");
+    }
+    assert_eq!(cluster.state(&noise), "RUNNING", "it flooded all the while");
+    fs::write(&over, "").unwrap();
+    assert_eq!(follower.wait().ok().stdout.lines().count(), LINES);
 }
