@@ -29,8 +29,8 @@ pub struct AgentConfig {
     pub base_env: BTreeMap<String, String>,
     /// From TERM to KILL where a task ran past its timeout.
     pub stop_grace_ms: u64,
-    /// Log bytes not yet taken by the server above which the agent warns. They
-    /// are kept nevertheless.
+    /// Bytes of spool files above which those go that the server has. Where even the
+    /// others are more the agent warns, and keeps them nevertheless.
     pub spool_bytes_max: u64,
     /// How often the logs of running tasks are looked at; where they do not
     /// grow, down to a quarter as often.

@@ -126,6 +126,9 @@ pub const LOG_POLL_SLOWER_MAX: u64 = 2;
 pub const LOG_POLL_FILES_PER_MS: u64 = 20;
 /// Without a receipt for so long a stream is sent again from its last receipt.
 pub const LOG_RECEIPT_MS_MAX: u64 = 10_000;
+/// What goes of a spool file begins and ends at multiples of so many bytes: no file
+/// system has larger blocks.
+pub const SPOOL_CUT_BYTES: u64 = 64 << 10;
 /// How often a spool over its bound is warned of.
 pub const SPOOL_WARN_EVERY_MS: u64 = 60_000;
 

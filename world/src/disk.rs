@@ -5,7 +5,7 @@
 //! leaves it open whether the bytes are there. All calls block: async code
 //! wraps them in [`crate::task::blocking`].
 
-use std::{fmt, io, path::PathBuf, sync::Arc};
+use std::{fmt, io, ops::Range, path::PathBuf, sync::Arc};
 
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +138,12 @@ pub trait DiskFile: Send + Sync + fmt::Debug + 'static {
     /// Returns once all written bytes are durable. After an error they may be
     /// there or not.
     fn sync(&self) -> io::Result<()>;
+    /// Gives the room of these bytes back: they read as zeros then, and the file is as
+    /// long as before. `Unsupported` where the disk cannot.
+    fn punch(&self, range: Range<u64>) -> io::Result<()> {
+        let _ = range;
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Claims the file for this handle until it is dropped; false where another
     /// handle, of this process or another, has claimed it. The real side uses
     /// an advisory lock of the system; a disk nobody shares always says true.

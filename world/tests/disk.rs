@@ -64,6 +64,24 @@ fn who_has_a_file_open_is_told(disk: &dyn Disk) {
     assert_eq!(kind(disk.is_vacant("hall/absent")), ErrorKind::NotFound);
 }
 
+fn room_is_given_back(disk: &dyn Disk) {
+    const UNIT: u64 = 64 << 10;
+    let file = disk.open("room", OpenMode::CreateNew).unwrap();
+    let bytes: Vec<u8> = (0..3 * UNIT + 5).map(|at| 1 + (at % 251) as u8).collect();
+    file.write_at(0, &bytes).unwrap();
+    let whole = |holes: std::ops::Range<u64>| {
+        let there = |(at, byte): (u64, &u8)| if holes.contains(&at) { 0 } else { *byte };
+        (0..).zip(&bytes).map(there).collect::<Vec<_>>()
+    };
+    file.punch(UNIT..2 * UNIT).unwrap();
+    assert_eq!(read_all(disk, "room", 4 << 20).unwrap(), whole(UNIT..2 * UNIT));
+    file.punch(0..UNIT).unwrap();
+    file.punch(3 * UNIT..9 * UNIT).unwrap();
+    let got = read_all(disk, "room", 4 << 20).unwrap();
+    assert_eq!(got[..3 * UNIT as usize], whole(0..2 * UNIT)[..3 * UNIT as usize]);
+    assert_eq!(got[3 * UNIT as usize..], [0; 5], "as long as before");
+}
+
 fn modes_of_opening(disk: &dyn Disk) {
     assert_eq!(kind(disk.open("absent", OpenMode::Read)), ErrorKind::NotFound);
     assert_eq!(kind(disk.open("absent", OpenMode::Write)), ErrorKind::NotFound);
@@ -219,6 +237,7 @@ fn a_stamp_tells_of_every_write(disk: &dyn Disk) {
 
 fn conforms(disk: &dyn Disk) {
     bytes_go_where_they_are_put(disk);
+    room_is_given_back(disk);
     who_has_a_file_open_is_told(disk);
     modes_of_opening(disk);
     paths_stay_inside(disk);
@@ -242,7 +261,7 @@ fn the_hostile_disk_conforms() {
 mod real {
     #![allow(clippy::disallowed_methods, reason = "arranges what a disk alone cannot")]
     use super::*;
-    use std::{fs, os::unix::fs::symlink, path::PathBuf};
+    use std::{fs, os::unix::fs::MetadataExt, os::unix::fs::symlink, path::PathBuf};
     use world::real::FsDisk;
 
     fn scratch(name: &str) -> PathBuf {
@@ -255,6 +274,19 @@ mod real {
     fn files_conform() {
         let disk = FsDisk::open(scratch("conform")).unwrap();
         conforms(&*disk);
+    }
+
+    #[test]
+    fn room_that_was_given_back_is_free() {
+        let root = scratch("room");
+        let disk = FsDisk::open(root.clone()).unwrap();
+        make(&*disk, "log", &[7; 1 << 20]);
+        let file = disk.open("log", OpenMode::Write).unwrap();
+        file.sync().unwrap();
+        let blocks = || fs::metadata(root.join("log")).unwrap().blocks();
+        let before = blocks();
+        file.punch(0..1 << 19).unwrap();
+        assert!(blocks() <= before / 2 + 64, "{} of {before} blocks", blocks());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::core::key::Key;
 use crate::limits;
 use proto::v1::Stream;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// One stream of one attempt.
 pub type StreamKey = (Key, Side);
@@ -74,6 +75,8 @@ pub struct Chunk {
 struct StreamState {
     /// Bytes known to be in the file.
     len: u64,
+    /// Before here the file has nothing any more.
+    cut: u64,
     /// `len` is for good.
     ended: bool,
     /// Confirmed by the server.
@@ -321,6 +324,26 @@ impl LogBook {
         let left =
             |state: &StreamState| if state.done { 0 } else { state.len.saturating_sub(state.confirmed) };
         self.entries.values().flat_map(|entry| &entry.streams).map(left).sum()
+    }
+
+    /// Where the files hold more than this: what of them the server has, told once. It
+    /// is not read again, since a receipt is for what is durable.
+    pub fn take_spare(&mut self, bytes_max: u64) -> Vec<(StreamKey, Range<u64>)> {
+        let streams = self.entries.values().flat_map(|entry| &entry.streams);
+        if streams.map(|state| state.len.saturating_sub(state.cut)).sum::<u64>() <= bytes_max {
+            return Vec::new();
+        }
+        let mut spare = Vec::new();
+        for (key, entry) in &mut self.entries {
+            for (side, state) in Side::ALL.into_iter().zip(&mut entry.streams) {
+                let cut = state.confirmed.min(state.len) / limits::SPOOL_CUT_BYTES * limits::SPOOL_CUT_BYTES;
+                if cut > state.cut {
+                    spare.push(((key.clone(), side), state.cut..cut));
+                    state.cut = cut;
+                }
+            }
+        }
+        spare
     }
 
     /// Attempts whose spool files may be removed, told once.

@@ -2,7 +2,8 @@
 //! is next, takes the server's receipts, and has files removed once done.
 //!
 //! What must hold: nothing is polled while nothing runs; no byte is given up
-//! while its file can be read. A spool above its bound is warned of and kept.
+//! while its file can be read. Of a spool above its bound goes what the server has;
+//! where that is too little it is warned of and kept.
 
 use super::book::{Chunk, LogBook, Side, StreamKey};
 use crate::config::AgentConfig;
@@ -260,8 +261,29 @@ impl Shipper {
             grown |= len.is_some_and(|len| self.book.grew(stream, len));
         }
         let shortest = self.config.log_poll_ms.max(1);
+        self.give_room_back().await;
         self.poll_ms =
             if grown { shortest } else { (self.poll_ms * 2).min(shortest * limits::LOG_POLL_SLOWER_MAX) };
+    }
+
+    /// Above the bound what the server has goes: a task that writes for weeks would fill
+    /// the disk else.
+    async fn give_room_back(&mut self) {
+        let spare = self.book.take_spare(self.config.spool_bytes_max);
+        if spare.is_empty() {
+            return;
+        }
+        let (disk, config) = (Arc::clone(&self.disk), Arc::clone(&self.config));
+        blocking(move || {
+            for (stream, range) in spare {
+                let path = spool_path(&config, &stream.0, stream.1);
+                let punched = disk.open(&path, OpenMode::Write).and_then(|file| file.punch(range));
+                if let Err(error) = punched {
+                    tracing::debug!(path, %error, "room of the log spool cannot be given back");
+                }
+            }
+        })
+        .await;
     }
 
     /// Tells the core how much is spooled; warns above the bound.

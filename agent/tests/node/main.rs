@@ -14,6 +14,7 @@ use std::sync::Arc;
 use world::Disk;
 use world::disk::{OpenMode, read_all};
 use world::sim::{HostileDisk, SkewedClock};
+use world::time::{Instant, ms, sleep};
 
 /// One node, whose agent can be started again.
 struct Node {
@@ -32,8 +33,13 @@ impl Node {
     }
 
     async fn agent(&self) -> Result<AgentHandle, StartError> {
+        self.agent_with(|_| {}).await
+    }
+
+    async fn agent_with(&self, change: impl FnOnce(&mut AgentConfig)) -> Result<AgentHandle, StartError> {
         let capacity = Resources { millicores: 2_000, memory_bytes: 1 << 30, gpus: 0 };
-        let config = AgentConfig::new(&self.server.address(), "dl_token", "n1", capacity);
+        let mut config = AgentConfig::new(&self.server.address(), "dl_token", "n1", capacity);
+        change(&mut config);
         start(AgentParts {
             config,
             disk: Arc::clone(&self.disk),
@@ -224,6 +230,31 @@ async fn an_agent_goes_on_where_the_last_one_left() {
     let ended = &ends[&key_of(0)];
     assert_eq!(ended.cause.as_ref().unwrap().kind(), CauseKind::CancelledByUser);
     assert_eq!(node.server.log(&key_of(0), ended.stdout_bytes).await, b"some words");
+}
+
+#[tokio::test]
+async fn a_log_that_is_at_the_server_gives_its_room_back_while_it_grows() {
+    let node = Node::new().await;
+    let _agent = node.agent_with(|config| config.spool_bytes_max = 100_000).await.unwrap();
+    let text = "0123456789".repeat(20_000);
+    node.server.say_assign(assign(1, 0..1, &["hold", &text])).await;
+    assert_eq!(node.server.log(&key_of(0), 200_000).await, text.as_bytes());
+    let path = format!("spool/{}.out", key_of(0).replace('/', "."));
+    let file = node.disk.open(&path, OpenMode::Write).unwrap();
+    let (gone, begun) = (3 * (64 << 10), Instant::now());
+    let there = loop {
+        let there = read_all(&*node.disk, &path, 1 << 20).unwrap();
+        if there.starts_with(&vec![0; gone]) {
+            break there;
+        }
+        assert!(begun.elapsed() < ms(30_000), "its room is not given back");
+        sleep(ms(10)).await;
+    };
+    assert_eq!(there[gone..], text.as_bytes()[gone..]);
+    // What is written behind the hole comes like all before.
+    file.write_at(200_000, b"more").unwrap();
+    let whole = node.server.log(&key_of(0), 200_004).await;
+    assert!(whole.starts_with(text.as_bytes()) && whole.ends_with(b"more"));
 }
 
 #[tokio::test]

@@ -7,10 +7,12 @@
 
 use crate::disk::{DirEntry, Disk, DiskFile, OpenMode, SEALED_MODE, Shared, Stamp, parts};
 use crate::time::Duration;
+use nix::fcntl::{FallocateFlags, fallocate};
 use nix::libc;
 use std::{
     fs::{self, File, Metadata, OpenOptions, Permissions, TryLockError},
     io,
+    ops::Range,
     os::fd::AsRawFd,
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -300,6 +302,13 @@ impl DiskFile for FsFile {
     fn sync(&self) -> io::Result<()> {
         // Bytes and length; the times of the file are nobody's promise.
         self.file.sync_data()
+    }
+
+    fn punch(&self, range: Range<u64>) -> io::Result<()> {
+        let number = |bytes: u64| libc::off_t::try_from(bytes).map_err(io::Error::other);
+        let (from, len) = (number(range.start)?, number(range.end.saturating_sub(range.start))?);
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        Ok(fallocate(&self.file, flags, from, len)?)
     }
 
     /// A lock this process has just let go may be held for another instant: by a

@@ -28,6 +28,7 @@ use rand::{RngCore, SeedableRng, rngs::SmallRng};
 use std::{
     collections::BTreeMap,
     io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -516,6 +517,15 @@ impl DiskFile for File {
             return Err(state.full());
         }
         state.tree.change_image(self.ino, |image| image.resize(len));
+        Ok(())
+    }
+
+    fn punch(&self, range: Range<u64>) -> io::Result<()> {
+        let mut state = self.writing()?;
+        let (from, to) = (size(range.start)?, size(range.end)?.min(state.tree.image(self.ino).len()));
+        if from < to {
+            state.tree.change_image(self.ino, |image| image.write(from, &vec![0; to - from]));
+        }
         Ok(())
     }
 

@@ -142,6 +142,31 @@ fn an_adopted_stream_asks_where_to_go_on() {
 }
 
 #[test]
+fn files_over_their_bound_lose_what_the_server_has_and_nothing_else() {
+    const UNIT: u64 = limits::SPOOL_CUT_BYTES;
+    let mut book = LogBook::default();
+    book.opened(key(1), false);
+    book.opened(key(2), false);
+    book.grew(&out(1), 3 * UNIT);
+    book.grew(&out(2), 7 * UNIT);
+    sent(&mut book);
+    assert_eq!(book.take_spare(0), [], "the server has not said that it has anything");
+    book.receipt(&out(1), 2 * UNIT + 5, false, 1);
+    book.receipt(&out(2), UNIT - 1, false, 1);
+    assert_eq!(book.take_spare(10 * UNIT), [], "they are not over it");
+    assert_eq!(book.take_spare(10 * UNIT - 1), [(out(1), 0..2 * UNIT)], "whole units");
+    assert_eq!(book.take_spare(8 * UNIT), [], "what is gone does not count");
+    book.receipt(&out(1), 3 * UNIT, false, 1);
+    book.receipt(&out(2), UNIT, false, 1);
+    assert_eq!(book.take_spare(0), [(out(1), 2 * UNIT..3 * UNIT), (out(2), 0..UNIT)]);
+    assert_eq!(book.take_spare(0), [], "told once");
+    // What goes on its way again is still there.
+    book.rewind_all();
+    let next = std::iter::from_fn(|| book.next_chunk(2)).map(|chunk| (chunk.stream, chunk.offset));
+    assert_eq!(next.take(1).collect::<Vec<_>>(), [(out(2), UNIT)]);
+}
+
+#[test]
 fn a_gap_at_the_server_is_filled_once() {
     let mut book = LogBook::default();
     book.opened(key(1), false);
