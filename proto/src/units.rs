@@ -89,7 +89,8 @@ pub enum Since {
     At(u64),
 }
 
-/// Reads `10m`, an instant as RFC 3339 has it, or milliseconds since 1970.
+/// Reads `10m`, an instant as RFC 3339 has it, or milliseconds since 1970. Before that
+/// nothing was written: an earlier instant is as good as the first.
 pub fn parse_since(text: &str) -> Result<Since, UnitError> {
     let refuse =
         |reason: &str| UnitError { value: text.to_owned(), reason: reason.to_owned(), remedy: SINCE_REMEDY };
@@ -98,7 +99,7 @@ pub fn parse_since(text: &str) -> Result<Since, UnitError> {
         return text.parse().map(Since::At).map_err(|_| refuse("is too far ahead"));
     }
     if let Ok(at) = text.parse::<jiff::Timestamp>() {
-        return u64::try_from(at.as_millisecond()).map(Since::At).map_err(|_| refuse("lies before 1970"));
+        return Ok(Since::At(u64::try_from(at.as_millisecond()).unwrap_or(0)));
     }
     match parse_duration_ms(text) {
         Ok(0) => Err(refuse("is no time back from now")),
@@ -251,6 +252,29 @@ fn parse_thousandths(number: &str) -> Result<u128, &'static str> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn since_when_is_a_span_or_an_instant() {
+        for (text, since) in [
+            ("10m", Since::Ago(600_000)),
+            ("1970-01-01T00:00:01Z", Since::At(1_000)),
+            ("2026-03-01T09:15:00+01:00", Since::At(1_772_352_900_000)),
+            ("1772352900000", Since::At(1_772_352_900_000)),
+            ("0776-08-07T17:43:52.14Z", Since::At(0)),
+        ] {
+            assert_eq!(parse_since(text), Ok(since), "{text}");
+        }
+        for (bad, reason) in [
+            ("", "is neither an instant nor a span of time"),
+            ("yesterday", "is neither an instant nor a span of time"),
+            ("2026-02-30T00:00:00Z", "is neither an instant nor a span of time"),
+            ("0s", "is no time back from now"),
+            ("18446744073709551616", "is too far ahead"),
+        ] {
+            let error = parse_since(bad).unwrap_err();
+            assert_eq!((error.value.as_str(), error.reason.as_str()), (bad, reason));
+        }
+    }
 
     #[test]
     fn times_are_read_as_people_write_them() {
