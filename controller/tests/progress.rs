@@ -2,7 +2,7 @@
 
 mod model;
 
-use controller::{Event, TaskSaid};
+use controller::{Event, StepSaid, TaskSaid};
 use model::Cluster;
 use model::agent::Held;
 use model::lab::{LAB, cluster, end, running};
@@ -26,6 +26,12 @@ fn tell(cluster: &mut Cluster, node: &str, older: u64, tasks: Vec<TaskProgress>)
 fn known(cluster: &Cluster) -> BTreeMap<u64, (u32, String)> {
     let said = cluster.core.progress_of(LAB, 1, 0, 0..u64::MAX);
     said.into_iter().map(|(task, TaskSaid { basis_points, text, .. })| (task, (basis_points, text))).collect()
+}
+
+/// Of the job's first step: ended, told, their hundredths of a percent.
+fn step(cluster: &Cluster) -> (u64, u64, u64) {
+    let StepSaid { ended, told, basis_points } = cluster.core.steps_said(LAB, 1).remove(0);
+    (ended, told, basis_points)
 }
 
 fn one(task: u64, basis_points: u32, text: &str) -> BTreeMap<u64, (u32, String)> {
@@ -80,6 +86,7 @@ fn it_goes_with_its_attempt_and_with_the_controller() {
     let tasks: Vec<TaskProgress> = all.iter().map(|(_, held)| told(held, 500, "x")).collect();
     tell(&mut cluster, "n1", 0, tasks.clone());
     assert_eq!(known(&cluster).len(), all.len());
+    assert_eq!(step(&cluster), (0, 3, 1_500));
     let window = cluster.core.progress_of(LAB, 1, 0, 1..2);
     assert_eq!(window.keys().collect::<Vec<_>>(), [&1]);
     for (tenant, number, step) in [("no", 1, 0), (LAB, 9, 0), (LAB, 1, 9)] {
@@ -89,11 +96,13 @@ fn it_goes_with_its_attempt_and_with_the_controller() {
     let ended = all[0].clone();
     end(&mut cluster, &ended, CauseKind::Exit);
     assert!(!known(&cluster).contains_key(&ended.1.task), "its attempt is over");
+    assert_eq!(step(&cluster), (0, 2, 1_000), "it is tried again");
     // The frame comes once more, behind the end.
     tell(&mut cluster, "n1", 0, tasks.clone());
     assert!(!known(&cluster).contains_key(&ended.1.task), "a late word changes nothing");
     assert_eq!(known(&cluster).len(), all.len() - 1);
     cluster.crash();
+    assert_eq!(step(&cluster), (0, 0, 0));
     assert_eq!(known(&cluster), BTreeMap::new(), "it is in no row");
     cluster.register("n1");
     cluster.hello("n1");
@@ -102,6 +111,9 @@ fn it_goes_with_its_attempt_and_with_the_controller() {
     cluster.drain(60);
     assert_eq!(cluster.state(LAB, 1), State::Completed);
     assert_eq!(known(&cluster), BTreeMap::new());
+    for (tenant, number) in [(LAB, 1), (LAB, 9), ("no", 1)] {
+        assert_eq!(cluster.core.steps_said(tenant, number), [], "it does not live");
+    }
 }
 
 #[test]
@@ -114,6 +126,7 @@ fn a_gang_has_come_as_far_as_its_last_rank() {
         tell(&mut cluster, node, 0, vec![told(held, points, &format!("rank {}", held.rank))]);
     }
     assert_eq!(known(&cluster), one(0, 100, "rank 3"));
+    assert_eq!(step(&cluster), (0, 1, 100), "a gang is one task");
     let (node, last) = ranks.iter().find(|(_, held)| held.rank == 3).unwrap();
     tell(&mut cluster, node, 0, vec![told(last, 9_000, "ahead")]);
     assert_eq!(known(&cluster), one(0, 200, "rank 2"));

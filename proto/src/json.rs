@@ -5,8 +5,8 @@
 use crate::{
     after, array, estimate, units,
     v1::{
-        Cause, Event, JobSpec, JobStateRow, JobSummary, JobView, NodeView, OutputsReply, PoolView, Quota,
-        Resources, SubmitReply, TaskView, TenantView, WhenFull, WhyReply,
+        Cause, Event, JobProgress, JobSpec, JobStateRow, JobSummary, JobView, NodeView, OutputsReply,
+        PoolView, Quota, Resources, SubmitReply, TaskView, TenantView, WhenFull, WhyReply,
     },
     words,
 };
@@ -81,6 +81,7 @@ pub fn job_summary(job: &JobSummary) -> Value {
         "priority": job.priority,
         "labels": job.labels,
         "tasks": job.tasks,
+        "progress": job_progress(job.progress.as_ref()),
         "completed": state.steps.iter().map(|step| step.completed).sum::<u64>(),
         "failed": state.steps.iter().map(|step| step.failed).sum::<u64>(),
         "busy_ms": metered.busy_ms,
@@ -93,6 +94,10 @@ pub fn job_summary(job: &JobSummary) -> Value {
         "exit_code": exit_code(&state),
         "cause": cause(state.cause.as_ref()),
     })
+}
+
+fn job_progress(progress: Option<&JobProgress>) -> Value {
+    progress.map_or(Value::Null, |told| json!({ "percent": told.percent, "told": told.told }))
 }
 
 fn exit_code(state: &JobStateRow) -> Value {
@@ -109,6 +114,7 @@ pub fn job_view(view: &JobView) -> Value {
         "id": words::job_id(&job.tenant, job.number),
         "name": spec.name,
         "state": words::state(state.state()),
+        "progress": job_progress(view.progress.as_ref()),
         "priority": spec.priority,
         "labels": spec.labels,
         "submitted_ms": time(job.submitted_ms),
@@ -130,18 +136,20 @@ pub fn job_view(view: &JobView) -> Value {
             "size_bytes": input.size_bytes,
             "tree": input.tree(),
         })).collect::<Vec<_>>(),
-        "steps": steps(&spec, &state),
+        "steps": steps(&spec, &state, view.progress.as_ref()),
     })
 }
 
-fn steps(spec: &JobSpec, state: &JobStateRow) -> Vec<Value> {
+fn steps(spec: &JobSpec, state: &JobStateRow, progress: Option<&JobProgress>) -> Vec<Value> {
     let steps = spec.steps.iter().enumerate().map(|(at, step)| {
         let now = state.steps.get(at).cloned().unwrap_or_default();
+        let told = progress.and_then(|told| told.steps.get(at));
         let mut value = json!({
             "name": step.name,
             "state": words::state(now.state()),
             "after": step.after,
             "tasks": estimate::step_tasks(step),
+            "percent": told.and_then(|told| told.percent),
             "pending": now.pending,
             "active": now.active,
             "completed": now.completed,

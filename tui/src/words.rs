@@ -107,6 +107,12 @@ pub fn event_change(event: &Event) -> String {
     text
 }
 
+/// `43.75%`; nothing where it is not told.
+#[must_use]
+pub fn percent(percent: Option<f64>) -> String {
+    percent.map(|percent| format!("{percent}%")).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

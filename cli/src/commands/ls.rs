@@ -49,7 +49,7 @@ fn print(jobs: &[JobSummary], format: Format) -> Result<(), crate::failure::Fail
         Format::Table | Format::Wide => {
             let now_ms = SystemClock::new().wall_ms();
             let wide = format == Format::Wide;
-            let mut headers = vec!["ID", "NAME", "STATE", "DONE", "FAILED", "AGE", "RAN"];
+            let mut headers = vec!["ID", "NAME", "STATE", "DONE", "FAILED", "AGE", "RAN", "PROGRESS"];
             if wide {
                 headers.extend(["PRIORITY", "LABELS", "CAUSE"]);
             }
@@ -67,6 +67,7 @@ fn print(jobs: &[JobSummary], format: Format) -> Result<(), crate::failure::Fail
                     failed.to_string(),
                     words::age(job.submitted_ms, now_ms),
                     words::ran(state.started_ms, state.ended_ms, now_ms),
+                    words::percent(job.progress.as_ref().map(|told| told.percent)),
                 ];
                 if wide {
                     let labels: Vec<String> =

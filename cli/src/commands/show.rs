@@ -80,6 +80,9 @@ fn print_job(view: &JobView, format: Format) -> Result<(), Failure> {
         text.push_str(&format!(" by {}", job.submitted_by));
     }
     text.push_str(&format!("\nran        {}\n", words::ran(state.started_ms, state.ended_ms, now_ms)));
+    if let Some(told) = &view.progress {
+        text.push_str(&format!("progress   {}\n", words::percent(Some(told.percent))));
+    }
     if crate::follow::is_ended(state.state()) {
         text.push_str(&format!("exit code  {}\n", crate::follow::exit_code(view)));
     }
@@ -97,14 +100,17 @@ fn print_job(view: &JobView, format: Format) -> Result<(), Failure> {
 fn steps_table(spec: &JobSpec, view: &JobView, wide: bool) -> Table {
     let state = view.state.clone().unwrap_or_default();
     let now_ms = SystemClock::new().wall_ms();
-    let mut headers =
-        vec!["STEP", "STATE", "TASKS", "PENDING", "ACTIVE", "DONE", "FAILED", "RETRIES", "RAN", "CAUSE"];
+    let mut headers = vec![
+        "STEP", "STATE", "TASKS", "PENDING", "ACTIVE", "DONE", "FAILED", "RETRIES", "RAN", "PROGRESS",
+        "CAUSE",
+    ];
     if wide {
         headers.extend(["AFTER", "EACH", "SHAPE"]);
     }
     let mut table = Table::new(&headers);
     for (at, step) in spec.steps.iter().enumerate() {
         let now = state.steps.get(at).cloned().unwrap_or_default();
+        let told = view.progress.as_ref().and_then(|told| told.steps.get(at));
         let mut cells = vec![
             step.name.clone(),
             words::state(now.state()).to_owned(),
@@ -115,6 +121,7 @@ fn steps_table(spec: &JobSpec, view: &JobView, wide: bool) -> Table {
             now.failed.to_string(),
             now.retries_spent.to_string(),
             words::ran(now.started_ms, now.ended_ms, now_ms),
+            words::percent(told.and_then(|told| told.percent)),
             words::cause(now.cause.as_ref()),
         ];
         if wide {
@@ -173,7 +180,7 @@ fn checkpoint_text(task: &TaskView) -> String {
 /// `42.5% epoch 3 of 7`: how far it has come, by its own word.
 fn progress_text(task: &TaskView) -> String {
     let Some(told) = &task.progress else { return String::new() };
-    format!("{}% {}", told.percent, told.text).trim_end().to_owned()
+    format!("{} {}", words::percent(Some(told.percent)), told.text).trim_end().to_owned()
 }
 
 /// `1.2GiB of 4.0GiB, 110.3MiB/s`, and what it waits for where it does.

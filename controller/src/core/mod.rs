@@ -49,7 +49,7 @@ mod watched;
 
 pub use config::Config;
 pub(crate) use follow::JOB_ENDING;
-pub use progress::{TaskSaid, TaskStaged};
+pub use progress::{StepSaid, TaskSaid, TaskStaged};
 pub use types::{
     Admission, AdmissionAsk, AdmissionVerdict, DemandChange, Effect, Event, Loaded, LoadedJob, Moved, NewJob,
     Now, Reply, Resources64, Txn, Upload,

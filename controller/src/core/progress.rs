@@ -57,6 +57,17 @@ pub struct TaskStaged {
     pub view: StagingView,
 }
 
+/// How far a step of a live job has come: what of it is over, and what those that run said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StepSaid {
+    /// Tasks that have ended, however.
+    pub ended: u64,
+    /// Live attempts that said something.
+    pub told: u64,
+    /// What these said, added up; hundredths of a percent.
+    pub basis_points: u64,
+}
+
 impl Core {
     pub(super) fn progress_heard(&mut self, node: &str, session: u64, told: Progress) {
         if !self.stream_current(node, session) {
@@ -124,6 +135,21 @@ impl Core {
         run.blocks.get_mut(&StepRun::block_of(attempt.task))
     }
 
+    /// How far each step of a live job has come. It costs what said something, and
+    /// blocks, however many tasks there are.
+    #[must_use]
+    pub fn steps_said(&self, tenant: &str, number: u64) -> Vec<StepSaid> {
+        let job = self.tenants.get(tenant).and_then(|tenant| tenant.jobs.get(&number));
+        let steps = job.iter().flat_map(|job| job.steps.iter().zip(&job.state.steps));
+        let said = steps.map(|(run, state)| {
+            let least = run.blocks.values().flat_map(|block| block.said.values()).filter_map(least);
+            let (told, basis_points) =
+                least.fold((0, 0), |(told, sum), said| (told + 1, sum + u64::from(said.basis_points)));
+            StepSaid { ended: state.completed + state.failed + state.cancelled, told, basis_points }
+        });
+        said.collect()
+    }
+
     /// What live attempts of tasks `[start, end)` of a step said, where they did.
     #[must_use]
     pub fn progress_of(
@@ -179,9 +205,13 @@ impl Core {
     }
 }
 
-/// Of the rank that is least far.
+/// The rank that is least far.
+fn least(said: &Said) -> Option<&RankSaid> {
+    said.values().min_by_key(|said| said.basis_points)
+}
+
 fn whole(active: &Active, said: &Said) -> Option<TaskSaid> {
-    let RankSaid { basis_points, text, at_ms } = said.values().min_by_key(|said| said.basis_points)?;
+    let RankSaid { basis_points, text, at_ms } = least(said)?;
     let (attempt, epoch, text) = (active.attempt, active.epoch, text.clone());
     Some(TaskSaid { attempt, epoch, basis_points: *basis_points, text, at_ms: *at_ms })
 }

@@ -3,7 +3,9 @@
 
 use super::sessions::StreamId;
 use super::{ObjectIndex, limits, load, sessions};
-use crate::core::{Event, JOB_ENDING, LoadedJob, Moved, NewJob, Reply, TaskSaid, TaskStaged, Upload};
+use crate::core::{
+    Event, JOB_ENDING, LoadedJob, Moved, NewJob, Reply, StepSaid, TaskSaid, TaskStaged, Upload,
+};
 use proto::after;
 use proto::problem;
 use proto::v1::{
@@ -54,6 +56,8 @@ pub(super) enum Input {
     Owns(AttemptRef, oneshot::Sender<bool>),
     /// How far have these come?
     Progress(ProgressOf, oneshot::Sender<Told>),
+    /// How far have the steps of these jobs come?
+    StepsSaid(Vec<(String, u64)>, oneshot::Sender<Vec<Vec<StepSaid>>>),
     /// Tell all demand anew, as a snapshot.
     TellAllDemand,
     /// No more is to be done once what is under way is.
@@ -381,9 +385,20 @@ impl Handle {
     /// that was told. Nothing where the controller is too busy to say: it is no more than
     /// news.
     pub async fn progress(&self, of: ProgressOf) -> Told {
+        self.news(|reply| Input::Progress(of, reply)).await
+    }
+
+    /// How far the steps of these jobs (tenant, number) have come, job by job; none of one
+    /// that does not live. Nothing at all where the controller is too busy to say.
+    pub async fn steps_said(&self, jobs: Vec<(String, u64)>) -> Vec<Vec<StepSaid>> {
+        self.news(|reply| Input::StepsSaid(jobs, reply)).await
+    }
+
+    /// What is worth no long wait.
+    async fn news<T: Default>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Input) -> T {
         let (reply, answer) = oneshot::channel();
         let asked = async {
-            self.inputs.send(Input::Progress(of, reply)).await.ok()?;
+            self.inputs.send(make(reply)).await.ok()?;
             answer.await.ok()
         };
         let deadline = time::ms(limits::PROGRESS_DEADLINE_MS);

@@ -65,7 +65,7 @@ pub mod limits {
     pub const DEMAND_UPDATES: usize = 64;
     /// How long a caller waits for an answer.
     pub const CALL_DEADLINE_MS: u64 = 30_000;
-    /// How long who lists tasks waits to hear how far they have come.
+    /// How long who lists tasks or jobs waits to hear how far they have come.
     pub const PROGRESS_DEADLINE_MS: u64 = 1_000;
     /// Waits before a submission is looked at again that named a job just ending.
     pub const ENDING_WAITS_MS: [u64; 4] = [20, 100, 500, 2_000];

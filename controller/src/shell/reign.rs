@@ -436,6 +436,11 @@ impl Reign {
                     // The asker may have given up.
                     let _ = reply.send(Told { said, staged });
                 }
+                Input::StepsSaid(jobs, reply) => {
+                    let said = jobs.iter().map(|(tenant, number)| self.core.steps_said(tenant, *number));
+                    // The asker may have given up.
+                    let _ = reply.send(said.collect());
+                }
                 Input::Owns(attempt, reply) => {
                     // The asker may have given up.
                     let _ = reply.send(self.core.is_current(&attempt));

@@ -1,5 +1,6 @@
 //! One job: shown, cancelled, tried again.
 
+use super::progress;
 use crate::auth::Caller;
 use crate::gate::Gate;
 use proto::ids::JobId;
@@ -9,7 +10,9 @@ use proto::v1::{CancelReply, JobView, RetryReply};
 pub(super) async fn get(gate: &Gate, job: &JobId) -> Result<JobView, Problem> {
     // The spec is never rewritten: read in either order, they fit.
     let state = gate.state(job).await?;
-    Ok(JobView { job: Some(gate.job(job).await?), state: Some(state) })
+    let row = gate.job(job).await?;
+    let progress = progress::of_job(gate, job, &row.spec.clone().unwrap_or_default(), &state).await;
+    Ok(JobView { job: Some(row), state: Some(state), progress })
 }
 
 pub(super) async fn cancel(

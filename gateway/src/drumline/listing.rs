@@ -2,6 +2,7 @@
 //!
 //! Tasks are kept as ranges in blocks; a window of them is expanded here.
 
+use super::progress;
 use crate::auth::Caller;
 use crate::gate::Gate;
 use crate::{limits, rows};
@@ -47,7 +48,8 @@ pub(super) async fn jobs(
     if !request.all_tenants {
         let tenant = caller.tenant(&request.tenant)?;
         gate.tenants.must_exist(&tenant).await?;
-        let found = jobs_of(gate, &tenant, &request, limit, limits::JOBS_EXAMINED_MAX).await?;
+        let mut found = jobs_of(gate, &tenant, &request, limit, limits::JOBS_EXAMINED_MAX).await?;
+        progress::tell(gate, &mut found.jobs).await;
         let next_before = if found.more { found.down_to } else { 0 };
         return Ok(ListJobsReply { jobs: found.jobs, next_before });
     }
@@ -60,7 +62,9 @@ pub(super) async fn jobs(
     for tenant in &tenants {
         found.push(jobs_of(gate, &tenant.name, &request, limit, examined_max).await?);
     }
-    Ok(merge(found, limit))
+    let mut reply = merge(found, limit);
+    progress::tell(gate, &mut reply.jobs).await;
+    Ok(reply)
 }
 
 /// One list of many tenants, by number downwards. The cursor is a number, so a
@@ -147,6 +151,7 @@ fn summary(job: JobRow, state: JobStateRow) -> JobSummary {
         submitted_ms: job.submitted_ms,
         priority: spec.priority,
         labels: spec.labels,
+        progress: None,
     }
 }
 

@@ -10,6 +10,7 @@ mod logs;
 mod nodes;
 mod outputs;
 mod pools;
+mod progress;
 mod submit;
 mod tenants;
 mod tokens;

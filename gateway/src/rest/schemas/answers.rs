@@ -75,6 +75,7 @@ fn job_summary() -> Value {
         "priority": { "type": "integer" },
         "labels": texts(),
         "tasks": count(),
+        "progress": job_progress(),
         "completed": count(),
         "failed": count(),
         "busy_ms": count(),
@@ -89,11 +90,20 @@ fn job_summary() -> Value {
     }))
 }
 
+fn percent() -> Value {
+    json!({ "type": "number", "minimum": 0, "maximum": 100 })
+}
+
+fn job_progress() -> Value {
+    nullable(object(json!({ "percent": percent(), "told": count() })))
+}
+
 fn job() -> Value {
     object(json!({
         "id": text(),
         "name": text(),
         "state": reference("State"),
+        "progress": job_progress(),
         "priority": { "type": "integer" },
         "labels": texts(),
         "submitted_ms": instant(),
@@ -122,6 +132,7 @@ fn step() -> Value {
         "state": reference("State"),
         "after": list(text()),
         "tasks": count(),
+        "percent": nullable(percent()),
         "pending": count(),
         "active": count(),
         "completed": count(),
@@ -179,7 +190,7 @@ fn task() -> Value {
             "size_bytes": count(),
         }))),
         "progress": nullable(object(json!({
-            "percent": { "type": "number", "minimum": 0, "maximum": 100 },
+            "percent": percent(),
             "text": text(),
             "at_ms": count(),
         }))),
