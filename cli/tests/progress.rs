@@ -123,3 +123,67 @@ fn a_task_in_staging_shows_how_its_inputs_come() {
     assert!(staged().iter().all(|task| task["staging"].is_null()), "{:?}", staged());
     serving.join().unwrap();
 }
+
+/// Eight tasks that end at once, and one that waits for the file that is named.
+const SLOW: &str = r#"
+[[step]]
+name = "main"
+array = "10-18"
+cores = 1
+memory = "16MiB"
+run = '''
+[ "$DRUMLINE_TASK" = 18 ] || exit 0
+echo '42.5 half' > "$DRUMLINE_PROGRESS"
+until [ -e "RELEASE" ]; do sleep 0.1; done
+'''
+"#;
+
+#[test]
+fn a_job_is_as_far_as_its_tasks_and_one_that_lags_behind_is_named() {
+    let cluster = Cluster::new("stragglers", 1, "2");
+    let release = cluster.dir.join("release");
+    let file = cluster.dir.file("job.toml", &SLOW.replace("RELEASE", release.to_str().unwrap()));
+    let id = cluster.submit(&[&file]);
+    let listed = || cluster.call(&["ls", "-o", "json"]).ok().json();
+    // Eight times 100 and 42.5, by nine.
+    let told = json!({ "percent": 93.61, "told": 1 });
+    until_true("the mean is told", || listed()[0]["progress"] == told);
+    let shown = cluster.show(&id);
+    assert_eq!((&shown["progress"], &shown["steps"][0]["percent"]), (&told, &json!(93.61)));
+    for args in [vec!["ls"], vec!["show", &id]] {
+        let table = cluster.call(&args).ok().stdout;
+        assert!(table.contains("93.61%"), "{table}");
+    }
+    let bearer = format!("Bearer {}", cluster.server.token);
+    let get = |path: &str| -> Value {
+        let (status, body) = cluster.server.http("GET", path, &[("authorization", &bearer)], "");
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    };
+    assert_eq!(get("/v1/jobs")["jobs"][0]["progress"], told);
+
+    until_true("it lags behind", || tasks(&cluster, &id)[8]["straggler"] == true);
+    let all = tasks(&cluster, &id);
+    let text = all[8]["straggler_text"].as_str().unwrap();
+    assert!(text.starts_with("runs ") && text.ends_with("the median of 8 that completed"), "{text}");
+    assert_eq!((&all[7]["straggler"], &all[7]["straggler_text"]), (&json!(false), &Value::Null));
+    let table = cluster.call(&["show", &id, "--tasks", "main"]).ok().stdout;
+    assert!(table.contains("straggler: runs "), "{table}");
+    let table = cluster.call(&["show", &id]).ok().stdout;
+    assert!(table.contains("straggler  main[18] runs "), "{table}");
+    let step = get(&format!("/v1/jobs/{id}"))["steps"][0].clone();
+    assert_eq!((&step["stragglers"], &step["slowest"][0]["index"]), (&json!(1), &json!(18)));
+    let why = cluster.call(&["why", &id]).ok().stdout;
+    assert!(why.contains("straggler: step main task 18 runs "), "{why}");
+    until_true("the server's log has it", || cluster.server.log().contains("step main task 18 runs "));
+
+    std::fs::write(release, "").unwrap();
+    cluster.until_state(&id, "COMPLETED");
+    assert_eq!(tasks(&cluster, &id)[8]["straggler"], false, "it has ended");
+    assert_eq!(listed()[0]["progress"], json!({ "percent": 100.0, "told": 0 }));
+
+    // One task that says nothing is nowhere.
+    let id = cluster.submit(&["--", "true"]);
+    cluster.until_state(&id, "COMPLETED");
+    assert_eq!((&listed()[0]["id"], &listed()[0]["progress"]), (&json!(id), &Value::Null));
+}

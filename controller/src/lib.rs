@@ -12,5 +12,5 @@ pub mod shell;
 
 pub use crate::core::{
     Admission, AdmissionAsk, AdmissionVerdict, Config, Core, DemandChange, Effect, Event, Loaded, LoadedJob,
-    Moved, NewJob, Reply, Resources64, StepSaid, TaskSaid, TaskStaged, Txn, Upload,
+    Moved, NewJob, Reply, Resources64, StepSaid, Straggler, TaskSaid, TaskStaged, Txn, Upload,
 };

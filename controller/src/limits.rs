@@ -68,3 +68,20 @@ pub const SPANS_PER_RETRY_MAX: usize = 32_768;
 pub const BLOCKS_PER_CANCEL_MAX: usize = 8;
 /// The longest an attempt may claim to have run, for the ledger's sake.
 pub const WALL_MS_MAX: u64 = 366 * 24 * 3_600_000;
+/// Durations kept of one step's tasks that completed, to tell stragglers by; the oldest is
+/// forgotten.
+pub const PACE_KEPT_MAX: usize = 128;
+/// Between two looks for stragglers at a step whose tasks run.
+pub const PACE_LOOK_MS: u64 = 5_000;
+/// So many must have completed before a task can be one for the time it has run …
+pub const STRAGGLER_COMPLETED_MIN: usize = 5;
+/// … and so many others must be known before it can be one by its own word.
+pub const STRAGGLER_OTHERS_MIN: usize = 3;
+/// What has run shorter is none.
+pub const STRAGGLER_RAN_MS_MIN: u64 = 10_000;
+/// What takes more than so many times the median is one.
+pub const STRAGGLER_TIMES: u64 = 2;
+/// Stragglers of one step that the operator's log has; further ones are only shown.
+pub const STRAGGLERS_LOGGED_MAX: usize = 8;
+/// Stragglers of one step that are told with its job, the slowest.
+pub const STRAGGLERS_TOLD_MAX: usize = 8;

@@ -150,6 +150,10 @@ fn steps(spec: &JobSpec, state: &JobStateRow, progress: Option<&JobProgress>) ->
             "after": step.after,
             "tasks": estimate::step_tasks(step),
             "percent": told.and_then(|told| told.percent),
+            "stragglers": told.map_or(0, |told| told.stragglers),
+            "slowest": told.map_or(&[][..], |told| &told.slowest).iter().map(|slow| json!({
+                "index": slow.index, "attempt": slow.attempt, "text": slow.text,
+            })).collect::<Vec<_>>(),
             "pending": now.pending,
             "active": now.active,
             "completed": now.completed,
@@ -205,6 +209,8 @@ pub fn task(task: &TaskView) -> Value {
                 "at_ms": told.at_ms,
             })
         }),
+        "straggler": !task.straggler.is_empty(),
+        "straggler_text": text(&task.straggler),
     })
 }
 

@@ -10,7 +10,7 @@ use crate::{
 };
 use proto::{
     after, array, estimate, problem, units,
-    v1::{JobRequest, JobSpec, JobView, ListTasksRequest, State, TaskView},
+    v1::{JobRequest, JobSpec, JobView, ListTasksRequest, State, Step, StepProgress, TaskView},
 };
 use world::{NodeClock as _, real::SystemClock};
 
@@ -92,9 +92,26 @@ fn print_job(view: &JobView, format: Format) -> Result<(), Failure> {
     for (key, value) in &spec.labels {
         text.push_str(&format!("label      {key}={value}\n"));
     }
+    for (step, told) in spec.steps.iter().zip(view.progress.iter().flat_map(|told| &told.steps)) {
+        text.push_str(&stragglers_text(step, told));
+    }
     text.push('\n');
     output::text(&text)?;
     steps_table(&spec, view, format == Format::Wide).print("no steps")
+}
+
+/// A line for each: `straggler  count[17] runs 3.2 times as long as …`.
+fn stragglers_text(step: &Step, told: &StepProgress) -> String {
+    let mut text = String::new();
+    for slow in &told.slowest {
+        let index = step.array.as_ref().map(|_| format!("[{}]", slow.index)).unwrap_or_default();
+        text.push_str(&format!("straggler  {}{index} {}\n", step.name, slow.text));
+    }
+    let more = told.stragglers.saturating_sub(told.slowest.len() as u64);
+    if more > 0 {
+        text.push_str(&format!("straggler  {more} more of {}\n", step.name));
+    }
+    text
 }
 
 fn steps_table(spec: &JobSpec, view: &JobView, wide: bool) -> Table {
@@ -151,6 +168,8 @@ fn print_tasks(tasks: &[TaskView], format: Format) -> Result<(), Failure> {
             headers.extend(told.then_some("PROGRESS"));
             let staged = tasks.iter().any(|task| task.staging.is_some());
             headers.extend(staged.then_some("STAGING"));
+            let slow = tasks.iter().any(|task| !task.straggler.is_empty());
+            headers.extend(slow.then_some("PACE"));
             let mut table = Table::new(&headers);
             for task in tasks {
                 let mut cells = vec![
@@ -163,6 +182,7 @@ fn print_tasks(tasks: &[TaskView], format: Format) -> Result<(), Failure> {
                 cells.extend(kept.then(|| checkpoint_text(task)));
                 cells.extend(told.then(|| progress_text(task)));
                 cells.extend(staged.then(|| staging_text(task)));
+                cells.extend(slow.then(|| pace_text(task)));
                 table.row(cells);
             }
             table.print("no tasks")
@@ -193,6 +213,11 @@ fn staging_text(task: &TaskView) -> String {
         "" => come,
         waits_for => format!("{come}; waits for {waits_for}"),
     }
+}
+
+/// `straggler: runs 3.2 times as long as the median of 40 that completed`.
+fn pace_text(task: &TaskView) -> String {
+    if task.straggler.is_empty() { String::new() } else { format!("straggler: {}", task.straggler) }
 }
 
 /// One line where a job did not end well: `default-17 FAILED: step count: …`.

@@ -98,6 +98,7 @@ impl Core {
             assert!(before || state.active == 0, "{at}: runs before its turn");
             let spec = job.row.spec.as_ref().and_then(|spec| spec.steps.get(index));
             let retries = spec.and_then(|spec| spec.retries).unwrap_or(self.config.retries);
+            run.pace.check();
             for block in run.blocks.values() {
                 self.check_active(at, tenant, job, step, block);
                 for note in block.notes.values() {

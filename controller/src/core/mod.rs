@@ -35,6 +35,7 @@ mod ledger;
 mod model;
 mod nodes;
 mod outbox;
+mod pace;
 mod pairs;
 mod progress;
 mod reports;
@@ -49,6 +50,7 @@ mod watched;
 
 pub use config::Config;
 pub(crate) use follow::JOB_ENDING;
+pub use pace::Straggler;
 pub use progress::{StepSaid, TaskSaid, TaskStaged};
 pub use types::{
     Admission, AdmissionAsk, AdmissionVerdict, DemandChange, Effect, Event, Loaded, LoadedJob, Moved, NewJob,
@@ -121,6 +123,8 @@ enum Timer {
     Retry(String, u64, u32),
     /// Stops of this job that led to no end are sent again.
     Stop(String, u64),
+    /// This step is looked at for stragglers.
+    Pace(String, u64, u32),
 }
 
 /// A piece of work; large ones are taken up again where they stopped.

@@ -9,6 +9,7 @@ use proto::v1::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::pace::Pace;
 use super::pairs::Pairs;
 use super::progress::{Said, Staged};
 use super::retry::Bucket;
@@ -107,6 +108,8 @@ pub(super) struct StepRun {
     pub checkpoints: BTreeMap<(u64, u32), CheckpointRow>,
     /// Digests that their rows named and that are being taken away.
     pub released: BTreeMap<(u64, u32), BTreeSet<String>>,
+    /// In no row; see `pace`.
+    pub pace: Pace,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

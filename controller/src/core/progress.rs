@@ -19,9 +19,9 @@ use std::ops::Range;
 /// What one rank said last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RankSaid {
-    basis_points: u32,
-    text: String,
-    at_ms: u64,
+    pub basis_points: u32,
+    pub text: String,
+    pub at_ms: u64,
 }
 
 /// By rank; of a task that is no gang, rank 0.
@@ -115,6 +115,7 @@ impl Core {
             world::mark!("controller.progress.told");
             let said = RankSaid { basis_points, text, at_ms };
             block.said.entry(attempt.task).or_default().insert(rank, said);
+            self.watch_pace(&attempt.tenant, attempt.job_number, attempt.step);
         }
     }
 

@@ -170,12 +170,14 @@ impl Core {
         if let Some(lost) = &ended.lost_checkpoint {
             self.checkpoint_lost(spot, 0, lost);
         }
+        let ran_ms = ended.wall_ms;
         let (cause, artifacts) = judge(node, ended, missing);
         self.launched(node, spot, &cause);
         match cause.kind() {
             CauseKind::Succeeded => {
                 self.begun(&spot.tenant, spot.number, spot.step, State::Running);
                 self.conclude(spot, End::Done(vec![(0, artifacts)]));
+                self.ran(&spot.tenant, spot.number, spot.step, ran_ms);
             }
             // The agent lost its lease before it had begun.
             CauseKind::LeaseExpired | CauseKind::Preempted if active.state == State::Staging => {

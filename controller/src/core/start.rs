@@ -343,6 +343,7 @@ impl Core {
                     self.send_stops(&tenant, number);
                 }
             }
+            Some((_, Timer::Pace(tenant, number, step))) => self.look_at_pace(&tenant, number, step),
             None => {}
         }
         true

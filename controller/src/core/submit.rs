@@ -3,6 +3,7 @@
 use super::follow::Within;
 use super::gates::all_of;
 use super::model::{GangShape, Holding, Job, StepRun, Tenant, cause, ledger_of, over};
+use super::pace::Pace;
 use super::retry::Bucket;
 use super::types::{AdmissionAsk, AdmissionVerdict, NewJob, Reply};
 use super::watched::Watched;
@@ -383,6 +384,7 @@ fn prepare_step(step: &proto::v1::Step, names: &BTreeMap<&str, u32>) -> Result<S
         outputs: BTreeMap::new(),
         checkpoints: BTreeMap::new(),
         released: BTreeMap::new(),
+        pace: Pace::default(),
     })
 }
 

@@ -4,7 +4,7 @@
 use super::sessions::StreamId;
 use super::{ObjectIndex, limits, load, sessions};
 use crate::core::{
-    Event, JOB_ENDING, LoadedJob, Moved, NewJob, Reply, StepSaid, TaskSaid, TaskStaged, Upload,
+    Event, JOB_ENDING, LoadedJob, Moved, NewJob, Reply, StepSaid, Straggler, TaskSaid, TaskStaged, Upload,
 };
 use proto::after;
 use proto::problem;
@@ -56,6 +56,8 @@ pub(super) enum Input {
     Owns(AttemptRef, oneshot::Sender<bool>),
     /// How far have these come?
     Progress(ProgressOf, oneshot::Sender<Told>),
+    /// Which of these run far longer than their like?
+    Stragglers(StragglersOf, oneshot::Sender<Vec<Straggler>>),
     /// How far have the steps of these jobs come?
     StepsSaid(Vec<(String, u64)>, oneshot::Sender<Vec<Vec<StepSaid>>>),
     /// Tell all demand anew, as a snapshot.
@@ -83,6 +85,19 @@ pub struct ProgressOf {
     /// Index of the step.
     pub step: u32,
     /// Ordinals within the step.
+    pub tasks: Range<u64>,
+}
+
+/// Tasks of steps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StragglersOf {
+    /// Of the job.
+    pub tenant: String,
+    /// Of the job.
+    pub number: u64,
+    /// Indexes.
+    pub steps: Range<u32>,
+    /// Ordinals within their steps.
     pub tasks: Range<u64>,
 }
 
@@ -386,6 +401,11 @@ impl Handle {
     /// news.
     pub async fn progress(&self, of: ProgressOf) -> Told {
         self.news(|reply| Input::Progress(of, reply)).await
+    }
+
+    /// Those of these tasks that run far longer than their like: by step, the slowest first.
+    pub async fn stragglers(&self, of: StragglersOf) -> Vec<Straggler> {
+        self.news(|reply| Input::Stragglers(of, reply)).await
     }
 
     /// How far the steps of these jobs (tenant, number) have come, job by job; none of one

@@ -28,7 +28,7 @@ mod load;
 mod reign;
 mod sessions;
 
-pub use calls::{Handle, ProgressOf, StartError, Told};
+pub use calls::{Handle, ProgressOf, StartError, StragglersOf, Told};
 
 use crate::core::{Admission, Config};
 use async_trait::async_trait;

@@ -436,6 +436,11 @@ impl Reign {
                     // The asker may have given up.
                     let _ = reply.send(Told { said, staged });
                 }
+                Input::Stragglers(of, reply) => {
+                    let found = self.core.stragglers_of(&of.tenant, of.number, of.steps, of.tasks);
+                    // The asker may have given up.
+                    let _ = reply.send(found);
+                }
                 Input::StepsSaid(jobs, reply) => {
                     let said = jobs.iter().map(|(tenant, number)| self.core.steps_said(tenant, *number));
                     // The asker may have given up.

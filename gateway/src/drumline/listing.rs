@@ -6,7 +6,7 @@ use super::progress;
 use crate::auth::Caller;
 use crate::gate::Gate;
 use crate::{limits, rows};
-use controller::shell::{ProgressOf, Told};
+use controller::shell::{ProgressOf, StragglersOf, Told};
 use controller::{TaskSaid, TaskStaged};
 use prost::Message;
 use proto::ids::JobId;
@@ -193,19 +193,29 @@ pub(super) async fn tasks(
 }
 
 /// How far those of the tasks `[from, to)` that run have come, and how the inputs of those
-/// in STAGING come, where that was told. The controller may have begun another attempt
-/// already than the rows tell of: what is said of that is not of this list.
+/// in STAGING come, where that was told, and which run far longer than their like. The
+/// controller may have begun another attempt already than the rows tell of: what is said of
+/// that is not of this list.
 async fn tell_of_live(gate: &Gate, job: &JobId, step: u32, (from, to): (u64, u64), views: &mut [Expanded]) {
     if !views.iter().any(|(view, _)| matches!(view.state(), State::Staging | State::Running)) {
         return;
     }
     let of = ProgressOf { tenant: job.tenant.clone(), number: job.number, step, tasks: from..to };
     let Told { mut said, mut staged } = gate.controller.progress(of).await;
+    let steps = step..step.saturating_add(1);
+    let of = StragglersOf { tenant: job.tenant.clone(), number: job.number, steps, tasks: from..to };
+    let mut slow = BTreeMap::new();
+    // Of the ranks of a gang the slowest, which comes first.
+    for found in gate.controller.stragglers(of).await {
+        slow.entry(found.task).or_insert(found);
+    }
     for (view, (epoch, _)) in views {
         let is_told = |of: u64, attempt: u32| (of, attempt) == (*epoch, view.attempts);
         match view.state() {
             State::Running => {
                 let told = said.remove(&view.task).filter(|told| is_told(told.epoch, told.attempt));
+                let slow = slow.get(&view.task).filter(|slow| is_told(slow.epoch, slow.attempt));
+                view.straggler = slow.map(ToString::to_string).unwrap_or_default();
                 view.progress = told.map(|TaskSaid { basis_points, text, at_ms, .. }| ProgressView {
                     percent: f64::from(basis_points) / 100.0,
                     text,

@@ -5,9 +5,12 @@
 
 use crate::gate::{Gate, ended};
 use controller::StepSaid;
-use proto::estimate;
+use controller::limits::STRAGGLERS_TOLD_MAX;
+use controller::shell::StragglersOf;
 use proto::ids::JobId;
-use proto::v1::{JobProgress, JobSpec, JobStateRow, JobSummary, StepProgress};
+use proto::v1::{JobProgress, JobSpec, JobStateRow, JobSummary, Step, StepProgress, Straggler};
+use proto::{array, estimate};
+use std::collections::BTreeMap;
 
 /// Of one job, step by step.
 pub(super) async fn of_job(
@@ -23,9 +26,52 @@ pub(super) async fn of_job(
     }
     let tasks: Vec<u64> = spec.steps.iter().map(estimate::step_tasks).collect();
     let mut progress = whole(tasks.iter().sum(), state, &said)?;
-    let of_step = |(at, tasks): (usize, &u64)| StepProgress { percent: of_step(*tasks, state, &said, at) };
+    let of_step = |(at, tasks): (usize, &u64)| StepProgress {
+        percent: of_step(*tasks, state, &said, at),
+        ..StepProgress::default()
+    };
     progress.steps = tasks.iter().enumerate().map(of_step).collect();
+    for (at, (count, slowest)) in stragglers(gate, job, spec, state).await {
+        (progress.steps[at].stragglers, progress.steps[at].slowest) = (count, slowest);
+    }
     Some(progress)
+}
+
+/// How many there are of a step, and the slowest of them.
+pub(super) type Stragglers = (u64, Vec<Straggler>);
+
+/// By index of the step.
+pub(super) async fn stragglers(
+    gate: &Gate,
+    job: &JobId,
+    spec: &JobSpec,
+    state: &JobStateRow,
+) -> BTreeMap<usize, Stragglers> {
+    let mut by_step: BTreeMap<usize, Stragglers> = BTreeMap::new();
+    if !runs(state) {
+        return by_step;
+    }
+    let (tenant, number) = (job.tenant.clone(), job.number);
+    let of = StragglersOf { tenant, number, steps: 0..u32::MAX, tasks: 0..u64::MAX };
+    for found in gate.controller.stragglers(of).await {
+        let Some(step) = spec.steps.get(found.step as usize) else { continue };
+        let (count, slowest) = by_step.entry(found.step as usize).or_default();
+        *count += 1;
+        if slowest.len() < STRAGGLERS_TOLD_MAX {
+            slowest.push(shown(step, &found));
+        }
+    }
+    by_step
+}
+
+fn shown(step: &Step, found: &controller::Straggler) -> Straggler {
+    let index = step.array.as_ref().and_then(|array| array::index_of(array, found.task));
+    Straggler {
+        task: found.task,
+        index: index.unwrap_or(found.task),
+        attempt: found.attempt,
+        text: found.to_string(),
+    }
 }
 
 /// Tells it of those of a list that have any.

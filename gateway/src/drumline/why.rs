@@ -4,7 +4,7 @@
 //! decides. All else follows from the job's rows: it ended, it is being
 //! cancelled, it waits for another job or step, or it runs.
 
-use super::follows;
+use super::{follows, progress};
 use crate::gate::{Gate, ended};
 use crate::{limits, rows};
 use proto::after;
@@ -12,7 +12,8 @@ use proto::ids::JobId;
 use proto::keys;
 use proto::problem::Problem;
 use proto::v1::{
-    Cause, DemandKey, Dependency, DependencyKind, GrantRow, JobSpec, JobStateRow, State, StepState, WhyReply,
+    Cause, DemandKey, Dependency, DependencyKind, GrantRow, JobSpec, JobStateRow, State, Step, StepState,
+    WhyReply,
 };
 use std::collections::BTreeSet;
 
@@ -38,9 +39,11 @@ pub(super) async fn why(gate: &Gate, job: &JobId) -> Result<WhyReply, Problem> {
         reasons.waits("waiting.job", blocked_by.join("; "), 0);
     }
     let grants: Vec<GrantRow> = rows::all_decoded(&*gate.store, &keys::grants_of(&job.tenant)).await?;
+    let mut stragglers = progress::stragglers(gate, job, &spec, &state).await;
     for (at, (step, told)) in spec.steps.iter().zip(&state.steps).enumerate() {
         if told.active > 0 {
             reasons.runs(running(&step.name, told, job, at, &grants));
+            reasons.details.extend(stragglers.remove(&at).into_iter().flat_map(|slow| lag(step, slow)));
         }
         if told.pending == 0 || ended(told.state()) || !blocked_by.is_empty() {
             continue;
@@ -142,6 +145,22 @@ fn running(name: &str, told: &StepState, job: &JobId, at: usize, grants: &[Grant
     format!("step {name}: {} of {all} tasks running{on}", told.active)
 }
 
+/// A line for each of a step's stragglers, and one for those that are not named.
+fn lag(step: &Step, (all, slowest): progress::Stragglers) -> Vec<String> {
+    let mut lines: Vec<String> = slowest
+        .iter()
+        .map(|slow| match &step.array {
+            Some(_) => format!("straggler: step {} task {} {}", step.name, slow.index, slow.text),
+            None => format!("straggler: step {} {}", step.name, slow.text),
+        })
+        .collect();
+    let more = all.saturating_sub(slowest.len() as u64);
+    if more > 0 {
+        lines.push(format!("straggler: {more} more of step {}", step.name));
+    }
+    lines
+}
+
 /// Steps that must complete first and have not.
 fn unmet(spec: &JobSpec, state: &JobStateRow, after: &[String]) -> Vec<String> {
     let done = |name: &String| {
@@ -206,6 +225,7 @@ fn the_end(job: &JobId, spec: &JobSpec, state: &JobStateRow) -> WhyReply {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proto::v1::Straggler;
 
     fn job() -> JobId {
         JobId::new("lab", 7)
@@ -235,6 +255,21 @@ mod tests {
         reasons.waits("waiting.step", "step b waits for step a".into(), 0);
         let told = reasons.reply(&job());
         assert_eq!((told.code.as_str(), told.details.len()), ("running", 1));
+    }
+
+    #[test]
+    fn stragglers_are_told_one_by_one_up_to_a_few() {
+        let slow = |index, text: &str| Straggler { index, text: text.into(), ..Straggler::default() };
+        let mut step = Step { name: "count".into(), ..Step::default() };
+        assert_eq!(
+            lag(&step, (1, vec![slow(0, "rank 3 would run …")])),
+            ["straggler: step count rank 3 would run …"]
+        );
+        step.array = Some(proto::array::parse("10-20").unwrap());
+        assert_eq!(
+            lag(&step, (3, vec![slow(17, "runs …")])),
+            ["straggler: step count task 17 runs …", "straggler: 2 more of step count"]
+        );
     }
 
     #[test]

@@ -133,6 +133,8 @@ fn step() -> Value {
         "after": list(text()),
         "tasks": count(),
         "percent": nullable(percent()),
+        "stragglers": count(),
+        "slowest": list(object(json!({ "index": count(), "attempt": count(), "text": text() }))),
         "pending": count(),
         "active": count(),
         "completed": count(),
@@ -201,6 +203,8 @@ fn task() -> Value {
             "waits_for": text(),
             "at_ms": count(),
         }))),
+        "straggler": truth(),
+        "straggler_text": nullable(text()),
     }))
 }
 
