@@ -12,7 +12,7 @@ use crate::{
 };
 use proto::{
     ids::JobId,
-    v1::{JobSpec, JobStateRow, JobView, LogsReply, State, WhyReply},
+    v1::{JobProgress, JobSpec, JobStateRow, JobView, LogsReply, State, WhyReply},
 };
 use std::collections::VecDeque;
 
@@ -79,6 +79,10 @@ impl Detail {
 
     pub(crate) fn state_row(&self) -> Option<&JobStateRow> {
         self.view.as_ref()?.state.as_ref()
+    }
+
+    pub(crate) fn progress(&self) -> Option<&JobProgress> {
+        self.view.as_ref()?.progress.as_ref()
     }
 
     pub(crate) fn state(&self) -> State {

@@ -18,8 +18,8 @@ use crate::{
     words,
 };
 use proto::v1::{
-    CauseKind, Event, EventsReply, JobSummary, JobView, ListJobsReply, LogsReply, NodeView, TenantView,
-    WhyReply,
+    CauseKind, Event, EventsReply, JobSummary, JobView, ListJobsReply, LogsReply, NodeView, State,
+    TenantView, WhyReply,
 };
 
 /// What a new console wants to know first.
@@ -322,8 +322,10 @@ fn take_why(model: &mut Model, reply: WhyReply) -> Vec<Command> {
     let Some(detail) = model.detail.as_mut() else { return Vec::new() };
     let changed = detail.why.as_ref() != Some(&reply);
     detail.why = Some(reply);
-    // Where a job stands in a queue changes without a word in its history.
+    // Where a job stands in a queue, and how far it has come, change without a word in
+    // its history.
     detail.why_asked = !detail.is_over();
+    detail.stale |= detail.state() == State::Running;
     let again = Ask::Why { job: detail.id.clone(), visit: detail.visit }.after(POLL_WHY_MS);
     let commands = if detail.why_asked { vec![again] } else { Vec::new() };
     if changed {

@@ -5,9 +5,9 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use proto::{
     jobfile,
     v1::{
-        Cause, CauseKind, Event, EventsReply, JobRow, JobSpec, JobStateRow, JobSummary, JobView, LedgerRow,
-        ListJobsReply, LogChunk, LogsReply, NodeRow, NodeState, NodeView, PoolView, Resources, Span, State,
-        StepState, Stream, TenantRow, TenantView, WhyReply,
+        Cause, CauseKind, Event, EventsReply, JobProgress, JobRow, JobSpec, JobStateRow, JobSummary, JobView,
+        LedgerRow, ListJobsReply, LogChunk, LogsReply, NodeRow, NodeState, NodeView, PoolView, Resources,
+        Span, State, StepProgress, StepState, Straggler, Stream, TenantRow, TenantView, WhyReply,
     },
 };
 use ratatui::{Terminal, backend::TestBackend, buffer::Buffer};
@@ -271,7 +271,27 @@ pub fn job_view(number: u64, state: State) -> Box<JobView> {
             started_ms: NOW_MS - 75 * SECOND,
             ..JobStateRow::default()
         }),
+        progress: Some(progress()),
     })
+}
+
+/// Of the array's four that run, three have told, and one is slow.
+fn progress() -> JobProgress {
+    let slowest = vec![Straggler {
+        task: 8,
+        index: 8,
+        attempt: 1,
+        text: "runs 3.2 times as long as the median of 7 that completed".into(),
+    }];
+    JobProgress {
+        percent: 56.25,
+        told: 3,
+        steps: vec![
+            StepProgress::default(),
+            StepProgress { percent: Some(57.03), stragglers: 1, slowest },
+            StepProgress::default(),
+        ],
+    }
 }
 
 pub fn why() -> WhyReply {

@@ -164,7 +164,10 @@ fn an_open_job_is_read_its_log_followed_and_why_asked_again() {
         [logs(0).now()]
     );
     let again = tell(&mut model, Message::Why { visit: 1, reply: why() });
-    assert_eq!(again, [Ask::Why { job: id.clone(), visit: 1 }.after(POLL_WHY_MS)]);
+    // How far it has come is not in its history: it is read along.
+    let read = Ask::Job { job: id.clone(), visit: 1 }.after(REFRESH_MS);
+    assert_eq!(again, [Ask::Why { job: id.clone(), visit: 1 }.after(POLL_WHY_MS), read]);
+    assert_eq!(tell(&mut model, Message::Job { visit: 1, view: job_view(39, State::Running) }), []);
     tell(&mut model, Message::Logs { visit: 1, reply: log_reply(0, 0, "x\n", Stream::Stdout, 77) });
     // The log breaks: it goes on where it was.
     let broken = Message::Failed { ask: logs(0), problem: problem::unavailable("stream", "cut") };

@@ -2,7 +2,7 @@
 
 use super::{
     layout,
-    paint::{Paint, Pen},
+    paint::{Paint, Pen, bar},
     table::{self, Column},
 };
 use crate::{
@@ -15,22 +15,24 @@ use crate::{
 };
 use proto::{
     estimate,
-    v1::{Step, StepState},
+    v1::{Step, StepProgress, StepState},
 };
 use ratatui::layout::Rect;
 
 #[rustfmt::skip]
-const STEPS: [Column; 10] = [
+const STEPS: [Column; 12] = [
     Column { title: "STEP", width: 14, right: false, grows: false, weight: 9 },
     Column { title: "STATE", width: 9, right: false, grows: false, weight: 8 },
     Column { title: "TASKS", width: 8, right: true, grows: false, weight: 3 },
     Column { title: "PENDING", width: 8, right: true, grows: false, weight: 4 },
     Column { title: "ACTIVE", width: 6, right: true, grows: false, weight: 5 },
     Column { title: "DONE", width: 8, right: true, grows: false, weight: 7 },
+    Column { title: "PROGRESS", width: 10, right: false, grows: false, weight: 6 },
+    Column { title: "SLOW", width: 4, right: true, grows: false, weight: 5 },
     Column { title: "FAILED", width: 6, right: true, grows: false, weight: 6 },
-    Column { title: "RETRIES", width: 7, right: true, grows: false, weight: 1 },
+    Column { title: "RETRIES", width: 7, right: true, grows: false, weight: 0 },
     Column { title: "RAN", width: 6, right: true, grows: false, weight: 2 },
-    Column { title: "CAUSE", width: 20, right: false, grows: true, weight: 0 },
+    Column { title: "CAUSE", width: 20, right: false, grows: true, weight: 1 },
 ];
 
 pub(super) fn draw(model: &Model, pen: &mut Pen<'_>, body: Rect) {
@@ -71,6 +73,10 @@ fn head(model: &Model, detail: &Detail, pen: &mut Pen<'_>, area: Rect) {
     if detail.is_over() {
         told = format!("{told}{}exit code {}", if told.is_empty() { "" } else { "; " }, state.exit_code);
     }
+    let rest = match detail.progress().filter(|_| !detail.is_over()) {
+        Some(told) => pen.put(rest, &format!("  {}", progress(told.percent)), Paint::Plain),
+        None => rest,
+    };
     if !told.is_empty() {
         pen.put_cut(rest, &format!("  {told}"), Paint::Plain);
     }
@@ -102,7 +108,8 @@ fn steps(model: &Model, detail: &Detail, pen: &mut Pen<'_>, area: Rect) {
     let states = detail.state_row().map_or(&[] as &[StepState], |state| &state.steps);
     let shown = detail.steps.shown(spec.steps.len());
     for (row, at) in (1..area.height).zip(shown) {
-        let cells = cells(&spec.steps[at], states.get(at).unwrap_or(&default), model.now_ms);
+        let told = detail.progress().and_then(|told| told.steps.get(at));
+        let cells = cells(&spec.steps[at], states.get(at).unwrap_or(&default), told, model.now_ms);
         table::row(pen, indent(layout::rows(area, row, row + 1)), &STEPS, &places, &cells);
     }
     // Which of many are shown is told where it costs no row.
@@ -115,8 +122,9 @@ fn steps(model: &Model, detail: &Detail, pen: &mut Pen<'_>, area: Rect) {
     }
 }
 
-fn cells(step: &Step, now: &StepState, now_ms: u64) -> [(String, Paint); 10] {
+fn cells(step: &Step, now: &StepState, told: Option<&StepProgress>, now_ms: u64) -> [(String, Paint); 12] {
     let paint = Paint::of(now.state());
+    let slow = told.map_or(0, |told| told.stragglers);
     [
         (step.name.clone(), Paint::Plain),
         (words::state(now.state()).to_owned(), paint),
@@ -124,11 +132,20 @@ fn cells(step: &Step, now: &StepState, now_ms: u64) -> [(String, Paint); 10] {
         (now.pending.to_string(), Paint::Plain),
         (now.active.to_string(), Paint::Plain),
         (now.completed.to_string(), Paint::Plain),
+        (told.and_then(|told| told.percent).map(progress).unwrap_or_default(), Paint::Plain),
+        (if slow > 0 { slow.to_string() } else { String::new() }, Paint::Warn),
         (now.failed.to_string(), if now.failed > 0 { Paint::Bad } else { Paint::Dim }),
         (now.retries_spent.to_string(), Paint::Plain),
         (clock::ran(now.started_ms, now.ended_ms, now_ms), Paint::Plain),
         (words::cause(now.cause.as_ref()), Paint::Plain),
     ]
+}
+
+/// `██░░░  43%`, never more than it is.
+fn progress(percent: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 100")]
+    let whole = percent.clamp(0.0, 100.0) as u64;
+    format!("{} {whole:>3}%", bar(whole, 100, 5))
 }
 
 fn why(detail: &Detail, pen: &mut Pen<'_>, area: Rect) {
