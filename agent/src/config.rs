@@ -33,7 +33,7 @@ pub struct AgentConfig {
     /// others are more the agent warns, and keeps them nevertheless.
     pub spool_bytes_max: u64,
     /// How often the logs of running tasks are looked at; where they do not
-    /// grow, down to a quarter as often.
+    /// grow, down to half as often.
     pub log_poll_ms: u64,
     /// Cached inputs above which the longest unused are dropped.
     pub cache_bytes_max: u64,

@@ -305,7 +305,7 @@ fn server_config(seed: u64, objects: &Arc<SimObjects>, host: Ipv4Addr) -> Server
         network: world::grpc::Network::simulated(Arc::clone(objects), &host.to_string()),
         seed: Some(seed),
         objects: ObjectsConfig {
-            collect_every_ms: 5_000,
+            collect_every_ms: 10_000,
             uploads_kept_ms: 60_000,
             ..ObjectsConfig::default()
         },
