@@ -33,6 +33,8 @@ const SIMULATED: &[&str] = &[
     "--config",
     "profile.release.overflow-checks=true",
     "--config",
+    "profile.release.package.\"*\".overflow-checks=false",
+    "--config",
     "profile.release.lto='fat'",
     "--config",
     "profile.release.codegen-units=1",
@@ -231,5 +233,22 @@ fn run(what: &str, program: &OsStr, arguments: &[&str]) -> Result<(), String> {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("{what} failed ({status})")),
         Err(error) => Err(format!("{} could not be started: {error}", program.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_simulator_is_built_once() {
+        let alias = include_str!("../../.cargo/config.toml").split("chaos = [").nth(1).unwrap();
+        let alias = alias.split(']').collect::<Vec<_>>().join("]");
+        let flags =
+            SIMULATED.iter().filter(|flag| flag.starts_with("build.") || flag.starts_with("profile."));
+        for flag in flags.clone() {
+            assert!(alias.contains(flag), "cargo chaos is built without {flag}");
+        }
+        assert_eq!(alias.matches("--config").count(), flags.count(), "cargo chaos is built with other flags");
     }
 }
