@@ -44,7 +44,7 @@ pub(crate) async fn collect(gate: Weak<Gate>, every_ms: u64, uploads_kept_ms: u6
         let Some(gate) = gate.upgrade() else { return };
         let look = Look { gate: &gate, uploads_kept_ms };
         if let Err(problem) = look.at_all(&mut last).await {
-            tracing::warn!(%problem, "objects that no row names stay until the next look");
+            tracing::warn!(%problem, "the object place cannot be looked through");
         }
     }
 }
@@ -63,29 +63,37 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
+    /// What cannot be told of one space keeps no other waiting.
     async fn at_all(&self, last: &mut Unnamed) -> Result<(), Problem> {
-        let objects = &self.gate.objects;
-        let spaces = objects.spaces().await?;
+        let spaces = self.gate.objects.spaces().await?;
         last.retain(|space, _| spaces.contains(space));
         for space in spaces {
-            let mut unnamed = objects.held(&space).await?;
-            let Named { all: named, mut old } = self.named(&space).await?;
-            // The object went, and the server with it before it could say so.
-            old.retain(|digest, _| !unnamed.contains(digest) && !named.contains(digest));
-            self.forget(&space, old.into_values().collect()).await?;
-            unnamed.retain(|digest| !named.contains(digest));
-            let due: Vec<Digest> = match last.get(&space) {
-                Some(before) => unnamed.intersection(before).copied().collect(),
-                None => Vec::new(),
-            };
-            last.insert(space.clone(), unnamed);
-            for part in due.chunks(limits::CONDEMNED_MAX) {
-                let digests: Vec<String> = part.iter().map(|digest| crate::hex(digest)).collect();
-                objects.condemn(&space, &digests);
-                let taken = self.take_away(&space, &digests).await;
-                objects.pardon(&space, &digests);
-                taken?;
+            if let Err(problem) = self.at_space(&space, last).await {
+                tracing::warn!(space, %problem, "objects that no row names stay until the next look");
             }
+        }
+        Ok(())
+    }
+
+    async fn at_space(&self, space: &str, last: &mut Unnamed) -> Result<(), Problem> {
+        let objects = &self.gate.objects;
+        let mut unnamed = objects.held(space).await?;
+        let Named { all: named, mut old } = self.named(space).await?;
+        // The object went, and the server with it before it could say so.
+        old.retain(|digest, _| !unnamed.contains(digest) && !named.contains(digest));
+        self.forget(space, old.into_values().collect()).await?;
+        unnamed.retain(|digest| !named.contains(digest));
+        let due: Vec<Digest> = match last.get(space) {
+            Some(before) => unnamed.intersection(before).copied().collect(),
+            None => Vec::new(),
+        };
+        last.insert(space.to_owned(), unnamed);
+        for part in due.chunks(limits::CONDEMNED_MAX) {
+            let digests: Vec<String> = part.iter().map(|digest| crate::hex(digest)).collect();
+            objects.condemn(space, &digests);
+            let taken = self.take_away(space, &digests).await;
+            objects.pardon(space, &digests);
+            taken?;
         }
         Ok(())
     }

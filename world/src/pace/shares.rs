@@ -1,9 +1,10 @@
 //! Whose bytes pass next, and when: pure, so that it can be tried without a clock.
 //!
 //! The line passes bytes in slices, each of which takes its time; what was not used is
-//! lost, so nobody saves up for a burst, but for what a timer that wakes late costs. Among the tenants that ask, the one passes next
-//! whose bytes so far are worth the least (start-time fair queueing, Goyal et al. 1996):
-//! so those that ask share evenly, and whoever asks alone has all of it.
+//! lost, so nobody saves up for a burst, but for what a timer that wakes late costs. Among
+//! the tenants that ask, the one passes next whose bytes so far are worth the least
+//! (start-time fair queueing, Goyal et al. 1996): so those that ask share evenly, and
+//! whoever asks alone has all of it.
 //!
 //! What must hold: over any second no more passes than the rate, whatever is asked for;
 //! while somebody asks the line is not idle.
@@ -185,6 +186,7 @@ mod tests {
             match shares.turn(now_us, ticket) {
                 Turn::Now => {
                     passed.push((now_us, bytes, tenant));
+                    assert!(passed.len() < 1_000_000, "nobody has to wait: there is no limit");
                     open[at] = ask(shares, (tenant, bytes));
                 }
                 Turn::At(at_us) => now_us = at_us,
