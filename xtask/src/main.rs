@@ -227,9 +227,16 @@ fn script(what: &str, path: &str) -> Result<(), String> {
     run(what, path.as_ref(), &[])
 }
 
-#[allow(clippy::disallowed_methods, reason = "a build tool runs on the builder's machine, outside the world")]
+#[allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a build tool runs on the builder's machine, outside the world"
+)]
 fn run(what: &str, program: &OsStr, arguments: &[&str]) -> Result<(), String> {
-    match Command::new(program).args(arguments).status() {
+    let began = std::time::Instant::now();
+    let status = Command::new(program).args(arguments).status();
+    println!("== {what}: {} s", began.elapsed().as_secs());
+    match status {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("{what} failed ({status})")),
         Err(error) => Err(format!("{} could not be started: {error}", program.display())),

@@ -56,14 +56,26 @@ fn packages(lock: &str) -> BTreeMap<&str, BTreeSet<&str>> {
     packages
 }
 
-/// All that a rehearsal is built of: what the console alone draws on is no part.
+/// What the world draws on to reach the real one alone: TLS and S3.
+const REAL_ALONE: [&str; 3] = ["hyper-rustls", "object_store", "rustls"];
+
+/// All that a rehearsal is built of: what the console alone draws on is no part, nor what
+/// the world leaves out of it.
 fn rehearsed<'a>(packages: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> BTreeSet<&'a str> {
+    let manifest = std::fs::read_to_string(root().join("world/Cargo.toml")).unwrap();
+    let (_, real) = manifest.split_once("[target.'cfg(not(madsim))'.dependencies]").unwrap();
+    let (real, _) = real.split_once("\n[").unwrap();
+    for name in REAL_ALONE {
+        assert!(real.contains(&format!("\n{name}.workspace")), "{name} is in rehearsals too");
+        assert_eq!(manifest.matches(&format!("\n{name}.")).count(), 1, "{name} is in rehearsals too");
+    }
     let (mut found, mut next) = (BTreeSet::new(), vec!["sim"]);
     while let Some(name) = next.pop() {
         if let Some((name, dependencies)) = packages.get_key_value(name)
             && found.insert(*name)
         {
-            next.extend(dependencies.iter().filter_map(|line| line.split(' ').next()));
+            let names = dependencies.iter().filter_map(|line| line.split(' ').next());
+            next.extend(names.filter(|of| *name != "world" || !REAL_ALONE.contains(of)));
         }
     }
     found

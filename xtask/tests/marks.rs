@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Where marks may stand: what is rehearsed, without the rehearsals.
-const CRATES: [&str; 5] = ["store", "scheduler", "controller", "agent", "gateway"];
+const CRATES: [&str; 6] = ["world", "store", "scheduler", "controller", "agent", "gateway"];
 
 /// What follows `before` up to the next quotation mark, each time.
 fn quoted(text: &str, before: &str) -> BTreeSet<String> {

@@ -48,9 +48,8 @@ pub(super) async fn release(objects: &Objects, bucket: &dyn Bucket, space: &str,
     for digest in digests.iter().filter(|digest| is_object(space, digest)) {
         let key = key(space, digest);
         objects.names().in_bucket.remove(&key);
-        match bucket.remove(&key).await {
-            Ok(()) => world::mark!("gateway.objects.released"),
-            Err(error) => tracing::warn!(space, digest, %error, "an object could not be removed"),
+        if let Err(error) = bucket.remove(&key).await {
+            tracing::warn!(space, digest, %error, "an object could not be removed");
         }
     }
 }
