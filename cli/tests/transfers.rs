@@ -17,8 +17,8 @@ use std::fs;
 use std::io::Write as _;
 use std::time::Duration;
 use support::chance::number;
-use support::cut::{Way, Wire};
-use support::{Cluster, Dir, Node, Running, Server, processes, until, until_true};
+use support::cut::{Way, cluster};
+use support::{Cluster, Running, processes, until, until_true};
 
 /// A file of so many bytes that no two pieces of are alike.
 fn bytes(len: usize) -> Vec<u8> {
@@ -32,19 +32,6 @@ fn bytes(len: usize) -> Vec<u8> {
     }
     bytes.truncate(len);
     bytes
-}
-
-/// A cluster whose objects are reached by a wire, all else directly.
-fn cluster(name: &str, nodes: usize) -> (Cluster, Wire) {
-    let (dir, wire) = (Dir::new(name), Wire::new());
-    let server = Server::start(&dir, &["--public-url", &wire.url()]);
-    wire.lead_to(&server.address);
-    let mut cluster = Cluster { nodes: Vec::<Node>::new(), server, dir };
-    for number in 1..=nodes {
-        cluster.add_node(&format!("n{number}"), &["--cores", "2", "--memory", "1GiB"]);
-    }
-    cluster.until_ready(nodes);
-    (cluster, wire)
 }
 
 /// What the tenant is charged: ingress, storage, egress.

@@ -13,23 +13,10 @@ use sha2::{Digest as _, Sha256};
 use std::{
     ffi::OsStr, fs, os::unix::ffi::OsStrExt as _, os::unix::fs::PermissionsExt as _, os::unix::fs::symlink,
 };
-use support::cut::{Way, Wire};
-use support::{Cluster, Dir, Node, Server, until_true};
+use support::cut::{Way, cluster};
+use support::{Cluster, until_true};
 
 const MIB: u64 = 1 << 20;
-
-/// A cluster whose objects are reached by a wire, all else directly.
-fn cluster(name: &str, nodes: usize) -> (Cluster, Wire) {
-    let (dir, wire) = (Dir::new(name), Wire::new());
-    let server = Server::start(&dir, &["--public-url", &wire.url()]);
-    wire.lead_to(&server.address);
-    let mut cluster = Cluster { nodes: Vec::<Node>::new(), server, dir };
-    for number in 1..=nodes {
-        cluster.add_node(&format!("n{number}"), &["--cores", "2", "--memory", "1GiB"]);
-    }
-    cluster.until_ready(nodes);
-    (cluster, wire)
-}
 
 /// What the tenant is charged: ingress and storage.
 fn charged(cluster: &Cluster) -> [u64; 2] {

@@ -1,6 +1,7 @@
 //! A wire between clients and a server that breaks after so many bytes, or lets none
 //! through for a while.
 
+use super::{Cluster, Dir, Server};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -56,6 +57,19 @@ impl State {
         }
         (due, self.is_broken())
     }
+}
+
+/// A cluster whose objects are reached by a wire, all else directly.
+pub fn cluster(name: &str, nodes: usize) -> (Cluster, Wire) {
+    let (dir, wire) = (Dir::new(name), Wire::new());
+    let server = Server::start(&dir, &["--public-url", &wire.url()]);
+    wire.lead_to(&server.address);
+    let mut cluster = Cluster { nodes: Vec::new(), server, dir };
+    for number in 1..=nodes {
+        cluster.add_node(&format!("n{number}"), &["--cores", "2", "--memory", "1GiB"]);
+    }
+    cluster.until_ready(nodes);
+    (cluster, wire)
 }
 
 /// See the module. Its threads end with it.

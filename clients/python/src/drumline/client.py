@@ -96,7 +96,7 @@ class Client:
 
         `array` makes many tasks of it (`"0-15%4"`, `range(16)`), `nodes` and
         `tasks_per_node` a gang. `inputs` are files and directories by name, uploaded unless the
-        server has them, `sha256:DIGEST` of what was uploaded, or URLs `http://…#sha256=DIGEST`; `outputs` are globs; `time` ends a task that runs longer;
+        server has them, `sha256:DIGEST` of what was uploaded, or URLs `https://…#sha256=DIGEST`; `outputs` are globs; `time` ends a task that runs longer;
         the rest is as in a job file. The same `idempotency_key` never makes a second
         job, so with it an Unreachable can simply be tried again.
 
