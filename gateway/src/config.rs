@@ -160,7 +160,8 @@ numbers!(scheduler_numbers, SchedulerNumbers for SchedulerConfig {
     ageing_ms: u64,
     quantum_ms: u64,
     reserve_after_ms: u64,
-    wide_divisor: u64,
+    backfill_depth: u64,
+    slack_ms: u64,
 });
 
 #[cfg(test)]

@@ -73,6 +73,16 @@ impl Amount {
         *self = self.minus(other);
     }
 
+    /// Of each dimension the smaller.
+    #[must_use]
+    pub fn min_each(self, other: Amount) -> Amount {
+        Amount {
+            millicores: self.millicores.min(other.millicores),
+            memory_bytes: self.memory_bytes.min(other.memory_bytes),
+            gpus: self.gpus.min(other.gpus),
+        }
+    }
+
     /// No dimension is above the other's.
     #[must_use]
     pub fn fits_in(self, room: Amount) -> bool {

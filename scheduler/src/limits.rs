@@ -20,10 +20,12 @@ pub const PROPOSALS_IN_FLIGHT_MAX: usize = 256;
 pub const NODE_MEMORY_BYTES_MAX: u64 = 256 << 40;
 /// Slots of one grant on one node.
 pub const GRANT_SLOTS_MAX: u64 = 65_536;
-/// Demands for which nodes are held back at a time.
-pub const RESERVATIONS_MAX: usize = 8;
-/// Searches of a whole pool for nodes to hold back, in one pass.
-pub const RESERVE_SCANS_MAX: usize = 4;
+/// Demands whose start is planned at a time.
+pub const PLANS_MAX: usize = 16;
+/// Searches of a whole pool for the nodes of a plan, in one pass.
+pub const PLAN_SCANS_MAX: usize = 4;
+/// Instants tried for one plan.
+pub const PLAN_ROUNDS_MAX: usize = 16;
 /// Nodes remembered as freed, for demands that did not fit before; a demand
 /// that fell further behind looks at the whole pool again.
 pub const FREED_LOG_MAX: usize = 4096;

@@ -108,8 +108,9 @@ fn demand_of(line: &Line<'_>) -> DemandUpdate {
         pool: (*line.named.get("pool").unwrap_or(&"")).to_owned(),
         constraints: line.list("labels").iter().map(constraint).collect(),
         avoid: line.list("avoid"),
-        expected_runtime_ms: 0,
+        expected_runtime_ms: line.number("expected").unwrap_or(0),
         granted_epoch: line.number("counted").unwrap_or(0),
+        limit_ms: line.number("limit").unwrap_or(0),
     };
     update(line, vec![demand], Vec::new())
 }
@@ -258,4 +259,4 @@ macro_rules! transcripts {
     )*};
 }
 
-transcripts! { packing queues fairness gangs overtaken limits conflicts releases avoiding counting explaining fell turns vanished apart }
+transcripts! { packing queues fairness gangs overtaken limits conflicts releases avoiding counting explaining fell turns vanished apart backfill }

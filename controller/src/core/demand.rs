@@ -96,6 +96,7 @@ impl Core {
             avoid: avoid(job, *index, now_ms),
             expected_runtime_ms: proto::estimate::told_runtime_ms(spec, step),
             granted_epoch: tenant.epoch_seen,
+            limit_ms: step.timeout_ms,
         })
     }
 

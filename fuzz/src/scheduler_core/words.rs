@@ -73,6 +73,7 @@ impl World {
                 _ => epoch,
             },
             expected_runtime_ms: draw.number(),
+            limit_ms: 0,
             key: Some(key.clone()),
         };
         let (changed, gone) =

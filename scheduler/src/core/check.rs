@@ -18,7 +18,7 @@ impl Core {
         self.check_sums();
         self.check_in_flight();
         self.check_queues();
-        self.check_reservations();
+        self.check_plans();
     }
 
     fn check_sums(&self) {
@@ -86,12 +86,14 @@ impl Core {
         }
     }
 
-    fn check_reservations(&self) {
-        let reserved = self.nodes.iter().filter(|(_, node)| node.reserved_for.is_some()).count();
-        assert_eq!(reserved, self.reservations.values().map(std::collections::BTreeSet::len).sum::<usize>());
-        for (key, nodes) in &self.reservations {
-            for &id in nodes {
-                assert_eq!(self.nodes.get(id).reserved_for, Some(*key), "a node is held back for one");
+    fn check_plans(&self) {
+        let planned = self.nodes.iter().map(|(_, node)| node.line.planned().len()).sum::<usize>();
+        assert_eq!(planned, self.plans.values().map(|plan| plan.nodes.len()).sum::<usize>());
+        for (key, plan) in &self.plans {
+            for &id in &plan.nodes {
+                let here = self.nodes.get(id).line.planned().iter().find(|here| here.owner == *key);
+                let from_ms = here.map(|here| here.from_ms);
+                assert_eq!(from_ms, Some(plan.at_ms.unwrap_or(0)), "what is planned on a node is its plan's");
             }
         }
     }

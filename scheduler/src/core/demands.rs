@@ -6,7 +6,7 @@
 
 use super::StepKey;
 use super::nodes::PoolId;
-use super::shape::{Shape, ShapeId};
+use super::shape::{self, Shape, ShapeId};
 use super::tenants::Place;
 use proto::v1::Demand;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +40,8 @@ pub struct Entry {
     pub not_before_ms: u64,
     /// Of one slot, as expected; 0: not told.
     pub runtime_ms: u64,
+    /// The longest one slot may take, or as good a word as there is; 0: none.
+    pub bound_ms: u64,
     /// Which controller told it.
     pub controller: u32,
     /// Oldest first.
@@ -51,7 +53,7 @@ pub struct Entry {
     /// Monotonic: since when it could not start although it was its tenant's first.
     pub blocked_since_ms: Option<u64>,
     /// Too few nodes could hold it, empty, when its pool had changed so often.
-    pub unreservable_at: Option<u64>,
+    pub unplannable_at: Option<u64>,
     /// Where it stands in the queue; absent: it does not.
     pub place: Option<Place>,
     /// Of these slots, what `ShapeState::wanted` counts.
@@ -104,9 +106,6 @@ pub struct ShapeState {
     /// Set when no node fitted: where the pool's log of freed nodes ended then,
     /// and its count of changes.
     pub failed: Option<Failed>,
-    /// Whether it needs a large part of a node, and the pool's count of changes
-    /// when that was found.
-    pub wide: Option<(u64, bool)>,
 }
 
 /// See [`ShapeState::failed`].
@@ -178,11 +177,12 @@ impl Demands {
             entry.queued_ms = told.queued_ms;
             entry.not_before_ms = told.not_before_ms;
             entry.runtime_ms = told.expected_runtime_ms;
+            entry.bound_ms = shape::bound_ms(told);
             entry.controller = controller;
             let old = std::mem::replace(&mut entry.shape, id);
             if old != id {
                 entry.blocked_since_ms = None;
-                entry.unreservable_at = None;
+                entry.unplannable_at = None;
                 let counted = std::mem::take(&mut entry.counted);
                 self.shape_mut(old).wanted -= counted;
             }
@@ -196,12 +196,13 @@ impl Demands {
             queued_ms: told.queued_ms,
             not_before_ms: told.not_before_ms,
             runtime_ms: told.expected_runtime_ms,
+            bound_ms: shape::bound_ms(told),
             controller,
             outstanding: Vec::new(),
             returned: 0,
             resting_until_ms: 0,
             blocked_since_ms: None,
-            unreservable_at: None,
+            unplannable_at: None,
             place: None,
             counted: 0,
         };
@@ -235,7 +236,7 @@ impl Demands {
             return id;
         }
         let shape = Arc::new(shape);
-        let state = ShapeState { shape: Arc::clone(&shape), users: 1, wanted: 0, failed: None, wide: None };
+        let state = ShapeState { shape: Arc::clone(&shape), users: 1, wanted: 0, failed: None };
         let id = match self.unused.pop_first() {
             Some(id) => {
                 self.shapes[id as usize] = state;

@@ -99,7 +99,14 @@ impl Core {
         let key = StepKey { tenant, job_number: row.job_number, step: row.step };
         let nodes = row.nodes.iter().map(|node| (self.nodes.intern(&node.node), node.slots)).collect();
         let per_slot = Amount::of(row.per_slot.as_ref());
-        let held = Held { key, nodes, per_slot, version: revision, granted_ms: row.granted_ms };
+        let held = Held {
+            key,
+            nodes,
+            per_slot,
+            ends_by_ms: row.ends_by_ms,
+            version: revision,
+            granted_ms: row.granted_ms,
+        };
         let slots = if row.gang { 1 } else { held.slots() };
         self.hold(&held);
         self.grants.insert((tenant, row.epoch), held);
@@ -136,7 +143,7 @@ impl Core {
     pub(super) fn hold(&mut self, held: &Held) {
         for &(node, slots) in &held.nodes {
             let amount = held.on_node(slots);
-            self.nodes.take(node, amount);
+            self.nodes.take(node, amount, held.ends_by_ms);
             let tenant = self.tenants.get_mut(held.key.tenant);
             tenant.held = tenant.held.plus(amount);
         }
@@ -146,7 +153,7 @@ impl Core {
     pub(super) fn let_go(&mut self, held: &Held) {
         for &(node, slots) in &held.nodes {
             let amount = held.on_node(slots);
-            self.nodes.release(node, amount);
+            self.nodes.release(node, amount, held.ends_by_ms);
             self.tenants.get_mut(held.key.tenant).held.release(amount);
         }
     }
@@ -283,7 +290,7 @@ impl Core {
     fn forget(&mut self, key: StepKey) {
         self.dequeue(key);
         self.demands.remove(key);
-        self.drop_reservation(key);
+        self.drop_plan(key);
     }
 
     /// Time passed: what waited for it is looked at again.

@@ -136,9 +136,20 @@ impl Core {
             reply("waiting.capacity", format!("no node has room for it now: {need} needed {per}"))
         };
         why.details.extend(tally.iter().map(|(obstacle, names)| obstacle_line(*obstacle, names, shape)));
-        if let Some(nodes) = self.reservations.get(&key) {
-            let names: Vec<&str> = nodes.iter().map(|&id| self.nodes.get(id).name.as_str()).collect();
-            why.details.push(format!("held back for it: {}", list(&names)));
+        if let Some(plan) = self.plans.get(&key) {
+            let names: Vec<&str> = plan.nodes.iter().map(|&id| self.nodes.get(id).name.as_str()).collect();
+            match plan.at_ms.filter(|at_ms| *at_ms > self.now.wall_ms) {
+                Some(at_ms) => {
+                    let span = units::brief_duration_ms(at_ms - self.now.wall_ms);
+                    why.details.push(format!(
+                        "it starts in {span} at the latest, if what runs there ends by its time limit or \
+                         expected runtime, on {}",
+                        list(&names)
+                    ));
+                    why.expected_start_ms = at_ms;
+                }
+                None => why.details.push(format!("held back for it: {}", list(&names))),
+            }
         }
         why
     }
@@ -196,7 +207,7 @@ fn obstacle_line(obstacle: Obstacle, names: &[&str], shape: &Shape) -> String {
         Obstacle::Cores => "with too few free cores".to_owned(),
         Obstacle::Memory => "with too little free memory".to_owned(),
         Obstacle::Avoided => "avoided, since an earlier try failed there".to_owned(),
-        Obstacle::Reserved => "held back for work that needs much at once".to_owned(),
+        Obstacle::Reserved => "held back for what is to start there".to_owned(),
         Obstacle::Unsettled => "with a grant being written".to_owned(),
     };
     let plural = if names.len() == 1 { "node" } else { "nodes" };

@@ -27,15 +27,17 @@ mod nodes;
 mod outcomes;
 mod pass;
 mod place;
+mod plans;
 mod profile;
-mod reserve;
 mod shape;
 mod tenants;
+mod timeline;
 
 use crate::amount::Amount;
 use crate::limits::NODE_MEMORY_BYTES_MAX;
 use demands::Demands;
 use nodes::{NodeId, Nodes};
+use plans::Plan;
 use proto::v1::{DemandKey, DemandUpdate, GrantRow, NodeRow, PoolView, PoolsReply, TenantRow};
 pub use shape::Need;
 use shape::ShapeId;
@@ -67,12 +69,14 @@ pub struct Config {
     pub ageing_ms: u64,
     /// How long a grant is fed with further tasks of its step.
     pub quantum_ms: u64,
-    /// How long the first of a queue may be blocked before nodes (or the
-    /// tenant's limit) are held back for it.
+    /// How long the first of a queue may be blocked before its start is planned,
+    /// or the tenant's limit held back for it.
     pub reserve_after_ms: u64,
-    /// A demand that needs more than one part in so many of the largest node is
-    /// wide: nodes are held back for it as for a gang.
-    pub wide_divisor: u64,
+    /// So many of each queue, no two of one shape, have their start planned. With 1
+    /// this is EASY backfill; the more, the nearer it is to conservative backfill.
+    pub backfill_depth: u64,
+    /// What begin and end of a task may add to its time.
+    pub slack_ms: u64,
     /// After so long a grant not counted by the controller no longer counts
     /// against its demand.
     pub outstanding_ms: u64,
@@ -93,7 +97,8 @@ impl Default for Config {
             ageing_ms: 5 * 60_000,
             quantum_ms: 2_000,
             reserve_after_ms: 5_000,
-            wide_divisor: 4,
+            backfill_depth: 1,
+            slack_ms: 5_000,
             outstanding_ms: 5_000,
             outstanding_told_ms: 500,
             stale_ms: 2_000,
@@ -216,6 +221,8 @@ struct Held {
     key: StepKey,
     nodes: Vec<(NodeId, u32)>,
     per_slot: Amount,
+    /// Wall clock; 0: not told.
+    ends_by_ms: u64,
     version: Revision,
     /// Milliseconds since 1970.
     granted_ms: u64,
@@ -269,9 +276,9 @@ pub struct Core {
     grants_through: Revision,
     in_flight: BTreeMap<ProposalId, InFlight>,
     next_proposal: ProposalId,
-    reservations: BTreeMap<StepKey, BTreeSet<NodeId>>,
+    plans: BTreeMap<StepKey, Plan>,
     /// In this pass.
-    reserve_scans: usize,
+    plan_scans: usize,
     turns: u64,
     /// Wall clock.
     not_before: BTreeSet<(u64, StepKey)>,
@@ -302,8 +309,8 @@ impl Core {
             grants_through: 0,
             in_flight: BTreeMap::new(),
             next_proposal: 1,
-            reservations: BTreeMap::new(),
-            reserve_scans: 0,
+            plans: BTreeMap::new(),
+            plan_scans: 0,
             turns: 0,
             not_before: BTreeSet::new(),
             lapses: BTreeSet::new(),

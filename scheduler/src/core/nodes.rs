@@ -7,8 +7,9 @@
 //! the pools' logs of freed nodes, so that a shape which fitted nowhere need
 //! only look at the nodes in the log since.
 
+use super::ProposalId;
 use super::shape::Shape;
-use super::{ProposalId, StepKey};
+use super::timeline::Line;
 use crate::amount::Amount;
 use crate::limits::{FREED_LOG_MAX, NODE_MEMORY_BYTES_MAX};
 use proto::v1::{NodeRow, NodeState};
@@ -43,8 +44,8 @@ pub struct Node {
     pub stale_below: Revision,
     /// A proposal that touches its alloc row has no outcome yet.
     pub in_flight: Option<ProposalId>,
-    /// Only this demand may be placed here.
-    pub reserved_for: Option<StepKey>,
+    /// When what is held ends, and what is to start here.
+    pub line: Line,
     pool: PoolId,
     indexed: Option<Free>,
 }
@@ -199,17 +200,19 @@ impl Nodes {
         self.reindex(id);
     }
 
-    /// Takes or gives back capacity.
-    pub fn take(&mut self, id: NodeId, amount: Amount) {
+    /// Takes or gives back capacity of what ends by then, as far as told.
+    pub fn take(&mut self, id: NodeId, amount: Amount, ends_by_ms: u64) {
         let node = &mut self.list[id as usize];
         node.used = node.used.plus(amount);
+        node.line.take(amount, ends_by_ms);
         self.reindex(id);
     }
 
     /// See [`Nodes::take`].
-    pub fn release(&mut self, id: NodeId, amount: Amount) {
+    pub fn release(&mut self, id: NodeId, amount: Amount, ends_by_ms: u64) {
         let node = &mut self.list[id as usize];
         node.used.release(amount);
+        node.line.release(amount, ends_by_ms);
         self.reindex(id);
     }
 
@@ -241,12 +244,16 @@ impl Nodes {
         self.reindex(id);
     }
 
-    /// Held back for one demand, or no longer.
-    pub fn set_reserved(&mut self, id: NodeId, owner: Option<StepKey>) {
-        let freed = owner.is_none();
-        let node = &mut self.list[id as usize];
-        node.reserved_for = owner;
-        if freed && node.indexed.is_some() {
+    /// What is to start there, and when.
+    pub fn line_mut(&mut self, id: NodeId) -> &mut Line {
+        &mut self.list[id as usize].line
+    }
+
+    /// Nothing is to start there any more for this demand, or only later: so the
+    /// node may take what it could not.
+    pub fn note_freed(&mut self, id: NodeId) {
+        let node = &self.list[id as usize];
+        if node.indexed.is_some() {
             for pool in own_pools(node.pool) {
                 self.pools[pool as usize].note_freed(id);
             }
@@ -364,6 +371,7 @@ impl Nodes {
                 id,
             ));
             assert_eq!(node.indexed, expected, "node {} stands wrongly in the index", node.name);
+            assert_eq!(node.line.held(), node.used, "what ends on node {} is what is held", node.name);
             for pool in own_pools(node.pool) {
                 let (members, indexed) = &mut counts[pool as usize];
                 *members += usize::from(node.is_open());

@@ -11,6 +11,7 @@ use super::nodes::NodeId;
 use super::place::{Blocked, Choice};
 use super::shape::ShapeId;
 use super::tenants::{Place, TenantId};
+use super::timeline::NEVER;
 use super::{Core, Drafted, Held, InFlight, Proposal, StepKey};
 use crate::limits::{
     GRANT_SLOTS_MAX, PASS_GRANTS_MAX, PASS_HEADS_EXAMINED_MAX, PASS_NODES_EXAMINED_MAX, PASS_PROPOSALS_MAX,
@@ -159,8 +160,8 @@ impl Core {
         if self.store_backoff_until_ms > now.mono_ms || self.in_flight.len() >= PROPOSALS_IN_FLIGHT_MAX {
             return Vec::new();
         }
-        self.reserve_scans = 0;
-        self.review_reservations();
+        self.plan_scans = 0;
+        self.review_plans();
         let mut turns: BTreeSet<(u64, u64, TenantId)> = BTreeSet::new();
         for &id in &self.tenants.waiting {
             if self.may_plan(id) {
@@ -199,6 +200,7 @@ impl Core {
     fn take_turn(&mut self, pass: &mut Pass, tenant: TenantId) -> bool {
         let mut after: Option<(Place, ShapeId)> = None;
         let mut closed: Vec<&'static str> = Vec::new();
+        let mut looked_at = 0;
         if pass.is_full_for(tenant) {
             return false;
         }
@@ -210,13 +212,15 @@ impl Core {
             pass.heads_examined += 1;
             let key = Self::key_at(tenant, place);
             let is_head = after.is_none();
+            let may_plan = looked_at < self.config.backfill_depth;
+            looked_at += 1;
             let barred = !is_head && self.uses_closed(shape, &closed);
             if barred {
                 world::mark!("scheduler.pass.limit_held_back");
                 // Its nodes are of more use to others until its tenant may start it.
-                self.drop_reservation(key);
+                self.drop_plan(key);
             }
-            let skip = barred || !is_head && self.is_hopeless(key, shape);
+            let skip = barred || !may_plan && self.is_hopeless(key, shape);
             match if skip { None } else { Some(self.choose(pass, key)) } {
                 Some(Ok(choice)) => {
                     if !is_head {
@@ -233,12 +237,15 @@ impl Core {
                         }
                         Blocked::Limit(_) => {
                             world::mark!("scheduler.blocked.by_a_limit");
-                            self.drop_reservation(key);
+                            self.drop_plan(key);
                         }
                         Blocked::Joining => world::mark!("scheduler.blocked.by_the_pass"),
                     }
+                    if may_plan {
+                        self.is_blocked(key, &blocked);
+                    }
                     if is_head {
-                        closed = self.head_blocked(key, &blocked);
+                        closed = self.limits_held_back(key, &blocked);
                     }
                 }
                 None => world::mark!("scheduler.pass.hopeless_or_barred"),
@@ -250,7 +257,7 @@ impl Core {
 
     /// Its shape fitted nowhere, and nothing was freed since.
     fn is_hopeless(&self, key: StepKey, shape: ShapeId) -> bool {
-        self.has_no_news(shape) && !self.reservations.contains_key(&key)
+        self.has_no_news(shape) && !self.plans.contains_key(&key)
     }
 
     /// A tenant's limit is held back for the first of its queue, in what that
@@ -267,18 +274,16 @@ impl Core {
         })
     }
 
-    /// The first of a queue cannot start. After a while nodes, or what its
-    /// tenant may still have, are held back for it.
-    fn head_blocked(&mut self, key: StepKey, blocked: &Blocked) -> Vec<&'static str> {
+    /// One of the first of a queue cannot start. After a while its start is planned.
+    fn is_blocked(&mut self, key: StepKey, blocked: &Blocked) {
         let (now_ms, after_ms) = (self.now.mono_ms, self.config.reserve_after_ms);
         let entry = self.demands.get_mut(key).expect("heads are demands");
         let since_ms = *entry.blocked_since_ms.get_or_insert(now_ms);
         if since_ms.saturating_add(after_ms) > now_ms {
             self.hints.insert(since_ms + after_ms);
         } else if !matches!(blocked, Blocked::Limit(_)) {
-            self.reserve(key);
+            self.plan_start(key);
         }
-        self.limits_held_back(key, blocked)
     }
 
     /// The dimensions of its tenant's limit that are held back for the first of
@@ -299,12 +304,16 @@ impl Core {
     fn draft(&mut self, pass: &mut Pass, key: StepKey, shape_id: ShapeId, choice: Choice) {
         let shape = self.demands.shape(shape_id).shape.clone();
         let (per_slot, granted_ms) = (shape.per_slot, self.now.wall_ms);
-        let held = Held { key, nodes: choice.nodes, per_slot, version: 0, granted_ms };
+        let ends_by_ms = match granted_ms.saturating_add(self.span_ms(key)) {
+            NEVER => 0,
+            ends_by_ms => ends_by_ms,
+        };
+        let held = Held { key, nodes: choice.nodes, per_slot, ends_by_ms, version: 0, granted_ms };
         self.assert_allowed(&held);
         self.hold(&held);
         self.turns += 1;
         self.tenants.get_mut(key.tenant).last_turn = self.turns;
-        self.drop_reservation(key);
+        self.drop_plan(key);
 
         let nodes: Vec<NodeId> = held.nodes.iter().map(|&(id, _)| id).collect();
         let slots = held.slots();
@@ -356,6 +365,10 @@ impl Core {
             assert!(slots > 0 && node.is_open() && node.is_settled(), "node {} is not to be used", node.name);
             let need = held.per_slot.times(u64::from(slots));
             assert!(need.fits_in(node.free()), "node {} would be over-committed", node.name);
+            let now_ms = self.now.wall_ms;
+            let until_ms = if held.ends_by_ms == 0 { NEVER } else { held.ends_by_ms };
+            let room = node.line.room(node.capacity, now_ms, (now_ms, until_ms), held.key);
+            assert!(need.fits_in(room), "on node {} it would be in the way of what is planned", node.name);
         }
         let tenant = self.tenants.get(held.key.tenant);
         let need = held.per_slot.times(held.slots());
@@ -398,6 +411,7 @@ impl Core {
             gang: drafted.gang,
             feed_until_ms: self.now.wall_ms.saturating_add(self.config.quantum_ms),
             submitted_ms: self.demands.get(held.key).map_or(0, |entry| entry.queued_ms),
+            ends_by_ms: held.ends_by_ms,
         }
     }
 

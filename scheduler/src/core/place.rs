@@ -58,6 +58,8 @@ pub(super) struct Search<'a> {
     pub unit: Amount,
     pub pool: PoolId,
     pub may_use_avoided: bool,
+    /// When it ends at the latest if it starts now; `NEVER` where that is not told.
+    pub until_ms: u64,
 }
 
 impl Core {
@@ -65,7 +67,8 @@ impl Core {
     pub(super) fn search<'a>(&self, key: StepKey, shape: &'a Shape) -> Option<Search<'a>> {
         let pool = self.nodes.pool_id(&shape.pool)?;
         let unit = shape.unit();
-        let mut search = Search { key, shape, unit, pool, may_use_avoided: true };
+        let until_ms = self.now.wall_ms.saturating_add(self.span_ms(key));
+        let mut search = Search { key, shape, unit, pool, may_use_avoided: true, until_ms };
         search.may_use_avoided = shape.avoid.is_empty() || !self.others_could(&search);
         if search.may_use_avoided && !shape.avoid.is_empty() {
             world::mark!("scheduler.place.avoided_after_all");
@@ -133,9 +136,12 @@ impl Core {
 
     /// What the index of free capacity does not know.
     fn soft_obstacle(&self, node: &Node, search: &Search<'_>) -> Option<Obstacle> {
-        if node.reserved_for.is_some_and(|owner| owner != search.key) {
-            world::mark!("scheduler.place.held_back_for_another");
-            return Some(Obstacle::Reserved);
+        if !node.line.is_clear_for(search.key) {
+            if !search.unit.fits_in(self.room(node, search)) {
+                world::mark!("scheduler.place.in_the_way_of_another");
+                return Some(Obstacle::Reserved);
+            }
+            world::mark!("scheduler.place.slips_in");
         }
         if !search.may_use_avoided && search.shape.avoids(&node.name) {
             world::mark!("scheduler.place.avoided");
@@ -146,6 +152,12 @@ impl Core {
         }
         let missed = node.row.as_ref().is_none_or(|row| search.shape.label_missed(row).is_some());
         missed.then_some(Obstacle::Label)
+    }
+
+    /// What a node can give until then, without being in anybody's way.
+    fn room(&self, node: &Node, search: &Search<'_>) -> Amount {
+        let now_ms = self.now.wall_ms;
+        node.line.room(node.capacity, now_ms, (now_ms, search.until_ms), search.key)
     }
 
     /// What this demand would be granted now, in a pass that stands so.
@@ -166,11 +178,11 @@ impl Core {
         }
         let pool = self.nodes.pool(search.pool);
         let now = Failed { pool: search.pool, log_end: pool.log_end(), changes: pool.changes };
-        // What is reserved for this demand alone is no news for its shape.
+        // What is planned for this demand alone is no news for its shape.
         let known = state.failed.filter(|f| {
             f.pool == now.pool
                 && (f.changes == now.changes || shape.avoid.is_empty())
-                && !self.reservations.contains_key(&key)
+                && !self.plans.contains_key(&key)
         });
         if known.is_some_and(|f| f.log_end == now.log_end) {
             return Err(Blocked::Capacity(now));
@@ -178,7 +190,7 @@ impl Core {
         match shape.gang {
             Some(gang) => self.choose_gang(pass, &search, gang, now),
             None => self.choose_node(pass, &search, known, now).map(|id| {
-                let slots = self.slots_on(pass, id, key, entry.wanted(false), search.unit);
+                let slots = self.slots_on(pass, id, &search, entry.wanted(false));
                 Choice { nodes: vec![(id, slots)] }
             }),
         }
@@ -256,11 +268,11 @@ impl Core {
     }
 
     /// As many as are wanted, fit, are allowed, and are fair while others wait.
-    fn slots_on(&self, pass: &Pass, id: NodeId, key: StepKey, wanted: u64, unit: Amount) -> u32 {
-        let tenant = self.tenants.get(key.tenant);
+    fn slots_on(&self, pass: &Pass, id: NodeId, search: &Search<'_>, wanted: u64) -> u32 {
+        let (tenant, unit) = (self.tenants.get(search.key.tenant), search.unit);
         let fair = unit.count_in(self.nodes.capacity) / pass.tenants_waiting.max(1);
         let slots = wanted
-            .min(unit.count_in(self.nodes.get(id).free()))
+            .min(unit.count_in(self.room(self.nodes.get(id), search)))
             .min(unit.count_in(tenant.ceiling.room(tenant.held)))
             .min(fair.max(1))
             .min(GRANT_SLOTS_MAX);

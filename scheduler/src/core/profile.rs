@@ -1,7 +1,7 @@
 //! Pools as a replay wants them: who holds what on each node, and who waits.
 
 use super::nodes::NodeId;
-use super::shape::ShapeId;
+use super::shape::{Shape, ShapeId};
 use super::tenants::{Place, TenantId};
 use super::{Core, Held, StepKey};
 use crate::eta::{Holder, NodeNow, Profile, Queued};
@@ -80,17 +80,19 @@ impl Core {
                 heads.insert((first, id, shape_id));
             }
         }
-        let mut hosts: BTreeMap<ShapeId, Arc<[usize]>> = BTreeMap::new();
+        // Nodes do not differ by how long one takes.
+        let mut hosts: BTreeMap<Shape, Arc<[usize]>> = BTreeMap::new();
         while profile.queue.len() < ETA_QUEUE_MAX {
             let Some((place, id, shape_id)) = heads.pop_first() else { break };
-            if hosts.len() == ETA_SHAPES_MAX && !hosts.contains_key(&shape_id) {
+            let shape = &self.demands.shape(shape_id).shape;
+            let asked = Shape { bound_ms: 0, ..shape.as_ref().clone() };
+            if hosts.len() == ETA_SHAPES_MAX && !hosts.contains_key(&asked) {
                 break;
             }
             if let Some(next) = self.tenants.get(id).queue.next_of(shape_id, place) {
                 heads.insert((next, id, shape_id));
             }
-            let shape = &self.demands.shape(shape_id).shape;
-            let hosts = hosts.entry(shape_id).or_insert_with(|| {
+            let hosts = hosts.entry(asked).or_insert_with(|| {
                 let right = |id: NodeId| self.nodes.could_hold(id, shape, shape.unit());
                 indexes.iter().filter(|&(&id, _)| right(id)).map(|(_, &at)| at).collect()
             });

@@ -38,6 +38,23 @@ pub struct Shape {
     pub needs: Vec<Need>,
     /// Nodes to avoid while another could do it; sorted.
     pub avoid: Vec<String>,
+    /// How long a slot takes at most: what is short fits where something is to start
+    /// later. Rounded up, so that there are few shapes; where a pass remembers that
+    /// one of them did not fit, one that is a little shorter is not tried. 0: not told.
+    pub bound_ms: u64,
+}
+
+/// How long a slot takes at most: its time limit, or what is expected of it; 0:
+/// neither is told.
+#[must_use]
+pub fn bound_ms(demand: &Demand) -> u64 {
+    if demand.limit_ms > 0 { demand.limit_ms } else { demand.expected_runtime_ms }
+}
+
+/// Up to the next fourth of a power of two.
+fn round_up(ms: u64) -> u64 {
+    let step = ms.checked_ilog2().map_or(1, |power| ((1 << power) / 4).max(1));
+    ms.checked_next_multiple_of(step).unwrap_or(u64::MAX)
 }
 
 impl Shape {
@@ -58,6 +75,7 @@ impl Shape {
             pool: demand.pool.clone(),
             needs,
             avoid,
+            bound_ms: round_up(bound_ms(demand)),
         }
     }
 
@@ -115,5 +133,20 @@ impl std::fmt::Display for Need {
             return write!(f, "{}{}", if self.negated { "no " } else { "" }, self.label);
         }
         write!(f, "{}{relation}{}", self.label, self.value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::round_up;
+
+    #[test]
+    fn a_bound_is_rounded_up_by_less_than_a_fourth() {
+        assert_eq!([0, 1, 3, 5, 9, 60_000, 65_537].map(round_up), [0, 1, 3, 5, 10, 65_536, 81_920]);
+        for ms in (1..100_000).chain([u64::MAX / 3]) {
+            let rounded = round_up(ms);
+            assert!(rounded >= ms && (rounded - ms) <= ms / 4, "{ms} {rounded}");
+        }
+        assert_eq!(round_up(u64::MAX), u64::MAX);
     }
 }

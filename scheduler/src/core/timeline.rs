@@ -1,0 +1,140 @@
+//! One node in time: when what is held of it ends, and what is to start on it.
+//!
+//! What is free of a node only grows by itself, as held work ends, and shrinks
+//! only where something is planned to start. So it is enough to look at the
+//! instants at which a plan begins, and where one is looked for a place, at those
+//! at which something ends.
+//!
+//! Instants are wall-clock milliseconds, as grants tell them. What should have
+//! ended and is still there counts as without an end: nobody knows.
+
+use super::StepKey;
+use crate::amount::Amount;
+use std::collections::BTreeMap;
+
+/// No end is known.
+pub const NEVER: u64 = u64::MAX;
+
+/// A demand that is to start here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Whose nodes these will be.
+    pub owner: StepKey,
+    /// From when on; 0: nobody knows, so from now on.
+    pub from_ms: u64,
+    /// Until when; [`NEVER`] where it tells no end.
+    pub until_ms: u64,
+    /// What it takes of this node.
+    pub unit: Amount,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Line {
+    /// What is held, by when it ends.
+    ends: BTreeMap<u64, Amount>,
+    planned: Vec<Planned>,
+}
+
+/// Grants without an end say 0.
+fn end(ends_by_ms: u64) -> u64 {
+    if ends_by_ms == 0 { NEVER } else { ends_by_ms }
+}
+
+impl Line {
+    /// Something is held until then.
+    pub fn take(&mut self, amount: Amount, ends_by_ms: u64) {
+        let held = self.ends.entry(end(ends_by_ms)).or_default();
+        *held = held.plus(amount);
+    }
+
+    /// The reverse.
+    pub fn release(&mut self, amount: Amount, ends_by_ms: u64) {
+        if amount == Amount::default() {
+            return;
+        }
+        let at = end(ends_by_ms);
+        let held = self.ends.get_mut(&at).expect("what is given back was held until then");
+        held.release(amount);
+        if *held == Amount::default() {
+            self.ends.remove(&at);
+        }
+    }
+
+    /// All that is held.
+    #[must_use]
+    pub fn held(&self) -> Amount {
+        self.ends.values().fold(Amount::default(), |sum, amount| sum.plus(*amount))
+    }
+
+    /// What is to start here.
+    #[must_use]
+    pub fn planned(&self) -> &[Planned] {
+        &self.planned
+    }
+
+    /// Nobody but this one is to start here.
+    #[must_use]
+    pub fn is_clear_for(&self, who: StepKey) -> bool {
+        self.planned.iter().all(|plan| plan.owner == who)
+    }
+
+    /// It is to start here. Each demand is planned once on a node.
+    pub fn plan(&mut self, plan: Planned) {
+        self.unplan(plan.owner);
+        self.planned.push(plan);
+    }
+
+    /// It is not to start here any more; whether it was.
+    pub fn unplan(&mut self, owner: StepKey) -> bool {
+        let before = self.planned.len();
+        self.planned.retain(|plan| plan.owner != owner);
+        self.planned.len() < before
+    }
+
+    /// What will be free at an instant, for one that is not hindered by its own plan.
+    fn free_at(&self, capacity: Amount, now_ms: u64, at_ms: u64, who: StepKey) -> Amount {
+        let stays = |ends_ms: u64| ends_ms > at_ms || ends_ms <= now_ms;
+        let held = self.ends.iter().filter(|(ends_ms, _)| stays(**ends_ms)).map(|(_, amount)| *amount);
+        let is_there = |plan: &&Planned| plan.owner != who && plan.from_ms <= at_ms && at_ms < plan.until_ms;
+        let planned = self.planned.iter().filter(is_there).map(|plan| plan.unit);
+        capacity.minus(held.chain(planned).fold(Amount::default(), Amount::plus))
+    }
+
+    /// What is free all the time from an instant to another.
+    #[must_use]
+    pub fn room(&self, capacity: Amount, now_ms: u64, span: (u64, u64), who: StepKey) -> Amount {
+        let (from_ms, until_ms) = span;
+        let begins = self.planned.iter().filter(|plan| plan.owner != who).map(|plan| plan.from_ms);
+        begins
+            .filter(|at_ms| *at_ms > from_ms && *at_ms < until_ms)
+            .map(|at_ms| self.free_at(capacity, now_ms, at_ms, who))
+            .fold(self.free_at(capacity, now_ms, from_ms, who), Amount::min_each)
+    }
+
+    /// The first instant, not before `from_ms`, from which on `unit` is free for
+    /// `span_ms`; absent: for all that is known there is none.
+    #[must_use]
+    pub fn earliest(
+        &self,
+        capacity: Amount,
+        now_ms: u64,
+        from_ms: u64,
+        (unit, span_ms): (Amount, u64),
+        who: StepKey,
+    ) -> Option<u64> {
+        let fits = |at_ms: &u64| {
+            let span = (*at_ms, at_ms.saturating_add(span_ms));
+            unit.fits_in(self.room(capacity, now_ms, span, who))
+        };
+        if fits(&from_ms) {
+            return Some(from_ms);
+        }
+        let ends = self.ends.keys().copied();
+        let plans = self.planned.iter().filter(|plan| plan.owner != who).map(|plan| plan.until_ms);
+        let mut at: Vec<u64> = ends.chain(plans).filter(|ms| *ms > from_ms && *ms != NEVER).collect();
+        at.sort_unstable();
+        at.dedup();
+        at.into_iter().find(fits)
+    }
+}
