@@ -105,3 +105,44 @@ fn refused(log: &str, words: &str) {
     assert_eq!(output.status.code(), Some(2), "{told}");
     assert!(told.contains(words), "{log}: {told}");
 }
+
+/// Two jobs that want the whole machine, the second for the second half of the time.
+const TWO: &str = "; MaxProcs: 4
+1 0 -1 100 4 -1 -1 4 100 -1 1 1 1 -1 1 -1 -1 -1
+2 0 -1 100 4 -1 -1 4 100 -1 1 1 1 -1 1 -1 -1 -1
+";
+
+#[test]
+fn the_course_is_drawn_on_a_terminal() {
+    let log = own("course.swf", TWO);
+    let drawn = replay(&[&log, "--policy", "easy", "--plot"]);
+    let text = String::from_utf8(drawn.stdout).unwrap();
+    let plot = text.split_once("\n\n").unwrap().1;
+    // 80 columns where there is no terminal: one waits for half of the time.
+    let half = |bar: &str| format!("{}{}", bar.repeat(28), " ".repeat(28));
+    let line = |bars: String, most: &str| format!("easy         {bars} {most:>9}\n");
+    let expected = [
+        "over time, a column is 3.5s:\n\njobs waiting (logarithmic)\n".to_owned(),
+        line(half("█"), "1"),
+        "\nutilisation\n".to_owned(),
+        line("█".repeat(56), "100 %"),
+        "\nmean bounded slowdown of those submitted then (logarithmic)\n".to_owned(),
+        line(format!("█{}", " ".repeat(55)), "2"),
+    ];
+    assert_eq!(plot, expected.concat());
+}
+
+#[test]
+fn the_course_is_a_picture() {
+    let log = own("picture.swf", TWO);
+    let drawn = replay(&[&log, "--policy", "fcfs,easy", "--svg"]);
+    let text = String::from_utf8(drawn.stdout).unwrap();
+    assert!(text.starts_with("<svg xmlns=") && text.ends_with("</svg>\n"), "{text}");
+    // Of each of three panels a line for each of two policies, of 240 points.
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("stroke-width")).collect();
+    assert_eq!(lines.len(), 6);
+    assert!(lines.iter().all(|line| line.matches(['M', 'L']).count() == 240), "{}", lines[0]);
+    assert!(text.contains(">fcfs</text>") && text.contains(">easy</text>"));
+    let copies = replay(&[&log, "--svg", "--copies", "2"]);
+    assert_eq!(copies.status.code(), Some(2), "a picture of a mean is of nothing");
+}

@@ -6,6 +6,7 @@
 //! and how long jobs ran that have ended. [`policies`] has them all. Pure: equal logs
 //! and policies, equal results.
 
+mod course;
 mod machine;
 mod measure;
 pub mod policies;
@@ -13,6 +14,7 @@ mod predict;
 mod profile;
 pub mod swf;
 
+pub use course::{Course, course, last_end};
 pub use machine::{JobIndex, Machine, Policy, work_off};
 pub use measure::{Measures, measure};
 pub use policies::Name;

@@ -6,6 +6,7 @@
 
 mod mutants;
 mod planted;
+mod scale;
 
 use std::{
     ffi::OsStr,
@@ -17,6 +18,7 @@ const HELP: &str = "USAGE: cargo xtask COMMAND
   test             everything CI runs
   test --quick     the same with few seeds
   figures          the figures of the README, measured now
+  scale            what deciding costs on 1,000 to 10,000 nodes, in time and in instructions
   load             what one good client notices while others behave badly
   planted          whether the rehearsals find bugs that were planted (--quick, --only NAME, --class NAME,
                    --seeds N, --cpu-seconds S, --fast-build)
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         ["test"] => test("500", "250", "40"),
         ["test", "--quick"] => test("20", "10", "5"),
         ["figures"] => figures(),
+        ["scale"] => scale(),
         ["load"] => load(),
         ["planted", ref options @ ..] => planted::command(options),
         ["mutants", ref options @ ..] => mutants::command(options),
@@ -75,6 +78,8 @@ fn test(seeds: &str, narrow: &str, sizes: &str) -> Result<(), String> {
     script("the S3 server of the tests", "scripts/s3/install.sh")?;
     let simulator = Aside::start("the simulator", &build)?;
     cargo("tests", &["test", "--workspace"])?;
+    println!("== what a decision costs, in instructions");
+    scale::guard(&[1_000, 3_000])?;
     script("the Python client", "clients/python/test.sh")?;
     script("the REST contract", "scripts/rest/check.sh")?;
     script("a newcomer's path", "scripts/newcomer.sh")?;
@@ -172,6 +177,12 @@ fn figures() -> Result<(), String> {
         cargo(&format!("simulated over real time ({scenario})"), &sweep)?;
     }
     Ok(())
+}
+
+fn scale() -> Result<(), String> {
+    let times = ["run", "--release", "--package", "scheduler", "--example", "scale"];
+    cargo("how long deciding takes", &times)?;
+    scale::guard(&[1_000, 3_000, 10_000])
 }
 
 fn load() -> Result<(), String> {

@@ -137,6 +137,8 @@ Policies:
 Examples:
   drumline replay KTH-SP2-1996-2.swf.gz
   drumline replay log.swf --policy easy,default --shake 59 --copies 12
+  drumline replay log.swf --policy easy,default --plot
+  drumline replay log.swf --svg > replay.svg
   drumline replay log.swf --processors 512 -o json")]
 pub struct ReplayArgs {
     /// The log
@@ -154,6 +156,12 @@ pub struct ReplayArgs {
     /// Shaken copies instead of the log itself
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000))]
     pub copies: Option<u64>,
+    /// Draw queue, utilisation and slowdown over time as well
+    #[arg(long, conflicts_with_all = ["copies", "svg"])]
+    pub plot: bool,
+    /// Draw them as an SVG picture, instead of the table
+    #[arg(long, conflicts_with = "copies")]
+    pub svg: bool,
     #[command(flatten)]
     pub format: FormatArg,
 }

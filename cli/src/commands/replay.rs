@@ -1,5 +1,8 @@
 //! `drumline replay`: what policies would have done with a workload log.
 
+mod plot;
+mod svg;
+
 use super::{Outcome, done};
 use crate::{
     args::{Format, PolicyArg, ReplayArgs},
@@ -7,13 +10,19 @@ use crate::{
     files, limits,
     output::{self, Table},
 };
-use ::scheduler::replay::{self, Log, Measures, Name, swf};
+use ::scheduler::replay::{self, Course, Log, Measures, Name, swf};
 use flate2::read::MultiGzDecoder;
 use proto::units;
 use serde_json::{Map, Value, json};
 use std::io::{Cursor, Read};
 use std::path::Path;
+use tui::progress::terminal_width;
 use world::disk::read_all;
+
+/// The narrowest and the widest plot on a terminal.
+const PLOT_COLUMNS: (usize, usize) = (60, 160);
+/// Of a picture.
+const SVG_COLUMNS: usize = 240;
 
 pub(super) fn run(args: &ReplayArgs) -> Outcome {
     let text = read(&args.log)?;
@@ -30,8 +39,11 @@ pub(super) fn run(args: &ReplayArgs) -> Outcome {
         Some(copies) => (0..copies).map(|copy| replay::shaken(&log, args.shake, copy)).collect(),
         None => vec![log.clone()],
     };
-    let measured: Vec<(Name, Measures)> =
-        names.into_iter().map(|name| (name, measure(name, &logs))).collect();
+    if args.svg {
+        output::text(&svg::draw(&courses(&names, &log, SVG_COLUMNS)))?;
+        return done();
+    }
+    let measured: Vec<(Name, Measures)> = names.iter().map(|&name| (name, measure(name, &logs))).collect();
     match args.format.format {
         Format::Json => output::json(&json(&log, args, &measured))?,
         Format::Name => {
@@ -40,6 +52,10 @@ pub(super) fn run(args: &ReplayArgs) -> Outcome {
         Format::Table | Format::Wide => {
             output::note(&headline(&log, args));
             table(&measured).print("no policies")?;
+            if args.plot {
+                let columns = terminal_width().clamp(PLOT_COLUMNS.0, PLOT_COLUMNS.1);
+                output::text(&plot::draw(&courses(&names, &log, columns - plot::MARGIN)))?;
+            }
         }
     }
     done()
@@ -82,6 +98,14 @@ fn measure(name: Name, logs: &[Log]) -> Measures {
     let each: Vec<Measures> =
         logs.iter().map(|log| replay::measure(log, &replay::work_off(log, &mut *name.policy(log)))).collect();
     Measures::mean(&each)
+}
+
+/// How the log went under each policy, on one axis of time.
+fn courses(names: &[Name], log: &Log, columns: usize) -> Vec<(Name, Course)> {
+    let work_off = |name: &Name| (*name, replay::work_off(log, &mut *name.policy(log)));
+    let worked: Vec<(Name, Vec<u64>)> = names.iter().map(work_off).collect();
+    let end = worked.iter().map(|(_, starts)| replay::last_end(log, starts)).max().unwrap_or_default();
+    worked.into_iter().map(|(name, starts)| (name, replay::course(log, &starts, end, columns))).collect()
 }
 
 fn headline(log: &Log, args: &ReplayArgs) -> String {

@@ -1,5 +1,6 @@
 //! How well a log was worked off.
 
+use super::course::last_end;
 use super::swf::Log;
 use std::collections::BTreeMap;
 
@@ -57,7 +58,7 @@ pub fn measure(log: &Log, starts: &[u64]) -> Measures {
         *of += 1.0;
     }
     let begin = log.jobs.iter().map(|job| job.submit).min().unwrap_or_default();
-    let end = jobs().map(|(job, start)| start + job.run).max().unwrap_or_default();
+    let end = last_end(log, starts);
     let work: f64 = log.jobs.iter().map(|job| job.size as f64 * job.run as f64).sum();
     Measures {
         mean_bounded_slowdown: slowdowns().sum::<f64>() / count,
@@ -70,7 +71,7 @@ pub fn measure(log: &Log, starts: &[u64]) -> Measures {
     }
 }
 
-fn bounded_slowdown(wait: u64, run: u64) -> f64 {
+pub(super) fn bounded_slowdown(wait: u64, run: u64) -> f64 {
     ((wait + run) as f64 / (run as f64).max(SHORTEST_RUN_S)).max(1.0)
 }
 

@@ -1,7 +1,7 @@
 //! Policies against slow and simple ones that plan second by second.
 
 use super::policies::Name;
-use super::{JobIndex, Log, LogJob, Machine, Policy, measure, shaken, swf, work_off};
+use super::{JobIndex, Log, LogJob, Machine, Policy, course, last_end, measure, shaken, swf, work_off};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -243,4 +243,22 @@ fn a_bad_log_names_line_and_column() {
     assert_eq!(error(&format!("{LINE} 1")), "line 1: more than 18 columns");
     assert!(error(LINE).contains("give --processors"));
     assert!(error("; MaxProcs: 4\n").contains("no job"));
+}
+
+proptest! {
+    /// What is drawn over time sums up to what was measured, however it is cut.
+    #[test]
+    fn a_course_loses_no_wait_and_no_work(log in logs(), columns in 1_usize..30) {
+        let starts = starts(Name::Easy, &log);
+        let course = course(&log, &starts, last_end(&log, &starts), columns);
+        let sum = |values: &[f64]| values.iter().sum::<f64>() * course.column_s;
+        let waits: u64 = log.jobs.iter().zip(&starts).map(|(job, start)| start - job.submit).sum();
+        let work: u64 = log.jobs.iter().map(|job| job.size * job.run).sum();
+        prop_assert!((sum(&course.queue) - waits as f64).abs() < 1e-6, "{course:?}");
+        prop_assert!((sum(&course.utilisation) * log.processors as f64 - work as f64).abs() < 1e-6);
+        prop_assert!(course.utilisation.iter().all(|part| (0.0..1.0 + 1e-9).contains(part)));
+        let most = course.slowdown.iter().copied().fold(0.0, f64::max);
+        let measured = measure(&log, &starts);
+        prop_assert!(most <= measured.max_bounded_slowdown && most >= measured.mean_bounded_slowdown - 1e-9);
+    }
 }
