@@ -8,6 +8,7 @@ mod clients;
 mod cluster;
 mod corrupt;
 mod faults;
+mod heap;
 mod history;
 mod injector;
 mod list;
@@ -32,12 +33,10 @@ mod witness;
 mod workload;
 
 use clap::{Parser, Subcommand};
-use mimalloc::MiMalloc;
 use std::process::ExitCode;
 
-/// A run is one thread that mostly makes and drops small things.
 #[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
+static ALLOCATOR: heap::Heap = heap::Heap;
 
 #[derive(Parser)]
 #[command(name = "cargo chaos", about = "Rehearse Drumline under seeded chaos", after_help = EXAMPLES)]
