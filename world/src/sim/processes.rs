@@ -21,7 +21,7 @@ use super::HostileDisk;
 use super::disk::relative;
 use super::faults::{below, strikes};
 use crate::clock::NodeClock;
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{DiskFile, OpenMode};
 use crate::processes::{Command, Exit, Launch, ProcessKey, Processes, Record, Report, Signal, Unreachable};
 use crate::time::{self, Instant};
 use crate::transfer::hex_digest;
@@ -43,8 +43,6 @@ const SWITCH_LOOK_MS: u64 = 200;
 const LATE_MS: u64 = 40;
 /// By this file a task says that its checkpoint is whole.
 const CHECKPOINT_READY: &str = ".drumline-ready";
-/// No input of a rehearsal is larger.
-const INPUT_BYTES_MAX: u64 = 64 << 20;
 /// From TERM to the end of a process that heeds it.
 const TERM_TAKES_MS: u64 = 20;
 
@@ -457,12 +455,7 @@ impl SimProcesses {
     /// What it finds in a directory, read as a program does that begins with that: see
     /// [`ProcessSpan::inputs`].
     fn findings(&self, directory: &Path) -> Vec<(String, Option<String>)> {
-        let disk = self.disk.handle();
-        let mut found = Vec::new();
-        if let Some(below) = relative(directory) {
-            find(&*disk, below, "", &mut found);
-        }
-        found
+        relative(directory).map_or_else(Vec::new, |below| self.disk.findings(below))
     }
 
     /// By a handle of the moment: processes outlive agents, and with them the
@@ -560,23 +553,6 @@ impl SimProcesses {
     }
 }
 
-/// The depth is bounded by that of paths.
-fn find(disk: &dyn Disk, directory: &str, above: &str, found: &mut Vec<(String, Option<String>)>) {
-    for entry in disk.list(directory).unwrap_or_default() {
-        let (path, name) = (format!("{directory}/{}", entry.name), format!("{above}{}", entry.name));
-        if entry.is_dir {
-            found.push((format!("{name}/"), Some(String::new())));
-            find(disk, &path, &format!("{name}/"), found);
-        } else if let Ok(target) = disk.read_link(&path) {
-            found.push((name, Some(format!("-> {target}"))));
-        } else {
-            let bytes = crate::disk::read_all(disk, &path, INPUT_BYTES_MAX).ok();
-            let runs = if entry.mode & 0o111 == 0 { "" } else { " x" };
-            found.push((name, bytes.map(|bytes| hex_digest(&Sha256::digest(&bytes)) + runs)));
-        }
-    }
-}
-
 fn relative_of(path: &Path) -> Option<String> {
     relative(path).map(str::to_owned)
 }
@@ -592,7 +568,13 @@ fn word<'a>(launch: &'a Launch, name: &str) -> Option<&'a str> {
 }
 
 fn output(process: &Process, bytes: u64) -> Vec<u8> {
-    (0..bytes).map(|at| (at % 251) as u8 ^ process.pid as u8).collect()
+    let pattern: [u8; 251] = std::array::from_fn(|at| at as u8 ^ process.pid as u8);
+    let bytes = usize::try_from(bytes).expect("a program of a rehearsal writes less");
+    let mut data = Vec::with_capacity(bytes);
+    while data.len() < bytes {
+        data.extend_from_slice(&pattern[..pattern.len().min(bytes - data.len())]);
+    }
+    data
 }
 
 /// The outputs of a process with other bytes.

@@ -57,6 +57,10 @@ impl Image {
         self.bytes.len()
     }
 
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     pub(super) fn is_dirty(&self) -> bool {
         !self.log.is_empty()
     }

@@ -39,6 +39,8 @@ pub(super) struct Inode {
     pub(super) mode: u32,
     /// How often its bytes were changed, or made durable.
     pub(super) changes: u64,
+    /// Of its bytes, where it was asked for since they changed.
+    pub(super) digest: Option<String>,
     /// Names it has.
     links: u32,
     /// Journal entries that may give it back a name.
@@ -70,7 +72,14 @@ fn error(kind: io::ErrorKind, path: &str, what: &str) -> io::Error {
 
 impl Tree {
     pub(super) fn new() -> Self {
-        let root = Inode { kind: Kind::Dir(BTreeMap::new()), mode: 0o755, changes: 0, links: 1, pins: 0 };
+        let root = Inode {
+            kind: Kind::Dir(BTreeMap::new()),
+            mode: 0o755,
+            changes: 0,
+            digest: None,
+            links: 1,
+            pins: 0,
+        };
         Self {
             inodes: BTreeMap::from([(ROOT, root)]),
             next: ROOT + 1,
@@ -111,6 +120,7 @@ impl Tree {
     pub(super) fn change_image<T>(&mut self, ino: Ino, change: impl FnOnce(&mut Image) -> T) -> T {
         let inode = self.inode_mut(ino);
         inode.changes += 1;
+        inode.digest = None;
         let Kind::File(image) = &mut inode.kind else { unreachable!("only files are opened") };
         let (len_before, was_dirty) = (image.len(), image.is_dirty());
         let value = change(image);
@@ -162,7 +172,7 @@ impl Tree {
         let mode = if matches!(kind, Kind::Dir(_)) { 0o755 } else { 0o644 };
         let ino = self.next;
         self.next += 1;
-        self.inodes.insert(ino, Inode { kind, mode, changes: 0, links: 0, pins: 0 });
+        self.inodes.insert(ino, Inode { kind, mode, changes: 0, digest: None, links: 0, pins: 0 });
         self.record(vec![Edge { dir, name: name.to_owned(), before: None, after: Some(ino) }]);
         ino
     }
