@@ -188,19 +188,24 @@ const PATH_PARTS_MAX: usize = 64;
 /// The parts of a path as every disk understands it; `""` is the root.
 /// Absolute paths, empty parts, `.`, `..` and NUL are refused.
 pub(crate) fn parts(path: &str) -> io::Result<Parts<'_>> {
-    let parts = Parts { rest: (!path.is_empty()).then_some(path) };
-    let bad = |part: &str| matches!(part, "" | "." | "..") || part.bytes().any(|byte| byte == 0);
-    let mut count = 0;
-    for part in parts.clone() {
-        count += 1;
-        if count > PATH_PARTS_MAX || bad(part) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("{path:?} is not a path below the root of the disk"),
-            ));
+    // Of the part under way: how long it is, and how much of it is dots.
+    let (mut count, mut len, mut dots, mut bad) = (0, 0, 0, false);
+    for byte in path.bytes().chain((!path.is_empty()).then_some(b'/')) {
+        if byte == b'/' {
+            bad |= len == dots && len <= 2;
+            (count, len, dots) = (count + 1, 0, 0);
+        } else {
+            bad |= byte == 0;
+            (len, dots) = (len + 1, dots + u32::from(byte == b'.'));
         }
     }
-    Ok(parts)
+    if bad || count > PATH_PARTS_MAX {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{path:?} is not a path below the root of the disk"),
+        ));
+    }
+    Ok(Parts { rest: (!path.is_empty()).then_some(path) })
 }
 
 /// See [`parts`]. They are short: looked for byte by byte they are found sooner.

@@ -37,13 +37,16 @@ impl RoundTrips {
 const UNKNOWN_FIELD: [u8; 3] = [0xc0, 0x3e, 0x01];
 
 fn round_trip<M: Message + Default + PartialEq + Debug + 'static>(message: BoxMessage) -> BoxMessage {
-    let message = message.downcast::<M>().expect("it was looked up by its type");
+    let mut message = message.downcast::<M>().expect("it was looked up by its type");
     let mut bytes = Vec::with_capacity(message.encoded_len() + UNKNOWN_FIELD.len());
     message.encode(&mut bytes).expect("a vector grows");
     // Whoever speaks a newer version says more, which this one passes over.
     bytes.extend_from_slice(&UNKNOWN_FIELD);
     match M::decode(bytes.as_slice()) {
-        Ok(read) if read == *message => Box::new(read),
+        Ok(read) if read == *message => {
+            *message = read;
+            message
+        }
         Ok(read) => panic!("{} reads as something else: {message:?} as {read:?}", type_name::<M>()),
         Err(error) => panic!("{} cannot be read again: {error}: {message:?}", type_name::<M>()),
     }
