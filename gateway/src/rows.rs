@@ -26,7 +26,7 @@ pub(crate) fn uncommitted(error: CommitError) -> Problem {
 }
 
 pub(crate) fn decode<T: Message + Default>(row: &Row) -> Result<T, Problem> {
-    T::decode(row.value.clone()).map_err(|_| {
+    T::decode(&row.value[..]).map_err(|_| {
         let key = String::from_utf8_lossy(&row.key);
         problem::internal(format!("row {key} does not decode: damaged, or written by a newer version"))
     })

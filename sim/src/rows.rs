@@ -80,7 +80,7 @@ pub enum Row {
 }
 
 fn message<M: Message + Default, T: From<M>>(value: Option<&Bytes>) -> Result<Option<T>, String> {
-    value.map(|value| M::decode(value.clone()).map(T::from).map_err(|error| error.to_string())).transpose()
+    value.map(|value| M::decode(&value[..]).map(T::from).map_err(|error| error.to_string())).transpose()
 }
 
 fn hex(text: &str) -> Result<u64, String> {

@@ -225,7 +225,7 @@ pub(super) async fn checkpoints(
 }
 
 pub(super) fn decode<T: Message + Default>(row: &Row) -> Result<T, LoadError> {
-    T::decode(row.value.clone()).map_err(|_| unreadable(row))
+    T::decode(&row.value[..]).map_err(|_| unreadable(row))
 }
 
 fn unreadable(row: &Row) -> LoadError {

@@ -13,6 +13,7 @@
 //! what is found unnamed for the first time is left alone until the next look, since those
 //! who upload name it in a moment.
 
+use super::naming::{ArtifactName, BlockNames, CheckpointNames, JobNames, ManifestNames};
 use super::{Objects, ROOT, bucket, is_object, path};
 use crate::gate::Gate;
 use crate::{limits, rows};
@@ -21,7 +22,7 @@ use proto::checkpoints::{self, is_space};
 use proto::keys::{self, Parsed};
 use proto::problem::{self, Problem};
 use proto::tree::Tree;
-use proto::v1::{Artifact, BlockRow, CheckpointRow, JobRow, ManifestRow, UploadRow};
+use proto::v1::UploadRow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Weak};
@@ -129,13 +130,13 @@ impl Look<'_> {
 
     async fn named(&self, space: &str) -> Result<Named, Problem> {
         let (mut named, mut old) = (BTreeSet::new(), BTreeMap::new());
-        let name = |named: &mut BTreeSet<Digest>, artifacts: &[Artifact]| {
+        let name = |named: &mut BTreeSet<Digest>, artifacts: &[ArtifactName]| {
             named.extend(artifacts.iter().filter_map(|artifact| digest_of(&artifact.digest)));
         };
         if let Some(tenant) = checkpoints::tenant_of(space) {
             let of = |family: &str| format!("{family}{tenant}/");
             self.each(&of(keys::CHECKPOINTS), |row| {
-                let row: CheckpointRow = rows::decode(row)?;
+                let row: CheckpointNames = rows::decode(row)?;
                 row.entries.iter().for_each(|entry| name(&mut named, &entry.artifacts));
                 Ok(())
             })
@@ -145,7 +146,7 @@ impl Look<'_> {
         let of = |family: &str| format!("{family}{space}/");
         let mut trees = BTreeMap::new();
         self.each(&of(keys::JOBS), |row| {
-            let row: JobRow = rows::decode(row)?;
+            let row: JobNames = rows::decode(row)?;
             let inputs = row.spec.unwrap_or_default().inputs;
             named.extend(inputs.iter().filter_map(|input| digest_of(&input.digest)));
             let directories = inputs.into_iter().filter(|input| input.tree());
@@ -163,13 +164,13 @@ impl Look<'_> {
         // What ranks of a gang gave before the last of them has ended; then it is in
         // manifests, so those are looked at after these.
         self.each(&of(keys::BLOCKS), |row| {
-            let row: BlockRow = rows::decode(row)?;
+            let row: BlockNames = rows::decode(row)?;
             row.ranks.iter().for_each(|rank| name(&mut named, &rank.artifacts));
             Ok(())
         })
         .await?;
         self.each(&of(keys::MANIFESTS), |row| {
-            let row: ManifestRow = rows::decode(row)?;
+            let row: ManifestNames = rows::decode(row)?;
             name(&mut named, &row.artifacts);
             Ok(())
         })

@@ -22,6 +22,7 @@ mod bucket;
 pub(crate) mod collector;
 mod download;
 mod look;
+mod naming;
 mod part;
 mod parts;
 mod upload;
