@@ -215,6 +215,9 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("store.open.half_made_before", Chaos, "a crash left a half-made file"),
     ("store.open.made", Chaos, "the store's file is made"),
     ("store.range.more_pages", Chaos, "a range has more than a page"),
+    ("world.bring.goes_on", Chaos, "a fetch goes on with what an earlier try brought"),
+    ("world.bring.of_two_makes", Nobody, "what several tries brought is not one file"),
+    ("world.bring.part_refused", Chaos, "a part of a file is refused, and others come"),
     ("world.pace.waits", Chaos, "a transfer waits for its part of the node's network"),
 ];
 

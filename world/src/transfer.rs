@@ -5,6 +5,9 @@
 //! without error has moved exactly the bytes whose digest the URL names, or it
 //! reports [`TransferError::Digest`].
 
+pub(crate) mod bring;
+mod pieces;
+
 use crate::disk::Disk;
 use crate::pace::Pace;
 use crate::time::{Duration, ms};
@@ -227,7 +230,6 @@ impl Fetching {
     }
 }
 
-#[cfg(not(madsim))]
 impl Fetching {
     pub(crate) fn kept<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
         self.book().clone().and_then(|kept| kept.downcast().ok())

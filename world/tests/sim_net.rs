@@ -14,7 +14,7 @@ use world::{
     Disk, NodeClock, Transfer,
     disk::{OpenMode, read_all},
     sim::{HostileDisk, SimObjects, SimTransfer, SkewedClock, TransferCounts, TransferFaults},
-    transfer::TransferError,
+    transfer::{Fetching, TransferError},
 };
 
 #[cfg(not(madsim))]
@@ -210,6 +210,54 @@ fn what_broke_off_or_was_altered_is_gone_on_with_or_begun_anew() {
         place.door.parts.lock().unwrap().insert(digest(&other), vec![0; 100_000]);
         place.put(&url, "other").await.unwrap();
         assert_eq!(*place.door.received.lock().unwrap(), 1_000_000 + 400_000 + 500_000);
+    });
+}
+
+#[test]
+fn a_file_comes_in_parts_and_goes_on_where_it_broke() {
+    run(async {
+        let (mut broke, mut went_on) = (0, 0);
+        for seed in 0..20 {
+            let place = place(seed);
+            let _serving = place.objects.register("server:7700", Arc::new(Shared(place.door.clone())));
+            let data = bytes(200_000);
+            let name = place.door.add(&data);
+            let url = format!("http://server:7700/v1/objects/{name}?sig=1");
+            place.transfer.set_faults(TransferFaults { break_ppm: 300_000, ..CALM });
+            let fetching = Fetching::new(place.disk.clone(), "down", &name);
+            let mut tries = 1_u32;
+            while let Err(error) = place.transfer.bring(&url, &fetching).await {
+                assert!(matches!(error, TransferError::Network(_)), "{error}");
+                (tries, went_on) = (tries + 1, went_on + u32::from(fetching.brought_bytes() > 0));
+                assert!(tries < 40, "it does not get on");
+            }
+            broke += tries - 1;
+            assert_eq!(read_all(&*place.disk, "down", 1 << 20).unwrap(), data);
+            let names: Vec<_> = place.disk.list("").unwrap().into_iter().map(|entry| entry.name).collect();
+            assert_eq!(names, ["down"], "nothing half stays");
+        }
+        assert!(broke > 20 && went_on > 20, "{broke} tries broke, {went_on} left something");
+    });
+}
+
+#[test]
+fn one_byte_of_one_part_that_was_altered_is_found() {
+    run(async {
+        let place = place(6);
+        let _serving = place.objects.register("server:7700", Arc::new(Shared(place.door.clone())));
+        let name = place.door.add(&bytes(200_000));
+        let url = format!("http://server:7700/v1/objects/{name}?sig=1");
+        let fetching = Fetching::new(place.disk.clone(), "down", &name);
+        place.transfer.set_faults(TransferFaults { corrupt_ppm: 100_000, ..CALM });
+        while place.transfer.counts().corrupted == 0 {
+            let _came = place.transfer.bring(&url, &fetching).await;
+        }
+        let error = place.transfer.bring(&url, &fetching).await;
+        place.transfer.set_faults(CALM);
+        if error.is_err() {
+            place.transfer.bring(&url, &fetching).await.unwrap();
+        }
+        assert_eq!(read_all(&*place.disk, "down", 1 << 20).unwrap(), bytes(200_000));
     });
 }
 

@@ -164,6 +164,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(retries::RetriesBounded::default()),
         Box::new(backoff::NotTooSoon::default()),
         Box::new(transfers::Paced),
+        Box::new(transfers::Unforged),
         Box::new(transfers::NoStorm),
         Box::new(brake::Brake::default()),
         Box::new(liveness::EveryJobEnds::default()),

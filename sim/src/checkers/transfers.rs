@@ -1,6 +1,7 @@
-//! Invariants 3 and 8, for the files that nodes move: a node that is told how much of its
-//! network it may use never moves more over any second; and a source that is plainly broken
-//! is not stormed by those that try again.
+//! Invariants 3, 5 and 8, for the files that nodes move: a node that is told how much of its
+//! network it may use never moves more over any second; whoever alters the URL it was given
+//! gets nothing by it, and can leave nothing; and a source that is plainly broken is not
+//! stormed by those that try again.
 
 use super::{Checker, Outcome};
 
@@ -25,6 +26,27 @@ impl Checker for Paced {
             if most > moved.bytes_per_s {
                 let limit = moved.bytes_per_s;
                 return Err(format!("{} moved {most} bytes within a second, and may {limit}", moved.node));
+            }
+        }
+        Ok(())
+    }
+}
+
+pub struct Unforged;
+
+impl Checker for Unforged {
+    fn name(&self) -> &'static str {
+        "unforged"
+    }
+    fn invariant(&self) -> u8 {
+        5
+    }
+
+    fn end(&mut self, outcome: &Outcome<'_>) -> Result<(), String> {
+        for moved in outcome.transfers {
+            let (taken, forged) = (moved.counts.forged_taken, moved.counts.forged);
+            if taken > 0 {
+                return Err(format!("{taken} of {forged} URLs that {} had altered were good", moved.node));
             }
         }
         Ok(())

@@ -65,6 +65,14 @@ pub const CLASSES: &[Class] = &[
         spoil: |rec, rng| moved(rec, rng, |moved| moved.counts.most_in_a_second = moved.bytes_per_s + 1),
     },
     Class {
+        name: "took-a-forged-url",
+        by: &["unforged"],
+        spoil: |rec, _| {
+            rec.transfers.first_mut()?.counts.forged_taken += 1;
+            Some(())
+        },
+    },
+    Class {
         name: "stormed-a-broken-source",
         by: &["no-storm"],
         spoil: |rec, rng| moved(rec, rng, |moved| moved.counts.most_in_vain_a_minute += 100),

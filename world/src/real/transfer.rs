@@ -11,7 +11,6 @@ mod landing;
 pub use landing::Wanted;
 
 mod bring;
-mod pieces;
 
 use super::tls::Clients;
 use crate::{

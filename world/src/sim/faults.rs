@@ -125,6 +125,10 @@ pub struct TransferCounts {
     pub corrupted: u64,
     /// Slowed.
     pub slowed: u64,
+    /// Forged URLs that were tried.
+    pub forged: u64,
+    /// And those that a server took.
+    pub forged_taken: u64,
     /// Bytes that moved within some second, of transfers that are to keep to a pace.
     pub most_in_a_second: u64,
     /// Transfers that began within some minute from a source of which many had failed just

@@ -3,7 +3,14 @@
 //! A server registers its [`ObjectDoor`] under its address for as long as it
 //! serves; a node's [`SimTransfer`] looks it up. A transfer whose server ends
 //! (or comes back as another incarnation) half way breaks. What the digest
-//! promises is checked here as the real client does.
+//! promises is checked here as the real client does. Files are brought in parts, by the
+//! code that does so in production ([`crate::transfer::bring`]): each part is a request
+//! of its own, with a fate of its own, and parts are small, since files are.
+//!
+//! Now and then a node forges the URL it was given before it uses it: whoever takes
+//! that is counted.
+
+mod parts;
 
 use super::faults::{TransferCounts, TransferFaults, below, strikes};
 use crate::{
@@ -23,7 +30,7 @@ use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 /// Bytes of a download moved at once; faults strike between.
@@ -31,11 +38,26 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// Likewise of an upload: small, so that something has come when one breaks.
 const PUT_CHUNK_BYTES: usize = 16 * 1024;
 
+/// One request in so many is preceded by one with a forged URL.
+const FORGED: u64 = 8;
+/// URLs that have this are.
+const SIGNED: &str = "&signature=";
+
 /// So many failures in a row say plainly that a source is broken.
 pub const PLAIN_FAILURES: u32 = 8;
 
 fn host_of(url: &str) -> &str {
     url.strip_prefix("http://").and_then(|rest| rest.split('/').next()).unwrap_or(url)
+}
+
+/// A URL of which one digit is another: of the object's name, of its size, of the end of its
+/// time, of the signature; `None` where it has none.
+fn forge(target: &str, forger: &mut SmallRng) -> Option<String> {
+    let mut forged = target.as_bytes().to_vec();
+    let places: Vec<usize> = (1..forged.len()).filter(|at| forged[*at].is_ascii_digit()).collect();
+    let at = *places.get(usize::try_from(below(forger, places.len().max(1) as u64)).ok()?)?;
+    forged[at] = b'0' + (forged[at] - b'0' + 1) % 10;
+    String::from_utf8(forged).ok()
 }
 
 type Reachable = Box<dyn Fn(&str, &str) -> bool + Send + Sync>;
@@ -116,6 +138,8 @@ struct State {
     faults: TransferFaults,
     counts: TransferCounts,
     rng: SmallRng,
+    /// Of forgeries, which shift no other chance.
+    forger: SmallRng,
     /// What moved at a pace within the last second.
     second: VecDeque<(time::Instant, u64)>,
     /// By address: how its tries went since one went well.
@@ -171,31 +195,36 @@ impl SimTransfer {
                 faults: TransferFaults::default(),
                 counts: TransferCounts::default(),
                 rng: SmallRng::seed_from_u64(seed),
+                forger: SmallRng::seed_from_u64(seed ^ 0x666f_7267_6564),
                 second: VecDeque::new(),
                 vain: BTreeMap::new(),
             }),
         })
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while holding it")
+    }
+
     /// What goes wrong from now on.
     pub fn set_faults(&self, faults: TransferFaults) {
-        self.state.lock().expect("nothing panics while holding it").faults = faults;
+        self.state().faults = faults;
     }
 
     /// How often it did.
     #[must_use]
     pub fn counts(&self) -> TransferCounts {
-        self.state.lock().expect("nothing panics while holding it").counts
+        self.state().counts
     }
 
     /// The node's agent begins anew, and knows nothing of what failed.
     pub fn forget(&self) {
-        self.state.lock().expect("nothing panics while holding it").vain.clear();
+        self.state().vain.clear();
     }
 
     fn begins(&self, url: &str) {
         let now = time::now();
-        let mut state = self.state.lock().expect("nothing panics while holding it");
+        let mut state = self.state();
         let State { vain, counts, .. } = &mut *state;
         let Some(vain) = vain.get_mut(host_of(url)).filter(|vain| vain.in_a_row >= PLAIN_FAILURES) else {
             return;
@@ -207,10 +236,13 @@ impl SimTransfer {
         counts.most_in_vain_a_minute = counts.most_in_vain_a_minute.max(vain.begun.len() as u64);
     }
 
-    fn ended<T>(&self, url: &str, ended: Result<T, TransferError>) -> Result<T, TransferError> {
-        let mut state = self.state.lock().expect("nothing panics while holding it");
+    /// `got_on`: it brought bytes, whatever came then.
+    fn ended<T>(&self, url: &str, got_on: bool, ended: Result<T, TransferError>) -> Result<T, TransferError> {
+        let mut state = self.state();
         match &ended {
-            Err(TransferError::Network(_) | TransferError::Server { .. } | TransferError::Busy { .. }) => {
+            Err(TransferError::Network(_) | TransferError::Server { .. } | TransferError::Busy { .. })
+                if !got_on =>
+            {
                 state.vain.entry(host_of(url).to_owned()).or_default().in_a_row += 1;
             }
             _ => _ = state.vain.remove(host_of(url)),
@@ -220,13 +252,13 @@ impl SimTransfer {
     }
 
     fn count(&self, note: impl FnOnce(&mut TransferCounts)) {
-        note(&mut self.state.lock().expect("nothing panics while holding it").counts);
+        note(&mut self.state().counts);
     }
 
     /// So many bytes move now.
     fn moved(&self, bytes: u64) {
         let now = time::now();
-        let mut state = self.state.lock().expect("nothing panics while holding it");
+        let mut state = self.state();
         state.second.push_back((now, bytes));
         while state.second.front().is_some_and(|(at, _)| now - *at >= time::ms(1_000)) {
             state.second.pop_front();
@@ -236,7 +268,7 @@ impl SimTransfer {
     }
 
     fn draw(&self, chunks: u64) -> (Fate, u64) {
-        let mut state = self.state.lock().expect("nothing panics while holding it");
+        let mut state = self.state();
         let State { faults, counts, rng, .. } = &mut *state;
         counts.begun += 1;
         let mut at = |ppm| if strikes(rng, ppm) { Some(below(rng, chunks.max(1))) } else { None };
@@ -268,9 +300,28 @@ impl SimTransfer {
             self.count(|counts| counts.unreachable += 1);
             return Err(TransferError::Network(format!("{address} cannot be reached")));
         };
+        let target = format!("/{path}");
+        self.forge(&door, &target).await;
         let link =
             Link { transfer: self, address: address.to_owned(), incarnation, door, fate, chunk: 0, pace };
-        Ok((link, format!("/{path}")))
+        Ok((link, target))
+    }
+
+    /// Now and then uses an altered URL first, which no server may take.
+    async fn forge(&self, door: &Arc<dyn ObjectDoor>, target: &str) {
+        let forged = {
+            let mut state = self.state();
+            let forger = &mut state.forger;
+            if !target.contains(SIGNED) || below(forger, FORGED) > 0 {
+                return;
+            }
+            let Some(forged) = forge(target, forger) else { return };
+            state.counts.forged += 1;
+            forged
+        };
+        if door.open(&forged).await.is_ok() || door.begin_put(&forged, None).await.is_ok() {
+            self.count(|counts| counts.forged_taken += 1);
+        }
     }
 }
 
@@ -351,6 +402,15 @@ impl Link<'_> {
         sink.finish().await
     }
 
+    /// How many chunks there are of a download is known only when it has begun.
+    fn spread(&mut self, chunks: u64) {
+        let mut state = self.transfer.state();
+        let Fate { break_at, truncate_at, corrupt_at, .. } = &mut self.fate;
+        for at in [break_at, truncate_at, corrupt_at].into_iter().flatten() {
+            *at = below(&mut state.rng, chunks.max(1));
+        }
+    }
+
     /// What will go wrong strikes among so many chunks that are to come.
     fn aim(&mut self, chunks: u64) {
         self.chunk = 0;
@@ -364,7 +424,6 @@ impl Link<'_> {
         &mut self,
         source: &mut dyn ObjectSource,
         fetching: &Fetching,
-        synced: bool,
     ) -> Result<(u64, String), TransferError> {
         let file = fetching.disk.open(&fetching.part(), OpenMode::CreateOrWrite).map_err(disk_error)?;
         file.set_len(0).map_err(disk_error)?;
@@ -382,9 +441,7 @@ impl Link<'_> {
         if at != due {
             return Err(TransferError::Network(format!("the connection broke after {at} of {due} bytes")));
         }
-        if synced {
-            file.sync().map_err(disk_error)?;
-        }
+        file.sync().map_err(disk_error)?;
         Ok((at, hex_digest(&digest.finalize())))
     }
 }
@@ -409,7 +466,7 @@ impl Transfer for SimTransfer {
     ) -> Result<(), TransferError> {
         self.begins(url);
         let sent = self.send_once(url, disk, path, pace).await;
-        self.ended(url, sent)
+        self.ended(url, false, sent)
     }
 
     async fn get(
@@ -419,12 +476,16 @@ impl Transfer for SimTransfer {
         path: &str,
         digest: &str,
     ) -> Result<u64, TransferError> {
-        self.load(url, &Fetching::new(disk, path, digest), true).await
+        self.begins(url);
+        let loaded = self.load_once(url, &Fetching::new(disk, path, digest)).await;
+        self.ended(url, false, loaded)
     }
 
-    /// In one piece, and each try from the beginning: as from a server that knows no parts.
     async fn bring(&self, url: &str, fetching: &Fetching) -> Result<u64, TransferError> {
-        self.load(url, fetching, false).await
+        self.begins(url);
+        let before = fetching.brought_bytes();
+        let brought = parts::bring(self, url, fetching).await;
+        self.ended(url, fetching.brought_bytes() > before, brought)
     }
 }
 
@@ -473,27 +534,15 @@ impl SimTransfer {
         Ok(())
     }
 
-    async fn load(&self, url: &str, fetching: &Fetching, synced: bool) -> Result<u64, TransferError> {
-        self.begins(url);
-        let loaded = self.load_once(url, fetching, synced).await;
-        self.ended(url, loaded)
-    }
-
-    async fn load_once(&self, url: &str, fetching: &Fetching, synced: bool) -> Result<u64, TransferError> {
+    async fn load_once(&self, url: &str, fetching: &Fetching) -> Result<u64, TransferError> {
         let Fetching { disk, path, digest, .. } = fetching;
         let (mut link, target) = self.link(url, 0, &fetching.pace).await?;
         let mut source = link.door.clone().open(&target).await?;
         let len = source.len();
         source.begin(0..len).await?;
-        // How many chunks there are is known only now.
-        let chunks = source.len().div_ceil(CHUNK_BYTES as u64).max(1);
-        let spread =
-            |at: Option<u64>| at.map(|_| below(&mut self.state.lock().expect("not poisoned").rng, chunks));
-        link.fate.break_at = spread(link.fate.break_at);
-        link.fate.truncate_at = spread(link.fate.truncate_at);
-        link.fate.corrupt_at = spread(link.fate.corrupt_at);
+        link.spread(source.len().div_ceil(CHUNK_BYTES as u64));
         let part = fetching.part();
-        let fetched = link.fetch(source.as_mut(), fetching, synced).await;
+        let fetched = link.fetch(source.as_mut(), fetching).await;
         let verified = fetched.and_then(|(len, found)| check_digest(digest, found).map(|()| len));
         match verified {
             Ok(len) => {
