@@ -156,10 +156,11 @@ impl Cluster {
             trace: trace.clone(),
             ended,
         };
+        let place = Place { objects: Arc::clone(&objects), url_ttl_ms: shape::url_ttl_ms(seed) };
         let (servers, storage) = match scenario.servers {
-            0 | 1 => (vec![start_server(&mut rng, Arc::clone(&objects), seen)], None),
+            0 | 1 => (vec![start_server(&mut rng, place, seen)], None),
             several => {
-                let (servers, storage) = shared::start(several, seed, &objects, &seen);
+                let (servers, storage) = shared::start(several, seed, &place, &seen);
                 (servers, Some(storage))
             }
         };
@@ -266,7 +267,14 @@ struct Seen {
     ended: mpsc::Sender<(usize, u64)>,
 }
 
-fn start_server(rng: &mut SmallRng, objects: Arc<SimObjects>, seen: Seen) -> Machine {
+/// Where servers have their objects.
+#[derive(Clone)]
+struct Place {
+    objects: Arc<SimObjects>,
+    url_ttl_ms: u64,
+}
+
+fn start_server(rng: &mut SmallRng, place: Place, seen: Seen) -> Machine {
     let host_ip = Ipv4Addr::new(10, 0, 0, 1);
     let disk = Arc::new(HostileDisk::new(rng.random()));
     let (clock, clock_handle) = SkewedClock::pair(DAWN_MS);
@@ -279,7 +287,7 @@ fn start_server(rng: &mut SmallRng, objects: Arc<SimObjects>, seen: Seen) -> Mac
             disk: held.handle(),
             clock: Arc::clone(&clock) as Arc<dyn world::NodeClock>,
             listen: SocketAddr::from((host_ip, PORT)),
-            config: server_config(seed, &objects, host_ip),
+            config: server_config(seed, &place, host_ip),
             shared: None,
         };
         serve(parts, seen.clone(), Arc::clone(&held), Arc::clone(&begun))
@@ -300,10 +308,11 @@ fn start_server(rng: &mut SmallRng, objects: Arc<SimObjects>, seen: Seen) -> Mac
     }
 }
 
-fn server_config(seed: u64, objects: &Arc<SimObjects>, host: Ipv4Addr) -> ServerConfig {
+fn server_config(seed: u64, place: &Place, host: Ipv4Addr) -> ServerConfig {
     ServerConfig {
-        network: world::grpc::Network::simulated(Arc::clone(objects), &host.to_string()),
+        network: world::grpc::Network::simulated(Arc::clone(&place.objects), &host.to_string()),
         seed: Some(seed),
+        url_ttl_ms: place.url_ttl_ms,
         objects: ObjectsConfig {
             collect_every_ms: 10_000,
             uploads_kept_ms: 60_000,

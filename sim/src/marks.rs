@@ -86,6 +86,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("agent.stop.while_saving", Nobody, "a stop comes while a last checkpoint is looked for"),
     ("agent.supervisor.lost", Chaos, "the supervisor is gone with its processes"),
     ("agent.timeout", Chaos, "a task runs past its timeout"),
+    ("agent.url.expired", Chaos, "a signed URL had expired and is asked for anew"),
     ("controller.after.met", Chaos, "all that a job waited for ended as it was to"),
     ("controller.after.never", Chaos, "a job is let in that can never begin"),
     ("controller.after.unmet", Chaos, "what a job waited for ended otherwise"),

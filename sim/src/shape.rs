@@ -1,5 +1,5 @@
 //! What tells the machines of a cluster apart: pools and labels, drawn by the seed.
-//! In half of the seeds nothing does.
+//! In half of the seeds nothing does. And how long the URLs are good that its servers sign.
 
 use proto::v1::{Constraint, Step};
 use rand::rngs::SmallRng;
@@ -30,6 +30,17 @@ fn staging(seed: u64) -> u64 {
     let mut rng = SmallRng::seed_from_u64(seed ^ 0x0070_6163_6500);
     let rate = *STAGING_BYTES_PER_S.choose(&mut rng).expect("not empty");
     if rng.random_bool(0.4) { rate } else { 0 }
+}
+
+/// How long signed URLs are good: as in production, or so shortly that they expire while a
+/// file waits for its turn, or comes.
+const URL_TTLS_MS: [u64; 4] = [3_600_000, 3_000, 10_000, 30_000];
+
+/// From a stream of chance of its own.
+#[must_use]
+pub fn url_ttl_ms(seed: u64) -> u64 {
+    let mut rng = SmallRng::seed_from_u64(seed ^ 0x0075_726c_7474_6c00);
+    *URL_TTLS_MS.choose(&mut rng).expect("not empty")
 }
 
 /// The machines with tasks, in their order.

@@ -2,8 +2,10 @@
 //!
 //! What must hold: every ask has a deadline, every try of a transfer a deadline by its
 //! size, all tries together another; and so many tries in a row without progress are
-//! the last. A URL that was refused is asked for anew, since it may have expired. While a
-//! source is left alone no try is made of it and none counts, for so long at most.
+//! the last. A URL that was refused is asked for anew, since it may have expired: at once,
+//! and that is no try, where it was not signed for this very one, or has served before it
+//! was refused. While a source is left alone no try is made of it and none counts, for so
+//! long at most.
 
 use super::arrivals::{Arrival, Wait};
 use super::sources::{Broken, Pass, Sources, is_of_the_source, source_of};
@@ -131,6 +133,8 @@ impl Signer {
         // Bytes that come one by one are progress too, but not for ever.
         let mut last = Instant::now() + deadline * limits::TRANSFER_TRIES;
         let mut url = url;
+        // Signed for the try that is to come: where that is refused it is not for its age.
+        let mut fresh = false;
         let mut tries = Tries::default();
         let mut altered = 0;
         // Since when its source is left alone, and why.
@@ -147,7 +151,7 @@ impl Signer {
                 Leave::Asked(pass) => pass,
                 Leave::Anew => {
                     // It is signed by who serves now, maybe elsewhere.
-                    url = self.sign_one(key, need).await?;
+                    (url, fresh) = (self.sign_one(key, need).await?, true);
                     continue;
                 }
                 Leave::Never(why) => return Err(gave_up(&why, broken.map(|(_, error)| error)).into()),
@@ -157,6 +161,7 @@ impl Signer {
             if !given && waited > ms(limits::TRANSFER_PAUSE_MS) {
                 // The one in hand may have expired meanwhile.
                 let signed = self.sign_one(key, need).await?;
+                fresh = true;
                 if source_of(&signed) == source {
                     url = signed;
                 } else {
@@ -189,6 +194,11 @@ impl Signer {
                 }
                 _ => {}
             }
+            if !given && is_of_its_age(&error, fresh && !got_on) && Instant::now() < last {
+                world::mark!("agent.url.expired");
+                (url, fresh, broken) = (self.sign_one(key, need).await?, true, None);
+                continue;
+            }
             if of_source && self.sources.is_open(&source) {
                 // That is no try of this transfer more: it waits until the source works.
                 let since = broken.take().map_or_else(Instant::now, |(since, _)| since);
@@ -202,7 +212,7 @@ impl Signer {
             }
             sleep(pause(failures)).await;
             if !given {
-                url = self.sign_one(key, need).await?;
+                (url, fresh) = (self.sign_one(key, need).await?, true);
             }
         }
     }
@@ -264,6 +274,13 @@ fn refused(error: &TransferError, status: u16, brought_bytes: u64) -> String {
     error.to_string()
 }
 
+/// Whether a signed URL was refused since its time was over: only one that is not new can
+/// be. A bucket's may end with the credentials that signed it, and then it is no proper
+/// request any more.
+fn is_of_its_age(error: &TransferError, is_new: bool) -> bool {
+    !is_new && matches!(error, TransferError::Refused { status: 400 | 401 | 403 | 410, .. })
+}
+
 /// The tries of one transfer.
 #[derive(Debug, Default)]
 struct Tries {
@@ -296,6 +313,16 @@ mod tests {
         assert_eq!(refused(&error, 403, 0), error.to_string());
         assert!(refused(&error, 403, 7).starts_with("the URL expired after 7 bytes had come"));
         assert_eq!(refused(&error, 400, 7), error.to_string());
+    }
+
+    #[test]
+    fn only_a_url_that_is_not_new_can_have_expired() {
+        let refused = |status| TransferError::Refused { status, reason: "no".to_owned() };
+        for status in [400, 401, 403, 410] {
+            assert!(is_of_its_age(&refused(status), false) && !is_of_its_age(&refused(status), true));
+        }
+        let others = [refused(404), refused(409), refused(429), TransferError::Network("no".to_owned())];
+        assert!(others.iter().all(|error| !is_of_its_age(error, false) && !is_of_its_age(error, true)));
     }
 
     #[test]

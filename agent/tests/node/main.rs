@@ -132,6 +132,20 @@ async fn an_input_of_many_tasks_comes_once_and_lies_there_once() {
 }
 
 #[tokio::test]
+async fn a_url_that_expired_is_asked_for_anew() {
+    let node = Node::new().await;
+    let _agent = node.agent().await.unwrap();
+    let book = node.server.put_object(b"call me");
+    node.server.let_urls_expire(1);
+    let mut assign = assign(1, 0..1, &["cat", "inputs/book", "words"]);
+    assign.inputs = vec![input("book", book, 7)];
+    node.server.say_assign(assign).await;
+    let ends = node.server.ends(1).await;
+    assert_eq!(ends[&key_of(0)].cause.as_ref().unwrap().kind(), CauseKind::Succeeded);
+    assert_eq!((node.server.gets(), node.server.signs()), (2, 2));
+}
+
+#[tokio::test]
 async fn what_a_task_writes_into_its_input_no_other_reads() {
     let node = Node::new().await;
     let _agent = node.agent().await.unwrap();

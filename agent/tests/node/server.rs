@@ -36,6 +36,9 @@ struct State {
     logs: BTreeMap<(String, i32), Vec<u8>>,
     objects: BTreeMap<String, Vec<u8>>,
     gets: usize,
+    signs: usize,
+    /// So many downloads more are by URLs that have expired.
+    expired: usize,
 }
 
 #[derive(Debug)]
@@ -110,6 +113,15 @@ impl FakeServer {
     /// Downloads begun so far.
     pub fn gets(&self) -> usize {
         self.shared.state.lock().unwrap().gets
+    }
+
+    /// Needs signed so far.
+    pub fn signs(&self) -> usize {
+        self.shared.state.lock().unwrap().signs
+    }
+
+    pub fn let_urls_expire(&self, count: usize) {
+        self.shared.change(|state| state.expired = count);
     }
 
     /// Waits until the state answers.
@@ -278,7 +290,8 @@ impl Agents for Door {
         &self,
         request: Request<SignTransfersRequest>,
     ) -> Result<Response<SignTransfersReply>, Status> {
-        let state = self.0.state.lock().unwrap();
+        let mut state = self.0.state.lock().unwrap();
+        state.signs += request.get_ref().needs.len();
         let urls = request.into_inner().needs.into_iter().map(|need| {
             match (need.put, state.objects.contains_key(&need.digest)) {
                 (true, true) => Ok(String::new()),
@@ -313,8 +326,13 @@ impl Transfer for FakeTransfer {
         assert_eq!(url, digest);
         let data = self.0.change(|state| {
             state.gets += 1;
-            state.objects.get(url).cloned().unwrap()
-        });
+            if state.expired > 0 {
+                state.expired -= 1;
+                let reason = "the URL has expired; ask for a new one".to_owned();
+                return Err(TransferError::Refused { status: 403, reason });
+            }
+            Ok(state.objects.get(url).cloned().unwrap())
+        })?;
         let file =
             disk.open(path, OpenMode::CreateNew).map_err(|error| TransferError::Disk(error.to_string()))?;
         file.write_at(0, &data).map_err(|error| TransferError::Disk(error.to_string()))?;

@@ -4,7 +4,7 @@
 //! all. It is reached another way than the store's process, so that a server may have
 //! the one and not the other.
 
-use super::{DAWN_MS, Machine, PORT, SERVER_DISKS_MS, Seen, server_config, server_index, watch_on};
+use super::{DAWN_MS, Machine, PORT, Place, SERVER_DISKS_MS, Seen, server_config, server_index, watch_on};
 use crate::faults::STORAGE;
 use crate::rollback;
 use crate::trace::lines;
@@ -17,7 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use world::sim::universe;
-use world::sim::{HostileDisk, SimObjects, SkewedClock};
+use world::sim::{HostileDisk, SkewedClock};
 use world::time;
 
 /// Where the store listens, on its machine.
@@ -27,12 +27,7 @@ const STORE_PORT: u16 = 7071;
 type StoreToken = Arc<Mutex<String>>;
 
 /// Starts the machine with the store, and all servers at once.
-pub(super) fn start(
-    servers: usize,
-    seed: u64,
-    objects: &Arc<SimObjects>,
-    seen: &Seen,
-) -> (Vec<Machine>, Machine) {
+pub(super) fn start(servers: usize, seed: u64, place: &Place, seen: &Seen) -> (Vec<Machine>, Machine) {
     let mut rng = SmallRng::seed_from_u64(seed ^ 0x7368_6172_6564);
     let token = StoreToken::default();
     let pace_ms = *SERVER_DISKS_MS.choose(&mut rng).expect("not empty");
@@ -40,7 +35,7 @@ pub(super) fn start(
     universe::set_disk_pace(storage.node, time::ms(pace_ms));
     let servers = (0..servers)
         .map(|at| {
-            let machine = start_server(at, &mut rng, &storage, (objects, &token), seen.clone());
+            let machine = start_server(at, &mut rng, &storage, (place, &token), seen.clone());
             universe::set_disk_pace(machine.node, time::ms(pace_ms));
             machine
         })
@@ -124,7 +119,7 @@ fn start_server(
     at: usize,
     rng: &mut SmallRng,
     storage: &Machine,
-    (objects, token): (&Arc<SimObjects>, &StoreToken),
+    (place, token): (&Place, &StoreToken),
     seen: Seen,
 ) -> Machine {
     // The first where one server alone would be; beside the clients' the others.
@@ -136,14 +131,14 @@ fn start_server(
     let seed: u64 = rng.random();
     let address = format!("{}:{STORE_PORT}", storage.host);
     let (held, mounted, begun) = (Arc::clone(&disk), mount.clone(), Arc::clone(&started));
-    let (objects, token) = (Arc::clone(objects), Arc::clone(token));
+    let (place, token) = (place.clone(), Arc::clone(token));
     let init = move || {
         let store = SharedStore { address: address.clone(), token: String::new() };
         let parts = ServerParts {
             disk: mounted.handle(),
             clock: Arc::clone(&clock) as Arc<dyn world::NodeClock>,
             listen: SocketAddr::from((ip, PORT)),
-            config: server_config(seed, &objects, ip),
+            config: server_config(seed, &place, ip),
             shared: Some(store),
         };
         let begun = (Arc::clone(&begun), held.incarnation());
