@@ -27,12 +27,17 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use world::sim::universe::{self, NodeId};
-use world::sim::{ClockHandle, HostileDisk, Mount, SimObjects, SimProcesses, SimTransfer, SkewedClock};
+use world::sim::{
+    BucketDoor, ClockHandle, DoorGuard, HostileDisk, Mount, SimBucket, SimObjects, SimProcesses, SimTransfer,
+    SkewedClock,
+};
 use world::sync::mpsc;
 use world::time;
 
 /// Where the server listens, on its machine.
 const PORT: u16 = 7070;
+/// Where the bucket is, which nobody of the cluster runs.
+const BUCKET: &str = "10.0.0.4:9000";
 /// What the server's disk takes for a sync, at most: a battery behind it, flash,
 /// and a disk that turns. On the slower ones commits gather in groups.
 const SERVER_DISKS_MS: [u64; 3] = [0, 8, 20];
@@ -93,6 +98,9 @@ pub struct Cluster {
     pub store: SharedStore,
     /// Before its next start a newer version of the server ran; see [`rollback`].
     pub rolled_back: Arc<AtomicBool>,
+    /// Where objects are, if not on the data disk.
+    pub bucket: Option<Arc<SimBucket>>,
+    _served: Option<DoorGuard>,
 }
 
 /// See [`Cluster::serving`].
@@ -156,7 +164,14 @@ impl Cluster {
             trace: trace.clone(),
             ended,
         };
-        let place = Place { objects: Arc::clone(&objects), url_ttl_ms: shape::url_ttl_ms(seed) };
+        let bucket = shape::bucket(seed, scenario.bucket_trouble_ms());
+        let bucket = bucket.map(|faults| SimBucket::new(BUCKET, seed, faults));
+        let served = bucket.as_ref().map(|bucket| {
+            let door = BucketDoor(Arc::clone(bucket));
+            objects.register(BUCKET, Arc::new(door))
+        });
+        let url_ttl_ms = shape::url_ttl_ms(seed);
+        let place = Place { objects: Arc::clone(&objects), url_ttl_ms, bucket: bucket.clone() };
         let (servers, storage) = match scenario.servers {
             0 | 1 => (vec![start_server(&mut rng, place, seen)], None),
             several => {
@@ -200,6 +215,8 @@ impl Cluster {
             power,
             store,
             rolled_back,
+            bucket,
+            _served: served,
         }
     }
 
@@ -272,6 +289,7 @@ struct Seen {
 struct Place {
     objects: Arc<SimObjects>,
     url_ttl_ms: u64,
+    bucket: Option<Arc<SimBucket>>,
 }
 
 fn start_server(rng: &mut SmallRng, place: Place, seen: Seen) -> Machine {
@@ -313,6 +331,7 @@ fn server_config(seed: u64, place: &Place, host: Ipv4Addr) -> ServerConfig {
         network: world::grpc::Network::simulated(Arc::clone(&place.objects), &host.to_string()),
         seed: Some(seed),
         url_ttl_ms: place.url_ttl_ms,
+        bucket: place.bucket.clone().map(|bucket| bucket as Arc<dyn world::Bucket>),
         objects: ObjectsConfig {
             collect_every_ms: 10_000,
             uploads_kept_ms: 60_000,

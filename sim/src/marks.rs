@@ -175,6 +175,8 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("controller.upload.forgotten", Chaos, "an upload goes that no job named for long"),
     ("controller.user_retry.of_a_live_job", Chaos, "a retry of what has not ended"),
     ("controller.user_retry.taken", Chaos, "a user tries a job again"),
+    ("gateway.bucket.doubt_resolved", Chaos, "an upload finds what a put left whose answer was lost"),
+    ("gateway.bucket.failed", Chaos, "an upload is not taken since the bucket failed"),
     ("gateway.collect.named_meanwhile", Nobody, "what no row named is named before it goes"),
     ("gateway.collect.taken", Chaos, "objects go that no row names"),
     ("gateway.objects.released", Chaos, "bytes are taken away"),
@@ -219,6 +221,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("world.bring.goes_on", Chaos, "a fetch goes on with what an earlier try brought"),
     ("world.bring.of_two_makes", Nobody, "what several tries brought is not one file"),
     ("world.bring.part_refused", Chaos, "a part of a file is refused, and others come"),
+    ("world.bucket.misread", Chaos, "what is to go into a bucket is read with a bit wrong"),
     ("world.pace.waits", Chaos, "a transfer waits for its part of the node's network"),
 ];
 

@@ -5,11 +5,12 @@ use crate::cluster::{Cluster, Machine};
 use crate::faults::Planned;
 use crate::history::History;
 use crate::mirror::Mirror;
+use proto::checkpoints;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use world::disk::Disk;
-use world::sim::{LaunchAsked, ProcessSpan};
+use world::sim::{LaunchAsked, ProcessSpan, SimBucket};
 
 /// The most a task may be retried where its step does not say.
 const OWN_RETRIES: u32 = 3;
@@ -46,7 +47,11 @@ impl Recording {
         recovered: Vec<(&'static str, u64)>,
         faults: Vec<Planned>,
     ) -> Self {
-        let (objects, manifests) = objects_held(&*cluster.data_disk().handle());
+        let files = match &cluster.bucket {
+            Some(bucket) => in_bucket(bucket),
+            None => on_disk(&*cluster.data_disk().handle()),
+        };
+        let (objects, manifests) = held(files);
         let processes = cluster.agents.iter().filter_map(|agent| agent.processes.as_ref());
         Self {
             commits: Vec::new(),
@@ -124,24 +129,50 @@ fn moved(agent: &Machine) -> Option<Moved> {
     Some(Moved { node: agent.host.clone(), bytes_per_s: agent.staging_bytes_per_s, counts })
 }
 
-/// What a reader of the object place would get: the digests of the bytes, and manifests.
-fn objects_held(disk: &dyn Disk) -> (BTreeSet<(String, String)>, BTreeMap<String, String>) {
-    let (mut held, mut manifests) = (BTreeSet::new(), BTreeMap::new());
+/// One that a reader of the object place would get.
+struct Held {
+    space: String,
+    name: String,
+    bytes: Vec<u8>,
+}
+
+fn on_disk(disk: &dyn Disk) -> Vec<Held> {
+    let mut held = Vec::new();
     let list = |path: &str| disk.list(path).unwrap_or_default();
     for tenant in list("objects") {
         for shelf in list(&format!("objects/{}", tenant.name)) {
             for file in list(&format!("objects/{}/{}", tenant.name, shelf.name)) {
                 let path = format!("objects/{}/{}/{}", tenant.name, shelf.name, file.name);
                 let Ok(bytes) = world::disk::read_all(disk, &path, 1 << 30) else { continue };
-                let digest: String = proto::keys::hex_of(&Sha256::digest(&bytes));
-                if digest == file.name {
-                    if bytes.starts_with(b"drumline tree ") {
-                        manifests.insert(digest.clone(), String::from_utf8_lossy(&bytes).into_owned());
-                    }
-                    held.insert((tenant.name.clone(), digest));
-                }
+                held.push(Held { space: tenant.name.clone(), name: file.name, bytes });
             }
         }
+    }
+    held
+}
+
+fn in_bucket(bucket: &SimBucket) -> Vec<Held> {
+    let held = bucket.objects().into_iter().filter_map(|(key, data)| {
+        let mut parts = key.split('/');
+        let (family, tenant, name) = (parts.next()?, parts.next()?, parts.next()?);
+        let space = if family == "checkpoints" { checkpoints::space(tenant) } else { tenant.to_owned() };
+        Some(Held { space, name: name.to_owned(), bytes: data.to_vec() })
+    });
+    held.collect()
+}
+
+/// The digests of the bytes, where these are their names, and which are manifests.
+fn held(files: Vec<Held>) -> (BTreeSet<(String, String)>, BTreeMap<String, String>) {
+    let (mut held, mut manifests) = (BTreeSet::new(), BTreeMap::new());
+    for Held { space, name, bytes } in files {
+        let digest = proto::keys::hex_of(&Sha256::digest(&bytes));
+        if digest != name {
+            continue;
+        }
+        if bytes.starts_with(b"drumline tree ") {
+            manifests.insert(digest.clone(), String::from_utf8_lossy(&bytes).into_owned());
+        }
+        held.insert((space, digest));
     }
     (held, manifests)
 }

@@ -183,6 +183,12 @@ impl Scenario {
         self
     }
 
+    /// Until when a bucket may fail; where each fault is to be seen alone none does.
+    #[must_use]
+    pub fn bucket_trouble_ms(&self) -> u64 {
+        if self.faults && !self.apart { self.load().over_ms / 4 * 3 } else { 0 }
+    }
+
     /// The work's size.
     #[must_use]
     pub fn load(&self) -> Load {

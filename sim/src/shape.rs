@@ -1,11 +1,13 @@
 //! What tells the machines of a cluster apart: pools and labels, drawn by the seed.
-//! In half of the seeds nothing does. And how long the URLs are good that its servers sign.
+//! In half of the seeds nothing does. And how long the URLs are good that its servers sign, and
+//! whether they have their objects in a bucket.
 
 use proto::v1::{Constraint, Step};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
+use world::sim::BucketFaults;
 
 /// The pool that only larger clusters have.
 pub const SECOND_POOL: &str = "second";
@@ -41,6 +43,33 @@ const URL_TTLS_MS: [u64; 4] = [3_600_000, 3_000, 10_000, 30_000];
 pub fn url_ttl_ms(seed: u64) -> u64 {
     let mut rng = SmallRng::seed_from_u64(seed ^ 0x0075_726c_7474_6c00);
     *URL_TTLS_MS.choose(&mut rng).expect("not empty")
+}
+
+/// Which share of seeds has its objects in a bucket.
+const WITH_BUCKET: f64 = 0.3;
+/// One that is away is back after so long: nodes wait for a source that fails for 45 s.
+const AWAY_MS: [u64; 4] = [500, 3_000, 10_000, 25_000];
+/// How long it takes for an answer where it takes long.
+const BUCKET_SLOW_MS: [u64; 4] = [0, 300, 2_000, 6_000];
+
+/// Where objects are not in a directory of the servers, what goes wrong with the bucket
+/// until then; from a stream of chance of its own.
+#[must_use]
+pub fn bucket(seed: u64, trouble_ms: u64) -> Option<BucketFaults> {
+    let mut rng = SmallRng::seed_from_u64(seed ^ 0x6275_636b_6574);
+    if !rng.random_bool(WITH_BUCKET) {
+        return None;
+    }
+    let mut often = || *[0, 10_000, 100_000].choose(&mut rng).expect("not empty");
+    let (busy_ppm, lost_ppm, slow_ppm) = (often(), often(), often());
+    let mut away = || {
+        let from_ms = rng.random_range(0..trouble_ms.max(1));
+        from_ms..from_ms + *AWAY_MS.choose(&mut rng).expect("not empty")
+    };
+    let mut away_ms: Vec<_> = (0..3).map(|_| away()).collect();
+    away_ms.truncate(rng.random_range(0..=3));
+    let slow_ms = *BUCKET_SLOW_MS.choose(&mut rng).expect("not empty");
+    Some(BucketFaults { busy_ppm, lost_ppm, slow_ppm, slow_ms, away_ms, until_ms: trouble_ms })
 }
 
 /// The machines with tasks, in their order.

@@ -6,14 +6,21 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use std::{fmt, io, ops::Range, sync::Arc};
 
+/// What was read of a file is not what it is to hold: a disk may give other bytes than it
+/// was given, and what is in a bucket once stays.
+pub(crate) fn misread() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the disk gave other bytes than were verified")
+}
+
 /// Objects by key. Every call ends within a deadline of its own; after an error a change
 /// may have been made or not.
 #[async_trait]
 pub trait Bucket: fmt::Debug + Send + Sync + 'static {
     /// Bytes of an object; `None` where it is surely not there.
     async fn size(&self, key: &str) -> io::Result<Option<u64>>;
-    /// Gives the bytes of a file this key. Seen by nobody before it is whole.
-    async fn put(&self, key: &str, disk: Arc<dyn Disk>, path: &str) -> io::Result<()>;
+    /// Gives the bytes of a file this key. Seen by nobody before it is whole, and never where
+    /// what was read of the file has another digest than that.
+    async fn put(&self, key: &str, disk: Arc<dyn Disk>, path: &str, digest: &str) -> io::Result<()>;
     /// These bytes of an object, which has them.
     async fn read(&self, key: &str, span: Range<u64>) -> io::Result<Bytes>;
     /// Takes an object away; no error where there is none.

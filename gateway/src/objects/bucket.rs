@@ -1,6 +1,10 @@
 //! Whole objects in a bucket.
+//!
+//! What must hold: of several uploads of bytes that were not there one is told that it was
+//! the first, and that one is booked, also where the answer to a put is lost and another
+//! upload finds the object. Until then nobody is told that it is there.
 
-use super::{Objects, disk_failed, is_object, path};
+use super::{Names, Objects, disk_failed, is_object, path};
 use crate::limits;
 use crate::urls::Leave;
 use proto::checkpoints;
@@ -21,22 +25,61 @@ pub(super) fn key(space: &str, digest: &str) -> String {
     }
 }
 
+/// Uploads of one object that are under way, or of which the last failed.
+#[derive(Debug, Default)]
+pub(super) struct Doubt {
+    under_way: u32,
+    /// It was surely not there before these, and none of them has been told that it is.
+    new: bool,
+    /// One of these has been told so.
+    named: bool,
+}
+
+impl Doubt {
+    /// One of them asked whether it is there. An answer from before another put it there
+    /// says nothing.
+    fn was_not_there(&mut self) {
+        self.new |= !self.named;
+    }
+
+    /// One of them put it there, or found it. True for the first where it was not there
+    /// before.
+    fn is_there(&mut self) -> bool {
+        self.named = true;
+        std::mem::take(&mut self.new)
+    }
+}
+
 /// Bytes of an object. What was seen there once is not asked for again: jobs ask of the
 /// same objects many times, and each answer of a bucket takes its time.
-pub(super) async fn size(objects: &Objects, bucket: &dyn Bucket, key: &str) -> io::Result<Option<u64>> {
-    let known = objects.names().in_bucket.get(key).copied();
+pub(super) async fn size(
+    objects: &Objects,
+    bucket: &dyn Bucket,
+    (space, digest): (&str, &str),
+) -> io::Result<Option<u64>> {
+    let (key, path) = (key(space, digest), path(space, digest));
+    let known = objects.names().in_bucket.get(&key).copied();
     if known.is_some() {
         return Ok(known);
     }
-    let found = bucket.size(key).await?;
-    if let Some(bytes) = found {
-        remember(objects, key, bytes);
+    let found = bucket.size(&key).await?;
+    let mut names = objects.names();
+    match found {
+        Some(_) if names.doubts.get(&path).is_some_and(|doubt| doubt.new) => {
+            Err(io::Error::other("its upload is not at its end"))
+        }
+        Some(bytes) => {
+            // What is being taken away was seen before it went.
+            if !names.condemned.contains(&path) {
+                remember(&mut names, &key, bytes);
+            }
+            Ok(Some(bytes))
+        }
+        None => Ok(None),
     }
-    Ok(found)
 }
 
-fn remember(objects: &Objects, key: &str, bytes: u64) {
-    let mut names = objects.names();
+fn remember(names: &mut Names, key: &str, bytes: u64) {
     if names.in_bucket.len() >= limits::OBJECTS_REMEMBERED {
         names.in_bucket.clear();
     }
@@ -48,8 +91,9 @@ pub(super) async fn release(objects: &Objects, bucket: &dyn Bucket, space: &str,
     for digest in digests.iter().filter(|digest| is_object(space, digest)) {
         let key = key(space, digest);
         objects.names().in_bucket.remove(&key);
-        if let Err(error) = bucket.remove(&key).await {
-            tracing::warn!(space, digest, %error, "an object could not be removed");
+        match bucket.remove(&key).await {
+            Ok(()) => world::mark!("gateway.objects.released"),
+            Err(error) => tracing::warn!(space, digest, %error, "an object could not be removed"),
         }
     }
 }
@@ -106,21 +150,46 @@ pub(super) async fn publish(
     file: &str,
     leave: &Leave,
 ) -> Result<bool, TransferError> {
-    let key = key(&leave.tenant, &leave.digest);
-    let path = path(&leave.tenant, &leave.digest);
+    let (key, path) = (key(&leave.tenant, &leave.digest), path(&leave.tenant, &leave.digest));
     {
         let mut names = objects.names();
         names.pardon(&path).map_err(|error| disk_failed(&error))?;
-        // Of several at once one takes it out again, and is the one that was new.
-        names.doubtful.insert(path.clone());
+        names.doubts.entry(path.clone()).or_default().under_way += 1;
     }
-    let found = bucket.size(&key).await.map_err(|error| failed(&error))?;
-    let was_there = found == Some(leave.size_bytes);
-    if !was_there {
-        bucket.put(&key, Arc::clone(&objects.disk), file).await.map_err(|error| failed(&error))?;
+    let put = put(objects, bucket, (&key, &path), file, leave).await;
+    let mut names = objects.names();
+    let Some(doubt) = names.doubts.get_mut(&path) else { unreachable!("it is under way") };
+    doubt.under_way -= 1;
+    let is_new = put.is_ok() && doubt.is_there();
+    // Where the last one failed it may be there or not.
+    if doubt.under_way == 0 && !doubt.new {
+        names.doubts.remove(&path);
     }
-    remember(objects, &key, leave.size_bytes);
-    Ok(objects.names().doubtful.remove(&path) && !was_there)
+    if let Err(error) = put {
+        world::mark!("gateway.bucket.failed");
+        return Err(failed(&error));
+    }
+    remember(&mut names, &key, leave.size_bytes);
+    Ok(is_new)
+}
+
+async fn put(
+    objects: &Arc<Objects>,
+    bucket: &dyn Bucket,
+    (key, path): (&str, &str),
+    file: &str,
+    leave: &Leave,
+) -> io::Result<()> {
+    if bucket.size(key).await? == Some(leave.size_bytes) {
+        if objects.names().doubts.get(path).is_some_and(|doubt| doubt.new) {
+            world::mark!("gateway.bucket.doubt_resolved");
+        }
+        return Ok(());
+    }
+    if let Some(doubt) = objects.names().doubts.get_mut(path) {
+        doubt.was_not_there();
+    }
+    bucket.put(key, Arc::clone(&objects.disk), file, &leave.digest).await
 }
 
 /// The bucket failed.

@@ -268,7 +268,8 @@ impl Objects {
             let mut names = self.names();
             digests.retain(|digest| {
                 let path = path(space, digest);
-                names.condemned.contains(&path) && !names.doubtful.contains(&path)
+                let is_doubted = names.doubtful.contains(&path) || names.doubts.contains_key(&path);
+                names.condemned.contains(&path) && !is_doubted
             });
             names.going.extend(digests.iter().map(|digest| path(space, digest)));
         }

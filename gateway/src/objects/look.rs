@@ -23,13 +23,12 @@ impl Objects {
         };
         let sizes: io::Result<Vec<_>> = match &self.bucket {
             Some(bucket) => {
-                let keys: Vec<String> = digests.iter().map(|digest| bucket::key(tenant, digest)).collect();
-                let (place, bucket) = (Arc::clone(self), Arc::clone(bucket));
-                let size = move |key: String| {
-                    let (place, bucket) = (Arc::clone(&place), Arc::clone(&bucket));
-                    async move { bucket::size(&place, &*bucket, &key).await }
+                let (place, bucket, tenant) = (Arc::clone(self), Arc::clone(bucket), tenant.to_owned());
+                let size = move |digest: String| {
+                    let (place, bucket, tenant) = (Arc::clone(&place), Arc::clone(&bucket), tenant.clone());
+                    async move { bucket::size(&place, &*bucket, (&tenant, &digest)).await }
                 };
-                stream::iter(keys).map(size).buffered(limits::BUCKET_ASKS_MAX).try_collect().await
+                stream::iter(digests).map(size).buffered(limits::BUCKET_ASKS_MAX).try_collect().await
             }
             None => {
                 let (place, tenant) = (Arc::clone(self), tenant.to_owned());

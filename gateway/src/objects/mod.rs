@@ -81,6 +81,8 @@ struct Names {
     going: BTreeSet<String>,
     /// Held by whoever was told that something is there, until it is with the controller.
     using: Arc<()>,
+    /// Uploads to the bucket that are not surely at their end.
+    doubts: BTreeMap<String, bucket::Doubt>,
     /// Bytes of objects that are in the bucket. Only this server takes any away while it
     /// serves.
     in_bucket: BTreeMap<String, u64>,
@@ -190,7 +192,7 @@ impl Objects {
             return Ok(None);
         }
         let settled = match &self.bucket {
-            Some(bucket) => bucket::size(self, &**bucket, &bucket::key(tenant, digest)).await,
+            Some(bucket) => bucket::size(self, &**bucket, (tenant, digest)).await,
             None => {
                 let place = Arc::clone(self);
                 let (tenant, digest) = (tenant.to_owned(), digest.to_owned());

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use store::{Commit, RedbStore, Store};
 use world::sim::{DiskFaults, HostileDisk, SkewedClock};
 
+mod bucket;
 mod resumed;
 
 const NOW_MS: u64 = 1_700_000_000_000;

@@ -3,9 +3,10 @@
 
 use super::tls::Clients;
 use crate::{
-    bucket::Bucket,
+    bucket::{Bucket, misread},
     disk::{Disk, DiskFile, OpenMode},
     task, time,
+    transfer::hex_digest,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,6 +23,7 @@ use object_store::{
     path::Path,
     signer::Signer as _,
 };
+use sha2::{Digest, Sha256};
 use std::{fmt, io, ops::Range, sync::Arc, time::Duration};
 
 /// For a connection to stand.
@@ -127,7 +129,7 @@ impl Bucket for S3 {
         }
     }
 
-    async fn put(&self, key: &str, disk: Arc<dyn Disk>, path: &str) -> io::Result<()> {
+    async fn put(&self, key: &str, disk: Arc<dyn Disk>, path: &str, digest: &str) -> io::Result<()> {
         let path = path.to_owned();
         let (file, len) = task::blocking(move || -> io::Result<_> {
             let file = disk.open(&path, OpenMode::Read)?;
@@ -138,10 +140,13 @@ impl Bucket for S3 {
         let limit = CALL + time::ms((len >> 20) * PUT_MS_PER_MIB);
         let key = self.path(key);
         if len <= PART_BYTES as u64 {
-            let bytes = block(&file, 0..len).await?;
+            let (bytes, hash) = block(&file, 0..len, Sha256::new()).await?;
+            if hex_digest(&hash.finalize()) != digest {
+                return Err(misread());
+            }
             return within(limit, self.store.put(&key, bytes.into())).await.map(|_| ());
         }
-        match time::timeout(limit, put_parts(&self.store, &key, &file, len)).await {
+        match time::timeout(limit, put_parts(&self.store, &key, (&file, len, digest))).await {
             Ok(put) => put,
             // What was put of it is taken away by the bucket's own rule, as of a crash.
             Err(_) => {
@@ -189,7 +194,8 @@ impl Bucket for S3 {
     }
 }
 
-async fn block(file: &Arc<dyn DiskFile>, span: Range<u64>) -> io::Result<Bytes> {
+/// These bytes, and the hash with them.
+async fn block(file: &Arc<dyn DiskFile>, span: Range<u64>, mut hash: Sha256) -> io::Result<(Bytes, Sha256)> {
     let (file, due) = (Arc::clone(file), usize::try_from(span.end - span.start).map_err(io::Error::other)?);
     task::blocking(move || {
         let mut data = vec![0; due];
@@ -200,17 +206,24 @@ async fn block(file: &Arc<dyn DiskFile>, span: Range<u64>) -> io::Result<Bytes> 
                 more => read += more,
             }
         }
-        Ok(data.into())
+        hash.update(&data);
+        Ok((data.into(), hash))
     })
     .await
 }
 
-async fn put_parts(store: &AmazonS3, key: &Path, file: &Arc<dyn DiskFile>, len: u64) -> io::Result<()> {
+async fn put_parts(
+    store: &AmazonS3,
+    key: &Path,
+    (file, len, digest): (&Arc<dyn DiskFile>, u64, &str),
+) -> io::Result<()> {
     let upload = store.put_multipart(key).await.map_err(failed)?;
     let mut writing = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
+    let mut hash = Sha256::new();
     for from in (0..len).step_by(PART_BYTES) {
-        let sent = match block(file, from..len.min(from + PART_BYTES as u64)).await {
-            Ok(bytes) => {
+        let sent = match block(file, from..len.min(from + PART_BYTES as u64), hash.clone()).await {
+            Ok((bytes, more)) => {
+                hash = more;
                 writing.put(bytes);
                 writing.wait_for_capacity(PARTS_AT_ONCE).await.map_err(failed)
             }
@@ -220,6 +233,10 @@ async fn put_parts(store: &AmazonS3, key: &Path, file: &Arc<dyn DiskFile>, len: 
             let _ = writing.abort().await;
             return Err(error);
         }
+    }
+    if hex_digest(&hash.finalize()) != digest {
+        let _ = writing.abort().await;
+        return Err(misread());
     }
     writing.finish().await.map(|_| ()).map_err(failed)
 }
