@@ -198,7 +198,8 @@ pub(super) fn failed(error: &io::Error) -> TransferError {
         io::ErrorKind::NotFound => {
             TransferError::Refused { status: 404, reason: "there is no such object".to_owned() }
         }
-        io::ErrorKind::StorageFull => disk_failed(error),
+        // What was to be put could not be read as it was.
+        io::ErrorKind::StorageFull | io::ErrorKind::InvalidData => disk_failed(error),
         _ => TransferError::Server { status: 503, reason: format!("the object store failed: {error}") },
     }
 }
