@@ -30,8 +30,11 @@ pub struct AgentConfig {
     /// From TERM to KILL where a task ran past its timeout.
     pub stop_grace_ms: u64,
     /// Bytes of spool files above which those go that the server has. Where even the
-    /// others are more the agent warns, and keeps them nevertheless.
+    /// others are more the agent warns.
     pub spool_bytes_max: u64,
+    /// Bytes kept for a server that cannot take them. Above that the oldest are given up of
+    /// whoever has most, and the log says so in their place.
+    pub spool_unshipped_bytes_max: u64,
     /// How often the logs of running tasks are looked at; where they do not
     /// grow, down to half as often.
     pub log_poll_ms: u64,
@@ -64,6 +67,7 @@ impl AgentConfig {
             base_env: BTreeMap::from([path]),
             stop_grace_ms: 5_000,
             spool_bytes_max: 1 << 30,
+            spool_unshipped_bytes_max: 8 << 30,
             log_poll_ms: 50,
             cache_bytes_max: 8 << 30,
             first_contact_ms_max: 10_000,

@@ -131,6 +131,8 @@ pub const LOG_RECEIPT_MS_MAX: u64 = 10_000;
 pub const SPOOL_CUT_BYTES: u64 = 64 << 10;
 /// How often a spool over its bound is warned of.
 pub const SPOOL_WARN_EVERY_MS: u64 = 60_000;
+/// Where logs are given up the spool comes below its bound by one part in so many.
+pub const SPOOL_SLACK: u64 = 8;
 
 /// Deadline of connecting and of each call on a connection.
 pub const CALL_MS_MAX: u64 = 10_000;

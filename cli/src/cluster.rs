@@ -265,11 +265,15 @@ pub async fn start_agent(settings: AgentSettings, linger_ms: u64) -> Result<Agen
     })?;
     let AgentSettings { server, token, node, pool, address, capacity, labels, staging_bytes_per_s, .. } =
         settings;
+    let log_spool_bytes = settings.log_spool_bytes;
     let mut config = AgentConfig::new(&server, &token, &node, capacity);
     config.pool = pool;
     config.labels = labels;
     config.address = address;
     config.staging_bytes_per_s = staging_bytes_per_s;
+    if log_spool_bytes > 0 {
+        config.spool_unshipped_bytes_max = log_spool_bytes;
+    }
     if let Ok(path) = std::env::var("PATH") {
         // Tasks find the programs that whoever started the agent finds.
         config.base_env.insert("PATH".to_owned(), path);
@@ -366,6 +370,7 @@ impl Embedded {
                 capacity,
                 labels: BTreeMap::new(),
                 staging_bytes_per_s: 0,
+                log_spool_bytes: 0,
             };
             match start_agent(settings, LINGER_EMBEDDED_MS).await {
                 Ok(agent) => cluster.agents.push(agent),

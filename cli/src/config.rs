@@ -28,6 +28,9 @@ pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4
 /// The part of a node's network that its inputs and outputs may use.
 const STAGING_SHARE_DEFAULT: f64 = 0.7;
 
+/// The least that a node keeps of logs.
+const LOG_SPOOL_BYTES_MIN: u64 = 16 << 20;
+
 /// What a server is started with.
 #[derive(Debug)]
 pub struct ServerSettings {
@@ -62,6 +65,8 @@ pub struct AgentSettings {
     pub labels: BTreeMap<String, String>,
     /// Bytes a second of inputs and outputs together; 0: no limit.
     pub staging_bytes_per_s: u64,
+    /// Bytes of logs that are kept for a server that cannot take them; 0: as by default.
+    pub log_spool_bytes: u64,
 }
 
 /// What a scheduler beside the server's own is started with.
@@ -101,6 +106,7 @@ struct AgentFile {
     gpus: Option<u32>,
     nic: Option<String>,
     staging_share: Option<f64>,
+    log_spool: Option<String>,
     labels: BTreeMap<String, String>,
 }
 
@@ -218,10 +224,23 @@ pub fn agent(connection: &Connection, args: &AgentArgs) -> Result<AgentSettings,
             args.staging_share.or(file.staging_share),
         )
         .map_err(Failure::WrongUse)?,
+        log_spool_bytes: log_spool(args.log_spool.as_deref().or(file.log_spool.as_deref()))
+            .map_err(Failure::WrongUse)?,
         node,
         pool,
         labels,
     })
+}
+
+/// Bytes of logs a node keeps for a server that cannot take them; 0 where that is not told.
+fn log_spool(text: Option<&str>) -> Result<u64, Problem> {
+    let Some(text) = text else { return Ok(0) };
+    let bytes = units::parse_memory_bytes(text).map_err(|error| error.at("log_spool"))?;
+    if bytes < LOG_SPOOL_BYTES_MIN {
+        let reason = "is less than what is on its way to a server that is well";
+        return Err(Problem::new("spec.size", "log_spool", text, reason, "give 16MiB or more"));
+    }
+    Ok(bytes)
 }
 
 /// How much of a node's network its inputs and outputs may use; 0 where that is not told.
@@ -425,6 +444,22 @@ mod tests {
         assert_eq!(settings.labels.len(), 2);
         let settings = agent_of(&format!("--config {path}")).unwrap();
         assert_eq!((settings.node.as_str(), settings.capacity.millicores), ("n1", 4000));
+    }
+
+    #[test]
+    fn what_logs_may_take_of_a_disk() {
+        let plain = "--server a:1 --token t --data /d --node n";
+        let bytes =
+            |more: &str| agent_of(&format!("{plain} {more}")).map(|settings| settings.log_spool_bytes);
+        assert_eq!(bytes("").unwrap(), 0);
+        assert_eq!(bytes("--log-spool 2GiB").unwrap(), 2 << 30);
+        for (more, told) in [
+            ("--log-spool much", "log_spool = much: "),
+            ("--log-spool 1MiB", "log_spool = 1MiB: is less than what is on its way"),
+        ] {
+            let text = bytes(more).unwrap_err().problem().unwrap().to_string();
+            assert!(text.starts_with(told), "{text}");
+        }
     }
 
     #[test]

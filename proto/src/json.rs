@@ -281,6 +281,7 @@ pub fn node(view: &NodeView) -> Value {
         "address": text(&row.address),
         "version": text(&row.version),
         "last_heard_ms": time(view.last_heard_ms),
+        "log_dropped_bytes": view.log_dropped_bytes,
         "drained": row.drained,
         "drain_reason": text(&row.drain_reason),
     })

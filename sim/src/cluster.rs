@@ -82,6 +82,8 @@ pub struct Cluster {
     /// Where that store is, where they do.
     pub storage: Option<Machine>,
     pub agents: Vec<Machine>,
+    /// Bytes of logs that they keep for a server that cannot take them; 0: all.
+    pub log_spool_bytes: u64,
     /// Beside the server's own.
     pub schedulers: Vec<Machine>,
     pub clients: NodeId,
@@ -205,6 +207,7 @@ impl Cluster {
             servers,
             storage,
             agents,
+            log_spool_bytes: shape::log_spool(seed),
             schedulers,
             clients,
             uploads,
@@ -414,7 +417,7 @@ fn start_agent(
     // Outside of the machine's node: a supervisor outlives its agent.
     world::task::spawn(Arc::clone(&processes).drive());
     let capacity = Resources { millicores: 4000, memory_bytes: 8 << 30, gpus: 1 };
-    let config = AgentConfig {
+    let mut config = AgentConfig {
         address: ip.to_string(),
         // No invariant is about how soon a line is seen, and looking costs.
         log_poll_ms: 250,
@@ -423,6 +426,9 @@ fn start_agent(
         staging_bytes_per_s: kind.staging_bytes_per_s,
         ..AgentConfig::new(server, "", &name, capacity)
     };
+    if kind.log_spool_bytes > 0 {
+        config.spool_unshipped_bytes_max = kind.log_spool_bytes;
+    }
     let (held, tasks) = (Arc::clone(&disk), Arc::clone(&processes));
     let (moved, begun) = (Arc::clone(&transfer), Arc::clone(&started));
     let init = move || {

@@ -29,6 +29,8 @@ pub struct Recording {
     pub recovered: Vec<(&'static str, u64)>,
     pub objects: BTreeSet<(String, String)>,
     pub transfers: Vec<Moved>,
+    /// What nodes keep of logs for a server that cannot take them; 0: all.
+    pub log_spool_bytes: u64,
     /// Those that are manifests of directories, by digest.
     pub manifests: BTreeMap<String, String>,
     /// The plan of the run.
@@ -62,6 +64,7 @@ impl Recording {
             recovered,
             objects,
             manifests,
+            log_spool_bytes: cluster.log_spool_bytes,
             transfers: cluster.agents.iter().filter_map(moved).collect(),
             faults,
         }
@@ -77,6 +80,7 @@ impl Recording {
             recovered: &self.recovered,
             objects: &self.objects,
             transfers: &self.transfers,
+            log_spool_bytes: self.log_spool_bytes,
             manifests: &self.manifests,
             faults: &self.faults,
             max_own_retries: OWN_RETRIES,

@@ -21,6 +21,19 @@ pub struct Kind {
     pub labels: BTreeMap<String, String>,
     /// Bytes that its transfers move in a second at most; 0: as they like.
     pub staging_bytes_per_s: u64,
+    /// Bytes of logs that it keeps for a server that cannot take them; 0: all.
+    pub log_spool_bytes: u64,
+}
+
+/// Where that is bounded: the lines of one task's first seconds, or of several tasks.
+const LOG_SPOOL_BYTES: [u64; 3] = [100, 500, 2_000];
+
+/// How much of logs the nodes of a run keep, from a stream of chance of its own.
+#[must_use]
+pub fn log_spool(seed: u64) -> u64 {
+    let mut rng = SmallRng::seed_from_u64(seed ^ 0x0073_706f_6f6c);
+    let bytes = *LOG_SPOOL_BYTES.choose(&mut rng).expect("not empty");
+    if rng.random_bool(0.1) { bytes } else { 0 }
 }
 
 /// What a node may move in a second, where that is limited: the largest input takes from
@@ -79,7 +92,7 @@ pub fn draw(seed: u64, agents: usize) -> Vec<Kind> {
     let labelled = rng.random_bool(0.5);
     let pools = labelled && agents >= MACHINES_FOR_TWO_POOLS && rng.random_bool(0.6);
     let second = if pools { rng.random_range(2..=agents / 2) } else { 0 };
-    let staging_bytes_per_s = staging(seed);
+    let (staging_bytes_per_s, log_spool_bytes) = (staging(seed), log_spool(seed));
     (0..agents)
         .map(|index| {
             let pool = if index >= agents - second { SECOND_POOL } else { "default" };
@@ -90,7 +103,7 @@ pub fn draw(seed: u64, agents: usize) -> Vec<Kind> {
                     labels.insert("disk".to_owned(), "fast".to_owned());
                 }
             }
-            Kind { pool: pool.to_owned(), labels, staging_bytes_per_s }
+            Kind { pool: pool.to_owned(), labels, staging_bytes_per_s, log_spool_bytes }
         })
         .collect()
 }

@@ -6,7 +6,12 @@
 //! streams are sent and not confirmed; tenants take turns, and so do the streams of
 //! each ([`Turns`]), so that a flood of one delays no other by more than a turn; a
 //! stream is done only when the server said so, or it is empty.
+//!
+//! Where more is kept for the server than may be, the oldest goes of whoever has most
+//! ([`LogBook::surplus`]). It is before the stream's `floor` then: what is sent next says
+//! how many bytes before it will never come, and offsets stay what they were.
 
+use super::surplus;
 use super::turns::Turns;
 use crate::core::key::Key;
 use crate::limits;
@@ -65,6 +70,8 @@ pub struct Chunk {
     pub stream: StreamKey,
     /// From where.
     pub offset: u64,
+    /// So many bytes before that were given up.
+    pub dropped: u64,
     /// How many bytes; 0 to ask for the offset or to mark the end.
     pub len: u64,
     /// The stream ends behind it.
@@ -77,6 +84,8 @@ struct StreamState {
     len: u64,
     /// Before here the file has nothing any more.
     cut: u64,
+    /// What is before here was given up, where the server has it not.
+    floor: u64,
     /// `len` is for good.
     ended: bool,
     /// Confirmed by the server.
@@ -111,6 +120,21 @@ impl StreamState {
         !self.done && (self.sent > self.confirmed || self.end_sent || (self.asked && !self.known))
     }
 
+    /// What the server does not need any more, or will not get.
+    fn settled(&self) -> u64 {
+        self.confirmed.max(self.floor)
+    }
+
+    /// Bytes sent and not confirmed: none of those that were given up is sent.
+    fn under_way(&self) -> u64 {
+        if self.done { 0 } else { self.sent.saturating_sub(self.settled()) }
+    }
+
+    /// Bytes that are kept for the server.
+    fn held(&self) -> u64 {
+        if self.done { 0 } else { self.len.saturating_sub(self.settled()) }
+    }
+
     fn rewind(&mut self) {
         self.sent = self.confirmed;
         self.end_sent = false;
@@ -133,16 +157,28 @@ pub struct LogBook {
     entries: BTreeMap<Key, Entry>,
     turns: Turns,
     removable: Vec<Key>,
+    /// Of streams that are not opened yet: their floors as an earlier agent left them.
+    floors: BTreeMap<StreamKey, u64>,
 }
 
 impl LogBook {
+    /// Of these streams an earlier agent gave up what is before there.
+    #[must_use]
+    pub fn with_floors(floors: BTreeMap<StreamKey, u64>) -> Self {
+        Self { floors, ..Self::default() }
+    }
+
     /// A process's spool files came to be. `adopted`: an earlier agent may have
     /// sent part of them.
     pub fn opened(&mut self, key: Key, adopted: bool) {
+        let floors = Side::ALL.map(|side| self.floors.remove(&(key.clone(), side)).unwrap_or(0));
         let entry = self.entries.entry(key).or_default();
         entry.running = true;
-        for stream in &mut entry.streams {
+        for (stream, floor) in entry.streams.iter_mut().zip(floors) {
             stream.known = !adopted;
+            stream.floor = floor;
+            // The file may be shorter, where power was lost.
+            stream.len = stream.len.max(floor);
         }
     }
 
@@ -193,8 +229,9 @@ impl LogBook {
     /// What is in a file cannot be read: it is given up.
     pub fn lost(&mut self, stream: &StreamKey) {
         let unconfirmed = self.state(stream).map_or(0, |state| {
+            let unconfirmed = state.under_way();
             state.done = true;
-            state.sent - state.confirmed
+            unconfirmed
         });
         self.turns.settled(&stream.0.tenant, unconfirmed);
         self.sweep(&stream.0);
@@ -204,7 +241,7 @@ impl LogBook {
     pub fn receipt(&mut self, stream: &StreamKey, offset: u64, done: bool, now_ms: u64) {
         self.turns.answered(&stream.0.tenant);
         let Some(state) = self.state(stream).filter(|state| !state.done) else { return };
-        let unconfirmed = state.sent - state.confirmed;
+        let unconfirmed = state.under_way();
         let fresh = !state.known;
         state.known = true;
         if fresh || offset > state.confirmed {
@@ -224,7 +261,7 @@ impl LogBook {
             state.waiting_since_ms = now_ms;
         }
         state.done = done;
-        let left = if done { 0 } else { state.sent - state.confirmed };
+        let left = state.under_way();
         self.turns.settled(&stream.0.tenant, unconfirmed - left);
         self.take_turn(stream);
         self.sweep(&stream.0);
@@ -272,14 +309,15 @@ impl LogBook {
                 state.waiting_since_ms = now_ms;
             }
             let chunk = if state.known {
-                let len = (state.len - state.sent).min(limits::LOG_CHUNK_BYTES_MAX);
-                let offset = state.sent;
-                state.sent += len;
+                let offset = state.sent.max(state.floor);
+                let dropped = offset - state.sent;
+                let len = (state.len - offset).min(limits::LOG_CHUNK_BYTES_MAX);
+                state.sent = offset + len;
                 state.end_sent = state.ended && state.sent == state.len;
-                Chunk { stream: stream.clone(), offset, len, end: state.end_sent }
+                Chunk { stream: stream.clone(), offset, dropped, len, end: state.end_sent }
             } else {
                 state.asked = true;
-                Chunk { stream: stream.clone(), offset: 0, len: 0, end: false }
+                Chunk { stream: stream.clone(), offset: 0, dropped: 0, len: 0, end: false }
             };
             self.turns.sent(&stream.0.tenant, chunk.len);
             self.take_turn(&stream);
@@ -321,13 +359,53 @@ impl LogBook {
     /// Bytes not yet confirmed, sent or not.
     #[must_use]
     pub fn spool_bytes(&self) -> u64 {
-        let left =
-            |state: &StreamState| if state.done { 0 } else { state.len.saturating_sub(state.confirmed) };
-        self.entries.values().flat_map(|entry| &entry.streams).map(left).sum()
+        self.entries.values().flat_map(|entry| &entry.streams).map(StreamState::held).sum()
     }
 
-    /// Where the files hold more than this: what of them the server has, told once. It
-    /// is not read again, since a receipt is for what is durable.
+    /// Where more is kept for the server than that: the new floors of those streams whose
+    /// oldest bytes are to go, for [`LogBook::give_up`].
+    #[must_use]
+    pub fn surplus(&self, bytes_max: u64) -> Vec<(StreamKey, u64)> {
+        if self.spool_bytes() <= bytes_max {
+            return Vec::new();
+        }
+        let mut tenants: BTreeMap<&str, Vec<(StreamKey, &StreamState)>> = BTreeMap::new();
+        for (key, entry) in &self.entries {
+            for (side, state) in Side::ALL.into_iter().zip(&entry.streams) {
+                tenants.entry(&key.tenant).or_default().push(((key.clone(), side), state));
+            }
+        }
+        let held =
+            |streams: &[(StreamKey, &StreamState)]| streams.iter().map(|(_, state)| state.held()).sum();
+        // Below the bound by some, so that not every byte to come is a gap of its own.
+        let room = bytes_max - bytes_max / limits::SPOOL_SLACK;
+        let level = surplus::level(tenants.values().map(|streams| held(streams)).collect(), room);
+        let mut floors = Vec::new();
+        for streams in tenants.into_values() {
+            let held = streams.iter().map(|(_, state)| state.held()).collect();
+            let level = surplus::level(held, level);
+            let above = streams.into_iter().filter(|(_, state)| state.held() > level);
+            floors.extend(above.map(|(stream, state)| (stream, state.len - level)));
+        }
+        floors
+    }
+
+    /// What of the stream is before there, and not at the server, will never come.
+    /// Returns how many bytes that are.
+    pub fn give_up(&mut self, stream: &StreamKey, floor: u64) -> u64 {
+        let Some(state) = self.state(stream).filter(|state| !state.done) else { return 0 };
+        let (unconfirmed, before) = (state.under_way(), state.held());
+        // What was sent of it may have arrived: the server knows what it lacks.
+        (state.sent, state.end_sent) = (state.confirmed, false);
+        state.floor = state.floor.max(floor.min(state.len));
+        let gone = before - state.held();
+        self.turns.settled(&stream.0.tenant, unconfirmed);
+        self.take_turn(stream);
+        gone
+    }
+
+    /// Where the files hold more than this: what of them the server has or was given up,
+    /// told once. It is not read again, since a receipt is for what is durable.
     pub fn take_spare(&mut self, bytes_max: u64) -> Vec<(StreamKey, Range<u64>)> {
         let streams = self.entries.values().flat_map(|entry| &entry.streams);
         if streams.map(|state| state.len.saturating_sub(state.cut)).sum::<u64>() <= bytes_max {
@@ -336,7 +414,7 @@ impl LogBook {
         let mut spare = Vec::new();
         for (key, entry) in &mut self.entries {
             for (side, state) in Side::ALL.into_iter().zip(&mut entry.streams) {
-                let cut = state.confirmed.min(state.len) / limits::SPOOL_CUT_BYTES * limits::SPOOL_CUT_BYTES;
+                let cut = state.settled().min(state.len) / limits::SPOOL_CUT_BYTES * limits::SPOOL_CUT_BYTES;
                 if cut > state.cut {
                     spare.push(((key.clone(), side), state.cut..cut));
                     state.cut = cut;
@@ -374,8 +452,7 @@ impl LogBook {
     /// Takes an entry's sent bytes out of the window.
     fn settle(&mut self, key: &Key) {
         let Some(entry) = self.entries.get(key) else { return };
-        let sent: u64 =
-            entry.streams.iter().filter(|state| !state.done).map(|state| state.sent - state.confirmed).sum();
+        let sent: u64 = entry.streams.iter().map(StreamState::under_way).sum();
         self.turns.settled(&key.tenant, sent);
     }
 }

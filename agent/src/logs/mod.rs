@@ -5,5 +5,7 @@
 //! which one goes next. [`shipper`] reads files and holds the stream.
 
 pub mod book;
+pub(crate) mod floors;
 pub(crate) mod shipper;
+mod surplus;
 mod turns;

@@ -2,16 +2,20 @@
 //! is next, takes the server's receipts, and has files removed once done.
 //!
 //! What must hold: nothing is polled while nothing runs; no byte is given up
-//! while its file can be read. Of a spool above its bound goes what the server has;
-//! where that is too little it is warned of and kept.
+//! while its file can be read and there is room for it. Of a spool above its bound goes
+//! what the server has; where what it has not is too much, the oldest of that goes too, and
+//! the server is told. That it went is in a file beside the spool file, durable before a
+//! byte goes: an agent that starts again tells it like this one.
 
 use super::book::{Chunk, LogBook, Side, StreamKey};
+use super::floors;
 use crate::config::AgentConfig;
 use crate::core::key::Key;
 use crate::core::{Event, LogNote};
 use crate::limits;
 use crate::shell::{Chore, Connection, Inbound, spool_path};
 use proto::v1::{LogReceipt, LogShipment};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -21,6 +25,14 @@ use world::grpc::tonic::Streaming;
 use world::sync::{mpsc, watch};
 use world::task::blocking;
 use world::time::{Alarm, Instant, ms, timeout};
+
+/// What an earlier agent left of logs.
+#[derive(Debug, Default)]
+pub(crate) struct Leftovers {
+    pub(crate) orphans: BTreeMap<Key, Orphan>,
+    /// Before there a stream's file has nothing any more that could be sent.
+    pub(crate) floors: BTreeMap<StreamKey, u64>,
+}
 
 /// Spool files that an earlier agent left of an attempt that is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +62,8 @@ pub(crate) struct Shipper {
     pause_ms: u64,
     spool_bytes: u64,
     warned_ms: Option<u64>,
+    /// Since it was last warned of.
+    given_up_bytes: u64,
 }
 
 /// A stream to the server.
@@ -74,10 +88,10 @@ impl Shipper {
         clock: &Arc<dyn NodeClock>,
         config: &Arc<AgentConfig>,
         connection: watch::Receiver<Option<Connection>>,
-        orphans: Vec<Orphan>,
+        leftovers: Leftovers,
     ) -> Self {
-        let mut book = LogBook::default();
-        for Orphan { key, stdout_bytes, stderr_bytes } in orphans {
+        let mut book = LogBook::with_floors(leftovers.floors);
+        for Orphan { key, stdout_bytes, stderr_bytes } in leftovers.orphans.into_values() {
             book.opened(key.clone(), true);
             book.ended(&key, stdout_bytes, stderr_bytes);
             book.forgotten(&key);
@@ -97,6 +111,7 @@ impl Shipper {
             pause_ms: limits::RECONNECT_MS_MIN,
             spool_bytes: 0,
             warned_ms: None,
+            given_up_bytes: 0,
         }
     }
 
@@ -261,15 +276,42 @@ impl Shipper {
             grown |= len.is_some_and(|len| self.book.grew(stream, len));
         }
         let shortest = self.config.log_poll_ms.max(1);
+        self.give_up().await;
         self.give_room_back().await;
         self.poll_ms =
             if grown { shortest } else { (self.poll_ms * 2).min(shortest * limits::LOG_POLL_SLOWER_MAX) };
     }
 
+    /// Above the bound the oldest goes of what the server has not: where it cannot take all
+    /// that tasks write the disk would be full else.
+    async fn give_up(&mut self) {
+        let surplus = self.book.surplus(self.config.spool_unshipped_bytes_max);
+        if surplus.is_empty() {
+            return;
+        }
+        let (disk, config) = (Arc::clone(&self.disk), Arc::clone(&self.config));
+        let told = blocking(move || {
+            let told = |(stream, floor): (StreamKey, u64)| match floors::write(&*disk, &config, &stream, floor) {
+                Ok(()) => Some((stream, floor)),
+                Err(error) => {
+                    tracing::warn!(node = config.node, %error, "that a log is to be given up cannot be noted, so it is kept");
+                    None
+                }
+            };
+            surplus.into_iter().filter_map(told).collect::<Vec<_>>()
+        })
+        .await;
+        for (stream, floor) in told {
+            world::mark!("agent.logs.given_up");
+            self.given_up_bytes += self.book.give_up(&stream, floor);
+        }
+    }
+
     /// Above the bound what the server has goes: a task that writes for weeks would fill
     /// the disk else.
     async fn give_room_back(&mut self) {
-        let spare = self.book.take_spare(self.config.spool_bytes_max);
+        let AgentConfig { spool_bytes_max, spool_unshipped_bytes_max, .. } = *self.config;
+        let spare = self.book.take_spare(spool_bytes_max.min(spool_unshipped_bytes_max));
         if spare.is_empty() {
             return;
         }
@@ -300,6 +342,17 @@ impl Shipper {
             self.warned_ms = Some(now_ms);
             let bound = self.config.spool_bytes_max;
             tracing::warn!(node = self.config.node, bytes, bound, "the log spool is above its bound");
+        }
+        if self.given_up_bytes > 0 && quiet {
+            self.warned_ms = Some(now_ms);
+            let (bytes, bound) =
+                (std::mem::take(&mut self.given_up_bytes), self.config.spool_unshipped_bytes_max);
+            tracing::warn!(
+                node = self.config.node,
+                bytes,
+                bound,
+                "logs were given up: the server cannot take them as fast as tasks write"
+            );
         }
     }
 
@@ -356,6 +409,7 @@ impl Shipper {
                     data: data.into(),
                     end: chunk.end,
                     at_ms,
+                    dropped_bytes: chunk.dropped,
                 }),
                 Err(error) => {
                     let path = spool_path(&self.config, &chunk.stream.0, chunk.stream.1);

@@ -23,11 +23,11 @@ use crate::config::AgentConfig;
 use crate::core::key::Key;
 use crate::core::{Action, Core, Event};
 use crate::limits;
-use crate::logs::shipper::{Orphan, Shipper};
+use crate::logs::floors;
+use crate::logs::shipper::{Leftovers, Orphan, Shipper};
 use crate::staging::{collector, looker, progress, shelf::Shelf, signer::Signer, stager, upload::Uploader};
 use outlet::Outlet;
 use proto::v1::Problem;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use turn::{Outlets, Turn};
 use world::disk::Disk;
@@ -143,7 +143,7 @@ pub async fn start(parts: AgentParts) -> Result<AgentHandle, StartError> {
     let roots = (disk.absolute(&config.directories.work), disk.absolute(&config.directories.spool));
     let mut core = Core::new(Arc::clone(&config), roots.0, roots.1, clock.now());
     let adopted = core.step(clock.now(), Event::Adopted(records));
-    let orphans = sweep(&disk, &config, &core).await.map_err(StartError::Disk)?;
+    let leftovers = sweep(&disk, &config, &core).await.map_err(StartError::Disk)?;
 
     let (inbox, inbound) = mpsc::channel(limits::INBOX_EVENTS_MAX);
     let (connected, connection) = watch::channel(None);
@@ -175,7 +175,7 @@ pub async fn start(parts: AgentParts) -> Result<AgentHandle, StartError> {
     let worker = progress::work(Arc::clone(&disk), Arc::clone(&config), due, inbox.clone());
     workers.push(abort(spawn(worker)));
     let (notes, due) = mpsc::channel(limits::WORKER_QUEUE);
-    let shipper = Shipper::new(&disk, &clock, &config, connection, orphans);
+    let shipper = Shipper::new(&disk, &clock, &config, connection, leftovers);
     workers.push(abort(spawn(shipper.work(due, chores.clone(), inbox.clone()))));
     let link = link::Link::new(Arc::clone(&config), authorization, inbox.clone(), connected, first);
     workers.push(abort(spawn(link.run())));
@@ -242,7 +242,7 @@ async fn prepare(disk: &Arc<dyn Disk>, config: &Arc<AgentConfig>) -> std::io::Re
 
 /// Removes work directories that nothing held belongs to, and finds spool files
 /// that an earlier agent had not shipped to their end.
-async fn sweep(disk: &Arc<dyn Disk>, config: &Arc<AgentConfig>, core: &Core) -> std::io::Result<Vec<Orphan>> {
+async fn sweep(disk: &Arc<dyn Disk>, config: &Arc<AgentConfig>, core: &Core) -> std::io::Result<Leftovers> {
     let (disk, config, held) = (Arc::clone(disk), Arc::clone(config), core.directories());
     let keys = core.keys();
     blocking(move || {
@@ -255,7 +255,7 @@ async fn sweep(disk: &Arc<dyn Disk>, config: &Arc<AgentConfig>, core: &Core) -> 
             }
         }
         let spool = &config.directories.spool;
-        let mut orphans: BTreeMap<Key, Orphan> = BTreeMap::new();
+        let mut leftovers = Leftovers::default();
         for entry in disk.list(spool)? {
             let (stem, suffix) = entry.name.rsplit_once('.').unwrap_or((&entry.name, ""));
             let Some(key) = Key::from_file_stem(stem) else {
@@ -263,18 +263,25 @@ async fn sweep(disk: &Arc<dyn Disk>, config: &Arc<AgentConfig>, core: &Core) -> 
                 warn_of(&path, disk.remove(&path));
                 continue;
             };
+            if let Some(side) = floors::side_of(suffix) {
+                let stream = (key.clone(), side);
+                let floor = floors::read(&*disk, &config, &stream)?;
+                leftovers.floors.insert(stream, floor);
+            }
             if keys.contains(&key) {
                 continue;
             }
             world::mark!("agent.start.orphaned_log");
-            let orphan =
-                orphans.entry(key.clone()).or_insert(Orphan { key, stdout_bytes: 0, stderr_bytes: 0 });
+            let orphan = leftovers.orphans.entry(key.clone());
+            let orphan = orphan.or_insert(Orphan { key, stdout_bytes: 0, stderr_bytes: 0 });
             match suffix {
                 "out" => orphan.stdout_bytes = entry.len,
-                _ => orphan.stderr_bytes = entry.len,
+                "err" => orphan.stderr_bytes = entry.len,
+                // Said of one of these.
+                _ => {}
             }
         }
-        Ok(orphans.into_values().collect())
+        Ok(leftovers)
     })
     .await
 }

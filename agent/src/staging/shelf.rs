@@ -21,6 +21,7 @@ use crate::config::AgentConfig;
 use crate::core::key::Key;
 use crate::limits::{SHELF_DIRECTORIES_MAX, SHELF_SPOOLS_MAX, SHELF_SPOOLS_PER_SYNC};
 use crate::logs::book::Side;
+use crate::logs::floors;
 use crate::shell::spool_path;
 use std::collections::VecDeque;
 use std::io;
@@ -160,7 +161,8 @@ impl Shelf {
     }
 
     fn remove_spool(&self, key: &Key) -> io::Result<()> {
-        self.remove_both(|side| spool_path(&self.config, key, side))
+        self.remove_both(|side| spool_path(&self.config, key, side))?;
+        self.remove_both(|side| floors::path(&self.config, key, side))
     }
 
     fn remove_shelved(&self, number: u64) -> io::Result<()> {

@@ -9,7 +9,7 @@ use processes::FakeProcesses;
 use proto::v1::{
     Artifact, Assign, AssignedTask, CauseKind, Input, Resources, Step, Stop, Upstream, UpstreamTask,
 };
-use server::{FakeServer, digest_of, key_of};
+use server::{FakeServer, GIVEN_UP, digest_of, key_of};
 use std::sync::Arc;
 use world::Disk;
 use world::disk::{OpenMode, read_all};
@@ -269,6 +269,43 @@ async fn a_log_that_is_at_the_server_gives_its_room_back_while_it_grows() {
     file.write_at(200_000, b"more").unwrap();
     let whole = node.server.log(&key_of(0), 200_004).await;
     assert!(whole.starts_with(text.as_bytes()) && whole.ends_with(b"more"));
+}
+
+#[tokio::test]
+async fn what_is_too_much_for_a_node_is_given_up_and_told_even_by_the_next_agent() {
+    let node = Node::new().await;
+    node.server.take_no_logs(true);
+    let bounded = |config: &mut agent::AgentConfig| config.spool_unshipped_bytes_max = 100_000;
+    let agent = node.agent_with(bounded).await.unwrap();
+    let text = "0123456789".repeat(20_000);
+    node.server.say_assign(assign(1, 0..1, &["hold", &text])).await;
+    let stem = format!("spool/{}", key_of(0).replace('/', "."));
+    let begun = Instant::now();
+    while read_all(&*node.disk, &format!("{stem}.outgap"), 8).is_err() {
+        assert!(begun.elapsed() < ms(30_000), "nothing is given up");
+        sleep(ms(10)).await;
+    }
+    agent.stop(TasksAtStop::Leave).await;
+    // An eighth below its bound: the oldest 112 500 are gone, and of the file what is 64 KiB.
+    let mut told = vec![GIVEN_UP; 112_500];
+    told.extend_from_slice(&text.as_bytes()[112_500..]);
+    node.server.take_no_logs(false);
+    let _agent = node.agent_with(bounded).await.unwrap();
+    assert_eq!(node.server.log(&key_of(0), 200_000).await, told);
+    // The task never knew: what it writes comes, and so does its end.
+    let file = node.disk.open(&format!("{stem}.out"), OpenMode::Write).unwrap();
+    file.write_at(200_000, b"more").unwrap();
+    told.extend_from_slice(b"more");
+    assert_eq!(node.server.log(&key_of(0), 200_004).await, told);
+    let attempts = vec![agent::core::key::Key::from_process_key(&key_of(0)).unwrap().attempt_ref()];
+    node.server.say_stop(Stop { attempts, grace_ms: 10_000, cause: None }).await;
+    let ends = node.server.ends(1).await;
+    assert_eq!(ends[&key_of(0)].stdout_bytes, 200_004);
+    node.server.forgotten(&node.processes, 1).await;
+    while node.disk.entry(&format!("{stem}.outgap")).is_ok() {
+        assert!(begun.elapsed() < ms(30_000), "what says how much went is never removed");
+        sleep(ms(10)).await;
+    }
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ struct State {
     frames: Option<mpsc::Sender<Result<ServerFrame, Status>>>,
     refusal: Option<Problem>,
     silent: bool,
+    takes_no_logs: bool,
     held: Vec<String>,
     started: BTreeSet<String>,
     ends: BTreeMap<String, Ended>,
@@ -94,6 +95,11 @@ impl FakeServer {
 
     pub fn keep_silent_on_reports(&self, silent: bool) {
         self.shared.change(|state| state.silent = silent);
+    }
+
+    /// It closes every stream of logs.
+    pub fn take_no_logs(&self, takes_none: bool) {
+        self.shared.change(|state| state.takes_no_logs = takes_none);
     }
 
     pub fn hang_up(&self) {
@@ -179,6 +185,9 @@ impl FakeServer {
         waited.await.expect("all were forgotten in time");
     }
 }
+
+/// Stands in logs for what was given up.
+pub const GIVEN_UP: u8 = b'-';
 
 struct Door(Arc<Shared>);
 
@@ -269,11 +278,18 @@ impl Agents for Door {
         request: Request<Streaming<LogShipment>>,
     ) -> Result<Response<Self::ShipLogsStream>, Status> {
         let shared = Arc::clone(&self.0);
+        if shared.change(|state| state.takes_no_logs) {
+            return Err(Status::unavailable("no logs now"));
+        }
         let receipts = request.into_inner().map(move |shipment| {
             let shipment = shipment?;
             let key = Key::of(shipment.attempt.as_ref().unwrap(), shipment.rank).process_key();
             shared.change(|state| {
                 let log = state.logs.entry((key, shipment.stream)).or_default();
+                let told_from = shipment.offset - shipment.dropped_bytes;
+                if shipment.offset > log.len() as u64 && told_from <= log.len() as u64 {
+                    log.resize(shipment.offset as usize, GIVEN_UP);
+                }
                 if shipment.offset <= log.len() as u64 {
                     log.truncate(shipment.offset as usize);
                     log.extend_from_slice(&shipment.data);

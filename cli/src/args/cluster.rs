@@ -121,13 +121,14 @@ pub struct StoreArgs {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 A flag wins over the environment, and that over the file. Keys of the file: server, token, data,
-node, pool, address, cores, memory, gpus, nic, staging_share, labels (a table). The server and the token come from
---server and --token too. The token needs the role agent.
+node, pool, address, cores, memory, gpus, nic, staging_share, log_spool, labels (a table). The server and the token
+come from --server and --token too. The token needs the role agent.
 
 Examples:
   drumline agent --server host:7420 --token dl_… --data /var/lib/drumline-agent
   drumline agent --config /etc/drumline/agent.toml --pool gpu --label disk=ssd
   drumline agent --config /etc/drumline/agent.toml --nic 10Gbit --staging-share 0.5
+  drumline agent --config /etc/drumline/agent.toml --log-spool 2GiB
   drumline agent --server a:7420,b:7420 --token dl_… --data /var/lib/drumline-agent")]
 pub struct AgentArgs {
     /// Settings from a TOML file
@@ -153,6 +154,10 @@ pub struct AgentArgs {
     /// That part [default: 0.7]
     #[arg(long, value_name = "PART", env = "DRUMLINE_STAGING_SHARE")]
     pub staging_share: Option<f64>,
+    /// Logs kept on its disk while the server cannot take them; above that the oldest are
+    /// given up, and the log says so in their place [default: 8GiB]
+    #[arg(long, value_name = "SIZE", env = "DRUMLINE_LOG_SPOOL")]
+    pub log_spool: Option<String>,
     /// A label that constraints look at (repeatable)
     #[arg(long = "label", value_name = "K=V")]
     pub labels: Vec<String>,

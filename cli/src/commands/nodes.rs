@@ -25,7 +25,7 @@ pub(super) async fn list(client: Client, args: NodesArgs) -> Outcome {
             let now_ms = SystemClock::new().wall_ms();
             let mut headers = vec!["NODE", "POOL", "STATE", "CORES", "MEMORY", "GPUS", "HEARD"];
             if format == Format::Wide {
-                headers.extend(["ADDRESS", "GRANTS", "LABELS", "VERSION", "REASON"]);
+                headers.extend(["ADDRESS", "GRANTS", "LABELS", "LOGS LOST", "VERSION", "REASON"]);
             }
             let mut table = Table::new(&headers);
             for node in &nodes {
@@ -55,6 +55,10 @@ pub(super) async fn list(client: Client, args: NodesArgs) -> Outcome {
                         row.address.clone(),
                         node.grants.to_string(),
                         labels.join(","),
+                        match node.log_dropped_bytes {
+                            0 => "-".to_owned(),
+                            bytes => units::brief_memory_bytes(bytes),
+                        },
                         row.version.clone(),
                         row.drain_reason.clone(),
                     ]);

@@ -33,6 +33,7 @@ pub(super) async fn run(args: UpArgs) -> Outcome {
         capacity,
         labels: BTreeMap::new(),
         staging_bytes_per_s: 0,
+        log_spool_bytes: 0,
     };
     let agent = match cluster::start_agent(settings, cluster::LINGER_MS).await {
         Ok(agent) => agent,

@@ -7,9 +7,11 @@
 
 use super::{LogPage, limits};
 use prost::Message;
+use proto::gap;
 use proto::v1::{LogChunk, LogShipment};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use world::disk::{Disk, DiskFile, OpenMode};
 use world::sync::watch;
@@ -40,7 +42,7 @@ pub struct LogFilter {
 }
 
 /// How far one stream has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// Of its attempt.
     pub epoch: u64,
@@ -48,6 +50,8 @@ pub struct Extent {
     pub bytes: u64,
     /// Nothing more will come.
     pub ended: bool,
+    /// What of it was given up on its node, in order.
+    pub dropped: Vec<Range<u64>>,
 }
 
 /// One stored range of one stream.
@@ -73,6 +77,17 @@ struct Frame {
     end: bool,
     #[prost(uint64, tag = "10")]
     at_ms: u64,
+    /// Not 0: so many bytes were given up on their node, and the data says so in their place.
+    #[prost(uint64, tag = "11")]
+    dropped_bytes: u64,
+}
+
+impl Frame {
+    /// Where its stream goes on.
+    fn until(&self) -> u64 {
+        let bytes = if self.dropped_bytes > 0 { self.dropped_bytes } else { self.data.len() as u64 };
+        self.offset.saturating_add(bytes)
+    }
 }
 
 /// Names a stream. The epoch is part of it: an attempt number that was given
@@ -91,6 +106,8 @@ struct StreamKey {
 struct StreamState {
     offset: u64,
     done: bool,
+    /// What is held ends within a line.
+    within_line: bool,
     /// The same of what is synced.
     durable: (u64, bool),
 }
@@ -118,6 +135,8 @@ struct State {
     /// Streams of which something is not synced.
     unsynced: BTreeSet<StreamKey>,
     ended_bytes: u64,
+    /// What of them was given up on their nodes, in order; there is little of it.
+    dropped: BTreeMap<StreamKey, Vec<Range<u64>>>,
 }
 
 impl JobLog {
@@ -153,11 +172,22 @@ impl JobLog {
     /// Appends the part of the shipment that is new. Returns the first offset
     /// not yet held, and whether the stream is at its end. An end before what is held
     /// is of a file that a power loss cut after more of it had been shipped: the stream
-    /// ends with what is held.
+    /// ends with what is held. Of bytes that were given up those are gone that are not held.
     pub fn append(&self, shipment: &LogShipment) -> io::Result<(u64, bool)> {
         let mut state = self.state.lock().expect("no holder of this lock panics");
         let Some(key) = StreamKey::of(shipment) else { return Ok((shipment.offset, false)) };
-        let held = state.streams.get(&key).copied().unwrap_or_default();
+        let mut held = state.streams.get(&key).copied().unwrap_or_default();
+        let gone = held.offset..shipment.offset;
+        let is_told = shipment.offset.saturating_sub(shipment.dropped_bytes) <= held.offset;
+        if !held.done && !gone.is_empty() && is_told {
+            let dropped_bytes = gone.end - gone.start;
+            let data = gap::told(dropped_bytes, held.within_line).into_bytes();
+            let frame =
+                Frame { offset: gone.start, data, dropped_bytes, at_ms: shipment.at_ms, ..key.frame() };
+            self.put(&mut state, &frame)?;
+            world::mark!("controller.logs.given_up");
+            held = state.streams.get(&key).copied().unwrap_or_default();
+        }
         let end = shipment.offset.saturating_add(shipment.data.len() as u64);
         let news = end > held.offset || shipment.end;
         if held.done || shipment.offset > held.offset || !news {
@@ -177,28 +207,23 @@ impl JobLog {
         let mut at = held.offset;
         loop {
             let (piece, rest) = data.split_at(data.len().min(limits::FRAME_BYTES_MAX));
-            let frame = Frame {
-                step: key.step,
-                task: key.task,
-                rank: key.rank,
-                attempt: key.attempt,
-                epoch: key.epoch,
-                stream: key.stream,
-                offset: at,
-                data: piece.to_vec(),
-                end: shipment.end && rest.is_empty(),
-                at_ms: shipment.at_ms,
-            };
-            let bytes = encode(&frame)?;
-            self.file.write_at(state.len, &bytes)?;
-            state.len += bytes.len() as u64;
-            state.take(&frame);
+            let end = shipment.end && rest.is_empty();
+            let frame = Frame { offset: at, data: piece.to_vec(), end, at_ms: shipment.at_ms, ..key.frame() };
+            self.put(&mut state, &frame)?;
             at += piece.len() as u64;
             data = rest;
             if data.is_empty() {
                 return Ok((at, shipment.end));
             }
         }
+    }
+
+    fn put(&self, state: &mut State, frame: &Frame) -> io::Result<()> {
+        let bytes = encode(frame)?;
+        self.file.write_at(state.len, &bytes)?;
+        state.len += bytes.len() as u64;
+        state.take(frame);
+        Ok(())
     }
 
     /// Makes what was appended durable and shows it to readers. After an error
@@ -260,7 +285,15 @@ impl JobLog {
         let mut streams = state.streams.range(of_attempt).rev();
         let named = |key: &StreamKey| Some(key.rank) == filter.rank && Some(key.stream) == filter.stream;
         let (key, stream) = streams.find(|(key, stream)| named(key) && stream.durable != (0, false))?;
-        Some(Extent { epoch: key.epoch, bytes: stream.durable.0, ended: stream.durable.1 })
+        let dropped = state.dropped.get(key).into_iter().flatten();
+        let dropped = dropped.filter(|gone| gone.end <= stream.durable.0).cloned().collect();
+        Some(Extent { epoch: key.epoch, bytes: stream.durable.0, ended: stream.durable.1, dropped })
+    }
+
+    /// Bytes of all its streams that were given up on their nodes.
+    pub fn dropped_bytes(&self) -> u64 {
+        let state = self.state.lock().expect("no holder of this lock panics");
+        state.dropped.values().flatten().map(|gone| gone.end - gone.start).sum()
     }
 
     pub(super) async fn grown(&self, cursor: u64) {
@@ -300,7 +333,11 @@ impl State {
         let key = StreamKey::of_frame(frame);
         self.unsynced.insert(key);
         let stream = self.streams.entry(key).or_default();
-        stream.offset = frame.offset.saturating_add(frame.data.len() as u64);
+        stream.offset = frame.until();
+        stream.within_line = frame.data.last().map_or(stream.within_line, |last| *last != b'\n');
+        if frame.dropped_bytes > 0 {
+            self.dropped.entry(key).or_default().push(frame.offset..frame.until());
+        }
         if frame.end && !stream.done {
             stream.done = true;
             self.ended_bytes = self.ended_bytes.saturating_add(stream.offset);
@@ -319,6 +356,12 @@ impl StreamKey {
             rank: shipment.rank,
             stream: shipment.stream,
         })
+    }
+
+    /// An empty frame of it.
+    fn frame(&self) -> Frame {
+        let Self { step, task, attempt, epoch, rank, stream } = *self;
+        Frame { step, task, attempt, epoch, rank, stream, ..Frame::default() }
     }
 
     fn of_frame(frame: &Frame) -> Self {
@@ -350,10 +393,16 @@ impl LogFilter {
         if !self.wants(&frame) {
             return None;
         }
+        if frame.until() <= self.from {
+            return None;
+        }
         let before = self.from.saturating_sub(frame.offset);
-        let before = usize::try_from(before).ok().filter(|before| *before < frame.data.len())?;
-        frame.data.drain(..before);
-        frame.offset += before as u64;
+        frame.offset += before;
+        match frame.dropped_bytes {
+            0 => _ = frame.data.drain(..usize::try_from(before).ok()?),
+            // Of what was given up it is still said, and all of it.
+            dropped_bytes => frame.dropped_bytes = dropped_bytes - before,
+        }
         Some(frame)
     }
 }
@@ -370,6 +419,7 @@ impl From<Frame> for LogChunk {
             data: frame.data.into(),
             at_ms: frame.at_ms,
             epoch: frame.epoch,
+            dropped_bytes: frame.dropped_bytes,
         }
     }
 }

@@ -3,7 +3,8 @@
 //! One append-only file for each job, in frames (see [`file`]). What must hold:
 //! a receipt is given only after the sync; the bytes of one stream lie in the
 //! file in order, without gap or repeat; a reader sees only synced frames. A
-//! cursor is a position in the job's file, so a reader resumes exactly.
+//! cursor is a position in the job's file, so a reader resumes exactly. What a node gave up
+//! for want of room is no gap: it has a frame, in which that is said in its place.
 //!
 //! Where servers share the directory each reign has files of its own
 //! ([`succession`]), and a receipt is given only once the store has said, after the
@@ -59,6 +60,8 @@ struct Shared {
     open: Mutex<OpenLogs>,
     /// Who may write now, in the order of asking.
     writers: Semaphore,
+    /// By node: bytes that it gave up, of what was appended here.
+    dropped: Mutex<BTreeMap<String, u64>>,
 }
 
 /// Open job files, least recently used first out.
@@ -101,7 +104,8 @@ impl LogRelay {
     /// shared with servers that reigned before, or will.
     pub async fn open(disk: Arc<dyn Disk>, dir: &str, reign: Option<u64>) -> io::Result<Arc<Self>> {
         let writers = Semaphore::new(limits::WRITERS_AT_ONCE);
-        let shared = Arc::new(Shared { disk, dir: dir.to_owned(), reign, open: Mutex::default(), writers });
+        let (open, dropped) = (Mutex::default(), Mutex::default());
+        let shared = Arc::new(Shared { disk, dir: dir.to_owned(), reign, open, writers, dropped });
         let made = Arc::clone(&shared);
         world::task::blocking(move || file::make_dir(&*made.disk, &made.dir)).await?;
         Ok(Arc::new(Self { shared, lanes: Mutex::default() }))
@@ -166,6 +170,11 @@ impl LogRelay {
         }
     }
 
+    /// By node, since the relay was opened: bytes that it gave up.
+    pub fn dropped(&self) -> BTreeMap<String, u64> {
+        self.shared.dropped().clone()
+    }
+
     /// Bytes of the streams whose end marker has arrived.
     pub async fn ended_bytes(&self, tenant: &str, number: u64) -> io::Result<u64> {
         let (shared, job) = (Arc::clone(&self.shared), (tenant.to_owned(), number));
@@ -195,6 +204,21 @@ impl Shared {
         };
         *held = opened.map(Arc::new);
         Ok(held.clone())
+    }
+
+    fn dropped(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, u64>> {
+        self.dropped.lock().expect("no holder of this lock panics")
+    }
+
+    /// Appends, and counts what the node gave up.
+    fn append(&self, log: &JobLog, shipment: &LogShipment) -> io::Result<(u64, bool)> {
+        if shipment.dropped_bytes == 0 {
+            return log.append(shipment);
+        }
+        let before = log.dropped_bytes();
+        let taken = log.append(shipment)?;
+        *self.dropped().entry(shipment.node.clone()).or_default() += log.dropped_bytes() - before;
+        Ok(taken)
     }
 
     fn slot(&self, job: &JobKey) -> Arc<Slot> {
@@ -267,7 +291,7 @@ fn write_group<'a>(
             let job = (attempt.tenant.clone(), attempt.job_number);
             let log = touched.entry(job.clone()).or_insert_with(|| open_or_warn(shared, &job)).clone();
             let (offset, done) = match &log {
-                Some(log) => log.append(shipment).unwrap_or_else(|error| {
+                Some(log) => shared.append(log, shipment).unwrap_or_else(|error| {
                     tracing::warn!(tenant = job.0, job = job.1, %error, "a log could not be written");
                     touched.insert(job.clone(), None);
                     shared.forget(&job);

@@ -21,12 +21,14 @@ pub(super) async fn nodes(gate: &Gate) -> Result<NodesReply, Problem> {
             *count += 1;
         }
     }
+    let dropped = gate.logs.dropped();
     let nodes = rows
         .into_iter()
         .map(|row| {
             let (used, grants) = held.get(row.name.as_str()).copied().unwrap_or_default();
             let last_heard_ms = gate.controller.last_heard_ms(&row.name);
-            NodeView { row: Some(row), used: Some(narrow(used)), last_heard_ms, grants }
+            let log_dropped_bytes = dropped.get(&row.name).copied().unwrap_or(0);
+            NodeView { row: Some(row), used: Some(narrow(used)), last_heard_ms, grants, log_dropped_bytes }
         })
         .collect();
     Ok(NodesReply { nodes })

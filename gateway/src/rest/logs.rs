@@ -79,19 +79,22 @@ async fn part(call: &Call, request: &mut LogsRequest) -> Result<Option<Part>, Re
     }
     let Some(extent) = extent(call, request).await? else { return Ok(None) };
     let len = extent.bytes;
+    // The body has lines where bytes were given up, so from there on it is counted otherwise:
+    // whoever wants something of that gets all of it, and can tell.
+    let counted = extent.dropped.first().map_or(u64::MAX, |gone| gone.start);
     match wanted_untagged(&call.headers, len) {
-        Wanted::Part(range) => {
+        Wanted::Part(range) if range.end <= counted => {
             (request.offset, request.epoch) = (range.start, Some(extent.epoch));
             let total = if extent.ended { len.to_string() } else { "*".to_owned() };
             let content_range = format!("bytes {}-{}/{total}", range.start, range.end - 1);
             Ok(Some(Part { span: range.end - range.start, content_range }))
         }
-        Wanted::Nothing => {
+        Wanted::Nothing if counted == u64::MAX => {
             let asked = call.header("range").unwrap_or_default();
             let reason = format!("the stream has {len} bytes");
             Err(Problem::new("http.range", "range", asked, reason, "begin before its end").into())
         }
-        Wanted::Whole | Wanted::Same => Ok(None),
+        Wanted::Part(_) | Wanted::Nothing | Wanted::Whole | Wanted::Same => Ok(None),
     }
 }
 
@@ -274,6 +277,9 @@ fn chunk_json(chunk: &LogChunk, spec: &JobSpec) -> Value {
     match std::str::from_utf8(&chunk.data) {
         Ok(text) => told["text"] = json!(text),
         Err(_) => told["data"] = json!(STANDARD.encode(&chunk.data)),
+    }
+    if chunk.dropped_bytes > 0 {
+        told["dropped_bytes"] = json!(chunk.dropped_bytes);
     }
     told
 }

@@ -160,6 +160,12 @@ async fn gather(rest: &Rest) -> Result<String, Problem> {
         gate.demand.count(),
     );
     stale(gate, &mut page);
+    page.one(
+        "drumline_log_dropped_bytes_total",
+        "counter",
+        "Bytes of logs that nodes gave up, since the server could not take them and their disks had no room.",
+        gate.logs.dropped().values().sum::<u64>(),
+    );
     nodes(gate, &mut page).await?;
     store(gate, &mut page).await?;
     Ok(page.0)

@@ -3,6 +3,7 @@
 mod agents;
 mod conforms;
 mod front;
+mod given_up;
 mod http;
 mod log_lanes;
 mod outputs;

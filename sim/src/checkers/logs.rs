@@ -2,6 +2,10 @@
 //! by byte and in order, what its process wrote, from the first byte on. And whoever
 //! reads when all is over gets all of it and is told that it is the end.
 //!
+//! What a node gave up since it had no room is no exception: there is a line in its place
+//! that says how many bytes that were, to the letter, and only where nodes keep less than
+//! was written.
+//!
 //! What may be missing at the end: the rest of attempts whose ends were not told,
 //! as of a node that is lost; what lay on a machine that lost power, of which pieces
 //! may be gone and read as zeros, or on one that never comes back; what an agent gave
@@ -17,6 +21,7 @@ use crate::history::LogRead;
 use crate::mirror::Mirror;
 use crate::rows::JobName;
 use proto::estimate::step_ranks;
+use proto::gap;
 use proto::v1::{Cause, CauseKind, LogChunk, State, Stream};
 use std::collections::{BTreeMap, BTreeSet};
 use world::sim::ProcessSpan;
@@ -65,24 +70,36 @@ fn wrote(span: &ProcessSpan, stream: usize, offset: u64, data: &[u8]) -> bool {
     there == data || span.torn && there.iter().zip(data).all(|(there, got)| there == got || *got == 0)
 }
 
-/// How far a reader has come with each stream of a job.
-type Places = BTreeMap<(Name, u64, usize), u64>;
+/// Whether it has written what was given up there.
+fn gave_up(span: &ProcessSpan, stream: usize, chunk: &LogChunk, within_line: bool) -> bool {
+    let until = chunk.offset.saturating_add(chunk.dropped_bytes);
+    until <= span.streams[stream].len() as u64
+        && *chunk.data == *gap::told(chunk.dropped_bytes, within_line).as_bytes()
+}
+
+/// How far a reader has come with each stream of a job, and whether he is within a line.
+type Places = BTreeMap<(Name, u64, usize), (u64, bool)>;
 
 /// Follows a reader; the places it came to.
-fn follow(read: &LogRead, written: &Written<'_>) -> Result<Places, String> {
+fn follow(read: &LogRead, written: &Written<'_>, may_give_up: bool) -> Result<Places, String> {
     let mut places = Places::new();
     for chunk in &read.chunks {
         let name = name(chunk);
         let place = place(chunk.stream());
         let epochs = if place.is_some() { written.get(&name) } else { None };
         let stream = place.unwrap_or_default();
-        let due = |epoch: &u64| places.get(&(name, *epoch, stream)).copied().unwrap_or(0);
+        let due = |epoch: &u64| places.get(&(name, *epoch, stream)).copied().unwrap_or_default();
         let follows = epochs.into_iter().flatten().find(|(epoch, spans)| {
-            due(epoch) == chunk.offset
-                && spans.iter().any(|span| wrote(span, stream, chunk.offset, &chunk.data))
+            let (offset, within_line) = due(epoch);
+            let mut spans = spans.iter();
+            offset == chunk.offset
+                && match chunk.dropped_bytes {
+                    0 => spans.any(|span| wrote(span, stream, chunk.offset, &chunk.data)),
+                    _ => may_give_up && spans.any(|span| gave_up(span, stream, chunk, within_line)),
+                }
         });
         let Some((epoch, _)) = follows else {
-            let dues: Vec<u64> = epochs.into_iter().flatten().map(|(epoch, _)| due(epoch)).collect();
+            let dues: Vec<u64> = epochs.into_iter().flatten().map(|(epoch, _)| due(epoch).0).collect();
             let text: String = String::from_utf8_lossy(&chunk.data).chars().take(60).collect();
             return Err(format!(
                 "a reader of {} got {} bytes at {} of {name:?} {:?}, where {dues:?} was due, or other bytes: {text:?}",
@@ -92,9 +109,17 @@ fn follow(read: &LogRead, written: &Written<'_>) -> Result<Places, String> {
                 chunk.stream()
             ));
         };
-        places.insert((name, *epoch, stream), chunk.offset + chunk.data.len() as u64);
+        let bytes = if chunk.dropped_bytes > 0 { chunk.dropped_bytes } else { chunk.data.len() as u64 };
+        let within_line = chunk.data.last() != Some(&b'\n');
+        places.insert((name, *epoch, stream), (chunk.offset + bytes, within_line));
     }
     Ok(places)
+}
+
+/// Whether some node was told more than it keeps.
+fn may_give_up(outcome: &Outcome<'_>) -> bool {
+    let bytes = |span: &ProcessSpan| span.streams.iter().map(|stream| stream.len() as u64).sum::<u64>();
+    outcome.log_spool_bytes > 0 && outcome.spans.iter().map(bytes).sum::<u64>() > outcome.log_spool_bytes
 }
 
 /// Whether pieces of what it wrote may be missing at the end.
@@ -138,7 +163,7 @@ impl LogsTrue {
                     continue;
                 }
                 for (stream, wrote) in span.streams.iter().enumerate() {
-                    let got = places.get(&(*name, *epoch, stream)).copied().unwrap_or(0);
+                    let (got, _) = places.get(&(*name, *epoch, stream)).copied().unwrap_or_default();
                     if got != wrote.len() as u64 {
                         return Err(format!(
                             "the log of {} has {got} bytes of stream {stream} at the end, of {} that rank {rank} wrote",
@@ -189,7 +214,7 @@ impl Checker for LogsTrue {
         let nothing = Written::new();
         for read in &outcome.history.logs {
             let written = jobs.get(&read.job).unwrap_or(&nothing);
-            let places = follow(read, written)?;
+            let places = follow(read, written, may_give_up(outcome))?;
             if read.whole {
                 self.is_whole(outcome, read, written, &places)?;
             }

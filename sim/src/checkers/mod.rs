@@ -78,6 +78,8 @@ pub struct Outcome<'a> {
     pub objects: &'a std::collections::BTreeSet<(String, String)>,
     /// How the nodes' transfers went.
     pub transfers: &'a [Moved],
+    /// What nodes keep of logs for a server that cannot take them; 0: all.
+    pub log_spool_bytes: u64,
     /// Those that are manifests of directories, by digest.
     pub manifests: &'a std::collections::BTreeMap<String, String>,
     /// The plan of the run.

@@ -11,7 +11,7 @@ fn out(task: u64) -> StreamKey {
     (key(task), Side::Out)
 }
 fn chunk(task: u64, offset: u64, len: u64, end: bool) -> Option<Chunk> {
-    Some(Chunk { stream: out(task), offset, len, end })
+    Some(Chunk { stream: out(task), offset, dropped: 0, len, end })
 }
 
 #[test]
@@ -195,17 +195,87 @@ fn a_new_connection_sends_the_unconfirmed_again() {
     assert_eq!(book.next_chunk(0), chunk(1, 0, 10, false));
 }
 
+/// Gives up what is too much; how many bytes.
+fn give_up(book: &mut LogBook, bytes_max: u64) -> u64 {
+    book.surplus(bytes_max).into_iter().map(|(stream, floor)| book.give_up(&stream, floor)).sum()
+}
+
+#[test]
+fn of_what_is_too_much_the_oldest_goes_of_whoever_has_most() {
+    let mut book = LogBook::default();
+    for task in 1..=3 {
+        book.opened(key(task), false);
+    }
+    let mut other = key(4);
+    other.tenant = "u".into();
+    book.opened(other.clone(), false);
+    book.grew(&out(1), 10);
+    book.grew(&out(2), 500);
+    book.grew(&out(3), 700);
+    book.grew(&(other.clone(), Side::Out), 300);
+    assert_eq!(book.surplus(1_510), []);
+    // 700 bytes are room for 800: 300 are another's, so 400 for the flood of one.
+    assert_eq!(book.surplus(800), [(out(2), 305), (out(3), 505)]);
+    assert_eq!(give_up(&mut book, 800), 810);
+    assert_eq!((book.spool_bytes(), book.surplus(800)), (700, Vec::new()));
+}
+
+#[test]
+fn what_was_given_up_is_told_and_what_is_behind_it_comes() {
+    let mut book = LogBook::default();
+    book.opened(key(1), false);
+    book.grew(&out(1), 100);
+    assert_eq!(book.next_chunk(0), chunk(1, 0, 100, false));
+    book.grew(&out(1), 1_000);
+    assert_eq!(give_up(&mut book, 800), 300);
+    // What was on its way has arrived; how much is missing the server knows.
+    let gap = |offset, dropped, len, end| Some(Chunk { stream: out(1), offset, dropped, len, end });
+    assert_eq!(book.next_chunk(1), gap(300, 300, 700, false));
+    book.receipt(&out(1), 100, false, 1);
+    assert_eq!(book.next_chunk(1), None);
+    // The stream to the server breaks before it is told.
+    book.rewind_all();
+    assert_eq!(book.next_chunk(2), gap(300, 200, 700, false));
+    book.receipt(&out(1), 1_000, false, 2);
+    assert_eq!(book.spool_bytes(), 0);
+    book.ended(&key(1), 1_000, 0);
+    assert_eq!(book.next_chunk(3), chunk(1, 1_000, 0, true));
+}
+
+#[test]
+fn a_new_agent_tells_what_the_one_before_gave_up() {
+    let mut book = LogBook::with_floors(BTreeMap::from([(out(1), 300), (out(2), 300)]));
+    book.opened(key(1), true);
+    book.grew(&out(1), 400);
+    assert_eq!(book.next_chunk(0), chunk(1, 0, 0, false), "it asks first");
+    book.receipt(&out(1), 120, false, 1);
+    let told = Chunk { stream: out(1), offset: 300, dropped: 180, len: 100, end: false };
+    assert_eq!(book.next_chunk(1), Some(told));
+    // Power was lost and with it the end of the file: the stream ends behind what is gone.
+    book.opened(key(2), true);
+    book.ended(&key(2), 250, 0);
+    assert_eq!(book.next_chunk(2), chunk(2, 0, 0, false));
+    book.receipt(&out(2), 0, false, 2);
+    let told = Chunk { stream: out(2), offset: 300, dropped: 300, len: 0, end: true };
+    assert_eq!(book.next_chunk(2), Some(told));
+}
+
 /// A server that keeps what fits behind what it has, over a connection that
 /// breaks: what it has in the end is what was written.
 #[derive(Default)]
 struct Relay {
     len: BTreeMap<StreamKey, (u64, bool)>,
     in_flight: VecDeque<Chunk>,
+    dropped: u64,
 }
 
 impl Relay {
     fn take(&mut self, chunk: &Chunk) -> (u64, bool) {
         let (len, done) = self.len.entry(chunk.stream.clone()).or_default();
+        if *len < chunk.offset && chunk.offset - chunk.dropped <= *len {
+            self.dropped += chunk.offset - *len;
+            *len = chunk.offset;
+        }
         if chunk.offset <= *len {
             *len = (*len).max(chunk.offset + chunk.len);
             *done |= chunk.end && chunk.offset + chunk.len == *len;
@@ -217,9 +287,10 @@ impl Relay {
 proptest! {
     #[test]
     fn the_server_gets_every_byte_whatever_breaks(
-        moves in prop::collection::vec((0..6u8, 0..4u64, 1..200_000u64), 1..200),
+        moves in prop::collection::vec((0..7u8, 0..4u64, 1..200_000u64), 1..200),
     ) {
         let (mut book, mut relay, mut now_ms) = (LogBook::default(), Relay::default(), 0);
+        let mut given_up = 0;
         let mut written: BTreeMap<u64, u64> = BTreeMap::new();
         let mut ended: BTreeMap<u64, bool> = BTreeMap::new();
         for (kind, task, bytes) in moves {
@@ -251,6 +322,10 @@ proptest! {
                 5 if written.contains_key(&task) && ended.insert(task, true).is_none() => {
                     book.ended(&key(task), written[&task], 0);
                 }
+                6 if task == 0 => {
+                    given_up += give_up(&mut book, bytes);
+                    prop_assert!(book.spool_bytes() <= bytes);
+                }
                 _ => {}
             }
             let sent: u64 = relay.in_flight.iter().map(|chunk| chunk.len).sum();
@@ -270,6 +345,7 @@ proptest! {
             }
         }
         prop_assert_eq!(book.spool_bytes(), 0);
+        prop_assert!(relay.dropped <= given_up, "{} of {}", relay.dropped, given_up);
         prop_assert_eq!(book.take_removable().len(), written.len());
         for (task, bytes) in written.into_iter().filter(|(_, bytes)| *bytes > 0) {
             prop_assert_eq!(relay.len.get(&out(task)), Some(&(bytes, true)));

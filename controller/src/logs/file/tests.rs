@@ -147,3 +147,60 @@ fn a_log_cut_by_a_power_loss_ends_with_what_was_shipped_of_it() {
     let data: Vec<u8> = page.chunks.iter().flat_map(|chunk| chunk.data.to_vec()).collect();
     assert_eq!((&data[..], log.ended_bytes()), (&b"hello"[..], 5));
 }
+
+/// So much text at an offset, where so many bytes before it were given up.
+fn behind_gap(offset: u64, dropped_bytes: u64, text: &str) -> LogShipment {
+    let data = text.as_bytes().to_vec().into();
+    LogShipment { offset, dropped_bytes, data, end: false, ..hello() }
+}
+
+/// What readers get from there on: offset, bytes that were given up, text.
+fn read_from(log: &JobLog, from: u64) -> Vec<(u64, u64, String)> {
+    let page = log.read(&LogFilter { from, ..LogFilter::default() }, 0, 1 << 20).unwrap();
+    let told = |chunk: LogChunk| {
+        (chunk.offset, chunk.dropped_bytes, String::from_utf8(chunk.data.to_vec()).unwrap())
+    };
+    page.chunks.into_iter().map(told).collect()
+}
+
+#[test]
+fn what_a_node_gave_up_is_told_in_its_place_and_stays_so() {
+    let disk = HostileDisk::new(1);
+    make_dir(&*disk.handle(), "logs").unwrap();
+    let log = JobLog::open(&*disk.handle(), DIR, PATH, true).unwrap().unwrap();
+    assert_eq!(log.append(&behind_gap(0, 0, "half a li")).unwrap(), (9, false));
+    assert_eq!(log.append(&behind_gap(50, 0, "lost?")).unwrap(), (9, false), "nothing says so");
+    assert_eq!(log.append(&behind_gap(50, 40, "lost?")).unwrap(), (9, false), "one byte is not told of");
+    // The agent did not know yet that all nine had arrived.
+    assert_eq!(log.append(&behind_gap(50, 45, "ne\n")).unwrap(), (53, false));
+    assert_eq!(log.append(&behind_gap(50, 45, "ne\n")).unwrap(), (53, false), "said again");
+    assert_eq!(log.append(&LogShipment { end: true, ..behind_gap(60, 7, "") }).unwrap(), (60, true));
+    log.sync().unwrap();
+    let line = |bytes| gap::told(bytes, false);
+    let told = vec![
+        (0, 0, "half a li".to_owned()),
+        (9, 41, format!("\n{}", line(41))),
+        (50, 0, "ne\n".to_owned()),
+        (53, 7, line(7)),
+    ];
+    assert_eq!(read_from(&log, 0), told);
+    assert_eq!((log.ended_bytes(), log.dropped_bytes()), (60, 48));
+    let one = LogFilter {
+        step: Some(0),
+        task: Some(0),
+        rank: Some(0),
+        attempt: Some(0),
+        stream: Some(1),
+        ..LogFilter::default()
+    };
+    let extent = log.extent(&one).unwrap();
+    assert_eq!((extent.bytes, extent.ended, extent.dropped), (60, true, vec![9..50, 53..60]));
+    // From within what is gone, and from behind it.
+    assert_eq!(read_from(&log, 20)[0], (20, 30, format!("\n{}", line(41))));
+    assert_eq!(read_from(&log, 50)[0], (50, 0, "ne\n".to_owned()));
+    assert_eq!(read_from(&log, 51)[0], (51, 0, "e\n".to_owned()));
+    drop(log);
+    disk.crash(&mut SmallRng::seed_from_u64(1));
+    let log = JobLog::open(&*disk.handle(), DIR, PATH, false).unwrap().unwrap();
+    assert_eq!((read_from(&log, 0), log.ended_bytes(), log.dropped_bytes()), (told, 60, 48));
+}

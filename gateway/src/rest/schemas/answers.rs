@@ -241,6 +241,7 @@ fn node() -> Value {
         "address": nullable(text()),
         "version": nullable(text()),
         "last_heard_ms": instant(),
+        "log_dropped_bytes": count(),
         "drained": truth(),
         "drain_reason": nullable(text()),
     }))
@@ -348,6 +349,10 @@ fn log_chunk() -> Value {
         "at_ms": count(),
     }));
     schema["properties"]["text"] = text();
+    schema["properties"]["dropped_bytes"] = json!({
+        "type": "integer", "minimum": 1, "description": "So many bytes from `offset` on were given up on \
+            their node, and the text says so in their place. The stream goes on behind them.",
+    });
     schema["properties"]["data"] = json!({
         "type": "string", "contentEncoding": "base64", "description": "Instead of text that is not UTF-8.",
     });
