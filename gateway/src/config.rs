@@ -39,6 +39,8 @@ pub struct ServerConfig {
     pub seed: Option<u64>,
     /// Where whole objects are kept, if not in the data directory.
     pub objects: ObjectsConfig,
+    /// When logs are packed.
+    pub logs: LogsConfig,
     /// The same, opened by whoever starts the server.
     #[serde(skip)]
     pub bucket: Option<Arc<dyn Bucket>>,
@@ -61,6 +63,22 @@ pub struct ObjectsConfig {
     pub collect_every_ms: u64,
     /// How long an upload is kept that no job names.
     pub uploads_kept_ms: u64,
+}
+
+/// Logs of jobs that have ended are compressed.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogsConfig {
+    /// How often it is looked for such; 0: never.
+    pub pack_every_ms: u64,
+    /// How long after the job's end.
+    pub pack_after_ms: u64,
+}
+
+impl Default for LogsConfig {
+    fn default() -> Self {
+        Self { pack_every_ms: 60_000, pack_after_ms: 600_000 }
+    }
 }
 
 impl Default for ObjectsConfig {
@@ -89,6 +107,7 @@ impl Default for ServerConfig {
             scheduler: scheduler::core::Config::default(),
             seed: None,
             objects: ObjectsConfig::default(),
+            logs: LogsConfig::default(),
             bucket: None,
             network: Network::default(),
         }

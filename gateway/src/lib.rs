@@ -14,6 +14,7 @@ mod gate;
 pub mod limits;
 mod meter;
 pub mod objects;
+mod packing;
 mod planner;
 mod rest;
 mod rows;
@@ -24,7 +25,7 @@ pub mod storage;
 mod trees;
 pub mod urls;
 
-pub use config::{ObjectsConfig, ServerConfig, scheduler_numbers};
+pub use config::{LogsConfig, ObjectsConfig, ServerConfig, scheduler_numbers};
 pub use rest::reading;
 
 pub(crate) use proto::keys::hex_of as hex;

@@ -133,6 +133,9 @@ pub const LOG_STALL_MS: u64 = 30_000;
 /// The same where the caller does not follow.
 pub const LOG_STALL_ONCE_MS: u64 = 5_000;
 
+/// A job ended so long ago, and its log is not whole: more will hardly come.
+pub const LOG_LATE_MS: u64 = 3_600_000;
+
 /// Bytes of one message from an agent; from all others 4 MiB, gRPC's custom.
 pub const AGENT_FRAME_BYTES_MAX: usize = 64 << 20;
 /// Log shipments gathered into one append.

@@ -19,6 +19,7 @@ use crate::drumline::Front;
 use crate::gate::{Base, Gate, Pace, Streams, Tenants};
 use crate::objects::collector::collect;
 use crate::objects::{Door, Objects};
+use crate::packing;
 use crate::planner::{Planner, Policy};
 use crate::trees::Trees;
 use crate::urls::Signer;
@@ -485,6 +486,9 @@ fn open_gate(
     // where servers share the place, it stays.
     if collect_every_ms > 0 && !site.shared {
         spawn(collect(Arc::downgrade(&gate), collect_every_ms, uploads_kept_ms));
+    }
+    if config.logs.pack_every_ms > 0 {
+        spawn(packing::pack(Arc::downgrade(&gate), config.logs));
     }
     Opened { gate, open }
 }

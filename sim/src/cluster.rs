@@ -340,6 +340,7 @@ fn server_config(seed: u64, place: &Place, host: Ipv4Addr) -> ServerConfig {
             uploads_kept_ms: 60_000,
             ..ObjectsConfig::default()
         },
+        logs: shape::packing(seed),
         ..ServerConfig::default()
     }
 }

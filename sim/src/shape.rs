@@ -2,6 +2,7 @@
 //! In half of the seeds nothing does. And how long the URLs are good that its servers sign, and
 //! whether they have their objects in a bucket.
 
+use gateway::LogsConfig;
 use proto::v1::{Constraint, Step};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
@@ -83,6 +84,15 @@ pub fn bucket(seed: u64, trouble_ms: u64) -> Option<BucketFaults> {
     away_ms.truncate(rng.random_range(0..=3));
     let slow_ms = *BUCKET_SLOW_MS.choose(&mut rng).expect("not empty");
     Some(BucketFaults { busy_ppm, lost_ppm, slow_ppm, slow_ms, away_ms, until_ms: trouble_ms })
+}
+
+/// When the server of a run packs logs, from a stream of chance of its own. In some runs
+/// it does so at once, and so while more comes of them.
+#[must_use]
+pub fn packing(seed: u64) -> LogsConfig {
+    let mut rng = SmallRng::seed_from_u64(seed ^ 0x7061_636b_6564);
+    let pack_every_ms = if rng.random_bool(0.3) { 2_000 } else { 0 };
+    LogsConfig { pack_every_ms, pack_after_ms: *[0, 5_000].choose(&mut rng).expect("not empty") }
 }
 
 /// The machines with tasks, in their order.

@@ -1,24 +1,20 @@
 //! One job's log file.
 //!
-//! Frame: length (u32, little endian), CRC-32 of the payload, payload (a
-//! [`Frame`] in protobuf, never empty). A torn tail ends the file at the last
+//! Frames, one behind the other ([`super::frames`]). A torn tail ends the file at the last
 //! whole frame before which none is missing: of several unsynced writes a power
 //! failure may leave a later one and zeros in place of an earlier.
 
+use super::frames::{Frame, StreamKey, WINDOW, encode, read_exact, scan};
+use super::segment::{self, Packing, Segment, StreamEnd};
 use super::{LogPage, limits};
-use prost::Message;
 use proto::gap;
-use proto::v1::{LogChunk, LogShipment};
+use proto::v1::LogShipment;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use world::disk::{Disk, DiskFile, OpenMode};
 use world::sync::watch;
-
-const HEADER: usize = 8;
-/// Read at once while scanning.
-const WINDOW: usize = 1 << 20;
 
 /// Which frames a reader wants; `None` is any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,54 +50,6 @@ pub struct Extent {
     pub dropped: Vec<Range<u64>>,
 }
 
-/// One stored range of one stream.
-#[derive(Clone, PartialEq, Message)]
-struct Frame {
-    #[prost(uint32, tag = "1")]
-    step: u32,
-    #[prost(uint64, tag = "2")]
-    task: u64,
-    #[prost(uint32, tag = "3")]
-    rank: u32,
-    #[prost(uint32, tag = "4")]
-    attempt: u32,
-    #[prost(uint64, tag = "5")]
-    epoch: u64,
-    #[prost(int32, tag = "6")]
-    stream: i32,
-    #[prost(uint64, tag = "7")]
-    offset: u64,
-    #[prost(bytes = "vec", tag = "8")]
-    data: Vec<u8>,
-    #[prost(bool, tag = "9")]
-    end: bool,
-    #[prost(uint64, tag = "10")]
-    at_ms: u64,
-    /// Not 0: so many bytes were given up on their node, and the data says so in their place.
-    #[prost(uint64, tag = "11")]
-    dropped_bytes: u64,
-}
-
-impl Frame {
-    /// Where its stream goes on.
-    fn until(&self) -> u64 {
-        let bytes = if self.dropped_bytes > 0 { self.dropped_bytes } else { self.data.len() as u64 };
-        self.offset.saturating_add(bytes)
-    }
-}
-
-/// Names a stream. The epoch is part of it: an attempt number that was given
-/// back unstarted is used again under another epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct StreamKey {
-    step: u32,
-    task: u64,
-    attempt: u32,
-    epoch: u64,
-    rank: u32,
-    stream: i32,
-}
-
 #[derive(Clone, Copy, Debug, Default)]
 struct StreamState {
     offset: u64,
@@ -116,6 +64,8 @@ struct StreamState {
 #[derive(Debug)]
 pub struct JobLog {
     file: Arc<dyn DiskFile>,
+    /// The same where it is packed: then nothing can be appended.
+    segment: Option<Arc<Segment>>,
     state: Mutex<State>,
     /// What is synced: all that readers may know of.
     durable: watch::Sender<Durable>,
@@ -140,7 +90,8 @@ struct State {
 }
 
 impl JobLog {
-    /// Opens and recovers; `None` where there is no file and `make` is not set.
+    /// Opens and recovers; `None` where there is no file and `make` is not set. Where it is
+    /// packed, and there is no plain file, it is opened as that.
     ///
     /// An opening that failed half-way may have left a file of which a power
     /// failure leaves nothing. So the directory's own name is made durable
@@ -148,8 +99,13 @@ impl JobLog {
     pub fn open(disk: &dyn Disk, dir: &str, path: &str, make: bool) -> io::Result<Option<Self>> {
         let file = match disk.open(path, OpenMode::Write) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !make => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match Segment::open(disk, &segment::path(path)) {
+                    Ok(segment) => return Ok(Some(Self::packed(segment))),
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    Err(_) if !make => return Ok(None),
+                    Err(_) => {}
+                }
                 make_dir(disk, dir)?;
                 disk.open(path, OpenMode::CreateOrWrite)?
             }
@@ -166,7 +122,55 @@ impl JobLog {
         state.len = end;
         state.synced();
         let durable = watch::Sender::new(state.durable());
-        Ok(Some(Self { file, state: Mutex::new(state), durable }))
+        Ok(Some(Self { file, segment: None, state: Mutex::new(state), durable }))
+    }
+
+    fn packed(segment: Segment) -> Self {
+        let mut state = State { len: segment.plain_bytes(), ..State::default() };
+        for end in segment.streams() {
+            state.resume(end);
+        }
+        let segment = Arc::new(segment);
+        let (file, durable) =
+            (Arc::clone(&segment) as Arc<dyn DiskFile>, watch::Sender::new(state.durable()));
+        Self { file, segment: Some(segment), state: Mutex::new(state), durable }
+    }
+
+    /// Whether it must be unpacked before something is appended.
+    pub fn is_packed(&self) -> bool {
+        self.segment.is_some()
+    }
+
+    /// Whether a shipment says anything new.
+    pub(super) fn is_news(&self, shipment: &LogShipment) -> bool {
+        let state = self.state.lock().expect("no holder of this lock panics");
+        let held = StreamKey::of(shipment).and_then(|key| state.streams.get(&key)).copied();
+        let end = shipment.offset.saturating_add(shipment.data.len() as u64);
+        held.map_or(end > 0 || shipment.end, |held| !held.done && (end > held.offset || shipment.end))
+    }
+
+    /// Begins to pack all of it into a file. What is appended meanwhile is not packed.
+    pub(super) fn pack(&self, disk: &dyn Disk, to: &str) -> io::Result<Packing> {
+        let (len, ends) = {
+            let state = self.state.lock().expect("no holder of this lock panics");
+            if state.durable() != *self.durable.borrow() {
+                return Err(io::ErrorKind::ResourceBusy.into());
+            }
+            (state.len, state.ends())
+        };
+        Packing::begin(disk, Arc::clone(&self.file), len, ends, to)
+    }
+
+    /// Whether all of it is durable, and so much.
+    pub(super) fn is_at(&self, len: u64) -> bool {
+        let state = self.state.lock().expect("no holder of this lock panics");
+        state.len == len && state.durable() == *self.durable.borrow()
+    }
+
+    /// Makes a plain file of it, durable but for its name.
+    pub(super) fn unpack(&self, disk: &dyn Disk, to: &str) -> io::Result<()> {
+        let end = self.durable.borrow().len;
+        copy(&*self.file, end, &*disk.open(to, OpenMode::CreateOrWrite)?)
     }
 
     /// Appends the part of the shipment that is new. Returns the first offset
@@ -256,14 +260,22 @@ impl JobLog {
                 format!("cursor {cursor} lies behind the log's {len} bytes"),
             ));
         }
-        let (mut chunks, mut taken) = (Vec::new(), 0);
-        let next = scan(&*self.file, cursor, len, |_, frame| {
-            if let Some(frame) = filter.part_of(frame) {
-                taken += frame.data.len() + 64;
-                chunks.push(frame.into());
+        let (mut chunks, mut taken, mut next) = (Vec::new(), 0, cursor);
+        // Some of it, however little is asked for.
+        while next < len && (next == cursor || taken < limit_bytes) {
+            let stretch = self.segment.as_ref().map_or(next..len, |segment| segment.wanted(next, filter));
+            let begun = std::mem::replace(&mut next, stretch.start);
+            next = scan(&*self.file, next, stretch.end, |_, frame| {
+                if let Some(frame) = filter.part_of(frame) {
+                    taken += frame.data.len() + 64;
+                    chunks.push(frame.into());
+                }
+                taken < limit_bytes
+            })?;
+            if next == begun {
+                break;
             }
-            taken < limit_bytes
-        })?;
+        }
         // Whoever reads on from where he is would do so for ever.
         if next == cursor && cursor < len {
             return Err(io::Error::new(
@@ -293,7 +305,8 @@ impl JobLog {
     /// Bytes of all its streams that were given up on their nodes.
     pub fn dropped_bytes(&self) -> u64 {
         let state = self.state.lock().expect("no holder of this lock panics");
-        state.dropped.values().flatten().map(|gone| gone.end - gone.start).sum()
+        let bytes = state.dropped.values().flatten().map(|gone| gone.end.saturating_sub(gone.start));
+        bytes.fold(0, u64::saturating_add)
     }
 
     pub(super) async fn grown(&self, cursor: u64) {
@@ -312,6 +325,42 @@ impl State {
     /// What will be durable once all of it is synced.
     fn durable(&self) -> Durable {
         Durable { len: self.len, ended_bytes: self.ended_bytes }
+    }
+
+    /// How far each stream came.
+    fn ends(&self) -> Vec<StreamEnd> {
+        let end = |(key, held): (&StreamKey, &StreamState)| StreamEnd {
+            step: key.step,
+            task: key.task,
+            rank: key.rank,
+            attempt: key.attempt,
+            epoch: key.epoch,
+            stream: key.stream,
+            offset: held.offset,
+            done: held.done,
+            within_line: held.within_line,
+            dropped: self
+                .dropped
+                .get(key)
+                .into_iter()
+                .flatten()
+                .flat_map(|gone| [gone.start, gone.end])
+                .collect(),
+        };
+        self.streams.iter().map(end).collect()
+    }
+
+    /// Takes a stream to where it came, all of that durable.
+    fn resume(&mut self, end: &StreamEnd) {
+        let (key, &StreamEnd { offset, done, within_line, .. }) = (StreamKey::of_end(end), end);
+        self.streams.insert(key, StreamState { offset, done, within_line, durable: (offset, done) });
+        if done {
+            self.ended_bytes = self.ended_bytes.saturating_add(offset);
+        }
+        let dropped: Vec<_> = end.dropped.chunks_exact(2).map(|gone| gone[0]..gone[1]).collect();
+        if !dropped.is_empty() {
+            self.dropped.insert(key, dropped);
+        }
     }
 
     /// Whether the frame goes on where its stream stood.
@@ -345,47 +394,19 @@ impl State {
     }
 }
 
-impl StreamKey {
-    fn of(shipment: &LogShipment) -> Option<Self> {
-        let attempt = shipment.attempt.as_ref()?;
-        Some(Self {
-            step: attempt.step,
-            task: attempt.task,
-            attempt: attempt.attempt,
-            epoch: attempt.epoch,
-            rank: shipment.rank,
-            stream: shipment.stream,
-        })
-    }
-
-    /// An empty frame of it.
-    fn frame(&self) -> Frame {
-        let Self { step, task, attempt, epoch, rank, stream } = *self;
-        Frame { step, task, attempt, epoch, rank, stream, ..Frame::default() }
-    }
-
-    fn of_frame(frame: &Frame) -> Self {
-        Self {
-            step: frame.step,
-            task: frame.task,
-            attempt: frame.attempt,
-            epoch: frame.epoch,
-            rank: frame.rank,
-            stream: frame.stream,
-        }
-    }
-}
-
 impl LogFilter {
     fn wants(&self, frame: &Frame) -> bool {
-        !frame.data.is_empty()
-            && self.step.is_none_or(|step| step == frame.step)
-            && self.task.is_none_or(|task| task == frame.task)
-            && self.rank.is_none_or(|rank| rank == frame.rank)
-            && self.attempt.is_none_or(|attempt| attempt == frame.attempt)
-            && self.stream.is_none_or(|stream| stream == frame.stream)
-            && self.epoch.is_none_or(|epoch| epoch == frame.epoch)
-            && frame.at_ms >= self.since_ms
+        !frame.data.is_empty() && self.names(&StreamKey::of_frame(frame)) && frame.at_ms >= self.since_ms
+    }
+
+    /// Whether something of that stream may be wanted.
+    pub(super) fn names(&self, key: &StreamKey) -> bool {
+        self.step.is_none_or(|step| step == key.step)
+            && self.task.is_none_or(|task| task == key.task)
+            && self.rank.is_none_or(|rank| rank == key.rank)
+            && self.attempt.is_none_or(|attempt| attempt == key.attempt)
+            && self.stream.is_none_or(|stream| stream == key.stream)
+            && self.epoch.is_none_or(|epoch| epoch == key.epoch)
     }
 
     /// What of a frame is wanted.
@@ -404,23 +425,6 @@ impl LogFilter {
             dropped_bytes => frame.dropped_bytes = dropped_bytes - before,
         }
         Some(frame)
-    }
-}
-
-impl From<Frame> for LogChunk {
-    fn from(frame: Frame) -> Self {
-        Self {
-            step: frame.step,
-            task: frame.task,
-            rank: frame.rank,
-            attempt: frame.attempt,
-            stream: frame.stream,
-            offset: frame.offset,
-            data: frame.data.into(),
-            at_ms: frame.at_ms,
-            epoch: frame.epoch,
-            dropped_bytes: frame.dropped_bytes,
-        }
     }
 }
 
@@ -443,20 +447,25 @@ fn whole(file: &dyn DiskFile) -> io::Result<(State, u64)> {
 /// `from` yet does so behind that, or in vain.
 pub(super) fn copy_whole(disk: &dyn Disk, from: &str, to: &str) -> io::Result<()> {
     let source = disk.open(from, OpenMode::Read)?;
-    let copy = disk.open(to, OpenMode::CreateOrWrite)?;
-    copy.set_len(0)?;
+    let to = disk.open(to, OpenMode::CreateOrWrite)?;
     let (_, end) = whole(&*source)?;
+    copy(&*source, end, &*to)
+}
+
+/// Makes `to` of the first bytes of `from`, durable but for its name.
+fn copy(from: &dyn DiskFile, end: u64, to: &dyn DiskFile) -> io::Result<()> {
+    to.set_len(0)?;
     let mut at = 0;
     while at < end {
         let due = usize::try_from(end - at).map_or(WINDOW, |left| left.min(WINDOW));
-        let data = read_exact(&*source, at, due)?;
+        let data = read_exact(from, at, due)?;
         if data.len() < due {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the log became shorter"));
         }
-        copy.write_at(at, &data)?;
+        to.write_at(at, &data)?;
         at += due as u64;
     }
-    copy.sync()
+    to.sync()
 }
 
 /// Makes a directory in one that is there. Without its name all that is below
@@ -464,78 +473,6 @@ pub(super) fn copy_whole(disk: &dyn Disk, from: &str, to: &str) -> io::Result<()
 pub fn make_dir(disk: &dyn Disk, dir: &str) -> io::Result<()> {
     disk.create_dir_all(dir)?;
     disk.sync_dir(dir.rsplit_once('/').map_or("", |(parent, _)| parent))
-}
-
-fn encode(frame: &Frame) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; HEADER];
-    frame.encode(&mut bytes).map_err(io::Error::other)?;
-    let len = u32::try_from(bytes.len() - HEADER).map_err(io::Error::other)?;
-    bytes[..4].copy_from_slice(&len.to_le_bytes());
-    let crc = crc32fast::hash(&bytes[HEADER..]);
-    bytes[4..HEADER].copy_from_slice(&crc.to_le_bytes());
-    Ok(bytes)
-}
-
-/// Calls `each` with every whole frame of `[from, to)` until it says stop.
-/// Returns where the next frame would begin.
-fn scan(
-    file: &dyn DiskFile,
-    from: u64,
-    to: u64,
-    mut each: impl FnMut(u64, Frame) -> bool,
-) -> io::Result<u64> {
-    let (mut at, mut window, mut start) = (from, Vec::new(), from);
-    loop {
-        let have = |window: &Vec<u8>, start: u64, at: u64, need: usize| {
-            start + window.len() as u64 >= at + need as u64
-        };
-        let mut need = HEADER;
-        for _ in 0..2 {
-            if at + need as u64 > to {
-                return Ok(at);
-            }
-            if !have(&window, start, at, need) {
-                let want = need.max(WINDOW).min(usize::try_from(to - at).map_err(io::Error::other)?);
-                (window, start) = (read_exact(file, at, want)?, at);
-                if window.len() < need {
-                    return Ok(at);
-                }
-            }
-            let header = &window[usize::try_from(at - start).map_err(io::Error::other)?..];
-            let len = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
-            // A length that no frame can have is the torn tail: zeros too, which
-            // would else be empty frames with the right sum.
-            if len == 0 || len > limits::FRAME_BYTES_MAX + 4096 {
-                return Ok(at);
-            }
-            need = HEADER + len;
-        }
-        let frame = &window[usize::try_from(at - start).map_err(io::Error::other)?..][..need];
-        let crc = u32::from_le_bytes([frame[4], frame[5], frame[6], frame[7]]);
-        if crc32fast::hash(&frame[HEADER..]) != crc {
-            return Ok(at);
-        }
-        let Ok(decoded) = Frame::decode(&frame[HEADER..]) else { return Ok(at) };
-        let begun = at;
-        at += need as u64;
-        if !each(begun, decoded) {
-            return Ok(at);
-        }
-    }
-}
-
-fn read_exact(file: &dyn DiskFile, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-    let mut data = vec![0; len];
-    let mut got = 0;
-    while got < len {
-        let read = file.read_at(offset + got as u64, &mut data[got..])?;
-        if read == 0 {
-            break;
-        }
-        got += read;
-    }
-    data.truncate(got);
-    Ok(data)
 }
 
 #[cfg(test)]

@@ -6,22 +6,29 @@
 //! cursor is a position in the job's file, so a reader resumes exactly. What a node gave up
 //! for want of room is no gap: it has a frame, in which that is said in its place.
 //!
+//! A log whose job has ended is packed into a segment ([`segment`]), and read from there as
+//! before. What comes late unpacks it again.
+//!
 //! Where servers share the directory each reign has files of its own
 //! ([`succession`]), and a receipt is given only once the store has said, after the
 //! sync, that the reign still stands: so all that was ever receipted is in the file
 //! that the next reign begins from.
 
 pub mod file;
+mod frames;
+mod segment;
 mod succession;
 
 use file::JobLog;
 pub use file::{Extent, LogFilter};
 use proto::v1::{AttemptRef, LogChunk, LogReceipt, LogShipment};
-use std::collections::BTreeMap;
+use segment::Packing;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 use world::disk::Disk;
 use world::sync::{Semaphore, mpsc, oneshot};
+use world::time::{self, Instant};
 
 /// What the relay takes at most.
 pub mod limits {
@@ -37,6 +44,14 @@ pub mod limits {
     pub const WRITERS_AT_ONCE: usize = 4;
     /// Bytes of one frame's data.
     pub const FRAME_BYTES_MAX: usize = 1 << 20;
+    /// Bytes of whole frames after which a block of a segment ends.
+    pub const SEGMENT_BLOCK_BYTES: u64 = 256 << 10;
+    /// Those of one, with the frame that made it full.
+    pub const SEGMENT_BLOCK_BYTES_MAX: u64 = SEGMENT_BLOCK_BYTES + FRAME_BYTES_MAX as u64 + 8192;
+    /// How hard a segment is pressed, of 9: beyond this it takes much longer for little.
+    pub const SEGMENT_EFFORT: u32 = 4;
+    /// Blocks that are packed in one go.
+    pub const SEGMENT_BLOCKS_PER_STEP: usize = 4;
 }
 
 /// Names a job's file.
@@ -62,6 +77,8 @@ struct Shared {
     writers: Semaphore,
     /// By node: bytes that it gave up, of what was appended here.
     dropped: Mutex<BTreeMap<String, u64>>,
+    /// Jobs that are known to have no plain file.
+    packed: Mutex<BTreeSet<JobKey>>,
 }
 
 /// Open job files, least recently used first out.
@@ -88,6 +105,15 @@ struct Batch {
     reply: oneshot::Sender<Vec<LogReceipt>>,
 }
 
+/// What became of a log that was packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packed {
+    /// Bytes of the plain file.
+    pub plain_bytes: u64,
+    /// Of the segment.
+    pub bytes: u64,
+}
+
 /// A page of a job's log.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LogPage {
@@ -104,8 +130,8 @@ impl LogRelay {
     /// shared with servers that reigned before, or will.
     pub async fn open(disk: Arc<dyn Disk>, dir: &str, reign: Option<u64>) -> io::Result<Arc<Self>> {
         let writers = Semaphore::new(limits::WRITERS_AT_ONCE);
-        let (open, dropped) = (Mutex::default(), Mutex::default());
-        let shared = Arc::new(Shared { disk, dir: dir.to_owned(), reign, open, writers, dropped });
+        let (open, dropped, packed) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let shared = Arc::new(Shared { disk, dir: dir.to_owned(), reign, open, writers, dropped, packed });
         let made = Arc::clone(&shared);
         world::task::blocking(move || file::make_dir(&*made.disk, &made.dir)).await?;
         Ok(Arc::new(Self { shared, lanes: Mutex::default() }))
@@ -170,6 +196,38 @@ impl LogRelay {
         }
     }
 
+    /// The jobs whose logs are not packed, by tenant.
+    pub async fn plain(&self) -> io::Result<BTreeMap<String, Vec<u64>>> {
+        let shared = Arc::clone(&self.shared);
+        world::task::blocking(move || shared.plain()).await
+    }
+
+    /// Packs the log of a job that has ended. `None`: it is packed, or somebody reads or
+    /// writes it now.
+    pub async fn pack(&self, tenant: &str, number: u64) -> io::Result<Option<Packed>> {
+        let (shared, job) = (Arc::clone(&self.shared), (tenant.to_owned(), number));
+        let begun = {
+            let (shared, job) = (Arc::clone(&shared), job.clone());
+            world::task::blocking(move || shared.begin_packing(&job)).await?
+        };
+        let Some(mut packing) = begun else { return Ok(None) };
+        loop {
+            let began = Instant::now();
+            let done;
+            (packing, done) = world::task::blocking(move || {
+                let done = packing.step();
+                (packing, done)
+            })
+            .await;
+            if done? {
+                break;
+            }
+            // Nobody waits for it, so it takes half of a core at the most.
+            time::sleep(began.elapsed()).await;
+        }
+        world::task::blocking(move || shared.end_packing(&job, packing)).await
+    }
+
     /// By node, since the relay was opened: bytes that it gave up.
     pub fn dropped(&self) -> BTreeMap<String, u64> {
         self.shared.dropped().clone()
@@ -192,8 +250,15 @@ impl Shared {
     /// The job's log, opened and recovered where needed; `None` where there is
     /// none and none is to be made.
     fn job(&self, job: &JobKey, make: bool) -> io::Result<Option<Arc<JobLog>>> {
-        let slot = self.slot(job);
-        let mut held = slot.held();
+        self.opened(job, make, &mut self.slot(job).held())
+    }
+
+    fn opened(
+        &self,
+        job: &JobKey,
+        make: bool,
+        held: &mut Option<Arc<JobLog>>,
+    ) -> io::Result<Option<Arc<JobLog>>> {
         if let Some(log) = &*held {
             return Ok(Some(Arc::clone(log)));
         }
@@ -204,6 +269,107 @@ impl Shared {
         };
         *held = opened.map(Arc::new);
         Ok(held.clone())
+    }
+
+    /// Where this server writes the job's log: directory and file.
+    fn own(&self, job: &JobKey) -> (String, String) {
+        let (dir, path) = self.path(job);
+        match self.reign {
+            None => (dir, path),
+            Some(reign) => succession::own(&path, reign),
+        }
+    }
+
+    fn packed(&self) -> std::sync::MutexGuard<'_, BTreeSet<JobKey>> {
+        self.packed.lock().expect("no holder of this lock panics")
+    }
+
+    fn plain(&self) -> io::Result<BTreeMap<String, Vec<u64>>> {
+        let mut plain = BTreeMap::new();
+        for tenant in self.disk.list(&self.dir)?.into_iter().filter(|entry| entry.is_dir) {
+            let dir = format!("{}/{}", self.dir, tenant.name);
+            let mut jobs = BTreeSet::new();
+            for entry in self.disk.list(&dir)? {
+                let name = entry.name.strip_suffix(".log");
+                let Some(name) = name.or(entry.is_dir.then_some(entry.name.as_str())) else { continue };
+                let Ok(number) = u64::from_str_radix(name, 16) else { continue };
+                let job = (tenant.name.clone(), number);
+                if self.packed().contains(&job) {
+                    continue;
+                }
+                let is_plain = if entry.is_dir {
+                    succession::is_plain(&*self.disk, &format!("{dir}/{name}"))?
+                } else {
+                    Some(true)
+                };
+                match is_plain {
+                    Some(true) => _ = jobs.insert(number),
+                    Some(false) => _ = self.packed().insert(job),
+                    None => {}
+                }
+            }
+            plain.insert(tenant.name, jobs.into_iter().collect());
+        }
+        Ok(plain)
+    }
+
+    fn begin_packing(&self, job: &JobKey) -> io::Result<Option<Packing>> {
+        match self.job(job, false)? {
+            Some(log) if log.is_packed() => {
+                self.packed().insert(job.clone());
+                Ok(None)
+            }
+            Some(log) if !log.is_at(0) => Ok(Some(log.pack(&*self.disk, &self.fresh_segment(job))?)),
+            _ => Ok(None),
+        }
+    }
+
+    fn fresh_segment(&self, job: &JobKey) -> String {
+        format!("{}.new", segment::path(&self.own(job).1))
+    }
+
+    fn end_packing(&self, job: &JobKey, packing: Packing) -> io::Result<Option<Packed>> {
+        let ((dir, path), fresh) = (self.own(job), self.fresh_segment(job));
+        let plain_bytes = packing.plain_bytes();
+        let bytes = packing.finish()?;
+        let slot = self.slot(job);
+        // From here on nobody can come by it.
+        let mut held = slot.held();
+        drop(self.opened(job, false, &mut held)?);
+        let is_free = |log: &Arc<JobLog>| Arc::strong_count(log) == 1 && log.is_at(plain_bytes);
+        if !held.as_ref().is_some_and(|log| !log.is_packed() && is_free(log)) {
+            let _ = self.disk.remove(&fresh);
+            return Ok(None);
+        }
+        // It is read from the disk again, whatever comes of this.
+        *held = None;
+        self.disk.rename(&fresh, &segment::path(&path))?;
+        self.disk.sync_dir(&dir)?;
+        self.disk.remove(&path)?;
+        world::mark!("controller.logs.packed");
+        self.packed().insert(job.clone());
+        Ok(Some(Packed { plain_bytes, bytes }))
+    }
+
+    /// The job's log as a plain file, to which can be appended.
+    fn unpacked(&self, job: &JobKey) -> io::Result<Option<Arc<JobLog>>> {
+        let slot = self.slot(job);
+        let mut held = slot.held();
+        let Some(log) = self.opened(job, true, &mut held)?.filter(|log| log.is_packed()) else {
+            return Ok(held.clone());
+        };
+        world::mark!("controller.logs.unpacked");
+        let (dir, path) = self.own(job);
+        let fresh = format!("{path}.new");
+        log.unpack(&*self.disk, &fresh)?;
+        *held = None;
+        self.packed().remove(job);
+        self.disk.rename(&fresh, &path)?;
+        self.disk.sync_dir(&dir)?;
+        let log = self.opened(job, true, &mut held)?;
+        // The plain one counts; if this cannot be removed the next one takes its place.
+        let _ = self.disk.remove(&segment::path(&path));
+        Ok(log)
     }
 
     fn dropped(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, u64>> {
@@ -217,7 +383,8 @@ impl Shared {
         }
         let before = log.dropped_bytes();
         let taken = log.append(shipment)?;
-        *self.dropped().entry(shipment.node.clone()).or_default() += log.dropped_bytes() - before;
+        *self.dropped().entry(shipment.node.clone()).or_default() +=
+            log.dropped_bytes().saturating_sub(before);
         Ok(taken)
     }
 
@@ -289,7 +456,12 @@ fn write_group<'a>(
         for shipment in batch {
             let Some(attempt) = shipment.attempt.as_ref() else { continue };
             let job = (attempt.tenant.clone(), attempt.job_number);
-            let log = touched.entry(job.clone()).or_insert_with(|| open_or_warn(shared, &job)).clone();
+            let opened = touched.entry(job.clone());
+            let log = opened.or_insert_with(|| or_warn(&job, shared.job(&job, true)));
+            if log.as_ref().is_some_and(|log| log.is_packed() && log.is_news(shipment)) {
+                *log = or_warn(&job, shared.unpacked(&job));
+            }
+            let log = log.clone();
             let (offset, done) = match &log {
                 Some(log) => shared.append(log, shipment).unwrap_or_else(|error| {
                     tracing::warn!(tenant = job.0, job = job.1, %error, "a log could not be written");
@@ -323,8 +495,8 @@ fn write_group<'a>(
         .collect()
 }
 
-fn open_or_warn(shared: &Shared, job: &JobKey) -> Option<Arc<JobLog>> {
-    match shared.job(job, true) {
+fn or_warn(job: &JobKey, opened: io::Result<Option<Arc<JobLog>>>) -> Option<Arc<JobLog>> {
+    match opened {
         Ok(log) => log,
         Err(error) => {
             tracing::warn!(tenant = job.0, job = job.1, %error, "a log could not be opened");
@@ -336,3 +508,6 @@ fn open_or_warn(shared: &Shared, job: &JobKey) -> Option<Arc<JobLog>> {
 fn receipt(attempt: &AttemptRef, shipment: &LogShipment, offset: u64, done: bool) -> LogReceipt {
     LogReceipt { attempt: Some(attempt.clone()), rank: shipment.rank, stream: shipment.stream, offset, done }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,11 @@
 //! its reign alone, so that one that was deposed and does not know it writes where
 //! nobody looks any more. A reign begins from a copy of what is whole in the file of
 //! the one before; it has the same bytes at the same places, so cursors stay good.
-//! Copied is what is looked at, when it is: most jobs have ended.
+//! Copied is what is looked at, when it is: most jobs have ended. What is packed nobody
+//! writes (`<tenant>/<job>/<reign>.seg`), so it only gets the name of the next reign.
 
 use super::file::{JobLog, copy_whole, make_dir};
+use super::segment;
 use std::io;
 use world::Disk;
 
@@ -30,7 +32,8 @@ pub(super) fn open(disk: &dyn Disk, alone: &str, reign: u64, make: bool) -> io::
     let before = match earlier {
         Some(of) if of == reign => return JobLog::open(disk, dir, &own, make),
         Some(of) => Some(path(dir, of)),
-        None => exists(disk, alone)?.then(|| alone.to_owned()),
+        None if exists(disk, alone)? || exists(disk, &segment::path(alone))? => Some(alone.to_owned()),
+        None => None,
     };
     if before.is_some() || make {
         // Its own name first, and that of what holds it.
@@ -40,14 +43,34 @@ pub(super) fn open(disk: &dyn Disk, alone: &str, reign: u64, make: bool) -> io::
     }
     if let Some(before) = before {
         world::mark!("controller.logs.taken_over");
-        let fresh = format!("{own}.new");
-        copy_whole(disk, &before, &fresh)?;
-        disk.rename(&fresh, &own)?;
-        disk.sync_dir(dir)?;
-        // If it cannot be removed now it is of no use to anybody.
-        let _ = disk.remove(&before);
+        if exists(disk, &before)? {
+            let fresh = format!("{own}.new");
+            copy_whole(disk, &before, &fresh)?;
+            disk.rename(&fresh, &own)?;
+            disk.sync_dir(dir)?;
+            // If they cannot be removed now they are of no use to anybody.
+            let _ = disk.remove(&before);
+            let _ = disk.remove(&segment::path(&before));
+        } else {
+            disk.rename(&segment::path(&before), &segment::path(&own))?;
+            disk.sync_dir(dir)?;
+        }
     }
     JobLog::open(disk, dir, &own, make)
+}
+
+/// Where a reign writes a log: directory and file.
+pub(super) fn own(alone: &str, reign: u64) -> (String, String) {
+    let dir = alone.strip_suffix(".log").unwrap_or(alone);
+    (dir.to_owned(), path(dir, reign))
+}
+
+/// Whether a job, which has this directory, has a plain file there; `None` while it has no
+/// file at all.
+pub(super) fn is_plain(disk: &dyn Disk, dir: &str) -> io::Result<Option<bool>> {
+    let files = disk.list(dir)?;
+    let has = |suffix| files.iter().any(|entry| entry.name.ends_with(suffix));
+    Ok(if has(".log") { Some(true) } else { has(".seg").then_some(false) })
 }
 
 fn path(dir: &str, reign: u64) -> String {
@@ -61,7 +84,10 @@ fn reigns(disk: &dyn Disk, dir: &str) -> io::Result<Vec<u64>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    let reign = |name: &str| u64::from_str_radix(name.strip_suffix(".log")?, 16).ok();
+    let reign = |name: &str| {
+        let name = name.strip_suffix(".log").or(name.strip_suffix(".seg"))?;
+        u64::from_str_radix(name, 16).ok()
+    };
     Ok(entries.iter().filter_map(|entry| reign(&entry.name)).collect())
 }
 

@@ -1,19 +1,24 @@
-//! A log of which a node gave up some: every door says so in its place, and says no more.
+//! A log of which a node gave up some: every door says so in its place, and says no more,
+//! also once the log is packed.
 
 use crate::agents::{Agent, attempt_of};
 use crate::http::Http;
-use crate::support::{Client, TestDir, job, serve};
+use crate::support::{Client, TestDir, job, serve_with};
 use futures_util::stream;
+use gateway::{LogsConfig, ServerConfig};
 use proto::gap;
 use proto::v1::{
     Cause, CauseKind, Ended, JobRequest, LogShipment, LogsRequest, NodesRequest, Started, SubmitRequest,
     report, server_frame,
 };
+use world::time;
 
 #[tokio::test]
 async fn what_a_node_gave_up_is_told_at_every_door() {
     let dir = TestDir::new();
-    let server = serve(&dir).await.unwrap();
+    let logs = LogsConfig { pack_every_ms: 20, pack_after_ms: 0 };
+    let config = ServerConfig { logs, ..ServerConfig::default() };
+    let server = serve_with(&dir, "127.0.0.1:0", config).await.unwrap();
     let mut admin = Client::new(&server, &server.token).await;
     let mut agent = Agent::join(&admin).await;
     let submission = SubmitRequest { spec: Some(job("words")), ..SubmitRequest::default() };
@@ -39,6 +44,25 @@ async fn what_a_node_gave_up_is_told_at_every_door() {
     let ended = Ended { cause: Some(cause), stdout_bytes: 2_005, ..Ended::default() };
     agent.report(2, &attempt, report::What::Ended(ended)).await;
 
+    let http = Http::new(&server, &server.token).await;
+    told_at_every_door(&mut admin, &http, number).await;
+    let (disk, begun) = (dir.disk(), time::Instant::now());
+    while disk.entry("logs/default/0000000000000001.log").is_ok() {
+        assert!(begun.elapsed() < time::ms(30_000), "the log is not packed");
+        time::sleep(time::ms(10)).await;
+    }
+    assert!(disk.entry("logs/default/0000000000000001.seg").is_ok());
+    told_at_every_door(&mut admin, &http, number).await;
+
+    let nodes = admin.grpc.nodes(admin.request(NodesRequest {})).await.unwrap().into_inner().nodes;
+    assert_eq!(nodes[0].log_dropped_bytes, 1_996);
+    let metrics = http.get("/metrics").await.text;
+    assert!(metrics.lines().any(|line| line == "drumline_log_dropped_bytes_total 1996"), "{metrics}");
+    drop((agent, receipts));
+    server.stop().await;
+}
+
+async fn told_at_every_door(admin: &mut Client, http: &Http, number: u64) {
     let line = gap::told(1_996, true);
     let request =
         LogsRequest { job: Some(JobRequest { number, ..JobRequest::default() }), ..LogsRequest::default() };
@@ -53,7 +77,6 @@ async fn what_a_node_gave_up_is_told_at_every_door() {
     assert_eq!(chunks, due.map(|(offset, dropped, text)| (offset, dropped, text.as_bytes().to_vec())));
     assert_eq!(missing, Some(0), "it is whole: nothing is missing that is not told");
 
-    let http = Http::new(&server, &server.token).await;
     let text = format!("half{line}rest\n");
     assert_eq!(http.get("/v1/jobs/1/logs").await.text, text);
     let lines = http.request("GET", "/v1/jobs/1/logs").header("accept", "application/x-ndjson");
@@ -74,11 +97,4 @@ async fn what_a_node_gave_up_is_told_at_every_door() {
     {
         assert_eq!(http.get(&format!("{one}&offset={offset}")).await.text, due);
     }
-
-    let nodes = admin.grpc.nodes(admin.request(NodesRequest {})).await.unwrap().into_inner().nodes;
-    assert_eq!(nodes[0].log_dropped_bytes, 1_996);
-    let metrics = http.get("/metrics").await.text;
-    assert!(metrics.lines().any(|line| line == "drumline_log_dropped_bytes_total 1996"), "{metrics}");
-    drop((agent, receipts));
-    server.stop().await;
 }

@@ -1,7 +1,7 @@
 //! What a disk may do to a log, and what must be read of it all the same.
 
 use super::*;
-use proto::v1::AttemptRef;
+use proto::v1::{AttemptRef, LogChunk};
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use world::sim::{DiskFaults, HostileDisk};
