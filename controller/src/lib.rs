@@ -11,6 +11,7 @@ pub mod logs;
 pub mod shell;
 
 pub use crate::core::{
-    Admission, AdmissionAsk, AdmissionVerdict, Config, Core, DemandChange, Effect, Event, Loaded, LoadedJob,
-    Moved, NewJob, Reply, Resources64, StepSaid, Straggler, TaskSaid, TaskStaged, Txn, Upload,
+    Admission, AdmissionAsk, AdmissionVerdict, Config, Core, DemandChange, DueJobs, Effect, EndedJob, Event,
+    Expiring, Loaded, LoadedJob, Moved, NewJob, Reply, Resources64, StepSaid, Straggler, TaskSaid,
+    TaskStaged, Txn, Upload,
 };

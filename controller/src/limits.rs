@@ -23,6 +23,15 @@ pub const NODES_MAX: usize = 50_000;
 pub const RECENT_KEYS_MAX: usize = 100_000;
 /// Ends of jobs remembered in memory beside their rows, likewise.
 pub const RECENT_ENDS_MAX: usize = 65_536;
+/// Ended jobs of a tenant remembered by when they expire; of more the rows are looked
+/// through when these are done with.
+pub const RETAINED_MAX: usize = 1_000_000;
+/// Jobs told at once to be due, of one tenant in each of three kinds …
+pub const DUE_PER_TENANT: usize = 16;
+/// … and of all, about.
+pub const DUE_MAX: usize = 256;
+/// Manifests and checkpoints of a job that expired that go in one commit.
+pub const ROWS_PER_EXPIRY: usize = 32;
 /// Pieces of work that wait because a transaction was full. At the limit
 /// submissions, cancels and retries are refused with `limit.busy`.
 pub const BACKLOG_MAX: usize = 4096;

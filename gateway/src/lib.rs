@@ -10,6 +10,7 @@ pub mod auth;
 mod config;
 mod demand;
 mod drumline;
+mod expiry;
 mod gate;
 pub mod limits;
 mod meter;

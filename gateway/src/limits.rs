@@ -50,6 +50,10 @@ pub const DEMAND_UPDATES_PER_SCHEDULER: usize = 256;
 pub const DEMANDS_PER_UPDATE_MAX: usize = 4096;
 /// Open streams (`SubmitMany`, `Logs`, `Events`) of one token.
 pub const STREAMS_PER_CALLER: usize = 128;
+/// Between two looks for what has expired.
+pub const EXPIRY_LOOK_MS: u64 = 1_000;
+/// Commits for one job that expired before it is another's turn.
+pub const EXPIRY_COMMITS_MAX: usize = 64;
 /// Objects that are taken away in one go.
 pub const CONDEMNED_MAX: usize = 1000;
 /// How long those are waited for who were told that an object is there, and how often it is

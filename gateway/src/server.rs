@@ -24,7 +24,7 @@ use crate::planner::{Planner, Policy};
 use crate::trees::Trees;
 use crate::urls::Signer;
 use crate::{
-    agents::AgentsDoor, auth, auth::Auth, demand::Demand, limits, meter, rest, rows,
+    agents::AgentsDoor, auth, auth::Auth, demand::Demand, expiry, limits, meter, rest, rows,
     schedulers::SchedulersDoor,
 };
 use controller::logs::LogRelay;
@@ -481,6 +481,7 @@ fn open_gate(
     });
     spawn(auth::hear_changes(Arc::downgrade(&gate)));
     spawn(meter::keep_books(Arc::downgrade(&gate), dues));
+    spawn(expiry::expire(Arc::downgrade(&gate)));
     let ObjectsConfig { collect_every_ms, uploads_kept_ms, .. } = config.objects;
     // A server that was deposed in the midst of it would take away what another told of:
     // where servers share the place, it stays.

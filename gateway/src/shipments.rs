@@ -6,13 +6,14 @@
 
 use crate::agents::no_attempt;
 use crate::gate::{Gate, Replies, boxed};
-use crate::limits;
+use crate::{limits, rows};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt, unfold};
 use proto::ids::TenantName;
+use proto::keys;
 use proto::problem::{self, Problem};
-use proto::v1::{LogReceipt, LogShipment};
-use std::collections::{BTreeMap, VecDeque};
+use proto::v1::{JobStateRow, LogReceipt, LogShipment};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
 use world::grpc::tonic::{Status, Streaming};
@@ -152,6 +153,8 @@ fn append(
 
 async fn append_group(gate: &Gate, tenant: &str, group: Vec<LogShipment>) -> Receipts {
     let due = group.len();
+    let jobs: BTreeSet<u64> =
+        group.iter().filter_map(|shipment| Some(shipment.attempt.as_ref()?.job_number)).collect();
     let deadline = time::ms(limits::HANDLER_DEADLINE_MS);
     let taken = time::timeout(deadline, gate.logs.append(tenant, group))
         .await
@@ -159,6 +162,15 @@ async fn append_group(gate: &Gate, tenant: &str, group: Vec<LogShipment>) -> Rec
     if taken.len() < due {
         // A disk that failed: the agent keeps its bytes and comes again.
         return Err(problem::unavailable("logs", "the logs could not be made durable").into());
+    }
+    // Looked at behind it: what an agent brought late is not to lie there for ever.
+    for number in jobs {
+        let state: Option<JobStateRow> = rows::get(&*gate.store, keys::state(tenant, number)).await?;
+        if state.is_some_and(|state| state.expired_ms > 0) {
+            world::mark!("gateway.shipments.of_what_expired");
+            let removed = gate.logs.remove(tenant, number).await;
+            removed.map_err(|_| problem::unavailable("logs", "a log could not be removed"))?;
+        }
     }
     // Synced, but perhaps where the next server has looked already.
     gate.must_reign().await?;

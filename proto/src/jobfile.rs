@@ -25,6 +25,7 @@ struct FileJob {
     #[serde(default, deserialize_with = "whole")]
     priority: Option<i32>,
     expected_runtime: Option<Scalar>,
+    keep: Option<Scalar>,
     #[serde(default)]
     labels: BTreeMap<String, Scalar>,
     #[serde(default, rename = "input", alias = "inputs")]
@@ -323,6 +324,7 @@ fn finish(job: FileJob, base: &Path) -> Result<JobSpec, Problem> {
         name: job.name.unwrap_or_default(),
         priority: job.priority.unwrap_or_default(),
         expected_runtime_ms: span_ms("expected_runtime", job.expected_runtime)?,
+        keep_ms: span_ms("keep", job.keep)?,
         labels: job.labels.into_iter().map(|(key, value)| (key, value.0)).collect(),
         ..JobSpec::default()
     };

@@ -72,7 +72,7 @@ impl Problem {
             "denied" => Code::PermissionDenied,
             "missing" => Code::NotFound,
             "conflict" if self.code.starts_with("conflict.exists") => Code::AlreadyExists,
-            "conflict" => Code::FailedPrecondition,
+            "conflict" | "outputs" => Code::FailedPrecondition,
             "unavailable" => Code::Unavailable,
             _ => Code::Internal,
         }

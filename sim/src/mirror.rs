@@ -42,6 +42,11 @@ fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
 }
 
 impl Mirror {
+    /// Whether what a job gave is kept no longer.
+    pub fn has_expired(&self, job: &JobName) -> bool {
+        self.states.get(job).is_some_and(|state| state.expired_ms > 0)
+    }
+
     /// Takes one row's change.
     pub fn apply(&mut self, row: Row) {
         match row {

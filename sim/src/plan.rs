@@ -135,6 +135,8 @@ struct Limits {
     memory_bytes: Option<u64>,
     gpus: Option<u64>,
     queued_tasks: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retention_ms: Option<u64>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
@@ -341,6 +343,7 @@ impl Limits {
             memory_bytes: quota.memory_bytes,
             gpus: quota.gpus,
             queued_tasks: quota.queued_tasks,
+            retention_ms: row.retention_ms,
         }
     }
 
@@ -364,6 +367,7 @@ impl Limits {
             quota: Some(quota),
             budget: Some(budget),
             when_full: when_full.into(),
+            retention_ms: self.retention_ms,
             ..TenantRow::default()
         })
     }
@@ -379,6 +383,9 @@ fn job(spec: &JobSpec) -> Value {
     if spec.expected_runtime_ms > 0 {
         let span = units::format_duration_ms(spec.expected_runtime_ms);
         job.insert("expected_runtime".to_owned(), json!(span));
+    }
+    if spec.keep_ms > 0 {
+        job.insert("keep".to_owned(), json!(units::format_duration_ms(spec.keep_ms)));
     }
     if !spec.labels.is_empty() {
         job.insert("labels".to_owned(), json!(spec.labels));

@@ -6,6 +6,7 @@
 mod after;
 mod endless;
 pub mod inputs;
+mod keeping;
 mod saving;
 mod special;
 mod telling;
@@ -100,6 +101,7 @@ pub fn draw(seed: u64, load: Load, tenants: &[&str], machines: &[Kind]) -> Vec<D
     saving::draw(seed, &mut deeds);
     telling::draw(seed, &mut deeds);
     endless::add(seed, &mut deeds, load, tenants);
+    keeping::draw(seed, &mut deeds);
     by_time(&mut deeds);
     deeds
 }
@@ -142,6 +144,7 @@ pub fn draw_changes(seed: u64, load: Load) -> Vec<Change> {
         quota.queued_tasks = Some(5_001);
     }
     changes.push(Change { at_ms: load.over_ms, row: roomy });
+    keeping::limit(seed, &mut changes);
     changes
 }
 

@@ -44,7 +44,8 @@ What is changed counts within five seconds. `none` lifts a limit.
 
 Examples:
   drumline tenants set lab --cores 128
-  drumline tenants set lab --budget none --when-full queue")]
+  drumline tenants set lab --budget none --when-full queue
+  drumline tenants set lab --retention 30d     # what jobs gave, from their end")]
     Set(Box<TenantLimits>),
 }
 
@@ -86,6 +87,9 @@ pub struct TenantLimits {
     /// What happens to a job past a limit [default: reject]
     #[arg(long, value_enum)]
     pub when_full: Option<WhenFullArg>,
+    /// How long outputs and logs of ended jobs are kept: 30d, 12h [default: for ever]
+    #[arg(long, value_name = "TIME")]
+    pub retention: Option<String>,
 }
 
 impl TenantLimits {

@@ -52,6 +52,9 @@ pub struct SubmitArgs {
     /// How long a task is expected to run: 2m, 1h30m
     #[arg(long, value_name = "TIME", help_heading = "Job")]
     pub expected_runtime: Option<String>,
+    /// Keep outputs and logs no longer than this after the end: 7d, 12h [default: as the tenant does]
+    #[arg(long, value_name = "TIME", help_heading = "Job")]
+    pub keep: Option<String>,
     /// A file or directory, sha256:DIGEST of what was uploaded, or a URL that ends in
     /// #sha256=DIGEST, given to every task as inputs/N (repeatable)
     #[arg(long = "input", value_name = "N=PATH", help_heading = "Job")]

@@ -41,6 +41,11 @@ pub(super) async fn run(client: Client, args: LsArgs) -> Outcome {
     done()
 }
 
+/// How long ago what it gave expired.
+fn expired(at_ms: u64, now_ms: u64) -> String {
+    if at_ms == 0 { "-".to_owned() } else { format!("{} ago", words::age(at_ms, now_ms)) }
+}
+
 fn print(jobs: &[JobSummary], format: Format) -> Result<(), crate::failure::Failure> {
     let id = |job: &JobSummary| words::job_id(&job.tenant, job.number);
     match format {
@@ -51,7 +56,7 @@ fn print(jobs: &[JobSummary], format: Format) -> Result<(), crate::failure::Fail
             let wide = format == Format::Wide;
             let mut headers = vec!["ID", "NAME", "STATE", "DONE", "FAILED", "AGE", "RAN", "PROGRESS"];
             if wide {
-                headers.extend(["PRIORITY", "LABELS", "CAUSE"]);
+                headers.extend(["PRIORITY", "LABELS", "EXPIRED", "CAUSE"]);
             }
             let mut table = Table::new(&headers);
             for job in jobs {
@@ -75,6 +80,7 @@ fn print(jobs: &[JobSummary], format: Format) -> Result<(), crate::failure::Fail
                     cells.extend([
                         job.priority.to_string(),
                         labels.join(","),
+                        expired(state.expired_ms, now_ms),
                         words::cause(state.cause.as_ref()),
                     ]);
                 }

@@ -54,6 +54,12 @@ fn lines(view: &TenantView) -> Vec<[String; 4]> {
         line("egress", ledger.egress_bytes, quota.egress_bytes, "this month", bytes),
         line("budget", ledger.settled_micros, budget.month_micros, "this month", words::money),
         line("reserved", ledger.reserved_micros, None, "of the budget, by live jobs", words::money),
+        [
+            "retention".to_owned(),
+            "-".to_owned(),
+            row.retention_ms.map_or_else(|| "-".to_owned(), units::format_duration_ms),
+            "outputs and logs, from a job's end".to_owned(),
+        ],
     ]
 }
 
@@ -71,7 +77,8 @@ mod tests {
             held: None,
         };
         let lines = lines(&view);
-        assert_eq!(lines.len(), 9);
+        assert_eq!(lines.len(), 10);
+        assert_eq!(lines[9][2], "-");
         assert_eq!(lines[6], ["egress", "512KiB", "1MiB", "this month"].map(String::from));
         assert_eq!(lines[0][2], "-");
     }

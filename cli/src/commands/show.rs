@@ -86,6 +86,14 @@ fn print_job(view: &JobView, format: Format) -> Result<(), Failure> {
     if crate::follow::is_ended(state.state()) {
         text.push_str(&format!("exit code  {}\n", crate::follow::exit_code(view)));
     }
+    if spec.keep_ms > 0 {
+        text.push_str(&format!("keep       {}\n", units::format_duration_ms(spec.keep_ms)));
+    }
+    if state.expired_ms > 0 {
+        let (age, kept) =
+            (words::age(state.expired_ms, now_ms), units::format_duration_ms(state.retained_ms));
+        text.push_str(&format!("expired    {age} ago: outputs and logs were kept for {kept}\n"));
+    }
     for on in &spec.after {
         text.push_str(&format!("after      {}\n", after::format(on, &job.tenant)));
     }

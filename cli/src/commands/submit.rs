@@ -114,6 +114,9 @@ fn job_flags(spec: &mut JobSpec, args: &SubmitArgs, tenant: &str) -> Result<(), 
     if let Some(text) = &args.expected_runtime {
         spec.expected_runtime_ms = span_ms("--expected-runtime", text)?;
     }
+    if let Some(text) = &args.keep {
+        spec.keep_ms = span_ms("--keep", text)?;
+    }
     for text in &args.inputs {
         let (name, source) = pair("--input", text, "NAME=PATH")?;
         let mut input = Input { name: name.to_owned(), ..Input::default() };

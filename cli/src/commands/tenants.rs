@@ -9,7 +9,7 @@ use crate::{
 };
 use proto::{
     problem::{self, Problem},
-    units,
+    retention, units,
     v1::{ListTenantsRequest, PutTenantRequest, TenantRow, TenantView, WhenFull},
 };
 
@@ -123,6 +123,11 @@ fn apply(row: &mut TenantRow, limits: &TenantLimits) -> Result<(), Problem> {
         Some(WhenFullArg::Queue) => row.set_when_full(WhenFull::Queue),
         None => {}
     }
+    let kept = |text: &str| {
+        let kept_ms = units::parse_duration_ms(text).map_err(|error| error.at(""))?;
+        retention::check("", kept_ms).map(|()| kept_ms)
+    };
+    limit("retention", limits.retention.as_ref(), &mut row.retention_ms, kept)?;
     Ok(())
 }
 
@@ -138,7 +143,7 @@ async fn list(client: Client, format: Format) -> Outcome {
         format => {
             let mut headers = vec!["TENANT", "CORES", "MEMORY", "GPUS", "TASKS", "JOBS", "SPENT", "BUDGET"];
             if format == Format::Wide {
-                headers.extend(["RESERVED", "STORAGE", "INGRESS", "EGRESS", "WHEN FULL"]);
+                headers.extend(["RESERVED", "STORAGE", "INGRESS", "EGRESS", "WHEN FULL", "KEPT"]);
             }
             let mut table = Table::new(&headers);
             for view in &tenants {
@@ -182,6 +187,7 @@ fn cells(view: &TenantView, wide: bool) -> Vec<String> {
             bytes(ledger.ingress_bytes, quota.ingress_bytes),
             bytes(ledger.egress_bytes, quota.egress_bytes),
             if row.when_full() == WhenFull::Queue { "queue" } else { "reject" }.to_owned(),
+            row.retention_ms.map_or_else(|| "for ever".to_owned(), units::format_duration_ms),
         ]);
     }
     cells
@@ -217,9 +223,16 @@ mod tests {
         let budget = row.budget.unwrap();
         assert_eq!((row.quota, row.when_full()), (Some(quota), WhenFull::Queue));
         assert_eq!((budget.month_micros, budget.core_hour_micros), (None, 0));
+        apply(&mut row, &limits("--retention 7d")).unwrap();
+        apply(&mut row, &limits("--gpus 1")).unwrap();
+        assert_eq!(row.retention_ms, Some(7 * 24 * 3_600_000));
+        apply(&mut row, &limits("--retention none")).unwrap();
+        assert_eq!(row.retention_ms, None);
         let wrong = |line: &str| apply(&mut TenantRow::default(), &limits(line)).unwrap_err().to_string();
         assert!(wrong("--gpus many").starts_with("gpus = many: is no count"));
         assert!(wrong("--budget x").starts_with("budget = x: is no amount"));
         assert!(wrong("--ingress x").starts_with("ingress = x"));
+        assert!(wrong("--retention 1ms").starts_with("retention = 1ms: is no time"));
+        assert!(wrong("--retention soon").starts_with("retention = soon"));
     }
 }

@@ -9,6 +9,7 @@ use super::events::By;
 use super::model::{Active, Block, Job, Spot, StepRun, cause, cut, over, passing, path};
 use super::outbox::Outbox;
 use super::retry::{self, Next};
+use super::types::EndedJob;
 use super::{Core, Timer, Work, blocks, checkpoints, ledger};
 use crate::limits;
 use prost::Message;
@@ -239,7 +240,8 @@ impl Core {
         };
         month::turn(&mut owner.ledger, now_ms);
         ledger::release(&mut owner.ledger, &mut job.state);
-        let generation = job.state.generation;
+        let (generation, ended) = (job.state.generation, EndedJob::ended(number, &job.state));
+        owner.retain(&ended);
         let waiters = owner.waiters.remove(&number).unwrap_or_default();
         self.out.state(tenant, number);
         self.out.ledger(tenant);

@@ -13,7 +13,8 @@
 //! One room each: `submit`, `cancel`, `retry` (tenants); `nodes` (sessions,
 //! verdicts, leases); `grants`, `frames` (capacity to tasks to agents);
 //! `reports`, `gangs`, `finish` (attempts to their ends); `follow`, `gates`,
-//! `pairs`, `unmet` (tasks that wait for another job's tasks); `traffic` (bytes
+//! `pairs`, `unmet` (tasks that wait for another job's tasks); `expiry` (what ended jobs
+//! gave, for how long); `traffic` (bytes
 //! that clients moved); `progress` (what attempts say while they run); `blocks`, `ledger`, `events`, `outbox` (rows); `demand`;
 //! `check`, `check_step`, `watched`.
 
@@ -25,6 +26,7 @@ mod checkpoints;
 mod config;
 mod demand;
 mod events;
+mod expiry;
 mod finish;
 mod follow;
 mod frames;
@@ -53,8 +55,8 @@ pub(crate) use follow::JOB_ENDING;
 pub use pace::Straggler;
 pub use progress::{StepSaid, TaskSaid, TaskStaged};
 pub use types::{
-    Admission, AdmissionAsk, AdmissionVerdict, DemandChange, Effect, Event, Loaded, LoadedJob, Moved, NewJob,
-    Now, Reply, Resources64, Txn, Upload,
+    Admission, AdmissionAsk, AdmissionVerdict, DemandChange, DueJobs, Effect, EndedJob, Event, Expiring,
+    Loaded, LoadedJob, Moved, NewJob, Now, Reply, Resources64, Txn, Upload,
 };
 
 use crate::limits;
@@ -98,6 +100,8 @@ pub struct Core {
     ends: BTreeMap<(String, u64), State>,
     /// Ended jobs whose tasks are looked at, told at loading.
     followed: BTreeMap<String, Vec<LoadedJob>>,
+    /// The tenant that was told of last when it was asked what is due.
+    due_told: String,
     stats: Stats,
     out: Outbox,
     seen: check_step::Seen,
@@ -215,6 +219,7 @@ impl Core {
             orphans: Vec::new(),
             ends: BTreeMap::new(),
             followed: BTreeMap::new(),
+            due_told: String::new(),
             stats: Stats::default(),
             out: Outbox::default(),
             seen: check_step::Seen::default(),
@@ -317,6 +322,8 @@ impl Core {
             Event::Granted(row) => self.granted(row),
             Event::Moved { ticket, moved } => self.moved(ticket, moved),
             Event::Forget { ticket, tenant, uploads } => self.forget_uploads(ticket, &tenant, &uploads),
+            Event::Ended { ticket, tenant, jobs, last } => self.ended_told(ticket, &tenant, &jobs, last),
+            Event::Expire { ticket, tenant, number, found } => self.expire(ticket, &tenant, number, *found),
             Event::Settle { ticket } => self.reply(ticket, Reply::Done),
             Event::DrainNode { ticket, node, drained, reason } => {
                 self.drain_node(ticket, &node, drained, reason);

@@ -9,6 +9,7 @@ use proto::v1::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::expiry::Retained;
 use super::pace::Pace;
 use super::pairs::Pairs;
 use super::progress::{Said, Staged};
@@ -44,6 +45,8 @@ pub(super) struct Tenant {
     /// Job to the jobs with gates on its tasks.
     pub followers: BTreeMap<u64, BTreeSet<u64>>,
     pub retries: Bucket,
+    /// Its ended jobs, as far as anything of them is to go.
+    pub retained: Retained,
 }
 
 pub(super) struct Job {

@@ -14,6 +14,7 @@ use proto::after;
 use proto::manifests;
 use proto::month;
 use proto::problem::{self, Problem};
+use proto::retention;
 use proto::spans::Spans;
 use proto::v1::{BlockRow, CauseKind, State, StepState};
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,6 +65,17 @@ impl Core {
         if stale || !over(loaded.state.state()) {
             return Err(running());
         }
+        let expired = self.recent.expired(name, number) || tenant.retained.has_expired(number);
+        let state = &loaded.state;
+        if state.expired_ms > 0 || expired {
+            world::mark!("controller.user_retry.of_what_expired");
+            let (at_ms, kept_ms) = match state.expired_ms {
+                // It was read before.
+                0 => (self.now.wall_ms, retention::kept_ms(tenant.row.retention_ms, state.keep_ms)),
+                at_ms => (at_ms, Some(state.retained_ms)),
+            };
+            return Err(retention::expired(&id, at_ms, kept_ms.unwrap_or_default()));
+        }
         if self.live_jobs >= limits::LIVE_JOBS_MAX || tenant.jobs.len() >= limits::LIVE_JOBS_PER_TENANT_MAX {
             let reason = "so many jobs have not ended yet that no more are taken";
             return Err(Problem::new(
@@ -108,7 +120,10 @@ impl Core {
         let why = cause(CauseKind::RetriedByUser, "");
         world::mark!("controller.user_retry.taken");
         let was = job.state.state();
-        let Some(Tenant { ledger: books, jobs, waiters, .. }) = self.tenants.get_mut(name) else { return 0 };
+        let Some(Tenant { ledger: books, jobs, waiters, retained, .. }) = self.tenants.get_mut(name) else {
+            return 0;
+        };
+        retained.drop(number, &job.state);
         let state = &mut job.state;
         state.set_state(State::Pending);
         state.cause = None;

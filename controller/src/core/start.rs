@@ -50,6 +50,7 @@ impl Core {
             Loaded::End(tenant, number, state) => {
                 self.ends.insert((tenant, number), state);
             }
+            Loaded::Ended(tenant, job) => self.tenant_entry(&tenant).retain(&job),
             Loaded::Followed(rows) => {
                 self.followed.entry(rows.job.tenant.clone()).or_default().push(*rows);
             }
@@ -107,6 +108,7 @@ impl Core {
     /// Goes on where the rows stop: after all rows, before the first event.
     pub fn start(&mut self, now: Now) -> Txn {
         self.now = now;
+        self.all_ended_told();
         self.link_jobs();
         self.link_grants();
         self.drop_unheld();

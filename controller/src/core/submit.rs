@@ -1,5 +1,6 @@
 //! Submissions: idempotency, limits, admission, and the rows of a new job.
 
+use super::expiry::Retained;
 use super::follow::Within;
 use super::gates::all_of;
 use super::model::{GangShape, Holding, Job, StepRun, Tenant, cause, ledger_of, over};
@@ -26,6 +27,8 @@ pub(super) struct Recent {
     keys_order: VecDeque<(String, String)>,
     ends: BTreeMap<(String, u64), (State, u32)>,
     ends_order: VecDeque<(String, u64)>,
+    expired: BTreeSet<(String, u64)>,
+    expired_order: VecDeque<(String, u64)>,
 }
 
 impl Recent {
@@ -61,6 +64,23 @@ impl Recent {
             self.ends.remove(&oldest);
         }
     }
+
+    /// Whether what a job gave has expired.
+    pub(super) fn expired(&self, tenant: &str, number: u64) -> bool {
+        self.expired.contains(&(tenant.to_owned(), number))
+    }
+
+    pub(super) fn remember_expired(&mut self, tenant: &str, number: u64) {
+        let name = (tenant.to_owned(), number);
+        if self.expired.insert(name.clone()) {
+            self.expired_order.push_back(name);
+        }
+        if self.expired_order.len() > limits::RECENT_ENDS_MAX
+            && let Some(oldest) = self.expired_order.pop_front()
+        {
+            self.expired.remove(&oldest);
+        }
+    }
 }
 
 /// What of a dependency's end is known.
@@ -85,11 +105,13 @@ impl Core {
             task_waiters: BTreeMap::new(),
             followers: BTreeMap::new(),
             retries: Bucket::new(burst, rate),
+            retained: Retained::default(),
         })
     }
 
     pub(super) fn tenant_changed(&mut self, row: TenantRow) {
         let tenant = self.tenant_entry(&row.name.clone());
+        tenant.retention_changes(&row);
         tenant.row = row;
         tenant.known = true;
     }
@@ -197,6 +219,7 @@ impl Core {
         let mut state = JobStateRow {
             state: State::Pending.into(),
             steps: steps.iter().map(|run| waiting(run.tasks)).collect(),
+            keep_ms: new.spec.keep_ms,
             ..JobStateRow::default()
         };
         let tasks = steps.iter().map(|run| run.tasks).sum();

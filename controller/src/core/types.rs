@@ -90,6 +90,8 @@ pub enum Loaded {
     /// How a job ended that a live job waits for (see
     /// [`super::Core::ends_wanted`]). Not told: taken as met.
     End(String, u64, State),
+    /// A job that has ended, of which something is to go some time.
+    Ended(String, EndedJob),
     /// The rows of an ended job whose tasks a live job looks at (see
     /// [`super::Core::rows_wanted`]). Not told: taken as met.
     Followed(Box<LoadedJob>),
@@ -206,6 +208,28 @@ pub enum Event {
         /// At most [`crate::limits::UPLOADS_PER_BOOKING`], each with a row of this size.
         uploads: Vec<Upload>,
     },
+    /// Ended jobs of a tenant, as its rows have them; see [`super::Core::due_jobs`].
+    Ended {
+        /// Names the asker.
+        ticket: u64,
+        /// Whose.
+        tenant: String,
+        /// Some of them.
+        jobs: Vec<EndedJob>,
+        /// There are no others.
+        last: bool,
+    },
+    /// What is due of an ended job: what it gave goes.
+    Expire {
+        /// Names the asker.
+        ticket: u64,
+        /// Of the job.
+        tenant: String,
+        /// Of the job.
+        number: u64,
+        /// Its rows.
+        found: Box<Expiring>,
+    },
     /// The answer comes when all that was said before is durable.
     Settle {
         /// Names the asker.
@@ -272,6 +296,40 @@ pub struct NewJob {
     pub followed: Vec<LoadedJob>,
 }
 
+/// A job that has ended, of which something is to go some time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndedJob {
+    /// Its number.
+    pub number: u64,
+    /// Milliseconds since 1970.
+    pub ended_ms: u64,
+    /// How long it asked itself for what it gave to be kept; 0: it did not.
+    pub keep_ms: u64,
+    /// It has expired; what is left of it goes.
+    pub expired: bool,
+}
+
+/// What is due.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DueJobs {
+    /// Jobs (tenant, number) that are to expire, or have.
+    pub jobs: Vec<(String, u64)>,
+    /// Tenants whose ended jobs are to be told ([`Event::Ended`]).
+    pub survey: Vec<String>,
+}
+
+/// What the rows say of a job that is to expire, or has.
+#[derive(Clone, Debug, Default)]
+pub struct Expiring {
+    /// `state/…`
+    pub state: JobStateRow,
+    /// The first keys of its manifests and checkpoints, at most
+    /// [`crate::limits::ROWS_PER_EXPIRY`]; empty: there are none.
+    pub rows: Vec<store::Key>,
+    /// Its log went, after the state was read to have expired.
+    pub log_gone: bool,
+}
+
 /// All rows of an ended job.
 #[derive(Clone, Debug, Default)]
 pub struct LoadedJob {
@@ -335,7 +393,9 @@ pub enum Reply {
     Retried(u64),
     /// To Register.
     Registered(RegisterReply),
-    /// To DrainNode, Moved, Forget and Settle.
+    /// To Expire: whether there is more to be done at once.
+    Expired(bool),
+    /// To DrainNode, Moved, Forget, Ended and Settle.
     Done,
     /// To any.
     Refused(Problem),

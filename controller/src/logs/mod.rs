@@ -233,6 +233,12 @@ impl LogRelay {
         self.shared.dropped().clone()
     }
 
+    /// Takes a job's log away. What comes of it afterwards makes another.
+    pub async fn remove(&self, tenant: &str, number: u64) -> io::Result<()> {
+        let (shared, job) = (Arc::clone(&self.shared), (tenant.to_owned(), number));
+        world::task::blocking(move || shared.remove(&job)).await
+    }
+
     /// Bytes of the streams whose end marker has arrived.
     pub async fn ended_bytes(&self, tenant: &str, number: u64) -> io::Result<u64> {
         let (shared, job) = (Arc::clone(&self.shared), (tenant.to_owned(), number));
@@ -410,6 +416,21 @@ impl Shared {
         let slot = Arc::new(Slot::default());
         open.jobs.insert(job.clone(), (now, Arc::clone(&slot)));
         slot
+    }
+
+    fn remove(&self, job: &JobKey) -> io::Result<()> {
+        let slot = self.slot(job);
+        // Nobody opens it meanwhile.
+        let mut held = slot.held();
+        let (dir, path) = self.path(job);
+        if self.reign.is_some() {
+            succession::remove(&*self.disk, &path)?;
+        }
+        succession::take_away(&*self.disk, &dir, &path)?;
+        self.packed().remove(job);
+        world::mark!("controller.logs.removed");
+        *held = None;
+        Ok(())
     }
 
     fn forget(&self, job: &JobKey) {

@@ -73,6 +73,28 @@ pub(super) fn is_plain(disk: &dyn Disk, dir: &str) -> io::Result<Option<bool>> {
     Ok(if has(".log") { Some(true) } else { has(".seg").then_some(false) })
 }
 
+/// Takes away what any reign has of a log. What one that was deposed writes yet is a file
+/// that nobody looks for.
+pub(super) fn remove(disk: &dyn Disk, alone: &str) -> io::Result<()> {
+    let dir = alone.strip_suffix(".log").unwrap_or(alone);
+    for reign in reigns(disk, dir)? {
+        take_away(disk, dir, &path(dir, reign))?;
+    }
+    Ok(())
+}
+
+/// Takes a log away, plain or packed.
+pub(super) fn take_away(disk: &dyn Disk, dir: &str, plain: &str) -> io::Result<()> {
+    let may_be_gone = |done: io::Result<()>| match done {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    };
+    for path in [plain, &segment::path(plain)] {
+        may_be_gone(disk.remove(path))?;
+    }
+    may_be_gone(disk.sync_dir(dir))
+}
+
 fn path(dir: &str, reign: u64) -> String {
     format!("{dir}/{reign:016x}.log")
 }

@@ -4,7 +4,8 @@
 use super::sessions::StreamId;
 use super::{ObjectIndex, limits, load, sessions};
 use crate::core::{
-    Event, JOB_ENDING, LoadedJob, Moved, NewJob, Reply, StepSaid, Straggler, TaskSaid, TaskStaged, Upload,
+    DueJobs, Event, JOB_ENDING, LoadedJob, Moved, NewJob, Reply, StepSaid, Straggler, TaskSaid, TaskStaged,
+    Upload,
 };
 use proto::after;
 use proto::problem;
@@ -60,6 +61,8 @@ pub(super) enum Input {
     Stragglers(StragglersOf, oneshot::Sender<Vec<Straggler>>),
     /// How far have the steps of these jobs come?
     StepsSaid(Vec<(String, u64)>, oneshot::Sender<Vec<Vec<StepSaid>>>),
+    /// Which ended jobs are due?
+    Due(oneshot::Sender<DueJobs>),
     /// Tell all demand anew, as a snapshot.
     TellAllDemand,
     /// No more is to be done once what is under way is.
@@ -160,7 +163,7 @@ impl View {
 #[derive(Clone)]
 pub struct Handle {
     inputs: mpsc::Sender<Input>,
-    store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Store>,
     objects: Arc<dyn ObjectIndex>,
     view: Arc<View>,
 }
@@ -415,7 +418,7 @@ impl Handle {
     }
 
     /// What is worth no long wait.
-    async fn news<T: Default>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Input) -> T {
+    pub(super) async fn news<T: Default>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Input) -> T {
         let (reply, answer) = oneshot::channel();
         let asked = async {
             self.inputs.send(make(reply)).await.ok()?;
@@ -466,7 +469,7 @@ impl Handle {
         self.inputs.closed().await;
     }
 
-    async fn ask(&self, make: MakeEvent) -> Result<Reply, Problem> {
+    pub(super) async fn ask(&self, make: MakeEvent) -> Result<Reply, Problem> {
         answer(self.call(make).await?).await
     }
 
@@ -493,7 +496,7 @@ impl Handle {
             .map_err(unreadable)
     }
 
-    async fn job_state(&self, tenant: &str, number: u64) -> Result<Option<JobStateRow>, Problem> {
+    pub(super) async fn job_state(&self, tenant: &str, number: u64) -> Result<Option<JobStateRow>, Problem> {
         let row = self.store.get(proto::keys::state(tenant, number)).await.map_err(unreadable)?;
         row.map(|row| load::decode(&row)).transpose().map_err(unreadable)
     }
@@ -539,11 +542,11 @@ fn no_job(tenant: &str, number: u64) -> Problem {
     problem::missing("job", proto::ids::JobId::new(tenant, number))
 }
 
-fn unreadable(error: impl fmt::Display) -> Problem {
+pub(super) fn unreadable(error: impl fmt::Display) -> Problem {
     problem::unavailable("store", error.to_string())
 }
 
-fn unexpected(reply: &Reply) -> Problem {
+pub(super) fn unexpected(reply: &Reply) -> Problem {
     problem::internal(format!("the core answered with {reply:?}"))
 }
 

@@ -1,7 +1,8 @@
 //! Taking the shards, and reading every row the core needs.
 
 use super::limits;
-use crate::core::{Core, Loaded, LoadedJob};
+use crate::core::{Core, EndedJob, Loaded, LoadedJob};
+use crate::limits::ROWS_PER_EXPIRY;
 use prost::Message;
 use proto::keys::{self, Parsed};
 use proto::v1::{
@@ -10,7 +11,9 @@ use proto::v1::{
 };
 use std::collections::BTreeMap;
 use std::fmt;
-use store::{Commit, CommitError, Expect, Guard, LeaseId, ReadError, Revision, Row, Store, Write};
+use store::{
+    Commit, CommitError, Expect, Guard, Key, LeaseId, RangeRequest, ReadError, Revision, Row, Store, Write,
+};
 
 /// Why the shards could not be taken or the rows not be read.
 #[derive(Clone, Debug)]
@@ -109,11 +112,13 @@ pub(super) async fn load(store: &dyn Store, core: &mut Core) -> Result<(), LoadE
     // Only live jobs matter, and their states name them.
     for row in scan(store, keys::STATES).await? {
         let state: JobStateRow = decode(&row)?;
+        let Some(Parsed::State { tenant, number }) = keys::parse(&row.key) else {
+            return Err(unreadable(&row));
+        };
         if !ended(state.state()) {
-            let Some(Parsed::State { tenant, number }) = keys::parse(&row.key) else {
-                return Err(unreadable(&row));
-            };
             load_job(store, core, &tenant, number, state).await?;
+        } else if let Some(job) = EndedJob::of(number, &state) {
+            core.load(Loaded::Ended(tenant, job));
         }
     }
     for row in scan(store, keys::GRANTS).await? {
@@ -222,6 +227,26 @@ pub(super) async fn checkpoints(
             Ok(((step, task, rank), decode(row)?))
         })
         .collect()
+}
+
+/// The first keys of what a job gave: manifests, then checkpoints.
+pub(super) async fn given(store: &dyn Store, tenant: &str, number: u64) -> Result<Vec<Key>, LoadError> {
+    let mut keys = Vec::new();
+    for from in [keys::manifests_of_job(tenant, number), keys::checkpoints_of_job(tenant, number)] {
+        let limit = ROWS_PER_EXPIRY - keys.len();
+        if limit > 0 {
+            let to = keys::prefix_end(&from);
+            let page = store.range(RangeRequest { from, to, limit, backwards: false }).await?;
+            keys.extend(page.rows.into_iter().map(|row| row.key));
+        }
+    }
+    Ok(keys)
+}
+
+/// Of the row of a state, what is to go some time.
+pub(super) fn ended_job(row: &Row) -> Result<Option<EndedJob>, LoadError> {
+    let Some(Parsed::State { number, .. }) = keys::parse(&row.key) else { return Err(unreadable(row)) };
+    Ok(EndedJob::of(number, &decode(row)?))
 }
 
 pub(super) fn decode<T: Message + Default>(row: &Row) -> Result<T, LoadError> {

@@ -24,6 +24,7 @@
 
 mod calls;
 mod chain;
+mod expiry;
 mod load;
 mod reign;
 mod sessions;

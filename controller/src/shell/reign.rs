@@ -428,6 +428,10 @@ impl Reign {
                     }
                 }
                 Input::Resign => self.inputs_closed = true,
+                Input::Due(reply) => {
+                    // The asker may have given up.
+                    let _ = reply.send(self.core.due_jobs(wall_ms));
+                }
                 Input::TellAllDemand => self.told.tell_all(self.core.demand_told()),
                 Input::Progress(of, reply) => {
                     let ProgressOf { tenant, number, step, tasks } = of;

@@ -2,7 +2,7 @@
 //! without holes and only along the machine's edges, one manifest per task.
 
 use bytes::Bytes;
-use controller::{Core, Loaded, LoadedJob, Txn};
+use controller::{Core, EndedJob, Loaded, LoadedJob, Txn};
 use prost::Message;
 use proto::keys::{self, Parsed};
 use proto::v1::{
@@ -168,7 +168,9 @@ impl Rows {
         for (parsed, row) in self.below::<JobStateRow>(keys::STATES) {
             let Parsed::State { tenant, number } = parsed else { panic!("{parsed:?}") };
             assert_eq!(row.reserved_micros, 0);
-            let stored = self.stored.get(&(tenant.clone(), number)).copied().unwrap_or(0);
+            let expired = row.expired_ms > 0;
+            let stored = self.stored.get(&(tenant.clone(), number)).copied().filter(|_| !expired);
+            let stored = stored.unwrap_or(0);
             assert_eq!(row.storage_bytes, stored, "{tenant}-{number} counts other bytes than its rows name");
             assert_eq!(self.states[&(tenant.clone(), number, None, None)], row.state());
             for (index, step) in row.steps.iter().enumerate() {
@@ -227,6 +229,8 @@ impl Rows {
                 for (at, row) in loaded.checkpoints {
                     core.load(Loaded::Checkpoint { tenant: tenant.clone(), number, at, row });
                 }
+            } else if let Some(job) = EndedJob::of(number, &state) {
+                core.load(Loaded::Ended(tenant, job));
             }
         }
         for grant in self.grants() {

@@ -212,6 +212,7 @@ fn reply_text(reply: &Reply) -> String {
         Reply::Cancelled(state) => format!("cancelled, is {}", short(state.as_str_name())),
         Reply::Retried(tasks) => format!("retried {tasks}"),
         Reply::Registered(reply) => format!("registered, session {}", reply.session),
+        Reply::Expired(more) => format!("expired, more: {more}"),
         Reply::Done => "done".to_owned(),
         Reply::Refused(problem) => format!("refused {}: {problem}", problem.code),
     }

@@ -11,6 +11,7 @@ use crate::limits;
 use controller::logs::LogFilter;
 use proto::ids::JobId;
 use proto::problem::{self, Problem};
+use proto::retention;
 use proto::v1::{JobStateRow, LogsReply, LogsRequest, Stream};
 use std::io;
 use std::sync::Arc;
@@ -56,6 +57,7 @@ pub(super) async fn follow(
     };
     one_stream(&filter)?;
     let state = gate.state(job).await?;
+    retention::kept(job, &state)?;
     let mut log = Log {
         gate: Arc::clone(gate),
         job: job.clone(),
@@ -159,6 +161,7 @@ impl Log {
             // Cleared first: a change while reading makes it stale again.
             self.stale = false;
             self.state = self.gate.state(&self.job).await?;
+            retention::kept(&self.job, &self.state)?;
         }
         Ok(())
     }

@@ -5,8 +5,8 @@
 //! undone since, of each task all; never of a gang that is still at it. The rows are not
 //! read at one instant, so the order of reading is fixed: the job's state, then of each
 //! block what completed, then the manifests, then the state again. What a block says
-//! completed has its manifests by then, and only a retry could take it back; that shows
-//! in the state, and then all is read again.
+//! completed has its manifests by then, and only a retry, or its expiry, could take it back;
+//! that shows in the state, and then all is read again.
 
 use super::listing::{self, entry_bytes};
 use crate::auth::Caller;
@@ -23,7 +23,7 @@ use proto::v1::{
     Artifact, ArtifactLink, BlockRow, CreateUploadReply, CreateUploadRequest, JobSpec, JobStateRow,
     ManifestRow, OutputsReply, Step, StepOutputs, StepState, TaskOutputs,
 };
-use proto::{array, estimate, manifests, problem};
+use proto::{array, estimate, manifests, problem, retention};
 use std::collections::BTreeMap;
 use store::{RangeRequest, Row};
 
@@ -93,9 +93,10 @@ async fn told(gate: &Gate, links: &Links, job: &JobId, only: Option<&str>) -> Re
     let mut state = gate.state(job).await?;
     let spec = gate.job(job).await?.spec.unwrap_or_default();
     for _ in 0..limits::OUTPUTS_READS_MAX {
+        retention::kept(job, &state)?;
         let told = read(gate, links, (job, only), &spec, &state).await;
         let now = gate.state(job).await?;
-        if !tried_again(&state, &now) {
+        if !moved_on(&state, &now) {
             return told;
         }
         state = now;
@@ -106,11 +107,13 @@ async fn told(gate: &Gate, links: &Links, job: &JobId, only: Option<&str>) -> Re
     ))
 }
 
-/// Whether tasks may have gone back since: no other way leads out of COMPLETED.
-fn tried_again(before: &JobStateRow, now: &JobStateRow) -> bool {
+/// Whether tasks may have gone back since, or what they gave expired: no other way leads
+/// out of COMPLETED.
+fn moved_on(before: &JobStateRow, now: &JobStateRow) -> bool {
     let generations =
         |state: &JobStateRow| state.steps.iter().map(|step| step.generation).collect::<Vec<_>>();
-    (before.generation, generations(before)) != (now.generation, generations(now))
+    (before.generation, before.expired_ms, generations(before))
+        != (now.generation, now.expired_ms, generations(now))
 }
 
 /// Whether a reader is shown a manifest: all that its task gave is there, and counts.
@@ -313,8 +316,10 @@ mod tests {
         };
         let mut further = state(1, &[0, 1]);
         further.steps[1].completed = 7;
-        assert!(!tried_again(&state(1, &[0, 1]), &further));
-        assert!(tried_again(&state(1, &[0, 1]), &state(2, &[0, 2])));
-        assert!(tried_again(&state(1, &[0, 1]), &state(1, &[1, 1])));
+        assert!(!moved_on(&state(1, &[0, 1]), &further));
+        assert!(moved_on(&state(1, &[0, 1]), &state(2, &[0, 2])));
+        assert!(moved_on(&state(1, &[0, 1]), &state(1, &[1, 1])));
+        let expired = JobStateRow { expired_ms: 1, ..state(1, &[0, 1]) };
+        assert!(moved_on(&state(1, &[0, 1]), &expired));
     }
 }

@@ -9,15 +9,15 @@
 use super::inputs;
 use crate::auth::Caller;
 use crate::gate::{Gate, Replies, boxed};
-use crate::limits;
+use crate::{limits, rows};
 use futures_util::stream::unfold;
-use proto::jobfile;
 use proto::problem::Problem;
 use proto::v1::read_job_file_request::Text;
 use proto::v1::{
-    JobSpec, ReadJobFileReply, ReadJobFileRequest, SubmitOutcome, SubmitReply, SubmitRequest,
+    JobSpec, ReadJobFileReply, ReadJobFileRequest, SubmitOutcome, SubmitReply, SubmitRequest, TenantRow,
     submit_outcome::Outcome,
 };
+use proto::{jobfile, keys, retention};
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
@@ -142,6 +142,10 @@ async fn check(gate: &Gate, caller: &Caller, request: SubmitRequest) -> Result<C
     proto::validate::idempotency_key(&idempotency_key)?;
     proto::validate::normalize(&mut spec);
     proto::validate::spec(&spec)?;
+    if spec.keep_ms > 0 {
+        let row: Option<TenantRow> = rows::get(&*gate.store, keys::tenant(&tenant)).await?;
+        retention::check_own(row.unwrap_or_default().retention_ms, spec.keep_ms)?;
+    }
     let using = gate.objects.using();
     inputs::are_there(gate, &tenant, &mut spec).await?;
     gate.planner.feasible(&spec)?;

@@ -11,7 +11,7 @@ use proto::problem::{self, Problem};
 use proto::v1::{
     GrantRow, LedgerRow, ListTenantsReply, PutTenantReply, PutTenantRequest, TenantRow, TenantView, WhenFull,
 };
-use proto::{keys, month};
+use proto::{keys, month, retention};
 use store::Commit;
 
 /// Tries of a change that others change at the same time.
@@ -22,6 +22,7 @@ pub(super) async fn put(gate: &Gate, request: PutTenantRequest) -> Result<PutTen
         return Err(Problem::new("spec.missing", "tenant", "", "no tenant was sent", "send its row"));
     };
     TenantName::parse(&row.name)?;
+    row.retention_ms.map_or(Ok(()), |kept_ms| retention::check("retention_ms", kept_ms))?;
     if row.when_full() == WhenFull::Unspecified {
         row.when_full = WhenFull::Reject.into();
     }

@@ -1,5 +1,5 @@
 //! Takes away what no row names: outputs of attempts that came to nothing or were undone,
-//! and uploads that no job named for long.
+//! outputs and inputs of jobs that expired, and uploads that no job named for long.
 //!
 //! What must hold: nothing goes that a row names, or will name. A row names an object only
 //! after somebody was told that it is there. So what seems to be named by nobody is first
@@ -22,7 +22,7 @@ use proto::checkpoints::{self, is_space};
 use proto::keys::{self, Parsed};
 use proto::problem::{self, Problem};
 use proto::tree::Tree;
-use proto::v1::UploadRow;
+use proto::v1::{JobStateRow, UploadRow};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Weak};
@@ -145,7 +145,23 @@ impl Look<'_> {
         }
         let of = |family: &str| format!("{family}{space}/");
         let mut trees = BTreeMap::new();
+        // What has expired is never tried again. Looked at before the specs: what expires
+        // meanwhile still has its inputs.
+        let mut expired = BTreeSet::new();
+        self.each(&of(keys::STATES), |row| {
+            if let Some(Parsed::State { number, .. }) = keys::parse(&row.key)
+                && rows::decode::<JobStateRow>(row)?.expired_ms > 0
+            {
+                expired.insert(number);
+            }
+            Ok(())
+        })
+        .await?;
         self.each(&of(keys::JOBS), |row| {
+            if matches!(keys::parse(&row.key), Some(Parsed::Job { number, .. }) if expired.contains(&number))
+            {
+                return Ok(());
+            }
             let row: JobNames = rows::decode(row)?;
             let inputs = row.spec.unwrap_or_default().inputs;
             named.extend(inputs.iter().filter_map(|input| digest_of(&input.digest)));

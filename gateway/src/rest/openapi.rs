@@ -189,6 +189,7 @@ fn meaning(status: u16) -> &'static str {
         404 => "There is no such thing, or it is another tenant's.",
         408 => "The body did not arrive in time.",
         409 => "Its parts contradict each other, or what is there stands in the way.",
+        410 => "What the job gave has expired: its tenant's retention is over.",
         413 => "The body is too large.",
         415 => "The body is not JSON.",
         416 => "What is asked for lies behind the end.",

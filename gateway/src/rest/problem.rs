@@ -63,6 +63,7 @@ const STATUSES: &[(&str, StatusCode)] = &[
     ("spec.constraints", StatusCode::CONFLICT),
     ("spec.infeasible", StatusCode::CONFLICT),
     ("spec.pool", StatusCode::CONFLICT),
+    ("spec.retention", StatusCode::CONFLICT),
 ];
 
 fn status(problem: &Problem) -> StatusCode {
@@ -77,6 +78,7 @@ fn status(problem: &Problem) -> StatusCode {
         "denied" => StatusCode::FORBIDDEN,
         "missing" => StatusCode::NOT_FOUND,
         "conflict" => StatusCode::CONFLICT,
+        "outputs" => StatusCode::GONE,
         "unavailable" => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -94,6 +96,7 @@ fn title(family: &str) -> &'static str {
         "denied" => "Not allowed",
         "missing" => "There is no such thing",
         "conflict" => "Something stands in the way",
+        "outputs" => "It is kept no longer",
         "unavailable" => "Not possible at the moment",
         _ => "A fault of the server",
     }

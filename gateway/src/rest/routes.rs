@@ -240,7 +240,7 @@ pub(super) static ROUTES: &[Route] = &[
                 "Run this step and all after it again, whatever became of them.",
             )],
             answers: &[answer(&[(JSON, "Retried")], "So many tasks are tried again.")],
-            refusals: &[409, 429],
+            refusals: &[409, 410, 429],
             handler: |call, _| Box::pin(jobs::retry(call)),
             ..PLAIN
         }],
@@ -333,7 +333,7 @@ pub(super) static ROUTES: &[Route] = &[
                     location: false,
                 },
             ],
-            refusals: &[409, 416, 422, 429],
+            refusals: &[409, 410, 416, 422, 429],
             handler: |call, _| Box::pin(logs::logs(call)),
             ..PLAIN
         }],
@@ -354,7 +354,7 @@ pub(super) static ROUTES: &[Route] = &[
             id: "listOutputs",
             summary: "The job's output files, each with a signed link",
             answers: &[answer(&[(JSON, "OutputList")], "The files there are so far.")],
-            refusals: &[429],
+            refusals: &[410, 429],
             handler: |call, _| Box::pin(jobs::outputs(call)),
             ..PLAIN
         }],
@@ -370,7 +370,7 @@ pub(super) static ROUTES: &[Route] = &[
                 content: &[],
                 location: true,
             }],
-            refusals: &[429],
+            refusals: &[410, 429],
             handler: |call, _| Box::pin(jobs::output(call)),
             ..PLAIN
         }],

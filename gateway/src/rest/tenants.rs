@@ -12,7 +12,7 @@ use proto::json as shown;
 use proto::problem::{self, Problem};
 use proto::v1::drumline_server::Drumline as _;
 use proto::v1::{Budget, ListTenantsRequest, PutTenantRequest, Quota, TenantRow, TenantView, WhenFull};
-use proto::words;
+use proto::{retention, words};
 use serde::Deserialize;
 use world::grpc::axum;
 
@@ -25,6 +25,8 @@ struct Limits {
     core_hour: Option<String>,
     gpu_hour: Option<String>,
     when_full: Option<String>,
+    #[serde(default, deserialize_with = "whole")]
+    retention_ms: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -78,7 +80,8 @@ pub(super) fn read_limits(text: &str) -> Result<TenantRow, Problem> {
 
 impl Limits {
     fn row(self, known: TenantRow) -> Result<TenantRow, Problem> {
-        let Self { quota, budget, core_hour, gpu_hour, when_full } = self;
+        let Self { quota, budget, core_hour, gpu_hour, when_full, retention_ms } = self;
+        retention_ms.map_or(Ok(()), |kept_ms| retention::check("retention_ms", kept_ms))?;
         let quota = quota.unwrap_or_default();
         let money =
             |field: &str, text: Option<String>| text.map(|text| words::parse_money(field, &text)).transpose();
@@ -111,6 +114,7 @@ impl Limits {
                     ));
                 }
             },
+            retention_ms,
             ..known
         })
     }
@@ -163,6 +167,10 @@ mod tests {
         assert_eq!((quota.millicores, quota.gpus, quota.memory_bytes), (Some(1500), Some(0), None));
         assert_eq!(told.budget.unwrap().month_micros, Some(500_000_000));
         assert_eq!((told.when_full(), told.name.as_str(), told.created_ms), (WhenFull::Queue, "lab", 7));
+        assert_eq!(row(r#"{"retention_ms": 5000}"#).unwrap().retention_ms, Some(5000));
+        let known = TenantRow { retention_ms: Some(1), ..TenantRow::default() };
+        let none = serde_json::from_str::<Limits>("{}").unwrap().row(known).unwrap();
+        assert_eq!(none.retention_ms, None, "it replaces all");
         let told = row("{}").unwrap();
         assert_eq!((told.quota.unwrap(), told.when_full()), (Quota::default(), WhenFull::Reject));
     }
@@ -175,6 +183,7 @@ mod tests {
             (r#"{"quota": {"memory_bytes": 9007199254740992}}"#, "quota.memory_bytes"),
             (r#"{"budget": "a lot"}"#, "budget"),
             (r#"{"when_full": "panic"}"#, "when_full"),
+            (r#"{"retention_ms": 999}"#, "retention_ms"),
         ] {
             assert_eq!(row(text).unwrap_err().field, field);
         }

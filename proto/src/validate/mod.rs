@@ -16,6 +16,7 @@ use crate::{
     keys::hex_of,
     limits::*,
     problem::Problem,
+    retention,
     v1::{DependencyKind, Input, JobSpec, Resources},
 };
 use prost::Message as _;
@@ -94,6 +95,10 @@ pub fn draft(spec: &JobSpec) -> Result<(), Problem> {
         ));
     }
     span("expected_runtime", spec.expected_runtime_ms)?;
+    span("keep", spec.keep_ms)?;
+    if spec.keep_ms > 0 {
+        retention::check("keep", spec.keep_ms)?;
+    }
     labels("labels", &spec.labels)?;
     dependencies(spec)?;
     inputs(&spec.inputs)?;

@@ -1,7 +1,7 @@
 //! Invariant 5: every committed artifact's digest is that of the bytes a reader
 //! gets, and these are what the attempt wrote that the manifest names: not what
 //! another left in a directory both were given. And all that a task gave which
-//! completed is named by one.
+//! completed is named by one, until it expires.
 
 use super::agreement::events;
 use super::ends::{AttemptName, attempt_of, ended_well};
@@ -72,7 +72,8 @@ impl ArtifactsTrue {
         outcome: &Outcome<'_>,
         ends: &BTreeMap<AttemptName, BTreeMap<u32, &ProcessSpan>>,
     ) -> Result<(), String> {
-        for ((job, step, task), (number, epoch)) in &self.completed {
+        let kept = self.completed.iter().filter(|((job, ..), _)| !outcome.mirror.has_expired(job));
+        for ((job, step, task), (number, epoch)) in kept {
             let attempt = (job.clone(), *step, *task, *number, *epoch);
             for (rank, process) in ends.get(&attempt).into_iter().flatten() {
                 let manifest = outcome.mirror.manifests.get(&(job.clone(), *step, *task, *rank));

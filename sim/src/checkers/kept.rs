@@ -1,5 +1,5 @@
 //! Invariant 5, before and after outputs: what clients uploaded is there as long as a job
-//! names it, by a directory too, or as it counts as stored.
+//! names it that has not expired, by a directory too, or as it counts as stored.
 
 use super::{Checker, Committed, Outcome};
 use crate::mirror::Mirror;
@@ -20,7 +20,7 @@ impl Checker for Kept {
 
     fn end(&mut self, outcome: &Outcome<'_>) -> Result<(), String> {
         let there = |tenant: &str, digest: &str| outcome.objects.contains(&(tenant.into(), digest.into()));
-        for (job, row) in &outcome.mirror.jobs {
+        for (job, row) in outcome.mirror.jobs.iter().filter(|(job, _)| !outcome.mirror.has_expired(job)) {
             let inputs = row.spec.iter().flat_map(|spec| &spec.inputs);
             for input in inputs.filter(|input| input.url.is_empty()) {
                 if !there(&job.tenant, &input.digest) {

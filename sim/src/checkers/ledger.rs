@@ -1,8 +1,8 @@
 //! Invariant 3, second half: reserved and used are conserved. What the ledger
 //! says is the sum over the jobs, at every commit that touches it; what adds up
 //! within a month never shrinks, and holds at least what the jobs brought in. What is
-//! stored shrinks by no more than the rows of checkpoints and uploads let go in the same
-//! commit, and of it the uploads are what their rows say.
+//! stored shrinks by no more than the rows of checkpoints and uploads, and jobs that expire,
+//! let go in the same commit, and of it the uploads are what their rows say.
 //! What is settled is settled once: the ledger and the jobs grow by the same.
 //! Numbers of jobs and of events are given once, too.
 //!
@@ -190,6 +190,12 @@ impl Checker for LedgerConserved {
                 let sum = self.uploaded.entry(tenant.clone()).or_default();
                 *sum = *sum + is - was;
                 *self.let_go.entry(tenant.clone()).or_default() += was.saturating_sub(is);
+            }
+            if let Row::State(job, Some(state)) = row
+                && state.expired_ms > 0
+            {
+                let was = before.states.get(job).map_or(0, |was| was.storage_bytes);
+                *self.let_go.entry(job.tenant.clone()).or_default() += was;
             }
             let Row::Checkpoint { job, step, task, rank, row } = row else { continue };
             let was = before.checkpoints.get(&(job.clone(), *step, *task, *rank));

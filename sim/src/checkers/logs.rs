@@ -1,6 +1,6 @@
 //! Invariant 7: what a reader of a log got of each stream of each attempt is, byte
 //! by byte and in order, what its process wrote, from the first byte on. And whoever
-//! reads when all is over gets all of it and is told that it is the end.
+//! reads when all is over gets all of it and is told that it is the end, unless it expired.
 //!
 //! What a node gave up since it had no room is no exception: there is a line in its place
 //! that says how many bytes that were, to the letter, and only where nodes keep less than
@@ -215,7 +215,7 @@ impl Checker for LogsTrue {
         for read in &outcome.history.logs {
             let written = jobs.get(&read.job).unwrap_or(&nothing);
             let places = follow(read, written, may_give_up(outcome))?;
-            if read.whole {
+            if read.whole && !outcome.mirror.has_expired(&read.job) {
                 self.is_whole(outcome, read, written, &places)?;
             }
         }

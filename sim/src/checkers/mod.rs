@@ -15,6 +15,7 @@ mod checkpoints;
 mod drained;
 mod ends;
 mod epochs;
+mod expiry;
 mod fencing;
 mod gangs;
 mod gangs_end;
@@ -156,6 +157,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(outputs::OutputsStand::default()),
         Box::new(inputs::InputsTrue),
         Box::new(kept::Kept),
+        Box::new(expiry::NotTooSoon::default()),
         Box::new(checkpoints::GoesOn::default()),
         Box::new(transitions::Transitions::default()),
         Box::new(in_turn::InTurn::default()),

@@ -1,11 +1,12 @@
 //! Invariant 3, what is kept against what is booked: a job counts as stored the
 //! bytes that its committed manifests name, each manifest once, and those that its
-//! rows of checkpoints name now; at its end all of them.
+//! rows of checkpoints name now; at its end all of them. Of a job that has expired nothing
+//! counts.
 
 use super::{Checker, Committed, Outcome};
 use crate::mirror::Mirror;
 use crate::rows::{JobName, Row};
-use proto::v1::CheckpointRow;
+use proto::v1::{CheckpointRow, JobStateRow};
 use std::collections::BTreeMap;
 
 #[derive(Default)]
@@ -18,6 +19,12 @@ pub struct Stored {
 /// Bytes that a row of checkpoints names.
 pub(super) fn bytes_of(row: &CheckpointRow) -> u64 {
     row.entries.iter().flat_map(|entry| &entry.artifacts).map(|artifact| artifact.size_bytes).sum()
+}
+
+impl Stored {
+    fn named_by(&self, job: &JobName, state: &JobStateRow) -> u64 {
+        if state.expired_ms > 0 { 0 } else { self.named.get(job).copied().unwrap_or(0) }
+    }
 }
 
 impl Checker for Stored {
@@ -51,7 +58,7 @@ impl Checker for Stored {
     fn after(&mut self, _: &Mirror, commit: &Committed) -> Result<(), String> {
         for row in &commit.rows {
             let Row::State(job, Some(state)) = row else { continue };
-            let named = self.named.get(job).copied().unwrap_or(0);
+            let named = self.named_by(job, state);
             if state.storage_bytes > named {
                 return Err(format!(
                     "job {job} counts {} bytes as stored, its manifests and checkpoints name {named}",
@@ -64,7 +71,7 @@ impl Checker for Stored {
 
     fn end(&mut self, outcome: &Outcome<'_>) -> Result<(), String> {
         for (job, state) in &outcome.mirror.states {
-            let named = self.named.get(job).copied().unwrap_or(0);
+            let named = self.named_by(job, state);
             if state.storage_bytes != named {
                 return Err(format!(
                     "job {job} counts {} bytes as stored at the end, its manifests named {named}",

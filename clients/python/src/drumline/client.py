@@ -83,6 +83,7 @@ class Client:
         after: After = (),
         time: Time | None = None,
         expected_runtime: Time | None = None,
+        keep: Time | None = None,
         retries: int | None = None,
         priority: int | None = None,
         labels: Mapping[str, str] | None = None,
@@ -97,6 +98,7 @@ class Client:
         `array` makes many tasks of it (`"0-15%4"`, `range(16)`), `nodes` and
         `tasks_per_node` a gang. `inputs` are files and directories by name, uploaded unless the
         server has them, `sha256:DIGEST` of what was uploaded, or URLs `https://…#sha256=DIGEST`; `outputs` are globs; `time` ends a task that runs longer;
+        `keep` is how long outputs and logs are kept at most;
         the rest is as in a job file. The same `idempotency_key` never makes a second
         job, so with it an Unreachable can simply be tried again.
 
@@ -126,7 +128,13 @@ class Client:
             "constraints": constraints,
             "checkpoint": checkpoint,
         }
-        job = {"name": name, "priority": priority, "labels": labels, "expected_runtime": expected_runtime}
+        job = {
+            "name": name,
+            "priority": priority,
+            "labels": labels,
+            "expected_runtime": expected_runtime,
+            "keep": keep,
+        }
         sources = {name: os.fspath(source) for name, source in (inputs or {}).items()}
         file = spec.one_step(step, sources, job)
         return self.submit_spec(file, after=after, idempotency_key=idempotency_key)

@@ -85,6 +85,7 @@ fn job_summary() -> Value {
         "submitted_ms": instant(),
         "started_ms": instant(),
         "ended_ms": instant(),
+        "expired_ms": instant(),
         "exit_code": { "type": ["integer", "null"] },
         "cause": reference("Cause"),
     }))
@@ -112,6 +113,8 @@ fn job() -> Value {
         "idempotency_key": nullable(text()),
         "started_ms": instant(),
         "ended_ms": instant(),
+        "keep": nullable(text()),
+        "expired_ms": instant(),
         "exit_code": { "type": ["integer", "null"] },
         "cause": reference("Cause"),
         "cancel_requested": truth(),
@@ -266,6 +269,7 @@ fn tenant() -> Value {
     object(json!({
         "name": text(),
         "when_full": { "enum": ["reject", "queue"] },
+        "retention_ms": nullable(count()),
         "quota": {
             "type": "object",
             "properties": {

@@ -2,6 +2,7 @@
 
 use super::{list, nullable, partial, patterns, reference};
 use proto::limits::*;
+use proto::retention::{RETENTION_MS_MAX, RETENTION_MS_MIN};
 use serde_json::{Value, json};
 
 pub(super) fn all() -> Vec<(&'static str, Value)> {
@@ -45,6 +46,7 @@ fn job_file() -> Value {
             "name": matching_or_empty(patterns::JOB_NAME, JOB_NAME_BYTES_MAX),
             "priority": nullable(priority()),
             "expected_runtime": nullable(reference("Span")),
+            "keep": nullable(reference("Span")),
             "labels": {
                 "type": "object",
                 "propertyNames": { "pattern": patterns::LABEL_KEY },
@@ -255,6 +257,10 @@ fn limits() -> Value {
             "core_hour": money(),
             "gpu_hour": money(),
             "when_full": { "enum": ["reject", "queue", null] },
+            "retention_ms": nullable(json!({
+                "type": "integer", "minimum": RETENTION_MS_MIN, "maximum": RETENTION_MS_MAX,
+                "description": "How long outputs and logs of ended jobs are kept. Left out: for ever.",
+            })),
         }),
         &[],
     );
