@@ -173,24 +173,27 @@ impl Core {
     }
 }
 
-/// Moves pending tasks of a few blocks into their sets of cancelled ones.
+/// Moves pending tasks of a few blocks into their sets of cancelled ones: no more of them than
+/// one event may name.
 fn take_some(run: &mut StepRun) -> (Spans, BTreeSet<u64>) {
     let (mut taken, mut touched) = (Spans::new(), BTreeSet::new());
-    while touched.len() < limits::BLOCKS_PER_CANCEL_MAX && taken.runs() < limits::SPANS_PER_EVENT_MAX {
+    while touched.len() < limits::BLOCKS_PER_CANCEL_MAX {
         let noted = run.retries.iter().map(|(_, task)| *task).min();
         let Some(first) = run.fresh.first().into_iter().chain(noted).min() else { break };
         let number = StepRun::block_of(first);
         let (from, to) =
             (number * limits::BLOCK_TASKS, number * limits::BLOCK_TASKS + limits::BLOCK_TASKS - 1);
         let mut here = run.fresh.within(from, to);
+        let is_here = |task: u64| StepRun::block_of(task) == number;
+        for (_, task) in run.retries.iter().filter(|(_, task)| is_here(*task)) {
+            here.insert(*task);
+        }
+        // The first fits by itself: a block has no more than half as many runs as tasks.
+        if taken.runs() + here.runs() > limits::SPANS_PER_EVENT_MAX {
+            break;
+        }
         run.fresh.remove_all(&here);
-        run.retries.retain(|(_, task)| {
-            let elsewhere = StepRun::block_of(*task) != number;
-            if !elsewhere {
-                here.insert(*task);
-            }
-            elsewhere
-        });
+        run.retries.retain(|(_, task)| !is_here(*task));
         run.blocks.entry(number).or_default().cancelled.insert_all(&here);
         taken.insert_all(&here);
         touched.insert(number);
@@ -216,6 +219,7 @@ mod tests {
         while left > 0 {
             let (taken, touched) = take_some(&mut run);
             assert!(!taken.is_empty() && !touched.is_empty());
+            assert!(taken.runs() <= limits::SPANS_PER_EVENT_MAX, "{} runs", taken.runs());
             left -= taken.count();
         }
         for (number, block) in &run.blocks {
