@@ -55,10 +55,10 @@ impl Local {
     }
 
     /// What a person calls it.
-    fn shown(&self) -> &str {
+    fn shown(&self) -> String {
         match &self.bytes {
-            Bytes::File(file) => &file.path,
-            Bytes::Manifest(_) => "the list of its files",
+            Bytes::File(file) => file.disk.absolute(&file.path).display().to_string(),
+            Bytes::Manifest(_) => "the list of its files".to_owned(),
         }
     }
 
@@ -212,7 +212,7 @@ async fn send_one(
             Err(error) if tries < limits::TRANSFER_TRIES && is_worth_a_try(&error) => {
                 time::sleep(limits::RECONNECT_PAUSE * tries).await;
             }
-            Err(error) => return Err(transfer_failure(field, local.shown(), &error)),
+            Err(error) => return Err(transfer_failure(field, &local.shown(), &error)),
         }
     }
 }
@@ -348,5 +348,18 @@ pub fn transfer_failure(field: &str, value: &str, error: &TransferError) -> Fail
         TransferError::Disk(_) => {
             Failure::Broken(problem("local.disk", "look at the disk's space and rights"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_told_by_a_path_that_leads_to_it() {
+        let file = files::find("path", Path::new("Cargo.toml")).unwrap();
+        let digested = Digested { digest: String::new(), size_bytes: 0 };
+        let shown = Local::on_disk(file, digested).shown();
+        assert!(Path::new(&shown).is_absolute() && shown.ends_with("/Cargo.toml"), "{shown}");
     }
 }
