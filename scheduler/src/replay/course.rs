@@ -34,11 +34,12 @@ pub fn course(log: &Log, starts: &[u64], end: u64, columns: usize) -> Course {
     };
     let mut submitted = vec![0.0; columns];
     // Adds what lasts from one instant to another to the columns it lies in.
-    let spread = |into: &mut Vec<f64>, from: u64, to: u64, weight: f64| {
-        for at in column(from)..=column(to) {
+    let spread = |into: &mut [f64], from: u64, to: u64, weight: f64| {
+        let (first, last) = (column(from), column(to));
+        for (at, sum) in into.iter_mut().enumerate().take(last + 1).skip(first) {
             let left = begin as f64 + at as f64 * column_s;
             let inside = (to as f64).min(left + column_s) - (from as f64).max(left);
-            into[at] += weight * inside.max(0.0) / column_s;
+            *sum += weight * inside.max(0.0) / column_s;
         }
     };
     for (job, &start) in log.jobs.iter().zip(starts) {

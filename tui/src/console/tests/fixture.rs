@@ -100,6 +100,7 @@ fn node(name: &str, state: NodeState, heard_s: u64, used: (u32, u64, u32)) -> No
         used: resources(used.0, used.1, used.2),
         last_heard_ms: NOW_MS - heard_s * SECOND,
         grants: 1,
+        ..NodeView::default()
     }
 }
 
