@@ -27,6 +27,7 @@ use proto::v1::ShardRow;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -162,6 +163,16 @@ fn spoil(class: &Class, ways: u64, recordings: &[Recording], rng: &mut SmallRng)
 }
 
 impl Recording {
+    /// Jobs that expired: what became of what they gave no checker can tell any more.
+    fn expired(&self) -> BTreeSet<JobName> {
+        let rows = self.commits.iter().flat_map(|commit| &commit.rows);
+        let expired = rows.filter_map(|row| match row {
+            Row::State(job, Some(state)) if state.expired_ms > 0 => Some(job.clone()),
+            _ => None,
+        });
+        expired.collect()
+    }
+
     /// A place whose row is such, drawn from all of them.
     fn draw(&self, rng: &mut SmallRng, is: impl Fn(At, &Row) -> bool) -> Option<At> {
         let mut places = Vec::new();

@@ -154,8 +154,9 @@ fn state(rec: &mut Recording, at: At, by: impl FnOnce(&mut JobStateRow)) -> Opti
 /// An artifact is larger or smaller than its job counted, where its manifest is
 /// written for the first time: written again it counts no more.
 fn sized(rec: &mut Recording, rng: &mut SmallRng, by: i64) -> Option<()> {
+    let expired = rec.expired();
     let at = rec.draw(rng, |at, row| match row {
-        Row::Manifest { job, step, task, rank, row: Some(row) } => {
+        Row::Manifest { job, step, task, rank, row: Some(row) } if !expired.contains(job) => {
             let before = rec.before(at, |other| match other {
                 Row::Manifest { job: j, step: s, task: t, rank: r, row: Some(row) }
                     if (j, s, t, r) == (job, step, task, rank) =>

@@ -211,10 +211,10 @@ fn span(
     is: impl Fn(&ProcessSpan, u32) -> bool,
     by: impl FnOnce(&mut ProcessSpan),
 ) -> Option<()> {
-    let completed = completed(rec);
+    let (completed, expired) = (completed(rec), rec.expired());
     let such = |span: &&mut ProcessSpan| {
-        let name = attempt_of(&span.key);
-        span.succeeded && name.is_some_and(|(name, rank)| completed.contains(&name) && is(span, rank))
+        let Some((name, rank)) = attempt_of(&span.key) else { return false };
+        span.succeeded && completed.contains(&name) && !expired.contains(&name.0) && is(span, rank)
     };
     let mut spans: Vec<&mut ProcessSpan> = rec.spans.iter_mut().filter(such).collect();
     let index = (0..spans.len()).collect::<Vec<_>>().choose(rng).copied()?;

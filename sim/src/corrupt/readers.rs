@@ -40,8 +40,9 @@ fn read(
     is: impl Fn(&LogRead) -> bool,
     by: impl FnOnce(&mut LogRead, &mut SmallRng) -> Option<()>,
 ) -> Option<()> {
-    let reads = 0..rec.history.logs.len();
-    let such: Vec<usize> = reads.filter(|at| is(&rec.history.logs[*at])).collect();
+    let (logs, expired) = (&rec.history.logs, rec.expired());
+    let is = |read: &LogRead| !expired.contains(&read.job) && is(read);
+    let such: Vec<usize> = (0..logs.len()).filter(|at| is(&logs[*at])).collect();
     let at = such.choose(rng).copied()?;
     by(Arc::make_mut(&mut rec.history.logs[at]), rng)
 }
