@@ -145,3 +145,48 @@ fn a_gang_goes_on_from_one_place() {
     assert_eq!(again.len(), 1, "both ranks go on from one place: {again:?}");
     assert!((1..=4).contains(&again[0].0), "{again:?}");
 }
+
+/// Keeps nothing by itself: counts, and keeps where it is when it is asked.
+const ASKED: &str = r#"
+at=$(cat "$DRUMLINE_CHECKPOINT_DIR/at" 2>/dev/null || echo 0)
+echo "begins at $at by ${DRUMLINE_CHECKPOINT:-nothing}"
+keep() {
+  echo $at > "$DRUMLINE_CHECKPOINT_DIR/at"
+  echo "was asked at $at"
+  echo $at > next && mv next "$DRUMLINE_CHECKPOINT_DIR/.drumline-ready"
+}
+trap keep USR1
+while [ "$at" -lt 200 ]; do
+  at=$((at + 1))
+  sleep 0.05
+  # The first attempt fails once one was taken.
+  if [ -e asked ] && [ ! -e "$DRUMLINE_CHECKPOINT_DIR/.drumline-ready" ]; then exit 3; fi
+  if [ -e "$DRUMLINE_CHECKPOINT_DIR/.drumline-ready" ] && [ "$DRUMLINE_ATTEMPT" = 1 ]; then touch asked; fi
+  [ "$DRUMLINE_ATTEMPT" = 1 ] || break
+done
+echo $at > end
+"#;
+
+#[test]
+fn a_task_is_asked_for_its_checkpoint_by_a_signal() {
+    let cluster = Cluster::new("checkpoints-asked", 1, "2");
+    let checkpoint = "checkpoint = { path = \"ckpt\", every = \"1s\", signal = \"USR1\" }";
+    let file = cluster.dir.file("asked.toml", &job(checkpoint).replace(COUNT, ASKED));
+    let id = cluster.submit(&[&file, "--wait"]);
+    let begun = begun(&cluster, &id);
+    assert_eq!(begun.len(), 2, "{begun:?}");
+    assert_eq!(begun[0], (0, "nothing".to_owned()));
+    let (at, label) = &begun[1];
+    assert!(*at > 0 && *label == at.to_string(), "{begun:?}");
+    let logs = cluster.call(&["logs", &id]).ok().stdout;
+    assert!(logs.contains(&format!("was asked at {at}")), "{logs}");
+}
+
+#[test]
+fn a_signal_that_asks_for_nothing_is_refused() {
+    let cluster = Cluster::new("checkpoints-signal", 0, "2");
+    let file = cluster.dir.file("kill.toml", &job("checkpoint = { path = \"ckpt\", signal = \"KILL\" }"));
+    cluster
+        .call(&["submit", &file])
+        .says(3, &["checkpoint.signal", "KILL", "use one of USR1, USR2, HUP, INT"]);
+}

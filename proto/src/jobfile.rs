@@ -101,10 +101,11 @@ fn whole_of(number: f64) -> Option<i64> {
     (number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0).then_some(number as i64)
 }
 
-/// `checkpoint = "dir"` or `checkpoint = { path = "dir", every = "10m" }`.
+/// `checkpoint = "dir"` or `checkpoint = { path = "dir", every = "10m", signal = "USR1" }`.
 struct FileCheckpoint {
     path: String,
     every: Option<Scalar>,
+    signal: String,
 }
 
 /// A number or text where either is natural: `cores = 0.5`, `memory = "4GiB"`.
@@ -160,19 +161,21 @@ impl<'de> Deserialize<'de> for FileCheckpoint {
         struct Table {
             path: String,
             every: Option<Scalar>,
+            #[serde(default)]
+            signal: String,
         }
         struct CheckpointVisitor;
         impl<'de> Visitor<'de> for CheckpointVisitor {
             type Value = FileCheckpoint;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a path, or a table with `path` and `every`")
+                f.write_str("a path, or a table with `path`, `every` and `signal`")
             }
             fn visit_str<E: de::Error>(self, path: &str) -> Result<FileCheckpoint, E> {
-                Ok(FileCheckpoint { path: path.to_owned(), every: None })
+                Ok(FileCheckpoint { path: path.to_owned(), every: None, signal: String::new() })
             }
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<FileCheckpoint, A::Error> {
                 let table = Table::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                Ok(FileCheckpoint { path: table.path, every: table.every })
+                Ok(FileCheckpoint { path: table.path, every: table.every, signal: table.signal })
             }
         }
         deserializer.deserialize_any(CheckpointVisitor)
@@ -382,7 +385,8 @@ fn one_step(step: FileStep) -> Result<Step, Problem> {
     }
     let checkpoint = match step.checkpoint {
         Some(file) => {
-            Some(Checkpoint { path: file.path, every_ms: span_ms("checkpoint.every", file.every)? })
+            let every_ms = span_ms("checkpoint.every", file.every)?;
+            Some(Checkpoint { path: file.path, every_ms, signal: file.signal })
         }
         None => None,
     };

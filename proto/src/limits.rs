@@ -80,6 +80,8 @@ pub const STAGING_TEXT_BYTES_MAX: usize = 240;
 pub const PROGRESS_BASIS_POINTS_MAX: u32 = 10_000;
 /// The shortest span between two looks for a checkpoint.
 pub const CHECKPOINT_EVERY_MS_MIN: u64 = 1_000;
+/// What may ask a task for a checkpoint.
+pub const CHECKPOINT_SIGNALS: &[&str] = &["USR1", "USR2", "HUP", "INT"];
 /// That span where a step does not tell.
 pub const CHECKPOINT_EVERY_MS_DEFAULT: u64 = 60_000;
 /// Bytes of what a task calls a checkpoint.

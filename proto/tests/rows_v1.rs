@@ -59,7 +59,7 @@ fn spec() -> JobSpec {
             tasks_per_node: 1,
             per_task: Some(resources()),
             outputs: vec!["words".into()],
-            checkpoint: Some(Checkpoint { path: "ckpt".into(), every_ms: 60_000 }),
+            checkpoint: Some(Checkpoint { path: "ckpt".into(), every_ms: 60_000, ..Checkpoint::default() }),
             retries: Some(0),
             timeout_ms: 3_600_000,
             env: BTreeMap::from([("MODE".into(), "fast".into())]),

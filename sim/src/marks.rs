@@ -41,6 +41,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("agent.adopt.running", Chaos, "a new agent takes a running process over"),
     ("agent.assign.gang_held_already", Nobody, "a gang is assigned that is held already"),
     ("agent.assign.held_already", Nobody, "a task is assigned that is held already"),
+    ("agent.checkpoint.asked", Chaos, "a task is asked for a checkpoint by a signal"),
     ("agent.checkpoint.last_look", Chaos, "an attempt failed and may have a checkpoint"),
     ("agent.checkpoint.lost", Nobody, "the bytes to go on from are not there any more"),
     ("agent.checkpoint.told", Chaos, "a checkpoint lies in the object store"),

@@ -421,7 +421,12 @@ fn step(step: &Step) -> Value {
 }
 
 fn checkpoint(checkpoint: &Checkpoint) -> Value {
-    json!({ "path": checkpoint.path, "every": units::format_duration_ms(checkpoint.every_ms) })
+    let mut told =
+        json!({ "path": checkpoint.path, "every": units::format_duration_ms(checkpoint.every_ms) });
+    if !checkpoint.signal.is_empty() {
+        told["signal"] = json!(checkpoint.signal);
+    }
+    told
 }
 
 #[cfg(test)]

@@ -56,6 +56,15 @@ pub enum Command {
         /// What to send.
         signal: Signal,
     },
+    /// To the process itself and not to its group, if it runs: others of the group
+    /// would end by a signal that they do not know. Unknown keys and signals are passed
+    /// over.
+    Nudge {
+        /// Which process.
+        key: ProcessKey,
+        /// Such as `USR1`.
+        signal: String,
+    },
     /// Drops an ended process from the list; a running one is killed first.
     Forget {
         /// Which process.

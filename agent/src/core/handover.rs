@@ -86,7 +86,10 @@ impl Handover {
             Command::Forget { key } => (key, 3),
             Command::Signal { key, signal: Signal::Kill } => (key, 2),
             Command::Signal { key, signal: Signal::Term } => (key, 1),
-            Command::Launch(_) | Command::KeepAlive { .. } | Command::Retire => return,
+            // Who is asked for a checkpoint is asked again.
+            Command::Launch(_) | Command::Nudge { .. } | Command::KeepAlive { .. } | Command::Retire => {
+                return;
+            }
         };
         let held = match self.owed.get(key) {
             Some(Command::Forget { .. }) => 3,
@@ -111,7 +114,7 @@ fn fallback(commands: &[Command]) -> (Vec<String>, Vec<Command>) {
                 owed.push(Command::Forget { key: launch.key.clone() });
             }
             Command::Signal { .. } | Command::Forget { .. } => owed.push(command.clone()),
-            Command::KeepAlive { .. } | Command::Retire => {}
+            Command::Nudge { .. } | Command::KeepAlive { .. } | Command::Retire => {}
         }
     }
     (launches, owed)
@@ -140,6 +143,7 @@ mod tests {
         let line = |command: &Command| match command {
             Command::Launch(launch) => format!("launch {}", launch.key),
             Command::Signal { key, signal } => format!("{signal:?} {key}"),
+            Command::Nudge { key, signal } => format!("{signal} {key}"),
             Command::Forget { key } => format!("forget {key}"),
             Command::KeepAlive { for_ms } => format!("alive for {for_ms}"),
             Command::Retire => "retire".to_owned(),

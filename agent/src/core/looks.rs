@@ -7,9 +7,9 @@
 
 use super::cause::Fault;
 use super::key::Key;
-use super::{Action, Core, LookOrder, Phase, Snapshot};
+use super::{Action, Core, LookOrder, Order, Phase, Snapshot};
 use proto::limits::{CHECKPOINT_EVERY_MS_DEFAULT, CHECKPOINT_EVERY_MS_MIN};
-use proto::v1::{CauseKind, CheckpointId, Checkpointed, report};
+use proto::v1::{CauseKind, Checkpoint, CheckpointId, Checkpointed, report};
 use std::sync::Arc;
 use world::clock::Now;
 use world::processes::Exit;
@@ -25,6 +25,16 @@ pub(super) enum Look {
     Last,
 }
 
+/// Between two looks for what a task was asked for.
+const LOOK_WHEN_ASKED_MS: u64 = 500;
+
+fn every_ms(checkpoint: &Checkpoint) -> u64 {
+    match checkpoint.every_ms {
+        0 => CHECKPOINT_EVERY_MS_DEFAULT,
+        told => told.max(CHECKPOINT_EVERY_MS_MIN),
+    }
+}
+
 impl Core {
     /// Sets when to look next, if the step has checkpoints and the attempt runs.
     pub(super) fn look_later(&mut self, now: Now, key: &Key) {
@@ -32,11 +42,12 @@ impl Core {
             return;
         };
         let Some(checkpoint) = &attempt.work.step.checkpoint else { return };
-        let every_ms = match checkpoint.every_ms {
-            0 => CHECKPOINT_EVERY_MS_DEFAULT,
-            told => told.max(CHECKPOINT_EVERY_MS_MIN),
+        let due_ms = match attempt.asked_until_ms {
+            // One more that was never taken does not end the asking.
+            Some(until_ms) => (now.mono_ms.saturating_add(LOOK_WHEN_ASKED_MS)).min(until_ms),
+            None => now.mono_ms.saturating_add(every_ms(checkpoint)),
         };
-        self.set_look(key, Some(now.mono_ms.saturating_add(every_ms)));
+        self.set_look(key, Some(due_ms));
     }
 
     /// The same for looks as `set_timer` for timers.
@@ -53,8 +64,24 @@ impl Core {
     pub(super) fn look_where_due(&mut self, now: Now) {
         while let Some((_, key)) = self.looks.first().filter(|(at, _)| *at <= now.mono_ms).cloned() {
             self.set_look(&key, None);
-            self.look(&key, Look::UnderWay);
+            if !self.ask(now, &key) {
+                self.look(&key, Look::UnderWay);
+            }
         }
+    }
+
+    /// Asks a task that wants to be asked for a checkpoint; false where there is nothing
+    /// to ask, or it was asked already. From then on one looks often.
+    fn ask(&mut self, now: Now, key: &Key) -> bool {
+        let Some(attempt) = self.attempts.get_mut(key) else { return false };
+        let checkpoint = attempt.work.step.checkpoint.as_ref().filter(|told| !told.signal.is_empty());
+        let Some(checkpoint) = checkpoint.filter(|_| attempt.asked_until_ms.is_none()) else { return false };
+        attempt.asked_until_ms = Some(now.mono_ms.saturating_add(every_ms(checkpoint)));
+        let signal = checkpoint.signal.clone();
+        world::mark!("agent.checkpoint.asked");
+        self.order(Order::Nudge { key: key.process_key(), signal });
+        self.set_look(key, Some(now.mono_ms.saturating_add(LOOK_WHEN_ASKED_MS)));
+        true
     }
 
     fn look(&mut self, key: &Key, look: Look) {
@@ -107,6 +134,11 @@ impl Core {
             world::mark!("agent.checkpoint.too_late");
             return;
         }
+        // It came, or it does not come any more: the next is asked for when it is due.
+        let due_ms = attempt.asked_until_ms.filter(|due_ms| found.is_some() || *due_ms <= now.mono_ms);
+        if due_ms.is_some() {
+            attempt.asked_until_ms = None;
+        }
         if let Some(found) = found {
             self.tell_checkpoint(key, found);
         }
@@ -114,7 +146,10 @@ impl Core {
             Phase::Saving(exit, fault) if look == Look::Last => self.finish(key, fault, &exit, Vec::new()),
             // That one began before the end.
             Phase::Saving(..) => self.look(key, Look::Last),
-            _ => self.look_later(now, key),
+            _ => match due_ms {
+                Some(due_ms) => self.set_look(key, Some(due_ms.max(now.mono_ms))),
+                None => self.look_later(now, key),
+            },
         }
     }
 

@@ -178,6 +178,13 @@ pub enum Order {
         /// What.
         signal: Signal,
     },
+    /// See [`Command::Nudge`].
+    Nudge {
+        /// Which process.
+        key: String,
+        /// Such as `USR1`.
+        signal: String,
+    },
     /// See [`Command::Forget`].
     Forget {
         /// Which process.
@@ -199,6 +206,7 @@ impl Order {
         match self {
             Self::Launch { launch, until_ms } => (mono_ms < until_ms).then_some(Command::Launch(launch)),
             Self::Signal { key, signal } => Some(Command::Signal { key, signal }),
+            Self::Nudge { key, signal } => Some(Command::Nudge { key, signal }),
             Self::Forget { key } => Some(Command::Forget { key }),
             Self::Retire => Some(Command::Retire),
             Self::KeepAlive { until_ms } => {
@@ -371,6 +379,8 @@ struct Attempt {
     resume: Option<Arc<RankCheckpoint>>,
     /// Its entry in [`Core::looks`].
     look_at_ms: Option<u64>,
+    /// It was asked for a checkpoint; so long that one is waited for.
+    asked_until_ms: Option<u64>,
     look: looks::Look,
     /// What it last said of its progress, and whether this session was told.
     said: Option<(Said, bool)>,

@@ -137,6 +137,7 @@ impl Core {
             timer_ms: None,
             resume: None,
             look_at_ms: None,
+            asked_until_ms: None,
             look: Look::Idle,
             said: None,
             session,

@@ -114,7 +114,7 @@ impl Processes for FakeProcesses {
                 Command::Forget { key } => {
                     state.forgotten += usize::from(state.records.remove(&key).is_some());
                 }
-                Command::KeepAlive { .. } | Command::Retire => {}
+                Command::Nudge { .. } | Command::KeepAlive { .. } | Command::Retire => {}
             }
         }
         Ok(())

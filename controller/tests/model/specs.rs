@@ -23,7 +23,10 @@ pub fn gang(name: &str, nodes: u32, tasks_per_node: u32) -> Step {
 
 /// One that keeps checkpoints.
 pub fn saving(step: Step) -> Step {
-    Step { checkpoint: Some(Checkpoint { path: "ckpt".to_owned(), every_ms: 1_000 }), ..step }
+    Step {
+        checkpoint: Some(Checkpoint { path: "ckpt".to_owned(), every_ms: 1_000, ..Checkpoint::default() }),
+        ..step
+    }
 }
 
 pub fn job(steps: Vec<Step>) -> JobSpec {

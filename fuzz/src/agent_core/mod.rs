@@ -194,7 +194,7 @@ impl World {
                 self.processes.remove(&key);
             }
             Order::KeepAlive { until_ms } => assert!(until_ms >= self.now.mono_ms),
-            Order::Signal { .. } | Order::Retire => {}
+            Order::Signal { .. } | Order::Nudge { .. } | Order::Retire => {}
         }
     }
 

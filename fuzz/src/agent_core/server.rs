@@ -65,8 +65,11 @@ impl World {
         let outputs = if draw.coin() { vec!["x".to_owned()] } else { Vec::new() };
         let argv = if draw.seldom(16) { Vec::new() } else { vec!["prog".to_owned()] };
         let timeout_ms = if draw.coin() { 0 } else { draw.number().saturating_mul(100) };
-        let checkpoint =
-            (timeout_ms > 0).then(|| Checkpoint { path: "c".to_owned(), every_ms: timeout_ms / 4 });
+        let checkpoint = (timeout_ms > 0).then(|| Checkpoint {
+            path: "c".to_owned(),
+            every_ms: timeout_ms / 4,
+            ..Checkpoint::default()
+        });
         let step = Step { name: "s".to_owned(), argv, outputs, timeout_ms, checkpoint, ..Step::default() };
         let inputs = vec![Input::default(); draw.below(2)];
         let frame = Assign {

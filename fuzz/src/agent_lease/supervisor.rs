@@ -51,7 +51,7 @@ impl World {
                 supervisor.switch_ms = Some(self.now.mono_ms + for_ms);
                 supervisor.struck = false;
             }
-            Command::Retire => {}
+            Command::Nudge { .. } | Command::Retire => {}
         }
     }
 

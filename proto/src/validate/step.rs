@@ -238,6 +238,15 @@ fn check_checkpoint(checkpoint: &Checkpoint) -> Result<(), Problem> {
             "use at least 1s",
         ));
     }
+    if !checkpoint.signal.is_empty() && !CHECKPOINT_SIGNALS.contains(&checkpoint.signal.as_str()) {
+        return Err(Problem::new(
+            "spec.signal",
+            "checkpoint.signal",
+            &checkpoint.signal,
+            "is no signal that asks for a checkpoint",
+            format!("use one of {}, or leave it out", CHECKPOINT_SIGNALS.join(", ")),
+        ));
+    }
     span("checkpoint.every", checkpoint.every_ms)
 }
 

@@ -170,7 +170,9 @@ fn paths_stay_inside() {
 #[test]
 fn checkpoints_lie_in_a_directory_of_their_own() {
     let of = |path: &str, every_ms| {
-        refusal(|s| s.checkpoint = Some(Checkpoint { path: path.to_owned(), every_ms }))
+        refusal(|s| {
+            s.checkpoint = Some(Checkpoint { path: path.to_owned(), every_ms, ..Checkpoint::default() })
+        })
     };
     assert_eq!(of("../c", 0), "spec.path | step[1].checkpoint.path = ../c | leaves the directory");
     assert_eq!(of("./", 0), "spec.path | step[1].checkpoint.path = ./ | names the working directory itself");

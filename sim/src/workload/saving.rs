@@ -24,8 +24,11 @@ pub fn draw(seed: u64, deeds: &mut [Deed]) {
 fn save(rng: &mut SmallRng, step: &mut Step) {
     let path = *["ckpt", "./ckpt/", "deep/state"].choose(rng).expect("not empty");
     let every_ms = *[1_000, 2_000, 5_000].choose(rng).expect("not empty");
-    step.checkpoint = Some(Checkpoint { path: path.to_owned(), every_ms });
+    let asked = rng.random_bool(0.3);
+    let signal = if asked { "USR1" } else { "" }.to_owned();
+    step.checkpoint = Some(Checkpoint { path: path.to_owned(), every_ms, signal });
     let keeps_ms = rng.random_range(300..2_000);
     let bytes = *[0, 100, 70_000].choose(rng).expect("not empty");
-    step.argv.push(format!("ckpt={keeps_ms}:{bytes}"));
+    let when = if asked { ":asked" } else { "" };
+    step.argv.push(format!("ckpt={keeps_ms}:{bytes}{when}"));
 }

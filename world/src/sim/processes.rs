@@ -372,7 +372,7 @@ impl SimProcesses {
         if process.keeps_ms.is_none_or(|at| now < at) || process.ends_ms.is_some_and(|end| end <= now) {
             return;
         }
-        process.keeps_ms = Some(now + every_ms);
+        process.keeps_ms = Some(now + every_ms).filter(|_| !process.script.keeps_when_asked);
         let Some(dir) = checkpoints(&process.launch) else { return };
         if self.names(dir).iter().any(|name| name == CHECKPOINT_READY) {
             return;
@@ -538,6 +538,12 @@ impl SimProcesses {
                     }
                 }
             }
+            Command::Nudge { key, .. } => {
+                let process = table.processes.get_mut(&key).filter(|process| process.exit.is_none());
+                if let Some(process) = process.filter(|process| process.script.keeps_when_asked) {
+                    process.keeps_ms = Some(now);
+                }
+            }
             Command::Forget { key } => {
                 if let Some(process) = table.processes.remove(&key) {
                     table.over(&process, now);
@@ -649,7 +655,10 @@ impl Table {
             hangs,
             deaf,
             kept: script.from,
-            keeps_ms: script.checkpoint.map(|(every_ms, _)| starts_ms + every_ms),
+            keeps_ms: script
+                .checkpoint
+                .map(|(every_ms, _)| starts_ms + every_ms)
+                .filter(|_| !script.keeps_when_asked),
             says_ms: script.says_every_ms.map(|every_ms| starts_ms + every_ms),
             script,
             // As if the switch had struck an instant later: it never ran.

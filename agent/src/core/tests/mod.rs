@@ -135,6 +135,7 @@ impl Node {
                 format!("launch {}", short_process(&launch.key))
             }
             Action::Order(Order::Signal { key, signal }) => format!("{signal:?} {}", short_process(key)),
+            Action::Order(Order::Nudge { key, signal }) => format!("{signal} to {}", short_process(key)),
             Action::Order(Order::Forget { key }) => format!("forget {}", short_process(key)),
             Action::Order(Order::Retire) => "retire".to_owned(),
             Action::Order(Order::KeepAlive { until_ms }) => format!("alive until {until_ms}"),

@@ -207,7 +207,7 @@ impl World {
                 self.launching.remove(&key);
                 self.processes.remove(&key);
             }
-            Order::Signal { .. } | Order::KeepAlive { .. } | Order::Retire => {}
+            Order::Signal { .. } | Order::Nudge { .. } | Order::KeepAlive { .. } | Order::Retire => {}
         }
     }
 
@@ -238,7 +238,8 @@ impl World {
         if self.open {
             self.assigned.extend(tasks.clone().map(key));
             let outputs = vec!["x".to_owned()];
-            let checkpoint = Some(Checkpoint { path: "ckpt".to_owned(), every_ms: 2_000 });
+            let checkpoint =
+                Some(Checkpoint { path: "ckpt".to_owned(), every_ms: 2_000, ..Checkpoint::default() });
             let step = Step { outputs, timeout_ms: 30_000, checkpoint, ..step() };
             self.hear(Told::Assign(assign_of(SLOTS, tasks, step)));
         }

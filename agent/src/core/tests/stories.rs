@@ -296,7 +296,7 @@ fn a_rank_that_cannot_be_staged_keeps_the_others_from_starting() {
 
 /// A step whose checkpoints are looked for every two seconds.
 fn saving() -> Step {
-    let checkpoint = Some(Checkpoint { path: "ckpt/".to_owned(), every_ms: 2_000 });
+    let checkpoint = Some(Checkpoint { path: "ckpt/".to_owned(), every_ms: 2_000, ..Checkpoint::default() });
     Step { checkpoint, ..step() }
 }
 
@@ -322,6 +322,33 @@ fn a_task_is_looked_at_for_checkpoints_while_it_runs_and_once_after_it_failed() 
     let ended = node.exited(0, Exit { code: 3, ..DONE });
     assert_eq!(ended, ["log 0 ends at 5 0"], "a look is under way");
     assert_eq!(looked(&mut node, 0, None), ["look at 0"], "that one began before the end");
+    let told = looked(&mut node, 0, Some("b"));
+    assert_eq!(told, ["report 3: checkpoint b of 0; ended 0 Exit (exit code 3)"]);
+}
+
+#[test]
+fn a_task_that_wants_to_be_asked_is_asked_and_then_looked_at_often() {
+    let mut node = Node::ready();
+    let mut step = saving();
+    step.checkpoint.as_mut().unwrap().signal = "USR1".to_owned();
+    node.hear(Told::Assign(assign_of(1, [0], step)));
+    node.staged([0]);
+    node.started(0);
+    assert_eq!(node.later(2_000), ["USR1 to 0"]);
+    assert_eq!(node.later(500), ["look at 0"]);
+    assert_eq!(looked(&mut node, 0, None), none(), "not yet");
+    assert_eq!(node.later(500), ["look at 0"]);
+    assert_eq!(looked(&mut node, 0, Some("a")), ["report 2: checkpoint a of 0"]);
+    assert_eq!(node.later(900), none(), "the next is not due");
+    // Two seconds after it was asked, not after it answered.
+    assert_eq!(node.later(100), ["USR1 to 0"]);
+    // It does not answer: it is looked at to the last, and asked again.
+    for asked in [none(), none(), none(), vec!["USR1 to 0".to_owned()]] {
+        assert_eq!(node.later(500)[0], "look at 0");
+        assert_eq!(looked(&mut node, 0, None), asked);
+    }
+    // What it writes when it fails is not lost.
+    node.exited(0, Exit { code: 3, ..DONE });
     let told = looked(&mut node, 0, Some("b"));
     assert_eq!(told, ["report 3: checkpoint b of 0; ended 0 Exit (exit code 3)"]);
 }

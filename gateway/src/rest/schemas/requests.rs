@@ -147,7 +147,11 @@ fn step() -> Value {
                 "anyOf": [
                     matching(patterns::PATH),
                     partial(
-                        json!({ "path": matching(patterns::PATH), "every": nullable(reference("Span")) }),
+                        json!({
+                            "path": matching(patterns::PATH),
+                            "every": nullable(reference("Span")),
+                            "signal": { "enum": ([&[""], CHECKPOINT_SIGNALS].concat()) },
+                        }),
                         &["path"],
                     ),
                 ],

@@ -101,6 +101,7 @@ impl Table {
         match command.order {
             Some(wire::Order::Launch(launch)) => self.launch(now_ms, launch),
             Some(wire::Order::Signal(order)) => self.signal(&order),
+            Some(wire::Order::Nudge(order)) => self.nudge(&order),
             Some(wire::Order::Forget(key)) => self.forget(&key),
             Some(wire::Order::KeepAliveUntil(until_ms)) => self.wind(now_ms, until_ms),
             // Of a later version: its client was welcomed knowing ours. Retiring
@@ -219,6 +220,14 @@ impl Table {
     fn signal(&mut self, order: &wire::Signal) {
         if let Some(record) = self.records.get_mut(&order.key) {
             record.signal(if order.kill { Signal::SIGKILL } else { Signal::SIGTERM });
+        }
+    }
+
+    fn nudge(&mut self, order: &wire::Nudge) {
+        let record = self.records.get(&order.key).filter(|record| matches!(record.life, Life::Running));
+        let signal = format!("SIG{}", order.signal).parse::<Signal>();
+        if let (Some(record), Ok(signal)) = (record, signal) {
+            let _ = kill(record.pid, signal);
         }
     }
 

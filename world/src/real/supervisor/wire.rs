@@ -49,7 +49,7 @@ pub struct List {
 
 #[derive(Clone, PartialEq, Message)]
 pub struct Command {
-    #[prost(oneof = "Order", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "Order", tags = "1, 2, 3, 4, 5, 6")]
     pub order: Option<Order>,
 }
 
@@ -68,6 +68,9 @@ pub enum Order {
     /// Its client ends for good: nothing is to be waited for.
     #[prost(message, tag = "5")]
     Retire(Retire),
+    /// No kind of [`Signal`]: a supervisor of an earlier version would send TERM.
+    #[prost(message, tag = "6")]
+    Nudge(Nudge),
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -101,6 +104,15 @@ pub struct Variable {
     pub name: String,
     #[prost(string, tag = "2")]
     pub value: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Nudge {
+    #[prost(string, tag = "1")]
+    pub key: String,
+    /// Such as `USR1`.
+    #[prost(string, tag = "2")]
+    pub signal: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -313,6 +325,7 @@ fn order_of(command: api::Command, now_ms: u64) -> Order {
         api::Command::Signal { key, signal } => {
             Order::Signal(Signal { key, kill: signal == api::Signal::Kill })
         }
+        api::Command::Nudge { key, signal } => Order::Nudge(Nudge { key, signal }),
         api::Command::Forget { key } => Order::Forget(key),
         api::Command::Retire => Order::Retire(Retire {}),
         api::Command::KeepAlive { for_ms } => Order::KeepAliveUntil(now_ms.saturating_add(for_ms)),

@@ -18,6 +18,8 @@ pub(super) struct Script {
     /// To standard output and standard error.
     pub(super) lines: [u64; 2],
     pub(super) hang: bool,
+    /// Keeps them only when it is nudged; what lies between two counts as so long.
+    pub(super) keeps_when_asked: bool,
     /// Keeps a checkpoint every so many milliseconds, of so many bytes.
     pub(super) checkpoint: Option<(u64, u64)>,
     /// Says how far it has come every so many milliseconds.
@@ -58,6 +60,9 @@ impl Script {
                 "ckpt" => {
                     let (every, bytes) = value.split_once(':').unwrap_or((value, "0"));
                     let every_ms = every.parse::<u64>().unwrap_or(0).max(1);
+                    let asked = bytes.strip_suffix(":asked");
+                    script.keeps_when_asked = asked.is_some();
+                    let bytes = asked.unwrap_or(bytes);
                     script.checkpoint = Some((every_ms, bytes.parse().unwrap_or(0)));
                 }
                 "progress" => script.says_every_ms = Some(number()?.max(1)),
