@@ -92,6 +92,7 @@ fn outputs_and_logs_go_when_the_tenants_time_is_over() {
     let again = submit(&args(&format!("book={book}")));
     shows(&cluster, &["logs", &again], &["told"]);
     assert!(is_there(&cluster, &output));
+    cluster.server.kill();
     cluster.server.restart();
     cluster.call(&["outputs", &id]).says(3, &words);
     assert!(cluster.show(&again)["expired_ms"].is_null());

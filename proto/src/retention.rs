@@ -92,7 +92,7 @@ mod tests {
         assert!(check("retention", RETENTION_MS_MAX + 1).is_err());
         assert!(check_own(None, 5_000).is_ok() && check_own(Some(5_000), 5_000).is_ok());
         let problem = check_own(Some(5_000), 5_001).unwrap_err();
-        assert_eq!((problem.field.as_str(), problem.value.as_str()), ("keep", "5001ms"));
+        assert_eq!((problem.field.as_str(), problem.value.as_str()), ("keep", "5s1ms"));
         assert!(kept("lab-1", &JobStateRow::default()).is_ok());
     }
 

@@ -187,6 +187,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("controller.user_retry.taken", Chaos, "a user tries a job again"),
     ("gateway.bucket.doubt_resolved", Chaos, "an upload finds what a put left whose answer was lost"),
     ("gateway.bucket.failed", Chaos, "an upload is not taken since the bucket failed"),
+    ("gateway.bucket.released", Chaos, "an object in the bucket is taken away"),
     ("gateway.collect.named_meanwhile", Nobody, "what no row named is named before it goes"),
     ("gateway.collect.taken", Chaos, "objects go that no row names"),
     ("gateway.objects.released", Chaos, "bytes are taken away"),

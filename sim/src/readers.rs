@@ -11,6 +11,7 @@ use rand::rngs::SmallRng;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use world::grpc::Channel;
+use world::grpc::tonic::{Code, Status};
 use world::sim::universe;
 use world::time;
 
@@ -79,9 +80,14 @@ async fn some(
         LogsRequest { job: Some(name), follow: true, cursor: read.cursor, ..LogsRequest::default() };
     let asked = door.asked();
     let opened = time::timeout(time::ms(wait_ms), client.logs(door.request(request))).await;
-    let Ok(Ok(opened)) = opened else {
-        door.turn(&asked);
-        return false;
+    let opened = match opened {
+        Ok(Ok(opened)) => opened,
+        other => {
+            if other.is_err() || other.is_ok_and(|answer| answer.is_err_and(|why| serves_not(&why))) {
+                door.turn(&asked);
+            }
+            return false;
+        }
     };
     let mut stream = opened.into_inner();
     for _ in 0..most {
@@ -111,10 +117,14 @@ pub async fn look(door: Door, job: JobName) {
 pub async fn look_once(door: &Door, job: &JobName) -> bool {
     let Some(client) = client(door).await else { return false };
     let asked = door.asked();
-    let Ok(Some((before, steps, after))) = time::timeout(time::ms(FOLLOW_MS), three(door, client, job)).await
-    else {
-        door.turn(&asked);
-        return false;
+    let (before, steps, after) = match time::timeout(time::ms(FOLLOW_MS), three(door, client, job)).await {
+        Ok(Ok(Some(told))) => told,
+        Ok(Ok(None)) => return false,
+        Ok(Err(why)) if !serves_not(&why) => return false,
+        _ => {
+            door.turn(&asked);
+            return false;
+        }
     };
     let generations = |state: &JobStateRow| {
         (state.generation, state.steps.iter().map(|step| step.generation).collect::<Vec<_>>())
@@ -131,12 +141,17 @@ async fn three(
     door: &Door,
     mut client: DrumlineClient<Channel>,
     job: &JobName,
-) -> Option<(JobStateRow, Vec<StepOutputs>, JobStateRow)> {
+) -> Result<Option<(JobStateRow, Vec<StepOutputs>, JobStateRow)>, Status> {
     let name = || JobRequest { tenant: job.tenant.clone(), number: job.number };
-    let before = client.get_job(door.request(name())).await.ok()?.into_inner().state?;
-    let outputs = client.outputs(door.request(name())).await.ok()?.into_inner().steps;
-    let after = client.get_job(door.request(name())).await.ok()?.into_inner().state?;
-    Some((before, outputs, after))
+    let before = client.get_job(door.request(name())).await?.into_inner().state;
+    let outputs = client.outputs(door.request(name())).await?.into_inner().steps;
+    let after = client.get_job(door.request(name())).await?.into_inner().state;
+    Ok(before.zip(after).map(|(before, after)| (before, outputs, after)))
+}
+
+/// Another server may answer. One that refuses (what expired is not there) has answered.
+fn serves_not(why: &Status) -> bool {
+    !matches!(why.code(), Code::FailedPrecondition | Code::NotFound)
 }
 
 /// Reads the logs of jobs that have ended from their beginnings to their ends, as

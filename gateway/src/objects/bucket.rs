@@ -92,7 +92,7 @@ pub(super) async fn release(objects: &Objects, bucket: &dyn Bucket, space: &str,
         let key = key(space, digest);
         objects.names().in_bucket.remove(&key);
         match bucket.remove(&key).await {
-            Ok(()) => world::mark!("gateway.objects.released"),
+            Ok(()) => world::mark!("gateway.bucket.released"),
             Err(error) => tracing::warn!(space, digest, %error, "an object could not be removed"),
         }
     }

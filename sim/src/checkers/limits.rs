@@ -6,20 +6,19 @@
 //! said when the last of them was let in.
 
 use super::in_force::{COUNTS_WITHIN_MS, InForce};
-use super::nodes::{Held, Sum};
+use super::nodes::Sum;
 use super::{Checker, Committed};
 use crate::mirror::Mirror;
 use crate::rows::{JobName, Row};
 use proto::estimate::{self, Need};
 use proto::v1::{JobRow, LedgerRow, TenantRow, WhenFull};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 #[derive(Default)]
 pub struct AdmittedWithinLimits {
     in_force: InForce,
-    held: Held,
-    /// What each tenant held lately, from when on.
-    lately: BTreeMap<String, VecDeque<(u64, Sum)>>,
+    /// Grants by tenant and epoch: since when, and how much.
+    held: BTreeMap<(String, u64), (u64, Sum)>,
 }
 
 /// The guard's part of a limit, as the design has it.
@@ -47,24 +46,23 @@ fn fits(row: &TenantRow, need: Need, held: Sum) -> bool {
 }
 
 impl AdmittedWithinLimits {
-    /// The least that a tenant held while this commit was on its way.
+    /// The least that a tenant held for the controller that decided: it may not have seen
+    /// what was granted within the span, and has given back what goes in this commit or
+    /// went before. There need not have been an instant at which rows had just this.
     fn least_held(&self, tenant: &str, commit: &Committed) -> Sum {
-        let Some(lately) = self.lately.get(tenant) else { return Sum::default() };
         let from_ms = commit.since_ms.saturating_sub(COUNTS_WITHIN_MS);
-        let began_before = lately.iter().rposition(|(at_ms, _)| *at_ms <= from_ms).unwrap_or(0);
-        let sums = lately.iter().skip(began_before).map(|(_, sum)| *sum);
-        sums.reduce(Sum::least).unwrap_or_default()
+        let of_tenant = (tenant.to_owned(), 0)..=(tenant.to_owned(), u64::MAX);
+        let seen = self.held.range(of_tenant).filter(|(_, (at_ms, _))| *at_ms <= from_ms);
+        seen.fold(Sum::default(), |sum, (_, (_, held))| sum.plus(*held))
     }
 
     fn note_held(&mut self, commit: &Committed) {
         for row in &commit.rows {
             let Row::Grant { tenant, epoch, row } = row else { continue };
-            self.held.take(tenant, *epoch, row.as_deref());
-            let lately = self.lately.entry(tenant.clone()).or_default();
-            lately.push_back((commit.at_ms, self.held.of_tenant(tenant)));
-            let from_ms = commit.since_ms.saturating_sub(COUNTS_WITHIN_MS);
-            while lately.get(1).is_some_and(|(at_ms, _)| *at_ms <= from_ms) {
-                lately.pop_front();
+            let name = (tenant.clone(), *epoch);
+            match row {
+                Some(grant) => _ = self.held.entry(name).or_insert((commit.at_ms, Sum::of_grant(grant))),
+                None => _ = self.held.remove(&name),
             }
         }
     }

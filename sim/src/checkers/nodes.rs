@@ -55,13 +55,15 @@ impl Sum {
         self.gpus -= other.gpus;
     }
 
-    /// The smaller in each dimension.
-    pub fn least(self, other: Self) -> Self {
-        Self {
-            millicores: self.millicores.min(other.millicores),
-            memory_bytes: self.memory_bytes.min(other.memory_bytes),
-            gpus: self.gpus.min(other.gpus),
-        }
+    /// Both together.
+    pub fn plus(mut self, other: Self) -> Self {
+        self.add(other);
+        self
+    }
+
+    /// All that a grant holds.
+    pub fn of_grant(grant: &GrantRow) -> Self {
+        grant.nodes.iter().map(|part| Self::of(grant, part.slots)).fold(Self::default(), Self::plus)
     }
 
     /// Keeps to a limit wherever it is more than it was.
