@@ -4,7 +4,9 @@
 //!   write and what to do once they are durable.
 //! - `shell`: receives, steps, persists, then sends.
 //! - `logs`: the log relay.
+//! - [`alerts`]: what operators should look at; pure likewise.
 
+pub mod alerts;
 pub mod core;
 pub mod limits;
 pub mod logs;

@@ -94,3 +94,5 @@ pub const STRAGGLER_TIMES: u64 = 2;
 pub const STRAGGLERS_LOGGED_MAX: usize = 8;
 /// Stragglers of one step that are told with its job, the slowest.
 pub const STRAGGLERS_TOLD_MAX: usize = 8;
+/// Alerts kept, those that are on and those that were cleared.
+pub const ALERTS_KEPT_MAX: usize = 1024;

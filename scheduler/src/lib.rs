@@ -8,7 +8,7 @@
 //! keeps nothing of its own; one that dies is missed by nobody.
 //!
 //! [`follow`] is a scheduler in a process of its own. [`admission`] and [`feasible`] judge a job before it is taken in; [`eta`] says
-//! when it would start.
+//! when it would start; [`signs`] is what warns operators.
 
 pub mod admission;
 pub mod amount;
@@ -19,5 +19,6 @@ pub mod follow;
 pub mod limits;
 pub mod replay;
 pub mod shell;
+pub mod signs;
 
 pub use amount::Amount;

@@ -59,3 +59,6 @@ pub const LINK_DEADLINE_MS: u64 = 5_000;
 pub const FOLLOW_BEAT_MS: u64 = 5_000;
 /// Between two tries to follow a server, at least; at most twice as long.
 pub const FOLLOW_PAUSE_MS: u64 = 1_000;
+/// Shapes that name no pool and fit nowhere of which it is found out which pools could hold
+/// them: each costs a look at every node.
+pub const SIGN_SHAPES_MAX: usize = 16;

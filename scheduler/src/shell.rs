@@ -17,6 +17,7 @@ use crate::feasible::feasible_among;
 use crate::limits::{
     CHECKED_PER_PASS, COMMIT_DEADLINE_MS, EVENTS_PER_PASS_MAX, READ_DEADLINE_MS, RETRY_PAUSE_MS,
 };
+use crate::signs::{BudgetSign, HeadSign, NodeSign, PoolSign};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -107,6 +108,31 @@ impl Handle {
     #[must_use]
     pub fn node_use(&self) -> BTreeMap<String, (Amount, u32)> {
         lock(&self.inner.core).node_use()
+    }
+
+    /// What operators are warned by: see [`Core::node_signs`].
+    #[must_use]
+    pub fn node_signs(&self) -> Vec<NodeSign> {
+        lock(&self.inner.core).node_signs()
+    }
+
+    /// Likewise [`Core::pool_signs`].
+    #[must_use]
+    pub fn pool_signs(&self) -> Vec<PoolSign> {
+        lock(&self.inner.core).pool_signs()
+    }
+
+    /// Likewise [`Core::head_signs`].
+    #[must_use]
+    pub fn head_signs(&self) -> Vec<HeadSign> {
+        let now = self.inner.clock.now();
+        lock(&self.inner.core).head_signs(now)
+    }
+
+    /// Likewise [`Core::budget_signs`].
+    #[must_use]
+    pub fn budget_signs(&self) -> Vec<BudgetSign> {
+        lock(&self.inner.core).budget_signs()
     }
 
     /// What became of its proposals.

@@ -367,6 +367,15 @@ impl Core {
         self.find_active(attempt).is_some()
     }
 
+    /// Whose retry budget is empty at this instant (monotonic): tenants by name; empty, and
+    /// first: that of all.
+    #[must_use]
+    pub fn storms(&self, now_ms: u64) -> Vec<String> {
+        let tenants = self.tenants.iter().filter(|(_, tenant)| tenant.retries.is_empty(now_ms));
+        let cluster = self.cluster_retries.is_empty(now_ms).then(String::new);
+        cluster.into_iter().chain(tenants.map(|(name, _)| name.clone())).collect()
+    }
+
     /// Counters since the core was made.
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -120,6 +120,12 @@ impl Bucket {
         Self { burst: burst.max(1), every_us: 1_000_000 / per_second.clamp(1, 1_000_000), full_at_us: 0 }
     }
 
+    /// Who takes a token now must wait for it.
+    pub(super) fn is_empty(&self, now_ms: u64) -> bool {
+        let mut asked = *self;
+        asked.take(now_ms) > 0
+    }
+
     /// Takes a token; returns how long its owner must wait for it.
     pub(super) fn take(&mut self, now_ms: u64) -> u64 {
         let now_us = now_ms.saturating_mul(1000);
@@ -175,6 +181,17 @@ mod tests {
             Next::Again(wait_ms) => assert!(wait_ms <= config.backoff_ms_max * 12 / 10),
             Next::Failed => panic!("100 retries are allowed"),
         }
+    }
+
+    #[test]
+    fn a_bucket_is_empty_while_whoever_takes_from_it_must_wait() {
+        let mut bucket = Bucket::new(2, 10);
+        assert!(!bucket.is_empty(0));
+        bucket.take(0);
+        bucket.take(0);
+        assert!(bucket.is_empty(0) && bucket.is_empty(99) && !bucket.is_empty(100));
+        // To ask takes nothing.
+        assert_eq!(bucket.take(100), 0);
     }
 
     #[test]

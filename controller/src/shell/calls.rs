@@ -61,6 +61,8 @@ pub(super) enum Input {
     Stragglers(StragglersOf, oneshot::Sender<Vec<Straggler>>),
     /// How far have the steps of these jobs come?
     StepsSaid(Vec<(String, u64)>, oneshot::Sender<Vec<Vec<StepSaid>>>),
+    /// Whose retry budget is empty?
+    Storms(oneshot::Sender<Option<Vec<String>>>),
     /// Which ended jobs are due?
     Due(oneshot::Sender<DueJobs>),
     /// Tell all demand anew, as a snapshot.
@@ -415,6 +417,12 @@ impl Handle {
     /// that does not live. Nothing at all where the controller is too busy to say.
     pub async fn steps_said(&self, jobs: Vec<(String, u64)>) -> Vec<Vec<StepSaid>> {
         self.news(|reply| Input::StepsSaid(jobs, reply)).await
+    }
+
+    /// Whose retry budget is empty: tenants; empty: that of all. `None` where the controller
+    /// is too busy to say.
+    pub async fn storms(&self) -> Option<Vec<String>> {
+        self.news(Input::Storms).await
     }
 
     /// What is worth no long wait.

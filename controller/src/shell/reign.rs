@@ -450,6 +450,10 @@ impl Reign {
                     // The asker may have given up.
                     let _ = reply.send(said.collect());
                 }
+                Input::Storms(reply) => {
+                    // The asker may have given up.
+                    let _ = reply.send(Some(self.core.storms(self.now().mono_ms)));
+                }
                 Input::Owns(attempt, reply) => {
                     // The asker may have given up.
                     let _ = reply.send(self.core.is_current(&attempt));

@@ -30,6 +30,7 @@ mod place;
 mod plans;
 mod profile;
 mod shape;
+mod signs;
 mod tenants;
 mod timeline;
 

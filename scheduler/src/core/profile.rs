@@ -45,7 +45,7 @@ impl Core {
         profiles.into_iter().map(|(name, (profile, _))| (name, profile)).collect()
     }
 
-    fn named(&self, key: StepKey) -> DemandKey {
+    pub(super) fn named(&self, key: StepKey) -> DemandKey {
         let tenant = self.tenants.get(key.tenant).name.clone();
         DemandKey { tenant, job_number: key.job_number, step: key.step }
     }
