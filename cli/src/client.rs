@@ -224,6 +224,8 @@ impl Client {
         list_tokens(ListTokensRequest) -> ListTokensReply;
         /// Ends a token.
         revoke_token(RevokeTokenRequest) -> RevokeTokenReply;
+        /// What somebody should look at.
+        alerts(AlertsRequest) -> AlertsReply;
     }
 
     /// Opens a log.

@@ -27,10 +27,10 @@ use std::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use world::{
-    Bucket, Disk, NodeClock, Processes,
+    Bucket, Disk, NodeClock, Processes, Webhook,
     grpc::{BindError, Network},
     real::{
-        DiskLock, FsDisk, HttpTransfer, NodeOptions, NodeProcesses, S3, S3Options, SystemClock,
+        DiskLock, FsDisk, HttpTransfer, HttpWebhook, NodeOptions, NodeProcesses, S3, S3Options, SystemClock,
         TransferLimits,
     },
     select, task, time,
@@ -116,6 +116,7 @@ pub async fn start_server(
     shared: Option<SharedStore>,
 ) -> Result<RunningServer, Failure> {
     config.bucket = bucket(&config.objects).await?;
+    config.webhook = webhook(&config.alerts.webhook)?;
     let disk: Arc<dyn Disk> = files::directory("data", data)?;
     let clock: Arc<dyn NodeClock> = Arc::new(SystemClock::new());
     gateway::server::start(ServerParts { disk, clock, listen, config, shared })
@@ -170,6 +171,20 @@ async fn bucket(config: &ObjectsConfig) -> Result<Option<Arc<dyn Bucket>>, Failu
             "correct the name, the endpoint and the region, and give AWS_ACCESS_KEY_ID and \
              AWS_SECRET_ACCESS_KEY of one who may list, read, write and delete there",
         )),
+    }
+}
+
+/// Not tried: it may be away for now.
+fn webhook(url: &str) -> Result<Option<Arc<dyn Webhook>>, Failure> {
+    if url.is_empty() {
+        return Ok(None);
+    }
+    match HttpWebhook::new(url) {
+        Ok(webhook) => Ok(Some(webhook)),
+        Err(why) => {
+            let remedy = "write http://HOST:PORT/PATH or https://HOST/PATH";
+            Err(Failure::broken("alerts.webhook", url, why, remedy))
+        }
     }
 }
 

@@ -274,3 +274,24 @@ fn roles_may_what_they_are_for() {
     let own = call(&tenant, &["quota", "-o", "json"]).ok().json();
     assert_eq!((&own["name"], &own["quota"]), (&json!("lab"), &json!({ "cores": 2.0 })));
 }
+
+#[test]
+fn alerts_are_listed_for_people_and_for_programs() {
+    let cluster = Cluster::new("alerts", 1, "1");
+    assert_eq!(cluster.call(&["alerts", "-o", "json"]).ok().json(), json!([]));
+    cluster.call(&["tenants", "create", "lab", "--budget", "1.20", "--core-hour", "1"]).ok();
+    cluster.call(&["--tenant", "lab", "submit", "--expected-runtime", "1h", "--", "sleep", "600"]).ok();
+    let listed = || cluster.call(&["alerts", "-o", "name"]).ok().stdout;
+    until_true("the budget is told", || listed() == "budget.80 lab\n");
+    let shown = cluster.call(&["alerts"]).ok().stdout;
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(
+        lines[0].split_whitespace().collect::<Vec<_>>(),
+        ["CODE", "SEVERITY", "SUBJECT", "SINCE", "TEXT"]
+    );
+    assert!(lines[1].starts_with("budget.80") && lines[1].contains("1.00 reserved"), "{shown}");
+    let told = cluster.call(&["alerts", "--cleared", "-o", "json"]).ok().json();
+    assert_eq!((&told[0]["code"], &told[0]["cleared_ms"]), (&json!("budget.80"), &Value::Null));
+    let wide = cluster.call(&["alerts", "--cleared", "-o", "wide"]).ok().stdout;
+    assert!(wide.contains("CLEARED") && wide.contains("TENANT"), "{wide}");
+}

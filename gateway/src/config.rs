@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Deserializer};
 use std::sync::Arc;
-use world::Bucket;
 use world::grpc::Network;
+use world::{Bucket, Webhook};
 
 /// See the fields. Data directory and address to listen on are not among them:
 /// they come beside it, from whoever starts the server.
@@ -41,9 +41,14 @@ pub struct ServerConfig {
     pub objects: ObjectsConfig,
     /// When logs are packed.
     pub logs: LogsConfig,
-    /// The same, opened by whoever starts the server.
+    /// What operators are warned of.
+    pub alerts: AlertsConfig,
+    /// The bucket of [`ServerConfig::objects`], opened by whoever starts the server.
     #[serde(skip)]
     pub bucket: Option<Arc<dyn Bucket>>,
+    /// The webhook of [`ServerConfig::alerts`], likewise.
+    #[serde(skip)]
+    pub webhook: Option<Arc<dyn Webhook>>,
     /// Only in simulation: the network that objects are reached over.
     #[serde(skip)]
     pub network: Network,
@@ -73,6 +78,53 @@ pub struct LogsConfig {
     pub pack_every_ms: u64,
     /// How long after the job's end.
     pub pack_after_ms: u64,
+}
+
+/// What operators are warned of, and where that is posted.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AlertsConfig {
+    /// `http://…` or `https://…`; empty: nowhere.
+    pub webhook: String,
+    /// How often it is looked; 0: never.
+    pub look_ms: u64,
+    /// A pool is full for so long while work queues for it.
+    pub pool_exhausted_ms: u64,
+    /// The first of a tenant's queue cannot start for so long.
+    pub starvation_ms: u64,
+    /// A node falls silent, or comes anew, so often …
+    pub flaps_min: u32,
+    /// … within this.
+    pub flaps_window_ms: u64,
+    /// A cause that is gone for so long is gone.
+    pub quiet_ms: u64,
+}
+
+impl AlertsConfig {
+    pub(crate) fn rules(&self) -> controller::alerts::Config {
+        controller::alerts::Config {
+            pool_exhausted_ms: self.pool_exhausted_ms,
+            starvation_ms: self.starvation_ms,
+            flaps_min: self.flaps_min,
+            flaps_window_ms: self.flaps_window_ms,
+            quiet_ms: self.quiet_ms,
+        }
+    }
+}
+
+impl Default for AlertsConfig {
+    fn default() -> Self {
+        let rules = controller::alerts::Config::default();
+        Self {
+            webhook: String::new(),
+            look_ms: 2_000,
+            pool_exhausted_ms: rules.pool_exhausted_ms,
+            starvation_ms: rules.starvation_ms,
+            flaps_min: rules.flaps_min,
+            flaps_window_ms: rules.flaps_window_ms,
+            quiet_ms: rules.quiet_ms,
+        }
+    }
 }
 
 impl Default for LogsConfig {
@@ -108,7 +160,9 @@ impl Default for ServerConfig {
             seed: None,
             objects: ObjectsConfig::default(),
             logs: LogsConfig::default(),
+            alerts: AlertsConfig::default(),
             bucket: None,
+            webhook: None,
             network: Network::default(),
         }
     }

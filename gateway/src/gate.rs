@@ -1,6 +1,7 @@
 //! What all handlers share: the parts they ask, the checks before, and the
 //! deadline around.
 
+use crate::alerts::Board;
 use crate::auth::{Auth, Caller, Right};
 use crate::demand::Demand;
 use crate::meter::Meter;
@@ -48,6 +49,7 @@ pub(crate) struct Gate {
     pub objects: Arc<Objects>,
     pub trees: Trees,
     pub meter: Arc<Meter>,
+    pub alerts: Board,
     pub auth: Auth,
     pub tenants: Tenants,
     pub streams: Arc<Streams>,

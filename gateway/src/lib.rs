@@ -6,6 +6,7 @@
 //! not checked; every call is bounded in size, in time and in number.
 
 mod agents;
+mod alerts;
 pub mod auth;
 mod config;
 mod demand;
@@ -26,7 +27,7 @@ pub mod storage;
 mod trees;
 pub mod urls;
 
-pub use config::{LogsConfig, ObjectsConfig, ServerConfig, scheduler_numbers};
+pub use config::{AlertsConfig, LogsConfig, ObjectsConfig, ServerConfig, scheduler_numbers};
 pub use rest::reading;
 
 pub(crate) use proto::keys::hex_of as hex;

@@ -211,3 +211,18 @@ pub const DIRECTORIES_REMEMBERED: usize = 65_536;
 pub const CLIENT_ENV_BYTES_MAX: u64 = 64 << 10;
 /// How long the parts of a server have to end after the grace.
 pub const STOP_DEADLINE_MS: u64 = 20_000;
+
+/// Of so many looks for alerts one is at what costs more to ask: pools, queues and budgets.
+pub const ALERTS_SELDOM: u64 = 5;
+/// Tenants of which it is found out why the first of their queue cannot start.
+pub const STARVED_EXPLAINED_MAX: usize = 16;
+/// Notices that wait for the webhook; the oldest gives way to a further one.
+pub const WEBHOOK_QUEUE: usize = 256;
+/// Tries of one notice.
+pub const WEBHOOK_TRIES: u32 = 8;
+/// After the first; doubles.
+pub const WEBHOOK_BACKOFF_MS: u64 = 1_000;
+/// See [`WEBHOOK_BACKOFF_MS`].
+pub const WEBHOOK_BACKOFF_MS_MAX: u64 = 60_000;
+/// Whoever waits for a notice looks this often whether the server is gone.
+pub const WEBHOOK_IDLE_MS: u64 = 5_000;

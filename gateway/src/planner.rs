@@ -9,6 +9,7 @@ use scheduler::Amount;
 use scheduler::admission::{Ask, Verdict};
 use scheduler::eta::Profile;
 use scheduler::shell::{Handle, Proposals};
+use scheduler::signs::{BudgetSign, HeadSign, NodeSign, PoolSign};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use world::NodeClock;
@@ -35,6 +36,22 @@ impl Planner {
 
     pub fn pools(&self) -> PoolsReply {
         self.scheduler.pools()
+    }
+
+    pub fn node_signs(&self) -> Vec<NodeSign> {
+        self.scheduler.node_signs()
+    }
+
+    pub fn pool_signs(&self) -> Vec<PoolSign> {
+        self.scheduler.pool_signs()
+    }
+
+    pub fn head_signs(&self) -> Vec<HeadSign> {
+        self.scheduler.head_signs()
+    }
+
+    pub fn budget_signs(&self) -> Vec<BudgetSign> {
+        self.scheduler.budget_signs()
     }
 
     pub fn proposals(&self) -> Proposals {

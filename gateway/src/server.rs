@@ -13,6 +13,7 @@ mod client_env;
 mod first;
 mod standby;
 
+use crate::alerts::{self, Board};
 use crate::config::ObjectsConfig;
 pub use crate::config::ServerConfig;
 use crate::drumline::Front;
@@ -473,6 +474,7 @@ fn open_gate(
         trees: Trees::new(&objects),
         objects,
         meter,
+        alerts: Board::new(&config.alerts, config.webhook.clone()),
         streams: Arc::new(Streams::default()),
         base: Base { public_url: config.public_url.clone(), listening },
         events: Pace { ping_ms: config.events_ping_ms, slow_ms: config.events_slow_ms },
@@ -487,6 +489,9 @@ fn open_gate(
     // where servers share the place, it stays.
     if collect_every_ms > 0 && !site.shared {
         spawn(collect(Arc::downgrade(&gate), collect_every_ms, uploads_kept_ms));
+    }
+    if config.alerts.look_ms > 0 {
+        spawn(alerts::watch(Arc::downgrade(&gate), config.alerts.look_ms));
     }
     if config.logs.pack_every_ms > 0 {
         spawn(packing::pack(Arc::downgrade(&gate), config.logs));

@@ -5,8 +5,8 @@
 use crate::{
     after, array, estimate, units,
     v1::{
-        Cause, Event, JobProgress, JobSpec, JobStateRow, JobSummary, JobView, NodeView, OutputsReply,
-        PoolView, Quota, Resources, SubmitReply, TaskView, TenantView, WhenFull, WhyReply,
+        AlertView, Cause, Event, JobProgress, JobSpec, JobStateRow, JobSummary, JobView, NodeView,
+        OutputsReply, PoolView, Quota, Resources, SubmitReply, TaskView, TenantView, WhenFull, WhyReply,
     },
     words,
 };
@@ -304,6 +304,20 @@ pub fn pool(pool: &PoolView) -> Value {
             "earliest_start_ms": eta.earliest_start_ms,
             "assumption": eta.assumption,
         })),
+    })
+}
+
+/// One alert.
+#[must_use]
+pub fn alert(view: &AlertView) -> Value {
+    json!({
+        "code": view.code,
+        "severity": words::alert_severity(view.severity()),
+        "subject": view.subject,
+        "tenant": text(&view.tenant),
+        "since_ms": view.since_ms,
+        "cleared_ms": time(view.cleared_ms),
+        "text": view.text,
     })
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     ids::JobId,
     problem::Problem,
-    v1::{Cause, CauseKind, NodeState, State},
+    v1::{AlertSeverity, Cause, CauseKind, NodeState, State},
 };
 
 /// `RUNNING`.
@@ -19,6 +19,16 @@ pub fn node_state(state: NodeState, drained: bool) -> &'static str {
         (NodeState::Lost, _) => "LOST",
         (_, true) => "DRAINED",
         (other, false) => other.as_str_name().trim_start_matches("NODE_STATE_"),
+    }
+}
+
+/// `critical`.
+#[must_use]
+pub fn alert_severity(severity: AlertSeverity) -> &'static str {
+    match severity {
+        AlertSeverity::Unspecified => "none",
+        AlertSeverity::Warning => "warning",
+        AlertSeverity::Critical => "critical",
     }
 }
 

@@ -92,6 +92,8 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("controller.after.met", Chaos, "all that a job waited for ended as it was to"),
     ("controller.after.never", Chaos, "a job is let in that can never begin"),
     ("controller.after.unmet", Chaos, "what a job waited for ended otherwise"),
+    ("controller.alerts.cleared", Chaos, "what an alert was about is over"),
+    ("controller.alerts.raised", Chaos, "operators are told of something"),
     ("controller.backlog.event_waits", Nobody, "an event waits behind unfinished work"),
     ("controller.brake.judge_was_absent", Nobody, "the controller stood still itself"),
     ("controller.brake.many_silent_at_once", Narrow, "too many nodes fell silent together"),

@@ -9,7 +9,7 @@
 //!   switched at compile time.
 //! - [`mark!`]: places that rehearsals must reach; nothing in production.
 //! - [`Disk`], [`Processes`], [`NodeClock`], [`Transfer`],
-//!   [`Bucket`]: traits, since madsim
+//!   [`Bucket`], [`Webhook`]: traits, since madsim
 //!   has nothing (or nothing hostile) for them. The real sides are in
 //!   [`real`], the simulated ones in [`sim`].
 
@@ -25,6 +25,7 @@ pub mod rand;
 pub mod task;
 pub mod time;
 pub mod transfer;
+pub mod webhook;
 
 #[cfg(not(madsim))]
 pub mod real;
@@ -44,3 +45,4 @@ pub use disk::{Disk, DiskFile};
 pub use processes::Processes;
 pub use tokio::{select, sync};
 pub use transfer::Transfer;
+pub use webhook::Webhook;

@@ -51,3 +51,8 @@ pub const SERVER_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// After a failed accept (no descriptors left, say).
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// For a connection to a webhook to stand.
+pub const WEBHOOK_CONNECT: Duration = Duration::from_secs(5);
+/// From posting to a webhook to its whole answer.
+pub const WEBHOOK_ANSWER: Duration = Duration::from_secs(10);

@@ -14,7 +14,7 @@ pub use accounts::{
 };
 pub use cluster::{AgentArgs, RunArgs, SchedulerArgs, ServerArgs, StoreArgs, UpArgs};
 pub use operate::{
-    CompletionsArgs, ManArgs, NodeAction, NodeArgs, NodesArgs, PolicyArg, PoolsArgs, ReplayArgs,
+    AlertsArgs, CompletionsArgs, ManArgs, NodeAction, NodeArgs, NodesArgs, PolicyArg, PoolsArgs, ReplayArgs,
     SupervisorArgs, TopArgs,
 };
 pub use query::{
@@ -141,6 +141,8 @@ pub enum Command {
     Node(NodeArgs),
     /// List pools: capacity, what is free, what queues
     Pools(PoolsArgs),
+    /// List what somebody should look at
+    Alerts(AlertsArgs),
     /// List, make or change tenants
     Tenants(TenantsArgs),
     /// Show or change what a tenant may use

@@ -41,6 +41,25 @@ pub struct PoolsArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "\
+What an operator should look at: nodes lost or flapping, pools without room, queues that stand, budgets,
+storms of retries, logs given up. A tenant sees those of its own budget and queue. docs/alerts.md has
+the codes, and what to do about each.
+
+Examples:
+  drumline alerts
+  drumline alerts --cleared -o wide
+  drumline alerts -o json
+  drumline alerts -o name | grep -q '^budget.100' && echo 'out of money'")]
+pub struct AlertsArgs {
+    /// Those that were cleared lately too
+    #[arg(long)]
+    pub cleared: bool,
+    #[command(flatten)]
+    pub format: FormatArg,
+}
+
+#[derive(Args, Debug)]
 pub struct NodeArgs {
     #[command(subcommand)]
     pub action: NodeAction,

@@ -20,6 +20,7 @@ mod store;
 mod submit;
 pub(crate) use submit::labels;
 mod agent;
+mod alerts;
 mod scheduler;
 mod tenants;
 mod tokens;
@@ -70,6 +71,7 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Nodes(args) => as_client(connection, |client| nodes::list(client, args)),
         Command::Node(args) => as_client(connection, |client| nodes::change(client, args)),
         Command::Pools(args) => as_client(connection, |client| pools::run(client, args)),
+        Command::Alerts(args) => as_client(connection, |client| alerts::run(client, args)),
         Command::Tenants(args) => as_client(connection, |client| tenants::run(client, args)),
         Command::Quota(args) => as_client(connection, |client| quota::run(client, args)),
         Command::Usage(args) => as_client(connection, |client| usage::run(client, args)),

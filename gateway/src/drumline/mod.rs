@@ -21,12 +21,13 @@ use crate::gate::{Gate, Replies, answer};
 use crate::urls::Mover;
 use proto::v1::drumline_server::Drumline;
 use proto::v1::{
-    CancelReply, CancelRequest, CreateTokenReply, CreateTokenRequest, CreateUploadReply, CreateUploadRequest,
-    DrainNodeReply, DrainNodeRequest, EventsReply, EventsRequest, JobRequest, JobView, ListJobsReply,
-    ListJobsRequest, ListTasksReply, ListTasksRequest, ListTenantsReply, ListTenantsRequest, ListTokensReply,
-    ListTokensRequest, LogsReply, LogsRequest, NodesReply, NodesRequest, OutputsReply, PoolsReply,
-    PoolsRequest, PutTenantReply, PutTenantRequest, ReadJobFileReply, ReadJobFileRequest, RetryReply,
-    RetryRequest, RevokeTokenReply, RevokeTokenRequest, SubmitOutcome, SubmitReply, SubmitRequest, WhyReply,
+    AlertsReply, AlertsRequest, CancelReply, CancelRequest, CreateTokenReply, CreateTokenRequest,
+    CreateUploadReply, CreateUploadRequest, DrainNodeReply, DrainNodeRequest, EventsReply, EventsRequest,
+    JobRequest, JobView, ListJobsReply, ListJobsRequest, ListTasksReply, ListTasksRequest, ListTenantsReply,
+    ListTenantsRequest, ListTokensReply, ListTokensRequest, LogsReply, LogsRequest, NodesReply, NodesRequest,
+    OutputsReply, PoolsReply, PoolsRequest, PutTenantReply, PutTenantRequest, ReadJobFileReply,
+    ReadJobFileRequest, RetryReply, RetryRequest, RevokeTokenReply, RevokeTokenRequest, SubmitOutcome,
+    SubmitReply, SubmitRequest, WhyReply,
 };
 use std::sync::Arc;
 use world::grpc::tonic::{self, Request, Response, Status, Streaming};
@@ -259,6 +260,14 @@ impl Drumline for Front {
         answer(async {
             let caller = self.0.caller(request.metadata(), Right::MakeTokens).await?;
             tokens::revoke(&self.0, &caller, &request.into_inner().token).await
+        })
+        .await
+    }
+
+    async fn alerts(&self, request: Request<AlertsRequest>) -> Result<Response<AlertsReply>, Status> {
+        answer(async {
+            let caller = self.0.caller(request.metadata(), Right::ReadTenants).await?;
+            Ok(self.0.alerts.list(&caller, request.get_ref().cleared))
         })
         .await
     }

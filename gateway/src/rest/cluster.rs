@@ -1,4 +1,4 @@
-//! Nodes, pools, and when a request would start in a pool.
+//! Nodes, pools, when a request would start in a pool, and alerts.
 
 use super::problem::Refusal;
 use super::query::Query;
@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use proto::json as shown;
 use proto::problem;
 use proto::v1::drumline_server::Drumline as _;
-use proto::v1::{NodesRequest, PoolAsk, PoolsRequest, Resources};
+use proto::v1::{AlertsRequest, NodesRequest, PoolAsk, PoolsRequest, Resources};
 use serde_json::json;
 use world::grpc::axum;
 
@@ -31,6 +31,12 @@ pub(super) async fn pools(call: Call) -> Result<Response, Refusal> {
         }
     }
     ok(&json!({ "pools": pools.iter().map(shown::pool).collect::<Vec<_>>() }))
+}
+
+pub(super) async fn alerts(call: Call) -> Result<Response, Refusal> {
+    let request = AlertsRequest { cleared: call.query.flag("cleared") };
+    let alerts = call.rest.front.alerts(call.ask(request)).await?.into_inner().alerts;
+    ok(&json!({ "alerts": alerts.iter().map(shown::alert).collect::<Vec<_>>() }))
 }
 
 /// What a query asks of a pool: so much on each of so many nodes at once.

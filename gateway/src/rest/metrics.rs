@@ -11,6 +11,7 @@ use crate::gate::Gate;
 use crate::{limits, rows};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use controller::alerts::Code;
 use prost::Message;
 use proto::keys::{self, Parsed};
 use proto::problem::Problem;
@@ -166,6 +167,7 @@ async fn gather(rest: &Rest) -> Result<String, Problem> {
         "Bytes of logs that nodes gave up, since the server could not take them and their disks had no room.",
         gate.logs.dropped().values().sum::<u64>(),
     );
+    alerts(gate, &mut page);
     nodes(gate, &mut page).await?;
     store(gate, &mut page).await?;
     Ok(page.0)
@@ -181,6 +183,35 @@ fn stale(gate: &Gate, page: &mut Page) {
     let uploads = gate.stale_uploads.load(Ordering::Relaxed);
     for (what, count) in [("report", gate.controller.stale_reports()), ("upload", uploads)] {
         page.sample("drumline_stale_refused_total", &format!("what=\"{what}\""), count);
+    }
+}
+
+fn alerts(gate: &Gate, page: &mut Page) {
+    let counts = gate.alerts.counts();
+    let severity = |code: &Code| code.severity().name();
+    page.family("drumline_alerts", "gauge", "Alerts that are on, by code.");
+    for (code, (on, _)) in &counts {
+        let labels = format!("code=\"{}\",severity=\"{}\"", code.name(), severity(code));
+        page.sample("drumline_alerts", &labels, on);
+    }
+    page.family(
+        "drumline_alerts_raised_total",
+        "counter",
+        "Alerts that were raised since this server serves.",
+    );
+    for (code, (_, raised)) in &counts {
+        let labels = format!("code=\"{}\",severity=\"{}\"", code.name(), severity(code));
+        page.sample("drumline_alerts_raised_total", &labels, raised);
+    }
+    page.family(
+        "drumline_webhook_notices_total",
+        "counter",
+        "Notices to the webhook by what became of them.",
+    );
+    let notices = gate.alerts.notices();
+    for (outcome, count) in [("sent", notices.sent), ("failed", notices.failed), ("dropped", notices.dropped)]
+    {
+        page.sample("drumline_webhook_notices_total", &format!("outcome=\"{outcome}\""), count);
     }
 }
 

@@ -482,6 +482,22 @@ pub(super) static ROUTES: &[Route] = &[
         }],
     },
     Route {
+        path: "/v1/alerts",
+        operations: &[Operation {
+            id: "listAlerts",
+            summary: "What somebody should look at; a tenant sees those of its own budget and queue",
+            right: Some(Right::ReadTenants),
+            query: &[one(
+                "cleared",
+                Kind::Flag,
+                "Those that were cleared lately too, after those that are on.",
+            )],
+            answers: &[answer(&[(JSON, "AlertList")], "By code, then subject.")],
+            handler: |call, _| Box::pin(cluster::alerts(call)),
+            ..PLAIN
+        }],
+    },
+    Route {
         path: "/v1/tenants/{tenant}/quota",
         operations: &[
             Operation {

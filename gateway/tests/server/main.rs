@@ -1,6 +1,7 @@
 //! A whole server over real gRPC and HTTP: its starts, and its front door.
 
 mod agents;
+mod alerts;
 mod conforms;
 mod front;
 mod given_up;

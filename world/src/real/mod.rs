@@ -9,6 +9,7 @@ pub mod supervisor;
 mod tls;
 pub mod transfer;
 pub mod walk;
+mod webhook;
 
 pub use clock::SystemClock;
 pub use disk::{DiskLock, FsDisk};
@@ -16,3 +17,4 @@ pub use processes::{NodeOptions, NodeProcesses};
 pub use s3::{S3, S3Options};
 pub use supervisor::SupervisorOptions;
 pub use transfer::{HttpTransfer, TransferLimits, Wanted};
+pub use webhook::HttpWebhook;

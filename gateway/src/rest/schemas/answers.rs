@@ -1,6 +1,7 @@
 //! What is answered, as `proto::json` writes it.
 
 use super::{count, instant, list, nullable, object, reference, text, texts, truth};
+use controller::alerts::Code;
 use serde_json::{Value, json};
 
 pub(super) fn all() -> Vec<(&'static str, Value)> {
@@ -33,6 +34,8 @@ pub(super) fn all() -> Vec<(&'static str, Value)> {
         ("Node", node()),
         ("PoolList", object(json!({ "pools": list(reference("Pool")) }))),
         ("Pool", pool()),
+        ("AlertList", object(json!({ "alerts": list(reference("Alert")) }))),
+        ("Alert", alert()),
         ("Tenant", tenant()),
         ("LogLine", log_line()),
         ("LogChunk", log_chunk()),
@@ -262,6 +265,19 @@ fn pool() -> Value {
             "earliest_start_ms": instant(),
             "assumption": text(),
         })),
+    }))
+}
+
+fn alert() -> Value {
+    let codes: Vec<&str> = Code::ALL.iter().map(|code| code.name()).collect();
+    object(json!({
+        "code": { "enum": codes },
+        "severity": { "enum": ["warning", "critical"] },
+        "subject": { "type": "string", "description": "A node, a pool or a tenant; * for the cluster." },
+        "tenant": nullable(text()),
+        "since_ms": instant(),
+        "cleared_ms": instant(),
+        "text": text(),
     }))
 }
 
