@@ -21,6 +21,8 @@ type From = (String, String);
 pub struct GoesOn {
     /// By attempt, what its ranks are to go on from; not there where that is not known.
     bound: BTreeMap<AttemptName, BTreeMap<u32, From>>,
+    /// Attempts whose beginning was found after a restart.
+    unseen: BTreeSet<AttemptName>,
     /// What rows named: attempt, rank, label, digest.
     named: BTreeSet<(AttemptName, u32, String, String)>,
 }
@@ -51,8 +53,7 @@ impl Checker for GoesOn {
                         self.named.insert((name, *rank, entry.label.clone(), digest_of(entry)?));
                     }
                 }
-                // What was found after a restart may have had others in between.
-                Row::Block { job, step, row: Some(row), .. } if commit.since_ms == commit.at_ms => {
+                Row::Block { job, step, row: Some(row), .. } => {
                     let spec = now.jobs.get(job).and_then(|row| row.spec.as_ref());
                     let Some(of) = spec.and_then(|spec| spec.steps.get(*step as usize)) else { continue };
                     if of.checkpoint.is_none() {
@@ -62,7 +63,15 @@ impl Checker for GoesOn {
                         let span = run.tasks.unwrap_or_default();
                         for task in span.first..=span.last {
                             let name = (job.clone(), *step, task, run.attempt, run.epoch);
-                            if let Entry::Vacant(place) = self.bound.entry(name) {
+                            // What was found after a restart may have had others in between:
+                            // of what it began, then or now, nobody knows what there was.
+                            if commit.since_ms != commit.at_ms {
+                                if !self.bound.contains_key(&name) {
+                                    self.unseen.insert(name);
+                                }
+                            } else if !self.unseen.contains(&name)
+                                && let Entry::Vacant(place) = self.bound.entry(name)
+                            {
                                 place.insert(newest(now, job, *step, task, of)?);
                             }
                         }
