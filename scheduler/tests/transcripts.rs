@@ -195,7 +195,6 @@ fn play(core: &mut Core, now: &mut Now, text: &str) -> Vec<String> {
                 gpus: line.number("gpus"),
                 ..Quota::default()
             }),
-            weight: line.number("weight").unwrap_or(0),
             ..TenantRow::default()
         }),
         "demand" => Event::Demand(demand_of(&line)),
@@ -260,5 +259,4 @@ macro_rules! transcripts {
     )*};
 }
 
-transcripts! { packing queues fairness gangs overtaken limits conflicts releases avoiding counting explaining fell turns vanished apart backfill
-weights past behind }
+transcripts! { packing queues fairness gangs overtaken limits conflicts releases avoiding counting explaining fell turns vanished apart backfill }
