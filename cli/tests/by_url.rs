@@ -10,7 +10,6 @@
 mod support;
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -20,14 +19,10 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use support::{Cluster, Done, until_true};
+use support::{Cluster, Done, digest, until_true};
 
 /// What the other server has, and its digest as URLs carry it.
 const BOOK: &[u8] = b"It was a bright cold day in April\n";
-
-fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// Somebody's HTTP server on loopback: `/book`, and nothing else.
 struct Elsewhere {

@@ -7,27 +7,12 @@
 
 mod support;
 
-use sha2::{Digest as _, Sha256};
 use std::fs;
-use support::{Cluster, until_true};
-
-const CONFIG: &str = "[objects]\ncollect_every_ms = 200\nuploads_kept_ms = 1500\n";
-
-fn digest(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn is_there(cluster: &Cluster, digest: &str) -> bool {
-    cluster.server.data.join("objects/default").join(&digest[..2]).join(digest).exists()
-}
-
-fn stored(cluster: &Cluster) -> u64 {
-    cluster.call(&["tenants", "-o", "json"]).ok().json()[0]["storage_bytes"].as_u64().unwrap()
-}
+use support::{COLLECTING, Cluster, digest, until_true};
 
 #[test]
 fn an_upload_goes_once_no_job_names_it_for_long() {
-    let mut cluster = Cluster::with_config("collected-upload", CONFIG);
+    let mut cluster = Cluster::with_config("collected-upload", COLLECTING);
     cluster.add_node("n1", &["--cores", "2", "--memory", "1GiB"]);
     cluster.until_ready(1);
     let (used, unused) = ("a book that is read\n", "a book that nobody reads\n");
@@ -35,21 +20,21 @@ fn an_upload_goes_once_no_job_names_it_for_long() {
     cluster.call(&["upload", &file("used", used), &file("unused", unused)]).ok();
     let input = format!("book=sha256:{}", digest(used));
     cluster.call(&["submit", "--input", &input, "--wait", "--", "grep", "-q", "read", "inputs/book"]).ok();
-    until_true("the unused book is gone", || !is_there(&cluster, &digest(unused)));
-    until_true("nobody pays for it", || stored(&cluster) == used.len() as u64);
-    assert!(is_there(&cluster, &digest(used)));
+    until_true("the unused book is gone", || !cluster.has_object(&digest(unused)));
+    until_true("nobody pays for it", || cluster.stored() == used.len() as u64);
+    assert!(cluster.has_object(&digest(used)));
     // Who names it now is told, and sends it anew; who names the other has it.
     let input = format!("book=sha256:{}", digest(unused));
     let late = cluster.call(&["submit", "--input", &input, "--", "true"]);
     late.says(3, &["input[0].digest", "were not uploaded", "drumline upload"]);
     let input = format!("book={}", file("unused", unused));
     cluster.call(&["submit", "--input", &input, "--wait", "--", "grep", "-q", "nobody", "inputs/book"]).ok();
-    until_true("both are paid for", || stored(&cluster) == (used.len() + unused.len()) as u64);
+    until_true("both are paid for", || cluster.stored() == (used.len() + unused.len()) as u64);
 }
 
 #[test]
 fn the_files_of_a_directory_stay_as_long_as_a_job_names_it() {
-    let mut cluster = Cluster::with_config("collected-tree", CONFIG);
+    let mut cluster = Cluster::with_config("collected-tree", COLLECTING);
     cluster.add_node("n1", &["--cores", "2", "--memory", "1GiB"]);
     cluster.until_ready(1);
     for name in ["used", "unused"] {
@@ -63,8 +48,8 @@ fn the_files_of_a_directory_stay_as_long_as_a_job_names_it() {
     // It was whole once.
     let unused = format!("set=sha256:{}", upload("unused"));
     cluster.call(&["submit", "--dry-run", "--input", &unused, "--", "true"]).ok();
-    until_true("the unused one is gone", || !is_there(&cluster, &digest("unused\n")));
-    assert!(is_there(&cluster, &digest("used\n")));
+    until_true("the unused one is gone", || !cluster.has_object(&digest("unused\n")));
+    assert!(cluster.has_object(&digest("used\n")));
     cluster.call(&[&["submit", "--input", &used], &look[..]].concat()).ok();
     let list = format!("drumline tree 1\nf\t7\t{}\tfile\n", digest("unused\n"));
     assert_eq!(unused, format!("set=sha256:{}", upload(&cluster.dir.file("list", &list))));
@@ -74,7 +59,7 @@ fn the_files_of_a_directory_stay_as_long_as_a_job_names_it() {
 
 #[test]
 fn what_a_retry_undid_goes_and_what_a_gang_gave_stays() {
-    let mut cluster = Cluster::with_config("collected-outputs", CONFIG);
+    let mut cluster = Cluster::with_config("collected-outputs", COLLECTING);
     cluster.add_node("n1", &["--cores", "4", "--memory", "1GiB"]);
     cluster.until_ready(1);
     let go = cluster.dir.join("go");
@@ -96,16 +81,16 @@ fn what_a_retry_undid_goes_and_what_a_gang_gave_stays() {
         &gang,
     ]);
     let first = digest("rank 0\n");
-    until_true("the first rank has given", || is_there(&cluster, &first));
+    until_true("the first rank has given", || cluster.has_object(&first));
     let count = cluster.dir.join("count");
     let each = format!("echo try >> {0}; wc -l < {0} > out", count.display());
     let id = cluster.submit(&["--output", "out", "--", "sh", "-c", &each]);
     cluster.until_state(&id, "COMPLETED");
     cluster.call(&["retry", &id, "--from-step", "main"]).ok();
     cluster.until_state(&id, "COMPLETED");
-    until_true("what the first try gave is gone", || !is_there(&cluster, &digest("1\n")));
-    assert!(is_there(&cluster, &digest("2\n")));
-    assert!(is_there(&cluster, &first), "no row of a manifest names it yet");
+    until_true("what the first try gave is gone", || !cluster.has_object(&digest("1\n")));
+    assert!(cluster.has_object(&digest("2\n")));
+    assert!(cluster.has_object(&first), "no row of a manifest names it yet");
     fs::write(go, "").unwrap();
     cluster.until_state(&gang, "COMPLETED");
     let got = cluster.dir.join("got");

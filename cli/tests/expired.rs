@@ -7,26 +7,7 @@
 
 mod support;
 
-use sha2::{Digest as _, Sha256};
-use support::{Cluster, until_true};
-
-const CONFIG: &str = "[objects]\ncollect_every_ms = 200\nuploads_kept_ms = 1500\n";
-
-fn digest(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn is_there(cluster: &Cluster, digest: &str) -> bool {
-    cluster.server.data.join("objects/default").join(&digest[..2]).join(digest).exists()
-}
-
-fn tenant(cluster: &Cluster) -> serde_json::Value {
-    cluster.call(&["tenants", "-o", "json"]).ok().json()[0].clone()
-}
-
-fn stored(cluster: &Cluster) -> u64 {
-    tenant(cluster)["storage_bytes"].as_u64().unwrap()
-}
+use support::{COLLECTING, Cluster, digest, until_true};
 
 fn shows(cluster: &Cluster, args: &[&str], words: &[&str]) {
     let shown = cluster.call(args).ok().stdout;
@@ -39,7 +20,7 @@ fn until_expired(cluster: &Cluster, id: &str) {
 
 #[test]
 fn outputs_and_logs_go_when_the_tenants_time_is_over() {
-    let mut cluster = Cluster::with_config("expired", CONFIG);
+    let mut cluster = Cluster::with_config("expired", COLLECTING);
     cluster.add_node("n1", &["--cores", "2", "--memory", "1GiB"]);
     cluster.until_ready(1);
     let book = cluster.dir.file("book", "a book\n");
@@ -56,20 +37,20 @@ fn outputs_and_logs_go_when_the_tenants_time_is_over() {
     let id = submit(&args(&format!("book={book}")));
     let (output, input) = (digest("a book\nmore\n"), digest("a book\n"));
     shows(&cluster, &["logs", &id], &["told"]);
-    assert!(is_there(&cluster, &output) && is_there(&cluster, &input));
-    assert_eq!((tenant(&cluster)["retention_ms"].as_u64(), stored(&cluster) > 0), (None, true));
+    assert!(cluster.has_object(&output) && cluster.has_object(&input));
+    assert_eq!((cluster.tenant()["retention_ms"].as_u64(), cluster.stored() > 0), (None, true));
     let log = cluster.server.data.join(format!("logs/default/{:016x}.log", 1));
     assert!(log.exists());
 
     // It ended before; from now on its time counts.
     cluster.call(&["quota", "set", "default", "--retention", "1s"]).ok();
-    assert_eq!(tenant(&cluster)["retention_ms"], 1_000);
+    assert_eq!(cluster.tenant()["retention_ms"], 1_000);
     shows(&cluster, &["quota", "show", "default"], &["retention", "1s"]);
     until_expired(&cluster, &id);
-    until_true("the output is gone", || !is_there(&cluster, &output));
-    until_true("the input is gone", || !is_there(&cluster, &input));
+    until_true("the output is gone", || !cluster.has_object(&output));
+    until_true("the input is gone", || !cluster.has_object(&input));
     until_true("its log is gone", || !log.exists());
-    until_true("nobody pays for it", || stored(&cluster) == 0);
+    until_true("nobody pays for it", || cluster.stored() == 0);
 
     shows(&cluster, &["show", &id], &["expired", "kept for 1s"]);
     shows(&cluster, &["ls", "-o", "wide"], &["EXPIRED", "ago"]);
@@ -91,7 +72,7 @@ fn outputs_and_logs_go_when_the_tenants_time_is_over() {
     cluster.call(&["quota", "set", "default", "--retention", "none"]).ok();
     let again = submit(&args(&format!("book={book}")));
     shows(&cluster, &["logs", &again], &["told"]);
-    assert!(is_there(&cluster, &output));
+    assert!(cluster.has_object(&output));
     cluster.server.kill();
     cluster.server.restart();
     cluster.call(&["outputs", &id]).says(3, &words);
@@ -100,7 +81,7 @@ fn outputs_and_logs_go_when_the_tenants_time_is_over() {
 
 #[test]
 fn a_job_may_ask_for_less_than_its_tenant_keeps() {
-    let mut cluster = Cluster::with_config("expired-own", CONFIG);
+    let mut cluster = Cluster::with_config("expired-own", COLLECTING);
     cluster.add_node("n1", &["--cores", "2", "--memory", "1GiB"]);
     cluster.until_ready(1);
     let too_short = cluster.call(&["submit", "--keep", "10ms", "--", "true"]);
@@ -110,9 +91,9 @@ fn a_job_may_ask_for_less_than_its_tenant_keeps() {
     let other = cluster.submit(&["--output", "out", "--", "sh", "-c", "echo other > out"]);
     assert_eq!(cluster.show(&own)["keep"], "1s");
     until_expired(&cluster, &own);
-    until_true("the output is gone", || !is_there(&cluster, &digest("kept\n")));
+    until_true("the output is gone", || !cluster.has_object(&digest("kept\n")));
     cluster.until_state(&other, "COMPLETED");
-    assert!(is_there(&cluster, &digest("other\n")));
+    assert!(cluster.has_object(&digest("other\n")));
     cluster.call(&["quota", "set", "default", "--retention", "1h"]).ok();
     let more = cluster.call(&["submit", "--keep", "2h", "--", "true"]);
     more.says(3, &["keep = 2h", "its tenant keeps outputs and logs for 1h"]);

@@ -8,14 +8,13 @@
 
 mod support;
 
-use sha2::{Digest as _, Sha256};
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use support::cut::{Way, Wire};
-use support::{Cluster, DEADLINE, Dir, Done, Server, drumline, run, until, until_true};
+use support::{Cluster, DEADLINE, Dir, Done, Server, digest, drumline, run, until, until_true};
 
 const KEY: [(&str, &str); 3] =
     [("AWS_ACCESS_KEY_ID", "drummer"), ("AWS_SECRET_ACCESS_KEY", "a secret"), ("AWS_REGION", "us-east-1")];
@@ -106,10 +105,6 @@ fn cluster(name: &str, nodes: usize) -> (Cluster, S3) {
     }
     cluster.until_ready(nodes);
     (cluster, s3)
-}
-
-fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Files of the server's own object place.

@@ -18,7 +18,7 @@ use std::io::Write as _;
 use std::time::Duration;
 use support::chance::number;
 use support::cut::{Way, cluster};
-use support::{Cluster, Running, processes, until, until_true};
+use support::{Cluster, Running, digest, processes, until, until_true};
 
 /// A file of so many bytes that no two pieces of are alike.
 fn bytes(len: usize) -> Vec<u8> {
@@ -160,10 +160,6 @@ fn an_upload_goes_on_after_a_cut_and_after_the_server_was_killed() {
 }
 
 /// Lower-case hexadecimal SHA-256.
-fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[test]
 fn files_are_uploaded_ahead_and_named_by_digest() {
     let (cluster, wire) = cluster("upload", 1);

@@ -9,12 +9,11 @@
 mod support;
 
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use std::{
     ffi::OsStr, fs, os::unix::ffi::OsStrExt as _, os::unix::fs::PermissionsExt as _, os::unix::fs::symlink,
 };
 use support::cut::{Way, cluster};
-use support::{Cluster, until_true};
+use support::{Cluster, digest, until_true};
 
 const MIB: u64 = 1 << 20;
 
@@ -22,10 +21,6 @@ const MIB: u64 = 1 << 20;
 fn charged(cluster: &Cluster) -> [u64; 2] {
     let tenants: Value = cluster.call(&["tenants", "-o", "json"]).ok().json();
     ["ingress_bytes", "storage_bytes"].map(|name| tenants[0][name].as_u64().unwrap())
-}
-
-fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// `set/` with all that a directory may have; how many bytes its files have.

@@ -17,6 +17,7 @@ pub mod history;
 pub mod processes;
 
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use std::fs::{self, File};
 use std::io::{Read, Write as _};
 use std::net::TcpStream;
@@ -30,6 +31,14 @@ use std::time::{Duration, Instant};
 pub const DEADLINE: Duration = Duration::from_secs(90);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// Servers whose objects go as soon as nobody names them.
+pub const COLLECTING: &str = "[objects]\ncollect_every_ms = 200\nuploads_kept_ms = 1500\n";
+
+/// By what an object is named.
+pub fn digest(bytes: impl AsRef<[u8]>) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// Looks again and again until there is something to see.
 pub fn until<T>(deadline: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -292,6 +301,21 @@ impl Cluster {
     /// Runs a client command.
     pub fn call(&self, args: &[&str]) -> Done {
         run(&mut self.command(args))
+    }
+
+    /// The first tenant, as it is listed.
+    pub fn tenant(&self) -> Value {
+        self.call(&["tenants", "-o", "json"]).ok().json()[0].clone()
+    }
+
+    /// Bytes that count as stored for it.
+    pub fn stored(&self) -> u64 {
+        self.tenant()["storage_bytes"].as_u64().unwrap()
+    }
+
+    /// Whether the server's directory of objects has this one.
+    pub fn has_object(&self, digest: &str) -> bool {
+        self.server.data.join("objects/default").join(&digest[..2]).join(digest).exists()
     }
 
     /// Submits; what comes back is the job's id.

@@ -65,6 +65,15 @@ impl Agent {
         }
     }
 
+    /// The next assignment.
+    pub async fn assigned(&mut self) -> Assign {
+        self.hear(|frame| match frame {
+            server_frame::Frame::Assign(assign) => Some(assign),
+            _ => None,
+        })
+        .await
+    }
+
     pub async fn report(&mut self, sequence: u64, attempt: &AttemptRef, what: report::What) {
         let report = Report { attempt: Some(attempt.clone()), rank: 0, what: Some(what) };
         let reports = Reports { sequence, reports: vec![report] };
@@ -130,12 +139,7 @@ async fn a_task_goes_from_assignment_to_outputs_and_logs() {
     let request = admin.request(LogsRequest { job: named(), follow: true, ..LogsRequest::default() });
     let mut log = admin.grpc.logs(request).await.unwrap().into_inner();
 
-    let assign = agent
-        .hear(|frame| match frame {
-            server_frame::Frame::Assign(assign) => Some(assign),
-            _ => None,
-        })
-        .await;
+    let assign = agent.assigned().await;
     let attempt = attempt_of(&assign);
     agent.report(1, &attempt, report::What::Started(Started { at_ms: 1, pid: 7 })).await;
     let request = admin.request(NodesRequest {});

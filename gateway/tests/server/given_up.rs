@@ -9,7 +9,7 @@ use gateway::{LogsConfig, ServerConfig};
 use proto::gap;
 use proto::v1::{
     Cause, CauseKind, Ended, JobRequest, LogShipment, LogsRequest, NodesRequest, Started, SubmitRequest,
-    report, server_frame,
+    report,
 };
 use world::time;
 
@@ -23,12 +23,7 @@ async fn what_a_node_gave_up_is_told_at_every_door() {
     let mut agent = Agent::join(&admin).await;
     let submission = SubmitRequest { spec: Some(job("words")), ..SubmitRequest::default() };
     let number = admin.grpc.submit(admin.request(submission)).await.unwrap().into_inner().number;
-    let assign = agent
-        .hear(|frame| match frame {
-            server_frame::Frame::Assign(assign) => Some(assign),
-            _ => None,
-        })
-        .await;
+    let assign = agent.assigned().await;
     let attempt = attempt_of(&assign);
     agent.report(1, &attempt, report::What::Started(Started { at_ms: 1, pid: 7 })).await;
     let half = LogShipment { end: false, ..agent.shipment(&attempt, b"half") };

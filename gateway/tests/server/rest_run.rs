@@ -7,7 +7,7 @@ use crate::rest_events::{Socket, socket};
 use crate::support::{Client, TestDir, serve};
 use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
-use proto::v1::{AttemptRef, Cause, CauseKind, Ended, LogShipment, Started, report, server_frame};
+use proto::v1::{AttemptRef, Cause, CauseKind, Ended, LogShipment, Started, report};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 use world::time;
@@ -46,12 +46,7 @@ async fn a_run_is_followed_to_its_end() {
 
     let body = r#"{"step": [{"name": "main", "array": 7, "run": "echo hello", "cores": 2}]}"#;
     http.post("/v1/jobs", body).await;
-    let assign = agent
-        .hear(|frame| match frame {
-            server_frame::Frame::Assign(assign) => Some(assign),
-            _ => None,
-        })
-        .await;
+    let assign = agent.assigned().await;
     let attempt = attempt_of(&assign);
     agent.report(1, &attempt, report::What::Started(Started { at_ms: 1, pid: 7 })).await;
     let node = http.get("/v1/nodes").await.json()["nodes"][0].clone();
@@ -187,7 +182,7 @@ async fn a_full_pool_tells_when_it_has_room() {
     // It fills the node of four cores, for ten minutes at most.
     let job = r#"{"step": [{"name": "main", "run": "true", "cores": 4, "timeout": "10m"}]}"#;
     http.post("/v1/jobs", job).await;
-    agent.hear(|frame| matches!(frame, server_frame::Frame::Assign(_)).then_some(())).await;
+    agent.assigned().await;
     let granted_ms = http.get("/v1/jobs/1").await.json()["submitted_ms"].as_u64().unwrap();
     let (start_ms, assumption) = eta(&http, "").await;
     let wait_ms = start_ms.unwrap() - granted_ms;

@@ -21,6 +21,8 @@ type TaskName = (JobName, u32, u64);
 pub struct Fencing {
     /// Epoch and attempt of those that live.
     live: BTreeMap<TaskName, (u64, u32)>,
+    /// The last of each task that is over.
+    over: BTreeMap<TaskName, (u64, u32)>,
     /// Of those that began.
     begun: BTreeMap<TaskName, Begun>,
     /// The highest epoch granted to each tenant.
@@ -109,6 +111,14 @@ impl Fencing {
                     }
                     if to != State::Running {
                         self.live.remove(&name);
+                        self.over.insert(name, this);
+                    }
+                }
+                // Of one that ended and is not tried again; what never began names none.
+                (State::Pending, _) if event.attempt > 0 => {
+                    let over = self.over.get(&name).copied();
+                    if over != Some(this) {
+                        return Err(format!("{} is by {this:?} (epoch, attempt), {over:?} ended", place()));
                     }
                 }
                 (_, State::Pending) => {

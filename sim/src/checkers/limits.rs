@@ -126,3 +126,48 @@ impl Checker for AdmittedWithinLimits {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::v1::{GrantNode, GrantRow, JobSpec, Quota, Resources, Step};
+
+    fn cores(millicores: u32) -> Option<Resources> {
+        Some(Resources { millicores, ..Resources::default() })
+    }
+
+    fn grant(epoch: u64, millicores: Option<u32>) -> Row {
+        let row = millicores.map(|millicores| GrantRow {
+            nodes: vec![GrantNode { node: "n1".to_owned(), slots: 1 }],
+            per_slot: cores(millicores),
+            ..GrantRow::default()
+        });
+        Row::Grant { tenant: "lab".to_owned(), epoch, row: row.map(Into::into) }
+    }
+
+    fn job(number: u64) -> Row {
+        let steps = vec![Step { per_task: cores(2_000), ..Step::default() }];
+        let spec = Some(JobSpec { steps, ..JobSpec::default() });
+        let row = JobRow { tenant: "lab".to_owned(), number, spec, ..JobRow::default() };
+        Row::Job(JobName { tenant: "lab".to_owned(), number }, Some(row.into()))
+    }
+
+    /// Its own release a controller has counted at once, another's grant soon.
+    #[test]
+    fn a_job_is_judged_by_what_its_controller_may_have_seen() {
+        let mut checker = AdmittedWithinLimits::default();
+        let mut commit =
+            |at_ms, rows| checker.commit(&Mirror::default(), &Committed { rows, at_ms, since_ms: at_ms });
+        let quota = Some(Quota { millicores: Some(16_000), ..Quota::default() });
+        let tenant = TenantRow { name: "lab".to_owned(), quota, ..TenantRow::default() };
+        let begin =
+            vec![Row::Tenant("lab".to_owned(), Some(tenant)), grant(1, Some(10_500)), grant(2, Some(2_000))];
+        commit(0, begin).unwrap();
+        // 10.5, 2 and 2 of 16 are more than nine tenths. Rows never hold less at once.
+        assert!(commit(9_000, vec![job(1)]).is_err());
+        commit(10_000, vec![grant(3, Some(2_000))]).unwrap();
+        commit(10_000, vec![grant(2, None)]).unwrap();
+        commit(10_100, vec![job(2)]).unwrap();
+        assert!(commit(15_100, vec![job(3)]).is_err(), "by then it has seen the third grant");
+    }
+}
