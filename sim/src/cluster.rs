@@ -173,7 +173,8 @@ impl Cluster {
             objects.register(BUCKET, Arc::new(door))
         });
         let url_ttl_ms = shape::url_ttl_ms(seed);
-        let place = Place { objects: Arc::clone(&objects), url_ttl_ms, bucket: bucket.clone() };
+        let (objects_of, collect_every_ms) = (Arc::clone(&objects), scenario.collect_every_ms());
+        let place = Place { objects: objects_of, url_ttl_ms, collect_every_ms, bucket: bucket.clone() };
         let (servers, storage) = match scenario.servers {
             0 | 1 => (vec![start_server(&mut rng, place, seen)], None),
             several => {
@@ -292,6 +293,7 @@ struct Seen {
 struct Place {
     objects: Arc<SimObjects>,
     url_ttl_ms: u64,
+    collect_every_ms: u64,
     bucket: Option<Arc<SimBucket>>,
 }
 
@@ -336,7 +338,7 @@ fn server_config(seed: u64, place: &Place, host: Ipv4Addr) -> ServerConfig {
         url_ttl_ms: place.url_ttl_ms,
         bucket: place.bucket.clone().map(|bucket| bucket as Arc<dyn world::Bucket>),
         objects: ObjectsConfig {
-            collect_every_ms: 10_000,
+            collect_every_ms: place.collect_every_ms,
             uploads_kept_ms: 60_000,
             ..ObjectsConfig::default()
         },

@@ -14,6 +14,7 @@
 use mimalloc::MiMalloc;
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
+use std::ffi::{c_int, c_long};
 use std::ptr::{self, null_mut};
 
 /// Sizes up to here are of lists; what is larger is mimalloc's.
@@ -26,6 +27,20 @@ const FINE: usize = FINE_MAX / GRAIN;
 const LISTS: usize = FINE + 4 * (SMALL_MAX / FINE_MAX).ilog2() as usize;
 /// Taken from mimalloc at once.
 const CHUNK: usize = 1 << 20;
+
+/// Of mimalloc's options: after how many milliseconds the system gets back what is free.
+const PURGE_DELAY: c_int = 15;
+
+unsafe extern "C" {
+    fn mi_option_set(option: c_int, value: c_long);
+}
+
+/// From now on the system gets nothing back before the process ends. It would fill with zeros
+/// whatever is taken anew, again and again: files of simulated disks come and go all the time.
+pub fn keep() {
+    // SAFETY: mimalloc, which is linked, has this function and this option.
+    unsafe { mi_option_set(PURGE_DELAY, -1) };
+}
 
 /// See the module.
 pub struct Heap;

@@ -79,6 +79,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    heap::keep();
     let arguments = Arguments::parse();
     match arguments.command {
         Command::Run(arguments) => run::command(&arguments),

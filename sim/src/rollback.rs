@@ -6,9 +6,8 @@
 //! every row first, so that nothing it had not seen yet is taken for the rewriting.
 
 use crate::witness::SharedWitness;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use store::{Commit, Key, OpenOptions, RedbStore, Row, Store};
+use store::{Commit, OpenOptions, RedbStore, Row, Store};
 use world::NodeClock;
 use world::sim::HostileDisk;
 
@@ -43,8 +42,7 @@ pub async fn leave_unknown_fields(
 async fn rewrite(store: &RedbStore, witness: &SharedWitness) -> u64 {
     let Ok(rows) = store::scan(store, b"", 1000).await else { return 0 };
     let revision = rows.iter().map(|row| row.version).max().unwrap_or(0);
-    let held: BTreeMap<Key, Row> = rows.iter().map(|row| (row.key.clone(), row.clone())).collect();
-    witness.lock().expect("no holder of this lock panics").recover(held, revision);
+    witness.lock().expect("no holder of this lock panics").recover(rows.iter().cloned(), revision);
     let known: Vec<&Row> = rows.iter().filter(|row| row.lease == 0 && !is_rewritten(&row.value)).collect();
     let mut rewritten = 0;
     for rows in known.chunks(ROWS_PER_COMMIT) {

@@ -189,6 +189,12 @@ impl Scenario {
         if self.faults && !self.apart { self.load().over_ms / 4 * 3 } else { 0 }
     }
 
+    /// Objects that nobody names are looked for a dozen times while there is trouble.
+    #[must_use]
+    pub fn collect_every_ms(&self) -> u64 {
+        (self.load().over_ms / 12).max(10_000)
+    }
+
     /// The work's size.
     #[must_use]
     pub fn load(&self) -> Load {

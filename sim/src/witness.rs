@@ -11,7 +11,7 @@ use crate::rows;
 use crate::trace::Trace;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use store::{Notice, Store};
 use world::sim::{HostileDisk, universe};
@@ -117,26 +117,35 @@ impl Witness {
         }
     }
 
-    /// After a restart: what was there at `revision`, against what was seen.
-    pub fn recover(&mut self, held: BTreeMap<Bytes, store::Row>, revision: u64) {
-        let gone: Vec<Bytes> = self.versions.keys().filter(|key| !held.contains_key(*key)).cloned().collect();
-        let mut changed = Vec::new();
-        for (key, row) in held {
-            let seen = self.versions.get(&key).copied();
-            if seen.is_some_and(|seen| seen > row.version) {
-                let key = String::from_utf8_lossy(&key);
-                self.fail(1, format!("row {key} went back from version {seen:?} to {}", row.version));
+    /// After a restart: what was there at `revision`, in the order of the keys, against what
+    /// was seen.
+    pub fn recover(&mut self, held: impl IntoIterator<Item = store::Row>, revision: u64) {
+        let (mut changes, mut gone, mut versions) = (Vec::new(), Vec::new(), Vec::new());
+        let mut back = None;
+        let mut seen = self.versions.iter().peekable();
+        for row in held {
+            while let Some((key, _)) = seen.next_if(|(key, _)| **key < row.key) {
+                gone.push(key.clone());
             }
-            if seen.is_some() && seen != Some(row.version) && rollback::is_rewritten(&row.value) {
-                self.versions.insert(key, row.version);
-            } else if seen != Some(row.version) {
-                changed.push((key, row.version, row.value));
+            let before = seen.next_if(|(key, _)| **key == row.key).map(|(_, version)| *version);
+            if before == Some(row.version) {
+                continue;
+            }
+            if let Some(before) = before.filter(|before| *before > row.version) {
+                let key = String::from_utf8_lossy(&row.key);
+                let what = format!("row {key} went back from version {before} to {}", row.version);
+                back.get_or_insert(what);
+            }
+            versions.push((row.key.clone(), row.version));
+            if before.is_none() || !rollback::is_rewritten(&row.value) {
+                changes.push((row.key, Some(row.value)));
             }
         }
-        let versions: Vec<(Bytes, u64)> =
-            changed.iter().map(|(key, version, _)| (key.clone(), *version)).collect();
-        let changed = changed.into_iter().map(|(key, _, value)| (key, Some(value)));
-        let changes: Vec<_> = changed.chain(gone.into_iter().map(|key| (key, None))).collect();
+        gone.extend(seen.map(|(key, _)| key.clone()));
+        changes.extend(gone.into_iter().map(|key| (key, None)));
+        if let Some(what) = back {
+            self.fail(1, what);
+        }
         if !changes.is_empty() {
             self.commit(revision, self.seen_ms, changes);
         }
@@ -188,21 +197,13 @@ pub async fn watch(witness: SharedWitness, store: Arc<dyn Store>, disk: &Hostile
     // moments. What the watch tells brings them all to that of the youngest:
     // before, a job could be seen without the state it was stored with.
     let youngest = rows.iter().map(|row| row.version).max().unwrap_or(0);
-    let mut held: BTreeMap<Bytes, store::Row> = rows.into_iter().map(|row| (row.key.clone(), row)).collect();
-    let mut at = watching.revision;
+    let (mut at, mut later) = (watching.revision, BTreeMap::new());
     while at < youngest {
         let Some((revision, changes)) = told(&witness, &mut watching, &well).await else { return };
         at = revision;
-        for (key, value) in changes {
-            if held.get(&key).is_some_and(|row| row.version >= at) {
-                continue;
-            }
-            match value {
-                Some(value) => _ = held.insert(key.clone(), store::Row { key, value, version: at, lease: 0 }),
-                None => _ = held.remove(&key),
-            }
-        }
+        later.extend(changes.into_iter().map(|(key, value)| (key, (revision, value))));
     }
+    let held = brought_to(rows, later);
     witness.lock().expect("no holder of this lock panics").recover(held, at);
     // What stands in line was made while the rows were read, or those before it judged.
     let mut since_ms = opened_ms;
@@ -214,6 +215,27 @@ pub async fn watch(witness: SharedWitness, store: Arc<dyn Store>, disk: &Hostile
         }
         witness.lock().expect("no holder of this lock panics").commit(revision, since_ms, changes);
     }
+}
+
+/// Rows in the order of their keys, of several moments, with what was told to have changed
+/// since: of each row the last change, made at a version.
+fn brought_to(mut rows: Vec<store::Row>, later: BTreeMap<Bytes, (u64, Option<Bytes>)>) -> Vec<store::Row> {
+    let (mut gone, mut new) = (BTreeSet::new(), Vec::new());
+    for (key, (version, value)) in later {
+        match (rows.binary_search_by(|row| row.key.cmp(&key)), value) {
+            (Ok(at), _) if rows[at].version >= version => {}
+            (Ok(at), Some(value)) => (rows[at].version, rows[at].value) = (version, value),
+            (Ok(_), None) => _ = gone.insert(key),
+            (Err(_), Some(value)) => new.push(store::Row { key, value, version, lease: 0 }),
+            (Err(_), None) => {}
+        }
+    }
+    if !gone.is_empty() {
+        rows.retain(|row| !gone.contains(&row.key));
+    }
+    rows.extend(new);
+    rows.sort_by(|a, b| a.key.cmp(&b.key));
+    rows
 }
 
 /// The next commit; `None` once the store has ended or its disk failed.
@@ -232,5 +254,25 @@ async fn told(
             witness.fail(10, "the witness was too slow for the store's watch".into());
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(key: &'static str, version: u64) -> store::Row {
+        store::Row { key: key.into(), value: format!("{key} {version}").into(), version, lease: 0 }
+    }
+
+    #[test]
+    fn rows_of_several_moments_are_brought_to_that_of_the_youngest() {
+        let read = vec![row("a", 3), row("b", 9), row("c", 4), row("e", 2)];
+        let told =
+            |key: &'static str, version| (row(key, version).key, (version, Some(row(key, version).value)));
+        let gone = |key: &'static str, version| (Bytes::from(key), (version, None));
+        let later = [told("a", 8), told("b", 7), gone("c", 6), told("d", 5), gone("f", 9)];
+        let held = brought_to(read, later.into());
+        assert_eq!(held, [row("a", 8), row("b", 9), row("d", 5), row("e", 2)]);
     }
 }

@@ -6,6 +6,7 @@
 
 use super::agreement::events;
 use super::{Checker, Committed, Outcome, seen_late};
+use crate::faults::Planned;
 use crate::history::Ack;
 use crate::mirror::Mirror;
 use crate::rows::{JobName, Row};
@@ -31,15 +32,22 @@ impl Acknowledged {
                 _ => {}
             }
         }
+        // After a restart much is seen at once: its user may have tried it again by then.
+        for (tenant, event) in events(commit) {
+            if event.step.is_none() && has_ended(event.to()) {
+                let job = JobName { tenant: tenant.to_owned(), number: event.job_number };
+                self.cancelled_ms.entry(job).or_insert(commit.since_ms);
+            }
+        }
     }
 
-    fn durable_first(&self, outcome: &Outcome<'_>, ack: &Ack) -> Result<(), String> {
+    fn durable_first(&self, faults: &[Planned], ack: &Ack) -> Result<(), String> {
         let (what, job, told_ms, durable_ms) = match ack {
             Ack::Submitted { job, at_ms, .. } => ("job", job, *at_ms, self.stored_ms.get(job)),
             Ack::Cancelled { job, at_ms } => ("the cancel of job", job, *at_ms, self.cancelled_ms.get(job)),
         };
         let durable_ms = durable_ms.copied().unwrap_or(u64::MAX);
-        if told_ms < durable_ms && !seen_late(outcome.faults, told_ms, durable_ms) {
+        if told_ms < durable_ms && !seen_late(faults, told_ms, durable_ms) {
             return Err(format!(
                 "{what} {job} was acknowledged at {told_ms} ms and durable at {durable_ms} ms"
             ));
@@ -93,7 +101,7 @@ impl Checker for Acknowledged {
                     }
                 }
             }
-            self.durable_first(outcome, ack)?;
+            self.durable_first(outcome.faults, ack)?;
         }
         Ok(())
     }
@@ -178,4 +186,36 @@ fn still_cancelled(before: &Mirror, commit: &Committed) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proto::v1::{Event, EventBatchRow, JobStateRow};
+
+    /// What a commit shows of a job whose state, as it is now, is no end.
+    fn seen(job: &JobName, events: Vec<Event>, since_ms: u64) -> Committed {
+        let state = JobStateRow { state: State::Pending.into(), ..JobStateRow::default() };
+        let batch = EventBatchRow { events, ..EventBatchRow::default() };
+        let rows = vec![
+            Row::Events { tenant: job.tenant.clone(), first_seq: 1, row: Some(batch.into()) },
+            Row::State(job.clone(), Some(state.into())),
+        ];
+        Committed { rows, at_ms: 9_000, since_ms }
+    }
+
+    #[test]
+    fn a_cancel_that_was_undone_before_anybody_looked_was_durable() {
+        let job = JobName { tenant: "lab".to_owned(), number: 1 };
+        let ended = Event { job_number: 1, to: State::Cancelled.into(), ..Event::default() };
+        let ack = Ack::Cancelled { job: job.clone(), at_ms: 8_000 };
+        let judged = |events, since_ms| {
+            let mut checker = Acknowledged::default();
+            checker.note(&seen(&job, events, since_ms));
+            checker.durable_first(&[], &ack)
+        };
+        judged(vec![ended.clone()], 7_000).unwrap();
+        assert!(judged(vec![ended], 8_500).is_err(), "it was told before");
+        assert!(judged(Vec::new(), 7_000).is_err(), "nothing tells of an end");
+    }
 }

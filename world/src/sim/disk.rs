@@ -15,6 +15,7 @@
 //! Deterministic: all chance comes from the seed and the generator given to
 //! [`HostileDisk::crash`].
 
+mod content;
 mod findings;
 mod image;
 mod mount;

@@ -396,7 +396,7 @@ impl SimProcesses {
         if ready.and_then(|()| rename()).is_ok() {
             process.kept += 1;
             let head = format!("drumline checkpoint {}\n", process.launch.key);
-            let stored_digest = hex_digest(&Sha256::digest([head.as_bytes(), &data].concat()));
+            let stored_digest = hex_digest(&Sha256::new_with_prefix(head).chain_update(&data).finalize());
             kept.push(Kept { label, digest: hex_digest(&Sha256::digest(&data)), stored_digest });
         }
     }

@@ -62,7 +62,10 @@ impl State {
         }
         let inode = self.tree.inode_mut(ino);
         let Kind::File(image) = &inode.kind else { unreachable!("asked of files") };
-        let digest = inode.digest.get_or_insert_with(|| hex_digest(&Sha256::digest(image.bytes())));
+        let digest = inode.digest.get_or_insert_with(|| {
+            let hash = image.pieces().fold(Sha256::new(), |hash, piece| hash.chain_update(piece));
+            hex_digest(&hash.finalize())
+        });
         let runs = if inode.mode & 0o111 == 0 { "" } else { " x" };
         Some(format!("{digest}{runs}"))
     }

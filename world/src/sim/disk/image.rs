@@ -6,6 +6,7 @@
 //! backwards and applies again, in order, what it lets be: its cost is that of
 //! the unsynced writes, however large the file.
 
+use super::content::Content;
 use crate::sim::faults::{DiskCounts, below};
 use rand::RngCore;
 
@@ -47,7 +48,7 @@ impl Change {
 
 #[derive(Debug, Default)]
 pub(super) struct Image {
-    bytes: Vec<u8>,
+    bytes: Content,
     log: Vec<Change>,
     spare: Vec<Vec<u8>>,
 }
@@ -57,8 +58,9 @@ impl Image {
         self.bytes.len()
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
+    /// All of it, in order.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes.pieces(0..usize::MAX)
     }
 
     pub(super) fn is_dirty(&self) -> bool {
@@ -66,10 +68,7 @@ impl Image {
     }
 
     pub(super) fn read(&self, offset: usize, buffer: &mut [u8]) -> usize {
-        let Some(from) = self.bytes.get(offset..) else { return 0 };
-        let count = from.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&from[..count]);
-        count
+        self.bytes.read(offset, buffer)
     }
 
     pub(super) fn write(&mut self, offset: usize, data: &[u8]) {
@@ -79,8 +78,8 @@ impl Image {
         let len_before = self.bytes.len();
         let end = offset + data.len();
         let mut before = self.spare.pop().unwrap_or_default();
-        before.extend_from_slice(self.bytes.get(offset..end.min(len_before)).unwrap_or(&[]));
-        self.put(offset, data);
+        self.bytes.pieces(offset..end).for_each(|piece| before.extend_from_slice(piece));
+        self.bytes.put(offset, data);
         self.note(Change::Write { offset, wrote: data.len(), data: before, len_before, fate: Fate::Open });
     }
 
@@ -89,8 +88,8 @@ impl Image {
         if len == len_before {
             return;
         }
-        let data = self.bytes.get(len..).unwrap_or(&[]).to_vec();
-        self.bytes.resize(len, 0);
+        let data = self.bytes.copy(len..len_before);
+        self.bytes.resize(len);
         self.note(Change::Resize { data, len_before, len_after: len, fate: Fate::Open });
     }
 
@@ -100,14 +99,6 @@ impl Image {
             self.log.drain(..LOG_MAX / 2);
         }
         self.log.push(change);
-    }
-
-    fn put(&mut self, offset: usize, data: &[u8]) {
-        let end = offset + data.len();
-        if end > self.bytes.len() {
-            self.bytes.resize(end, 0);
-        }
-        self.bytes[offset..end].copy_from_slice(data);
     }
 
     /// All that is written is durable (but for what an earlier sync forgot).
@@ -163,16 +154,15 @@ impl Image {
     fn undo(&mut self, change: &mut Change) {
         match change {
             Change::Write { offset, wrote, data, len_before, .. } => {
-                let new = self.bytes[*offset..*offset + *wrote].to_vec();
-                self.bytes[*offset..*offset + data.len()].copy_from_slice(data);
-                self.bytes.truncate(*len_before);
+                let new = self.bytes.copy(*offset..*offset + *wrote);
+                self.bytes.put(*offset, data);
+                self.bytes.resize(*len_before);
                 *data = new;
             }
             Change::Resize { data, len_before, len_after, .. } => {
                 assert_eq!(self.bytes.len(), *len_after, "changes are undone backwards");
-                self.bytes.truncate(*len_before);
-                self.bytes.extend_from_slice(data);
-                self.bytes.resize(*len_before, 0);
+                self.bytes.put(*len_after, data);
+                self.bytes.resize(*len_before);
                 data.clear();
             }
         }
@@ -196,14 +186,14 @@ impl Image {
                 match draw {
                     0 => {
                         counts.writes_kept += 1;
-                        self.put(offset, &data);
+                        self.bytes.put(offset, &data);
                     }
                     1 => counts.writes_lost += 1,
                     _ => {
                         counts.writes_torn += 1;
                         let edge =
                             usize::try_from(below(rng, edges as u64)).expect("an edge inside the write");
-                        self.put(offset, &data[..first_edge + edge * SECTOR_BYTES]);
+                        self.bytes.put(offset, &data[..first_edge + edge * SECTOR_BYTES]);
                     }
                 }
             }
@@ -215,7 +205,7 @@ impl Image {
                 };
                 if kept {
                     counts.writes_kept += 1;
-                    self.bytes.resize(len_after, 0);
+                    self.bytes.resize(len_after);
                 } else {
                     counts.writes_lost += 1;
                 }
