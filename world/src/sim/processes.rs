@@ -378,7 +378,8 @@ impl SimProcesses {
             return;
         }
         let label = (process.kept + 1).to_string();
-        let data: Vec<u8> = output(process, bytes).into_iter().chain(label.bytes()).collect();
+        let mut data = output(process, bytes);
+        data.extend_from_slice(label.as_bytes());
         let write = |path: &Path, data: &[u8]| {
             let file = self.open(path)?;
             file.set_len(0)?;
@@ -576,7 +577,8 @@ fn word<'a>(launch: &'a Launch, name: &str) -> Option<&'a str> {
 fn output(process: &Process, bytes: u64) -> Vec<u8> {
     let pattern: [u8; 251] = std::array::from_fn(|at| at as u8 ^ process.pid as u8);
     let bytes = usize::try_from(bytes).expect("a program of a rehearsal writes less");
-    let mut data = Vec::with_capacity(bytes);
+    // A checkpoint has its label behind it.
+    let mut data = Vec::with_capacity(bytes + 20);
     while data.len() < bytes {
         data.extend_from_slice(&pattern[..pattern.len().min(bytes - data.len())]);
     }
@@ -590,7 +592,11 @@ fn late_outputs(process: &Process, span: usize, at_ms: u64) -> Vec<LateOutput> {
         span,
         name: name.clone(),
         path: process.launch.cwd.join(name),
-        data: output(process, *bytes).into_iter().map(|byte| byte ^ 0x80).collect(),
+        data: {
+            let mut data = output(process, *bytes);
+            data.iter_mut().for_each(|byte| *byte ^= 0x80);
+            data
+        },
     };
     process.script.outputs.iter().map(late).collect()
 }

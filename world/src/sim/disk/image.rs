@@ -12,9 +12,10 @@ use rand::RngCore;
 
 /// A disk writes sectors whole; between them a write can tear.
 pub(super) const SECTOR_BYTES: usize = 512;
-/// Unsynced writes of one file; past it the oldest half is taken as written
-/// back, as a kernel does sooner or later.
+/// Unsynced writes of one file, and bytes that they replaced; past it the oldest half
+/// is taken as written back, as a kernel does sooner or later.
 const LOG_MAX: usize = 65_536;
+const LOG_BYTES_MAX: usize = 1 << 20;
 /// Buffers of synced writes kept for the next ones, and how long each may be.
 /// A store writes and syncs the same few pages all day.
 const SPARE_MAX: usize = 64;
@@ -39,6 +40,12 @@ enum Change {
 }
 
 impl Change {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Write { data, .. } | Self::Resize { data, .. } => data.len(),
+        }
+    }
+
     fn fate(&mut self) -> &mut Fate {
         match self {
             Self::Write { fate, .. } | Self::Resize { fate, .. } => fate,
@@ -50,6 +57,8 @@ impl Change {
 pub(super) struct Image {
     bytes: Content,
     log: Vec<Change>,
+    /// What these replaced.
+    log_bytes: usize,
     spare: Vec<Vec<u8>>,
 }
 
@@ -94,10 +103,17 @@ impl Image {
     }
 
     fn note(&mut self, change: Change) {
-        if self.log.len() >= LOG_MAX {
+        if self.log.len() >= LOG_MAX || self.log_bytes > LOG_BYTES_MAX {
             // The oldest can be taken as durable by forgetting how to undo them.
-            self.log.drain(..LOG_MAX / 2);
+            let mut forgotten = 0;
+            let half = self.log_bytes / 2;
+            while self.log.len() - forgotten >= LOG_MAX / 2 || self.log_bytes > half {
+                self.log_bytes -= self.log[forgotten].bytes();
+                forgotten += 1;
+            }
+            self.log.drain(..forgotten);
         }
+        self.log_bytes += change.bytes();
         self.log.push(change);
     }
 
@@ -112,6 +128,7 @@ impl Image {
             }
             return;
         }
+        self.log_bytes = 0;
         for change in self.log.drain(..) {
             if let Change::Write { mut data, .. } = change
                 && self.spare.len() < SPARE_MAX
@@ -142,6 +159,7 @@ impl Image {
     /// for itself.
     pub(super) fn power_loss(&mut self, rng: &mut impl RngCore, counts: &mut DiskCounts) {
         let mut log = std::mem::take(&mut self.log);
+        self.log_bytes = 0;
         for change in log.iter_mut().rev() {
             self.undo(change);
         }
