@@ -214,6 +214,8 @@ impl Client {
         pools(PoolsRequest) -> PoolsReply;
         /// Drains or resumes.
         drain_node(DrainNodeRequest) -> DrainNodeReply;
+        /// Keeps nodes free for a while.
+        reserve(ReserveRequest) -> ReserveReply;
         /// Makes or changes a tenant.
         put_tenant(PutTenantRequest) -> PutTenantReply;
         /// All tenants.

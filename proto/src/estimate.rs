@@ -106,6 +106,13 @@ pub fn told_runtime_ms(spec: &JobSpec, step: &Step) -> u64 {
     }
 }
 
+/// How long one task takes at most, as far as told: its time limit, else what is expected
+/// of it; 0: neither is told.
+#[must_use]
+pub fn most_ms(spec: &JobSpec, step: &Step) -> u64 {
+    if step.timeout_ms > 0 { step.timeout_ms } else { spec.expected_runtime_ms }
+}
+
 /// Price of the whole job if every task runs once for its assumed time.
 #[must_use]
 pub fn price_micros(spec: &JobSpec, budget: &Budget) -> u64 {

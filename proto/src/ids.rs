@@ -33,6 +33,8 @@ pub enum NameKind {
     Node,
     /// As a tenant's.
     Pool,
+    /// As a tenant's.
+    Reservation,
     /// `[A-Za-z0-9_][A-Za-z0-9._-]{0,62}`: it becomes a directory.
     Step,
     /// As a step's: it becomes a file below `inputs/`.
@@ -42,7 +44,7 @@ pub enum NameKind {
 /// Whether `name` is one of its kind; the problem's field is `field`.
 pub fn check_name(kind: NameKind, field: &str, name: &str) -> Result<(), Problem> {
     let (start, rest, alphabet): (ByteTest, ByteTest, &str) = match kind {
-        NameKind::Tenant | NameKind::Pool => (
+        NameKind::Tenant | NameKind::Pool | NameKind::Reservation => (
             is_lower,
             |b| is_lower(b) || b == b'-',
             "lower-case letters, digits and -, beginning with a letter or digit",
@@ -70,6 +72,7 @@ pub fn check_name(kind: NameKind, field: &str, name: &str) -> Result<(), Problem
         NameKind::Tenant => "spec.tenant_name",
         NameKind::Node => "spec.node_name",
         NameKind::Pool => "spec.pool_name",
+        NameKind::Reservation => "spec.reservation_name",
         NameKind::Step => "spec.step_name",
         NameKind::Input => "spec.input_name",
     };
@@ -140,6 +143,12 @@ name!(
     PoolName,
     NameKind::Pool,
     "pool"
+);
+name!(
+    /// Nodes that are kept for a while.
+    ReservationName,
+    NameKind::Reservation,
+    "reservation"
 );
 
 /// A job, as people write it: `lab-17`.

@@ -6,7 +6,8 @@ use crate::{
     after, array, estimate, units,
     v1::{
         AlertView, Cause, Event, JobProgress, JobSpec, JobStateRow, JobSummary, JobView, NodeView,
-        OutputsReply, PoolView, Quota, Resources, SubmitReply, TaskView, TenantView, WhenFull, WhyReply,
+        OutputsReply, PoolView, Quota, Reservation, Resources, SubmitReply, TaskView, TenantView, WhenFull,
+        WhyReply,
     },
     words,
 };
@@ -287,6 +288,19 @@ pub fn node(view: &NodeView) -> Value {
         "log_dropped_bytes": view.log_dropped_bytes,
         "drained": row.drained,
         "drain_reason": text(&row.drain_reason),
+        "reservations": row.reservations.iter().map(reservation).collect::<Vec<_>>(),
+    })
+}
+
+/// One reservation, as its nodes have it.
+#[must_use]
+pub fn reservation(reservation: &Reservation) -> Value {
+    json!({
+        "name": reservation.name,
+        "from_ms": reservation.from_ms,
+        "until_ms": reservation.until_ms,
+        "tenants": reservation.tenants,
+        "reason": text(&reservation.reason),
     })
 }
 

@@ -18,6 +18,7 @@ pub mod limits;
 pub mod manifests;
 pub mod month;
 pub mod problem;
+pub mod reservations;
 pub mod retention;
 pub mod sbatch;
 pub mod spans;

@@ -105,5 +105,11 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
 pub const PROBLEM_FIELD_BYTES_MAX: usize = 256;
 /// Bytes of a problem's value; it travels in a header.
 pub const PROBLEM_VALUE_BYTES_MAX: usize = 256;
+/// Reservations of one node.
+pub const RESERVATIONS_PER_NODE_MAX: usize = 16;
+/// Tenants that one reservation lets in.
+pub const RESERVATION_TENANTS_MAX: usize = 16;
+/// Nodes whose reservations change in one commit.
+pub const RESERVED_AT_ONCE: usize = 16;
 /// Bytes of a problem's reason, and of its remedy.
 pub const PROBLEM_TEXT_BYTES_MAX: usize = 1024;

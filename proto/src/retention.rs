@@ -3,7 +3,6 @@
 use crate::problem::Problem;
 use crate::units;
 use crate::v1::JobStateRow;
-use jiff::Timestamp;
 use std::fmt;
 
 /// The least that may be told, in milliseconds.
@@ -61,17 +60,11 @@ pub fn kept_ms(tenant: Option<u64>, keep_ms: u64) -> Option<u64> {
 pub fn expired(job: impl fmt::Display, at_ms: u64, kept_ms: u64) -> Problem {
     let reason = format!(
         "its outputs and logs expired at {}: they were kept for {} after its end",
-        instant(at_ms),
+        units::format_instant(at_ms),
         units::format_duration_ms(kept_ms)
     );
     let remedy = "submit it again; `drumline quota` tells how long outputs are kept";
     Problem::new("outputs.expired", "job", job, reason, remedy)
-}
-
-/// In UTC, to the second.
-fn instant(at_ms: u64) -> String {
-    let at = i64::try_from(at_ms / 1000).ok().and_then(|at_s| Timestamp::from_second(at_s).ok());
-    at.map_or_else(|| format!("{at_ms} ms since 1970"), |at| at.to_string())
 }
 
 #[cfg(test)]

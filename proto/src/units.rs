@@ -111,6 +111,13 @@ pub fn parse_since(text: &str) -> Result<Since, UnitError> {
     }
 }
 
+/// An instant in UTC, to the second.
+#[must_use]
+pub fn format_instant(at_ms: u64) -> String {
+    let at = i64::try_from(at_ms / 1000).ok().and_then(|at_s| jiff::Timestamp::from_second(at_s).ok());
+    at.map_or_else(|| format!("{at_ms} ms since 1970"), |at| at.to_string())
+}
+
 /// Writes milliseconds so that [`parse_duration_ms`] reads the same back.
 #[must_use]
 pub fn format_duration_ms(span_ms: u64) -> String {

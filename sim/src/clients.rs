@@ -1,6 +1,7 @@
 //! The clients of a run: each deed is done as a careful user's script does it,
 //! with an idempotency key and another try when no answer came.
 
+use crate::cluster::DAWN_MS;
 use crate::history::{Ack, History};
 use crate::readers;
 use crate::rows::JobName;
@@ -12,7 +13,8 @@ use proto::estimate;
 use proto::v1::drumline_client::DrumlineClient;
 use proto::v1::{
     CancelRequest, Dependency, DrainNodeRequest, JobRequest, ListTenantsRequest, NodesRequest, Problem,
-    PutTenantRequest, RetryRequest, State, Step, SubmitReply, SubmitRequest, TenantRow,
+    PutTenantRequest, Reservation, ReserveRequest, RetryRequest, State, Step, SubmitReply, SubmitRequest,
+    TenantRow,
 };
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -298,6 +300,34 @@ pub async fn retry(door: &Door, job: &JobName, from_step: &str) -> bool {
         Err(Refusal::GaveUp) => {}
     }
     retried.is_ok()
+}
+
+/// Keeps a node from so long to so long after now for some tenants, or no longer.
+pub async fn reserve(door: &Door, node: &str, span_ms: Option<(u64, u64)>, tenants: Vec<String>) {
+    let now_ms = DAWN_MS + now_ms();
+    let (from_ms, until_ms) = span_ms.map_or((0, 0), |(from, until)| (now_ms + from, now_ms + until));
+    let name = format!("fans-of-{node}");
+    let reservation = Reservation { name, from_ms, until_ms, tenants, reason: String::new() };
+    let request = ReserveRequest {
+        reservation: Some(reservation),
+        nodes: vec![node.to_owned()],
+        remove: span_ms.is_none(),
+        ..ReserveRequest::default()
+    };
+    let told = door
+        .call(|mut client, door| {
+            let request = request.clone();
+            async move { client.reserve(door.request(request)).await.map(|_| ()) }
+        })
+        .await;
+    match told {
+        Ok(()) => door.trace.line(&format!("ack reserve {node} {span_ms:?}")),
+        // It is not known, or by the server's clock that is over.
+        Err(Refusal::Problem(problem)) => {
+            door.trace.line(&format!("refused reserve {node} {}", problem.code));
+        }
+        Err(Refusal::GaveUp) => {}
+    }
 }
 
 /// Keeps new work from a node, or lets it come again.

@@ -2,7 +2,10 @@
 //! once, streams that are broken off. What they are told must hold like any
 //! other word to a client.
 
+mod maintenance;
 mod races;
+
+pub use maintenance::maintain;
 
 use crate::clients::{self, Door};
 use crate::faults::Fault;

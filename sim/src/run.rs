@@ -8,6 +8,7 @@ use crate::cluster::Cluster;
 use crate::faults::{Fault, Fired};
 use crate::history::{Ack, History};
 use crate::injector::Injector;
+use crate::load;
 use crate::networked_store;
 use crate::plan::{self, Plan};
 use crate::readers;
@@ -293,6 +294,10 @@ async fn one(plan: Plan, trace: Trace, keep: bool) -> Ended {
     }
     let limited = clients::change_limits(door.clone(), plan.changes());
     acting.push(universe::spawn_on(cluster.clients, limited));
+    if scenario.faults {
+        let maintained = load::maintain(door.clone(), seed, scenario.agents, scenario.trouble);
+        acting.push(universe::spawn_on(cluster.clients, maintained));
+    }
     let mut injector = Injector::new(&cluster, &trace, door.clone(), seed);
     let tend = || universe::spawn_on(cluster.clients, clients::tend_nodes(door.clone()));
     // What each fault costs alone, it costs with a person at hand.

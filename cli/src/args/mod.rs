@@ -15,7 +15,7 @@ pub use accounts::{
 pub use cluster::{AgentArgs, RunArgs, SchedulerArgs, ServerArgs, StoreArgs, UpArgs};
 pub use operate::{
     AlertsArgs, CompletionsArgs, ManArgs, NodeAction, NodeArgs, NodesArgs, PolicyArg, PoolsArgs, ReplayArgs,
-    SupervisorArgs, TopArgs,
+    ReserveAction, ReserveArgs, ReserveSetArgs, SupervisorArgs, TopArgs,
 };
 pub use query::{
     CancelArgs, EventsArgs, LogsArgs, LsArgs, OutputsAction, OutputsArgs, RetryArgs, ShowArgs, StreamArg,
@@ -139,6 +139,8 @@ pub enum Command {
     Nodes(NodesArgs),
     /// Drain or resume a node
     Node(NodeArgs),
+    /// Keep nodes free for a while, for maintenance or for some tenants
+    Reserve(ReserveArgs),
     /// List pools: capacity, what is free, what queues
     Pools(PoolsArgs),
     /// List what somebody should look at
@@ -236,6 +238,11 @@ mod tests {
             "nodes -o name",
             "node drain n1 --reason fan",
             "node resume n1",
+            "reserve",
+            "reserve ls -o json",
+            "reserve set fans --nodes n1,n2 --from 2h --for 4h",
+            "reserve set demo --pool gpu --until 2h --tenants lab --reason x",
+            "reserve rm fans",
             "pools",
             "pools --cores 4 --memory 8GiB --gpus 1 --nodes 2 --tasks-per-node 2",
             "tenants",

@@ -1,7 +1,7 @@
 //! Commands for operators, and those about the program itself.
 
 use super::FormatArg;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 #[derive(Args, Debug)]
@@ -57,6 +57,75 @@ pub struct AlertsArgs {
     pub cleared: bool,
     #[command(flatten)]
     pub format: FormatArg,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Nothing begins on a reserved node that may run into the reservation: what has no time limit (--time,
+or expected_runtime) waits for its end. What runs there goes on.
+
+Examples:
+  drumline reserve
+  drumline reserve set fans --nodes n1,n2 --from 2026-12-01T08:00:00Z --until 2026-12-01T12:00:00Z
+  drumline reserve set demo --pool gpu --from 30m --for 2h --tenants lab
+  drumline reserve rm fans")]
+pub struct ReserveArgs {
+    #[command(subcommand)]
+    pub action: Option<ReserveAction>,
+    #[command(flatten)]
+    pub format: FormatArg,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ReserveAction {
+    /// List reservations that are not over
+    #[command(after_help = "Examples:\n  drumline reserve ls -o json")]
+    Ls {
+        #[command(flatten)]
+        format: FormatArg,
+    },
+    /// Reserve nodes, or change which and when
+    #[command(
+        after_help = "Examples:\n  drumline reserve set fans --nodes n1,n2 --from 2h --for 4h --reason 'new fans'"
+    )]
+    Set(ReserveSetArgs),
+    /// End a reservation now
+    #[command(after_help = "Examples:\n  drumline reserve rm fans")]
+    Rm {
+        /// Which
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}
+
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("where").required(true).multiple(true).args(["nodes", "pool"]))]
+#[command(group = ArgGroup::new("end").required(true).args(["until", "lasts"]))]
+pub struct ReserveSetArgs {
+    /// A name for it; one that is there already is replaced
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// These nodes
+    #[arg(long, value_name = "NODE,…", value_delimiter = ',')]
+    pub nodes: Vec<String>,
+    /// The nodes that are in this pool now
+    #[arg(long, value_name = "POOL", default_value = "", hide_default_value = true)]
+    pub pool: String,
+    /// From when on: an instant, or so long from now; without it from now on
+    #[arg(long, value_name = "WHEN")]
+    pub from: Option<String>,
+    /// Until when: an instant, or so long from now
+    #[arg(long, value_name = "WHEN")]
+    pub until: Option<String>,
+    /// For how long
+    #[arg(long = "for", id = "lasts", value_name = "TIME")]
+    pub lasts: Option<String>,
+    /// Whose work may run there all the same
+    #[arg(long, value_name = "TENANT,…", value_delimiter = ',')]
+    pub tenants: Vec<String>,
+    /// Kept with it
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub reason: String,
 }
 
 #[derive(Args, Debug)]

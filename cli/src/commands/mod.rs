@@ -11,6 +11,7 @@ mod outputs;
 mod pools;
 mod quota;
 mod replay;
+mod reserve;
 mod retry;
 mod run;
 mod server;
@@ -70,6 +71,7 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Outputs(args) => as_client(connection, |client| outputs::run(client, args)),
         Command::Nodes(args) => as_client(connection, |client| nodes::list(client, args)),
         Command::Node(args) => as_client(connection, |client| nodes::change(client, args)),
+        Command::Reserve(args) => as_client(connection, |client| reserve::run(client, args)),
         Command::Pools(args) => as_client(connection, |client| pools::run(client, args)),
         Command::Alerts(args) => as_client(connection, |client| alerts::run(client, args)),
         Command::Tenants(args) => as_client(connection, |client| tenants::run(client, args)),

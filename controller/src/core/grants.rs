@@ -12,6 +12,7 @@ use super::events::By;
 use super::model::{Active, GangRun, Grant, Rank, Spot, StepRun, Tenant};
 use super::{blocks, model};
 use proto::keys;
+use proto::reservations::is_in_the_way;
 use proto::v1::{GrantRow, NodeState, State};
 use std::collections::BTreeSet;
 
@@ -102,12 +103,30 @@ impl Core {
             && job.ready(row.step)
             && pending > 0
             && names.len() == row.nodes.len()
-            && row.nodes.iter().all(|node| node.slots > 0 && self.takes_work(&node.node))
+            && row.nodes.iter().all(|node| node.slots > 0 && self.takes_work(&node.node, row, job))
     }
 
-    /// Known, not drained and not lost.
-    pub(super) fn takes_work(&self, node: &str) -> bool {
-        self.nodes.get(node).is_some_and(|node| !node.row.drained && node.row.state() != NodeState::Lost)
+    /// Known, not drained, not lost, and not kept for others while this work may run.
+    fn takes_work(&self, node: &str, grant: &GrantRow, job: &model::Job) -> bool {
+        let Some(row) = self.nodes.get(node).map(|node| &node.row) else { return false };
+        if row.drained || row.state() == NodeState::Lost {
+            return false;
+        }
+        if row.reservations.is_empty() {
+            return true;
+        }
+        let spec = job.row.spec.as_ref();
+        let step = spec.and_then(|spec| Some((spec, spec.steps.get(grant.step as usize)?)));
+        let most_ms = match step.map_or(0, |(spec, step)| proto::estimate::most_ms(spec, step)) {
+            0 => u64::MAX,
+            told_ms => told_ms,
+        };
+        let span = (self.now.wall_ms, self.now.wall_ms.saturating_add(most_ms));
+        let in_the_way = row.reservations.iter().any(|kept| is_in_the_way(kept, &grant.tenant, span));
+        if in_the_way {
+            world::mark!("controller.feed.node_is_kept");
+        }
+        !in_the_way
     }
 
     /// Binds what fits, or gives the grant back if nothing is bound to it.
@@ -124,7 +143,12 @@ impl Core {
             if run.gang.is_some() {
                 self.bind_gang(tenant, epoch);
             } else {
-                let ahead = self.ahead(job, step);
+                // What waits for its turn on a node ends later than it is counted for.
+                let kept = |name: &str| self.nodes.get(name).is_some_and(|n| !n.row.reservations.is_empty());
+                let ahead = match grant.row.nodes.iter().any(|node| kept(&node.node)) {
+                    true => 0,
+                    false => self.ahead(job, step),
+                };
                 let nodes = grant.row.nodes.len();
                 for node in 0..nodes {
                     self.feed_node(tenant, epoch, node, 0);
@@ -191,7 +215,8 @@ impl Core {
         if grant.bound.get(node)?.len() as u64 >= room {
             return None;
         }
-        if !self.takes_work(name) {
+        let job = owner.jobs.get(&grant.row.job_number)?;
+        if !self.takes_work(name, &grant.row, job) {
             world::mark!("controller.feed.node_takes_no_work");
             return None;
         }
@@ -277,10 +302,11 @@ impl Core {
 
     /// A gang's one task takes the whole grant.
     fn bind_gang(&mut self, tenant: &str, epoch: u64) {
-        let grant = self.tenants.get(tenant).and_then(|owner| owner.grants.get(&epoch));
-        let Some(grant) = grant.filter(|grant| grant.idle()) else { return };
+        let Some(owner) = self.tenants.get(tenant) else { return };
+        let Some(grant) = owner.grants.get(&epoch).filter(|grant| grant.idle()) else { return };
+        let Some(job) = owner.jobs.get(&grant.row.job_number) else { return };
         // A node may have been drained while the grant stood in line.
-        if !grant.row.nodes.iter().all(|node| self.takes_work(&node.node)) {
+        if !grant.row.nodes.iter().all(|node| self.takes_work(&node.node, &grant.row, job)) {
             return;
         }
         let nodes = grant.row.nodes.len();

@@ -325,6 +325,9 @@ impl Core {
             Event::Ended { ticket, tenant, jobs, last } => self.ended_told(ticket, &tenant, &jobs, last),
             Event::Expire { ticket, tenant, number, found } => self.expire(ticket, &tenant, number, *found),
             Event::Settle { ticket } => self.reply(ticket, Reply::Done),
+            Event::Reserve { ticket, nodes, reservation, remove } => {
+                self.reserve(ticket, &nodes, &reservation, remove);
+            }
             Event::DrainNode { ticket, node, drained, reason } => {
                 self.drain_node(ticket, &node, drained, reason);
             }

@@ -20,7 +20,7 @@ use proto::problem::{self, Problem};
 use proto::v1::server_frame::Frame;
 use proto::v1::{
     AttemptRef, Cause, CauseKind, Goodbye, Heartbeat, HeldAttempt, LeaseRenewal, NodeRow, NodeState, RankEnd,
-    Reconcile, RegisterReply, RegisterRequest, State,
+    Reconcile, RegisterReply, RegisterRequest, Reservation, State,
 };
 use std::collections::BTreeSet;
 
@@ -79,6 +79,7 @@ impl Core {
             address: request.address,
             drained: node.row.drained,
             drain_reason: std::mem::take(&mut node.row.drain_reason),
+            reservations: std::mem::take(&mut node.row.reservations),
         };
         node.connected = false;
         let session = node.row.session;
@@ -131,6 +132,42 @@ impl Core {
             None => Reply::Refused(problem::missing("node", node)),
         };
         self.reply(ticket, reply);
+    }
+
+    pub(super) fn reserve(&mut self, ticket: u64, nodes: &[String], asked: &Reservation, remove: bool) {
+        let now_ms = self.now.wall_ms;
+        let stays = |other: &Reservation| other.name != asked.name && other.until_ms > now_ms;
+        for name in nodes {
+            let problem = match self.nodes.get(name) {
+                None => problem::missing("node", name),
+                Some(node) => {
+                    let others = node.row.reservations.iter().filter(|other| stays(other)).count();
+                    if remove || others < proto::limits::RESERVATIONS_PER_NODE_MAX {
+                        continue;
+                    }
+                    let reason = "has as many reservations as a node may have";
+                    Problem::new(
+                        "limit.reservations",
+                        "node",
+                        name,
+                        reason,
+                        "end one of them, or wait for its end",
+                    )
+                }
+            };
+            self.reply(ticket, Reply::Refused(problem));
+            return;
+        }
+        for name in nodes {
+            let Some(node) = self.nodes.get_mut(name) else { continue };
+            node.row.reservations.retain(stays);
+            if !remove {
+                world::mark!("controller.node.reserved");
+                node.row.reservations.push(asked.clone());
+            }
+            self.out.node(name);
+        }
+        self.reply(ticket, Reply::Done);
     }
 
     pub(super) fn heartbeat(&mut self, name: &str, session: u64, beat: &Heartbeat) {

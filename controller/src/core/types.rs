@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proto::v1::{
     BlockRow, CheckpointRow, Demand, DemandKey, GrantRow, Heartbeat, HeldAttempt, JobRow, JobSpec,
     JobStateRow, LedgerRow, ManifestRow, NodeRow, Problem, Progress, RegisterReply, RegisterRequest, Reports,
-    ServerFrame, State, SubmitReply, TenantRow,
+    Reservation, ServerFrame, State, SubmitReply, TenantRow,
 };
 use std::collections::BTreeSet;
 
@@ -234,6 +234,17 @@ pub enum Event {
     Settle {
         /// Names the asker.
         ticket: u64,
+    },
+    /// An operator keeps nodes free for a while, or gives them back.
+    Reserve {
+        /// Names the asker.
+        ticket: u64,
+        /// At most [`proto::limits::RESERVED_AT_ONCE`].
+        nodes: Vec<String>,
+        /// One of its name is replaced.
+        reservation: Reservation,
+        /// There is none of its name from now on.
+        remove: bool,
     },
     /// An operator drains a node or ends that.
     DrainNode {

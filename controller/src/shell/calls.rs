@@ -11,7 +11,7 @@ use proto::after;
 use proto::problem;
 use proto::v1::{
     AgentFrame, AttemptRef, Hello, IdempotencyRow, JobRow, JobSpec, JobStateRow, Problem, RegisterReply,
-    RegisterRequest, ServerFrame, ShardRow, State, SubmitReply,
+    RegisterRequest, Reservation, ServerFrame, ShardRow, State, SubmitReply,
 };
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -328,6 +328,20 @@ impl Handle {
     pub async fn drain(&self, node: &str, drained: bool, reason: &str) -> Result<(), Problem> {
         let (node, reason) = (node.to_owned(), reason.to_owned());
         match self.ask(Box::new(move |ticket| Event::DrainNode { ticket, node, drained, reason })).await? {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Keeps nodes free for a while, or gives them back: at most
+    /// [`proto::limits::RESERVED_AT_ONCE`] of them.
+    pub async fn reserve(
+        &self,
+        nodes: Vec<String>,
+        reservation: Reservation,
+        remove: bool,
+    ) -> Result<(), Problem> {
+        match self.ask(Box::new(move |ticket| Event::Reserve { ticket, nodes, reservation, remove })).await? {
             Reply::Done => Ok(()),
             other => Err(unexpected(&other)),
         }

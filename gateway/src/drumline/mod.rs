@@ -11,6 +11,7 @@ mod nodes;
 mod outputs;
 mod pools;
 mod progress;
+mod reservations;
 mod submit;
 mod tenants;
 mod tokens;
@@ -26,8 +27,8 @@ use proto::v1::{
     JobRequest, JobView, ListJobsReply, ListJobsRequest, ListTasksReply, ListTasksRequest, ListTenantsReply,
     ListTenantsRequest, ListTokensReply, ListTokensRequest, LogsReply, LogsRequest, NodesReply, NodesRequest,
     OutputsReply, PoolsReply, PoolsRequest, PutTenantReply, PutTenantRequest, ReadJobFileReply,
-    ReadJobFileRequest, RetryReply, RetryRequest, RevokeTokenReply, RevokeTokenRequest, SubmitOutcome,
-    SubmitReply, SubmitRequest, WhyReply,
+    ReadJobFileRequest, ReserveReply, ReserveRequest, RetryReply, RetryRequest, RevokeTokenReply,
+    RevokeTokenRequest, SubmitOutcome, SubmitReply, SubmitRequest, WhyReply,
 };
 use std::sync::Arc;
 use world::grpc::tonic::{self, Request, Response, Status, Streaming};
@@ -205,6 +206,14 @@ impl Drumline for Front {
         answer(async {
             self.0.caller(request.metadata(), Right::DrainNodes).await?;
             nodes::drain(&self.0, &request.into_inner()).await
+        })
+        .await
+    }
+
+    async fn reserve(&self, request: Request<ReserveRequest>) -> Result<Response<ReserveReply>, Status> {
+        answer(async {
+            self.0.caller(request.metadata(), Right::DrainNodes).await?;
+            reservations::reserve(&self.0, request.into_inner()).await
         })
         .await
     }

@@ -6,6 +6,7 @@
 
 use super::demands::Outstanding;
 use super::tenants::{Ceiling, TenantId};
+use super::timeline::Kept;
 use super::{AllocOf, Core, Event, Held, Snapshot, StepKey};
 use crate::amount::Amount;
 use proto::v1::{Demand, DemandKey, DemandUpdate, GrantRow, NodeRow, TenantRow};
@@ -49,13 +50,25 @@ impl Core {
     fn node(&mut self, row: NodeRow) {
         let id = self.nodes.intern(&row.name);
         if self.nodes.get(id).row.as_ref() != Some(&row) {
+            let kept = row.reservations.iter().map(|kept| Kept {
+                from_ms: kept.from_ms,
+                until_ms: kept.until_ms,
+                tenants: kept.tenants.iter().map(|name| self.tenants.intern(name)).collect(),
+            });
+            let kept: Vec<Kept> = kept.filter(|kept| kept.from_ms < kept.until_ms).collect();
+            self.openings.extend(kept.iter().map(|kept| (kept.until_ms, id)));
             self.nodes.set_row(id, Some(row));
+            if self.nodes.line_mut(id).keep(kept) {
+                world::mark!("scheduler.node.kept");
+                self.nodes.note_freed(id);
+            }
         }
     }
 
     fn node_gone(&mut self, name: &str) {
         if let Some(id) = self.nodes.id(name) {
             self.nodes.set_row(id, None);
+            self.nodes.line_mut(id).keep(Vec::new());
         }
     }
 
@@ -300,6 +313,12 @@ impl Core {
         {
             self.not_before.pop_first();
             self.requeue(key);
+        }
+        while let Some(&(wall_ms, id)) = self.openings.first()
+            && wall_ms <= self.now.wall_ms
+        {
+            self.openings.pop_first();
+            self.nodes.note_freed(id);
         }
         while let Some(&(mono_ms, key)) = self.lapses.first()
             && mono_ms <= self.now.mono_ms

@@ -115,8 +115,14 @@ impl Core {
         let wanted = shape.nodes_wanted();
         let need = shape.unit();
         let per = if shape.gang.is_some() { "on each node" } else { "for one task" };
-        let passing =
-            [Obstacle::Gpus, Obstacle::Cores, Obstacle::Memory, Obstacle::Reserved, Obstacle::Unsettled];
+        let passing = [
+            Obstacle::Gpus,
+            Obstacle::Cores,
+            Obstacle::Memory,
+            Obstacle::Kept,
+            Obstacle::Reserved,
+            Obstacle::Unsettled,
+        ];
         let soon = free.len() + passing.iter().filter_map(|o| tally.get(o)).map(Vec::len).sum::<usize>();
         let mut why = if tally.is_empty() && free.is_empty() {
             reply("waiting.nodes", "no node is known yet".to_owned())
@@ -207,6 +213,10 @@ fn obstacle_line(obstacle: Obstacle, names: &[&str], shape: &Shape) -> String {
         Obstacle::Cores => "with too few free cores".to_owned(),
         Obstacle::Memory => "with too little free memory".to_owned(),
         Obstacle::Avoided => "avoided, since an earlier try failed there".to_owned(),
+        Obstacle::Kept if shape.bound_ms == 0 => {
+            "reserved by an operator; without a time limit it might run into that".to_owned()
+        }
+        Obstacle::Kept => "reserved by an operator before it would have ended".to_owned(),
         Obstacle::Reserved => "held back for what is to start there".to_owned(),
         Obstacle::Unsettled => "with a grant being written".to_owned(),
     };

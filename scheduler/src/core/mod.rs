@@ -283,6 +283,8 @@ pub struct Core {
     turns: u64,
     /// Wall clock.
     not_before: BTreeSet<(u64, StepKey)>,
+    /// Wall clock: when nodes are no longer kept for others.
+    openings: BTreeSet<(u64, NodeId)>,
     /// Monotonic.
     lapses: BTreeSet<(u64, StepKey)>,
     /// Monotonic: instants at which a plan may come out differently.
@@ -314,6 +316,7 @@ impl Core {
             plan_scans: 0,
             turns: 0,
             not_before: BTreeSet::new(),
+            openings: BTreeSet::new(),
             lapses: BTreeSet::new(),
             hints: BTreeSet::new(),
             store_failures: 0,
@@ -333,13 +336,16 @@ impl Core {
     /// When the next plan may differ without any event (monotonic).
     #[must_use]
     pub fn next_wakeup_ms(&self) -> Option<u64> {
-        let not_before = self
-            .not_before
-            .first()
-            .map(|&(wall_ms, _)| self.now.mono_ms + wall_ms.saturating_sub(self.now.wall_ms).max(1));
+        let not_before = self.not_before.first().map(|&(wall_ms, _)| wall_ms);
+        let opening = self.openings.first().map(|&(wall_ms, _)| wall_ms);
+        let by_wall = not_before
+            .into_iter()
+            .chain(opening)
+            .min()
+            .map(|wall_ms| self.now.mono_ms + wall_ms.saturating_sub(self.now.wall_ms).max(1));
         let backoff = (self.store_backoff_until_ms > self.now.mono_ms).then_some(self.store_backoff_until_ms);
         [
-            not_before,
+            by_wall,
             self.lapses.first().map(|&(ms, _)| ms),
             self.hints.first().copied(),
             backoff,

@@ -46,6 +46,7 @@ pub(super) enum Obstacle {
     Cores,
     Memory,
     Avoided,
+    Kept,
     Reserved,
     Unsettled,
 }
@@ -137,6 +138,10 @@ impl Core {
     /// What the index of free capacity does not know.
     fn soft_obstacle(&self, node: &Node, search: &Search<'_>) -> Option<Obstacle> {
         if !node.line.is_clear_for(search.key) {
+            if node.line.is_kept((self.now.wall_ms, search.until_ms), search.key) {
+                world::mark!("scheduler.place.kept_for_others");
+                return Some(Obstacle::Kept);
+            }
             if !search.unit.fits_in(self.room(node, search)) {
                 world::mark!("scheduler.place.in_the_way_of_another");
                 return Some(Obstacle::Reserved);

@@ -5,12 +5,16 @@
 //! instants at which a plan begins, and where one is looked for a place, at those
 //! at which something ends.
 //!
+//! Operators keep nodes free for a while: no work begins that may run then, but that of
+//! tenants whom they let in.
+//!
 //! Instants are wall-clock milliseconds, as grants tell them. What should have
 //! ended and is still there counts as without an end: nobody knows.
 
 use super::StepKey;
+use super::tenants::TenantId;
 use crate::amount::Amount;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// No end is known.
 pub const NEVER: u64 = u64::MAX;
@@ -28,12 +32,30 @@ pub struct Planned {
     pub unit: Amount,
 }
 
+/// A span in which an operator lets in some tenants only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// From when on.
+    pub from_ms: u64,
+    /// Until when.
+    pub until_ms: u64,
+    /// Whose work may run there.
+    pub tenants: BTreeSet<TenantId>,
+}
+
+impl Kept {
+    fn is_in_the_way(&self, (from_ms, until_ms): (u64, u64), who: StepKey) -> bool {
+        self.from_ms < until_ms && from_ms < self.until_ms && !self.tenants.contains(&who.tenant)
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Line {
     /// What is held, by when it ends.
     ends: BTreeMap<u64, Amount>,
     planned: Vec<Planned>,
+    kept: Vec<Kept>,
 }
 
 /// Grants without an end say 0.
@@ -73,10 +95,24 @@ impl Line {
         &self.planned
     }
 
-    /// Nobody but this one is to start here.
+    /// Nobody but this one is to start here, and it is kept for no others.
     #[must_use]
     pub fn is_clear_for(&self, who: StepKey) -> bool {
         self.planned.iter().all(|plan| plan.owner == who)
+            && !self.kept.iter().any(|kept| kept.is_in_the_way((0, NEVER), who))
+    }
+
+    /// Operators keep it so; whether that is news.
+    pub fn keep(&mut self, kept: Vec<Kept>) -> bool {
+        let differs = self.kept != kept;
+        self.kept = kept;
+        differs
+    }
+
+    /// It is kept for others at some time of this span.
+    #[must_use]
+    pub fn is_kept(&self, span: (u64, u64), who: StepKey) -> bool {
+        self.kept.iter().any(|kept| kept.is_in_the_way(span, who))
     }
 
     /// It is to start here. Each demand is planned once on a node.
@@ -105,6 +141,9 @@ impl Line {
     #[must_use]
     pub fn room(&self, capacity: Amount, now_ms: u64, span: (u64, u64), who: StepKey) -> Amount {
         let (from_ms, until_ms) = span;
+        if self.is_kept(span, who) {
+            return Amount::default();
+        }
         let begins = self.planned.iter().filter(|plan| plan.owner != who).map(|plan| plan.from_ms);
         begins
             .filter(|at_ms| *at_ms > from_ms && *at_ms < until_ms)
@@ -132,7 +171,9 @@ impl Line {
         }
         let ends = self.ends.keys().copied();
         let plans = self.planned.iter().filter(|plan| plan.owner != who).map(|plan| plan.until_ms);
-        let mut at: Vec<u64> = ends.chain(plans).filter(|ms| *ms > from_ms && *ms != NEVER).collect();
+        let kept = self.kept.iter().map(|kept| kept.until_ms);
+        let mut at: Vec<u64> =
+            ends.chain(plans).chain(kept).filter(|ms| *ms > from_ms && *ms != NEVER).collect();
         at.sort_unstable();
         at.dedup();
         at.into_iter().find(fits)

@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 
 /// A scheduler knows of what was committed once both have passed: time for what
 /// stands in line on a slow disk, and commits for a server that stood still.
-const KNOWN_AFTER_MS: u64 = 5_000;
-const KNOWN_AFTER_COMMITS: u64 = 20;
+pub(super) const KNOWN_AFTER_MS: u64 = 5_000;
+pub(super) const KNOWN_AFTER_COMMITS: u64 = 20;
 
 #[derive(Default)]
 pub struct NothingOnDrained {

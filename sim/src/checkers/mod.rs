@@ -32,6 +32,7 @@ mod manifests;
 mod nodes;
 mod outputs;
 mod reigns;
+mod reserved;
 mod retries;
 mod stored;
 mod transfers;
@@ -163,6 +164,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(in_turn::InTurn::default()),
         Box::new(after_jobs::AfterJobs::default()),
         Box::new(drained::NothingOnDrained::default()),
+        Box::new(reserved::NothingOnReserved::default()),
         Box::new(agreement::RowsAgree::default()),
         Box::new(logs::LogsTrue::default()),
         Box::new(retries::RetriesBounded::default()),

@@ -156,6 +156,11 @@ impl Found {
             (true, false) => self.add(name, "", format!("{name} takes work again"), Weight::Sign),
             _ => {}
         }
+        if before.reservations != row.reservations {
+            let kept: Vec<&str> = row.reservations.iter().map(|kept| kept.name.as_str()).collect();
+            let what = if kept.is_empty() { "nothing".to_owned() } else { kept.join(", ") };
+            self.add(name, "", format!("{name} is kept for {what}"), Weight::Sign);
+        }
     }
 }
 

@@ -250,6 +250,13 @@ fn node() -> Value {
         "log_dropped_bytes": count(),
         "drained": truth(),
         "drain_reason": nullable(text()),
+        "reservations": list(object(json!({
+            "name": text(),
+            "from_ms": instant(),
+            "until_ms": instant(),
+            "tenants": list(text()),
+            "reason": nullable(text()),
+        }))),
     }))
 }
 
