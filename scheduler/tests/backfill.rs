@@ -7,7 +7,8 @@
 
 use proptest::prelude::*;
 use proto::v1::{
-    Demand, DemandKey, DemandUpdate, GrantRow, NodeRow, NodeState, Resources, TenantRow, WhyReply,
+    Demand, DemandKey, DemandUpdate, GrantRow, NodeRow, NodeState, Reservation, Resources, TenantRow,
+    WhyReply,
 };
 use scheduler::core::{Config, Core, Event, Outcome, Snapshot};
 use std::collections::BTreeMap;
@@ -61,8 +62,28 @@ struct Case {
     /// Pool and size of each.
     nodes: Vec<(usize, Size)>,
     jobs: Vec<Job>,
+    kept: Vec<Kept>,
     tenants: usize,
     depth: u64,
+}
+
+/// A node is reserved, in seconds from the beginning.
+#[derive(Clone, Debug)]
+struct Kept {
+    node: usize,
+    from: u64,
+    until: u64,
+    tenant: Option<usize>,
+}
+
+impl Case {
+    /// Whether a node is kept for others at some time of this span.
+    fn is_kept(&self, node: usize, tenant: usize, from: u64, until: Option<u64>) -> bool {
+        self.kept.iter().any(|kept| {
+            let apart = kept.until <= from || until.is_some_and(|until| until <= kept.from);
+            kept.node == node && kept.tenant != Some(tenant) && !apart
+        })
+    }
 }
 
 fn size(cores: u32) -> impl Strategy<Value = Size> {
@@ -84,16 +105,21 @@ fn job(tenants: usize, always_bound: bool) -> impl Strategy<Value = Job> {
 
 fn case(tenants: usize, depth: u64, always_bound: bool) -> impl Strategy<Value = Case> {
     let node = || (0..2_usize, size(4).prop_map(|size| Size { gigabytes: 4, ..size }));
-    (prop::collection::vec(node(), 1..=4), prop::collection::vec(job(tenants, always_bound), 1..=14))
-        .prop_map(move |(nodes, mut jobs)| {
+    let span = (0..=20_u64, 1..=15_u64).prop_map(|(from, lasts)| (from, from + lasts));
+    let kept = (0..4_usize, span, prop::option::weighted(0.3, 0..tenants))
+        .prop_map(|(node, (from, until), tenant)| Kept { node, from, until, tenant });
+    let jobs = prop::collection::vec(job(tenants, always_bound), 1..=14);
+    (prop::collection::vec(node(), 1..=4), jobs, prop::collection::vec(kept, 0..=2)).prop_map(
+        move |(nodes, mut jobs, kept)| {
             jobs.sort_by_key(|job| job.comes);
             // What could never run is refused long before.
             jobs.retain(|job| {
                 let could = nodes.iter().filter(|(pool, room)| *pool == job.pool && job.size.fits(*room));
                 could.count() >= job.gang_nodes.max(1)
             });
-            Case { nodes, jobs, tenants, depth }
-        })
+            Case { nodes, jobs, kept, tenants, depth }
+        },
+    )
 }
 
 /// What runs.
@@ -125,6 +151,15 @@ fn tenant_name(tenant: usize) -> String {
     format!("t{tenant}")
 }
 
+fn reservation(kept: &Kept) -> Reservation {
+    Reservation {
+        from_ms: (BEGIN + kept.from) * SECOND_MS,
+        until_ms: (BEGIN + kept.until) * SECOND_MS,
+        tenants: kept.tenant.map(tenant_name).into_iter().collect(),
+        ..Reservation::default()
+    }
+}
+
 impl<'c> Cluster<'c> {
     fn new(case: &'c Case) -> Cluster<'c> {
         // Nothing beside what the jobs say takes time here.
@@ -141,6 +176,7 @@ impl<'c> Cluster<'c> {
             pool: format!("p{pool}"),
             capacity: Some(size.resources()),
             state: NodeState::Ready.into(),
+            reservations: case.kept.iter().filter(|kept| kept.node == at).map(reservation).collect(),
             ..NodeRow::default()
         });
         let tenants =
@@ -235,6 +271,8 @@ impl<'c> Cluster<'c> {
         let ends_by = (job.bound > 0).then_some(self.seconds + job.bound);
         let told = ends_by.map_or(0, |seconds| (BEGIN + seconds) * SECOND_MS);
         assert_eq!(grant.ends_by_ms, told, "when job {at} ends at the latest");
+        let is_kept = |node: &&usize| self.case.is_kept(**node, job.tenant, self.seconds, ends_by);
+        assert_eq!(nodes.iter().find(is_kept), None, "job {at} is in the way of a reservation there");
         let ends = self.seconds + job.takes;
         self.runs.push(Run { job: at, grant, nodes, ends, ends_by });
         self.demand(Vec::new(), vec![self.key(at)]);
@@ -259,7 +297,8 @@ impl<'c> Cluster<'c> {
     /// Tries every instant, and every set of nodes.
     fn best(&self, at: usize) -> Option<u64> {
         let job = &self.case.jobs[at];
-        let last = self.runs.iter().filter_map(|run| run.ends_by).max().unwrap_or(0);
+        let ends = self.runs.iter().filter_map(|run| run.ends_by);
+        let last = ends.chain(self.case.kept.iter().map(|kept| kept.until)).max().unwrap_or(0);
         (self.seconds..=last.max(self.seconds)).find(|&second| {
             let sets = 0_u32..1 << self.case.nodes.len();
             let mut right = sets.filter(|set| set.count_ones() as usize == job.gang_nodes.max(1));
@@ -267,7 +306,10 @@ impl<'c> Cluster<'c> {
                 let mut chosen = (0..self.case.nodes.len()).filter(|node| set >> node & 1 == 1);
                 chosen.all(|node| {
                     let (pool, size) = self.case.nodes[node];
-                    pool == job.pool && job.size.fits(self.free(node, size, second))
+                    let ends_by = (job.bound > 0).then_some(second + job.bound);
+                    pool == job.pool
+                        && job.size.fits(self.free(node, size, second))
+                        && !self.case.is_kept(node, job.tenant, second, ends_by)
                 })
             })
         })
@@ -335,7 +377,7 @@ fn a_case_with_a_promise_and_one_that_slips_in() {
     let short = Job { comes: 3, bound: 4, takes: 4, ..one.clone() };
     let long = Job { comes: 3, bound: 16, takes: 1, ..one.clone() };
     let nodes = vec![(0, all), (0, all)];
-    let case = Case { nodes, jobs: vec![one, gang, short, long], tenants: 1, depth: 1 };
+    let case = Case { nodes, jobs: vec![one, gang, short, long], kept: Vec::new(), tenants: 1, depth: 1 };
     let mut cluster = Cluster::new(&case);
     cluster.run();
     let started: Vec<u64> = cluster.started.into_values().collect();
