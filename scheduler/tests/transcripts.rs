@@ -259,4 +259,4 @@ macro_rules! transcripts {
     )*};
 }
 
-transcripts! { packing queues fairness gangs overtaken limits conflicts releases avoiding counting explaining fell turns vanished apart backfill }
+transcripts! { packing queues fairness gangs overtaken limits conflicts releases avoiding counting explaining fell turns vanished apart backfill overrun }

@@ -278,6 +278,7 @@ pub struct Core {
     in_flight: BTreeMap<ProposalId, InFlight>,
     next_proposal: ProposalId,
     plans: BTreeMap<StepKey, Plan>,
+    next_plan: u64,
     /// In this pass.
     plan_scans: usize,
     turns: u64,
@@ -313,6 +314,7 @@ impl Core {
             in_flight: BTreeMap::new(),
             next_proposal: 1,
             plans: BTreeMap::new(),
+            next_plan: 0,
             plan_scans: 0,
             turns: 0,
             not_before: BTreeSet::new(),

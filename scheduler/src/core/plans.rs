@@ -7,7 +7,7 @@
 //! while, the nodes that will have room for it first are chosen, and the instant.
 //! Until then others may use them, as far as they have ended by then, or leave it
 //! its room ([`super::timeline`]). Where what is in its way tells no end there is
-//! no instant: then the nodes with most room are kept as they are.
+//! no instant: then the nodes with most room are kept as they are, for one alone.
 //!
 //! What must hold: work that ends as told never makes a planned start later. From
 //! one pass to the next a plan is for one that a pass looks at: the first of its
@@ -28,6 +28,8 @@ pub(super) struct Plan {
     pub nodes: BTreeSet<NodeId>,
     /// When at the latest, if work ends as told; absent: nobody knows.
     pub at_ms: Option<u64>,
+    /// Smaller was planned before.
+    pub order: u64,
 }
 
 /// What a plan is made for.
@@ -71,18 +73,19 @@ impl Core {
             entry.unplannable_at = Some(changes);
             return;
         }
-        let size = pool.members.len();
+        let (size, order) = (pool.members.len(), self.next_plan);
         let plan = match self.earliest(&could, wanted) {
             Some((at_ms, nodes)) => {
                 world::mark!("scheduler.plan.instant_known");
-                Plan { nodes, at_ms: Some(at_ms) }
+                Plan { nodes, at_ms: Some(at_ms), order }
             }
             None => {
                 let Some(nodes) = self.keep(&could, wanted, size) else { return };
                 world::mark!("scheduler.plan.nodes_held_back");
-                Plan { nodes, at_ms: None }
+                Plan { nodes, at_ms: None, order }
             }
         };
+        self.next_plan += 1;
         self.put_plan(key, plan);
     }
 
@@ -157,11 +160,15 @@ impl Core {
 
     /// Drops what no longer makes sense: the demand left the queue, or one of its
     /// nodes can no longer hold it. Where one of the same shape has come to stand
-    /// before it, the plan is for that one. What is left is told its instant anew:
-    /// work may have ended early, or late.
+    /// before it, the plan is for that one. What is left is told its instant anew,
+    /// in the order in which it was planned: work may have ended early, or late.
     pub(super) fn review_plans(&mut self) {
-        let planned: Vec<StepKey> = self.plans.keys().copied().collect();
-        for key in planned {
+        let mut planned: Vec<(u64, StepKey)> = self.plans.iter().map(|(&key, p)| (p.order, key)).collect();
+        planned.sort_unstable();
+        for (_, key) in planned {
+            if !self.plans.contains_key(&key) {
+                continue;
+            }
             match self.rightful(key) {
                 Some(first) if first == key => self.plan_again(key),
                 Some(first) if !self.plans.contains_key(&first) => {
@@ -191,8 +198,13 @@ impl Core {
         if before.map(|before_ms| before_ms.max(self.now.wall_ms)) == at_ms {
             return;
         }
-        let nodes_now = plan.nodes.clone();
-        self.put_plan(key, Plan { nodes: nodes_now, at_ms });
+        let plan = Plan { at_ms, ..plan.clone() };
+        if at_ms.is_none() && !self.keeps_alone(key, &plan) {
+            world::mark!("scheduler.plan.given_up");
+            self.drop_plan(key);
+            return;
+        }
+        self.put_plan(key, plan);
         // Unknown counts as now: nothing is less in the way of others.
         if at_ms.unwrap_or(0) > before.unwrap_or(0) {
             if before.is_some() {
@@ -200,6 +212,19 @@ impl Core {
             }
             nodes.iter().for_each(|&id| self.nodes.note_freed(id));
         }
+    }
+
+    /// Nobody knows any more when it starts, so its nodes are kept from now on. Of all
+    /// that is planned there only what was planned first stays: each would wait for
+    /// the others, for ever.
+    fn keeps_alone(&mut self, key: StepKey, plan: &Plan) -> bool {
+        let there = plan.nodes.iter().flat_map(|&id| self.nodes.get(id).line.planned());
+        let others: BTreeSet<StepKey> = there.map(|planned| planned.owner).filter(|&o| o != key).collect();
+        if others.iter().any(|other| self.plans[other].order < plan.order) {
+            return false;
+        }
+        others.into_iter().for_each(|other| self.drop_plan(other));
+        true
     }
 
     /// For whom what is planned should be planned.
