@@ -234,6 +234,7 @@ numbers!(scheduler_numbers, SchedulerNumbers for SchedulerConfig {
     quantum_ms: u64,
     reserve_after_ms: u64,
     backfill_depth: u64,
+    fair_half_life_ms: u64,
     slack_ms: u64,
 });
 

@@ -3,7 +3,7 @@
 //! not there.
 
 use crate::{
-    after, array, estimate, units,
+    after, array, estimate, fairness, units,
     v1::{
         AlertView, Cause, Event, JobProgress, JobSpec, JobStateRow, JobSummary, JobView, NodeView,
         OutputsReply, PoolView, Quota, Reservation, Resources, SubmitReply, TaskView, TenantView, WhenFull,
@@ -348,6 +348,7 @@ pub fn tenant(view: &TenantView) -> Value {
             WhenFull::Reject | WhenFull::Unspecified => "reject",
         },
         "retention_ms": row.retention_ms,
+        "weight": fairness::weight(&row),
         "quota": quota(row.quota.as_ref()),
         "budget": budget.month_micros.map(words::money),
         "core_hour": words::money(budget.core_hour_micros),

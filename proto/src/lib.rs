@@ -9,6 +9,7 @@ pub mod array;
 pub mod checkpoints;
 pub mod envelope;
 pub mod estimate;
+pub mod fairness;
 pub mod gap;
 pub mod ids;
 pub mod jobfile;

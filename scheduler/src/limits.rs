@@ -7,6 +7,10 @@ pub const PROPOSAL_OPERATIONS_MAX: usize = store::limits::COMMIT_OPERATIONS_MAX;
 pub const GANG_NODES_MAX: usize = (PROPOSAL_OPERATIONS_MAX - 4) / 2;
 /// Proposals of one pass; what is left goes into the next one.
 pub const PASS_PROPOSALS_MAX: usize = 64;
+/// Blocked demands remembered for those behind them in the pass.
+pub const PASS_BLOCKED_MAX: usize = 64;
+/// Tenants whose standing is looked at to tell how much another may have in its turn.
+pub const TURN_LEVEL_TENANTS_MAX: usize = 32;
 /// Grants of one pass.
 pub const PASS_GRANTS_MAX: usize = 512;
 /// Nodes looked at in one pass before it yields to new events.

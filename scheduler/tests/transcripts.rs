@@ -195,6 +195,7 @@ fn play(core: &mut Core, now: &mut Now, text: &str) -> Vec<String> {
                 gpus: line.number("gpus"),
                 ..Quota::default()
             }),
+            weight: line.number("weight").unwrap_or(0),
             ..TenantRow::default()
         }),
         "demand" => Event::Demand(demand_of(&line)),
@@ -259,4 +260,5 @@ macro_rules! transcripts {
     )*};
 }
 
-transcripts! { packing queues fairness gangs overtaken limits conflicts releases avoiding counting explaining fell turns vanished apart backfill overrun }
+transcripts! { packing queues fairness gangs overtaken limits conflicts releases avoiding counting explaining fell turns vanished apart backfill
+weights past behind overrun }

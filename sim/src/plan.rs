@@ -137,6 +137,8 @@ struct Limits {
     queued_tasks: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     retention_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    weight: Option<u32>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
@@ -344,6 +346,7 @@ impl Limits {
             gpus: quota.gpus,
             queued_tasks: quota.queued_tasks,
             retention_ms: row.retention_ms,
+            weight: (row.weight > 0).then_some(row.weight),
         }
     }
 
@@ -368,6 +371,7 @@ impl Limits {
             budget: Some(budget),
             when_full: when_full.into(),
             retention_ms: self.retention_ms,
+            weight: self.weight.unwrap_or(0),
             ..TenantRow::default()
         })
     }

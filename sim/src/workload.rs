@@ -10,6 +10,7 @@ mod keeping;
 mod saving;
 mod special;
 mod telling;
+mod weighing;
 
 use crate::shape::Kind;
 use proto::v1::{
@@ -145,6 +146,7 @@ pub fn draw_changes(seed: u64, load: Load) -> Vec<Change> {
     }
     changes.push(Change { at_ms: load.over_ms, row: roomy });
     keeping::limit(seed, &mut changes);
+    weighing::draw(seed, &mut changes);
     changes
 }
 

@@ -36,6 +36,7 @@ A limit that is not given is no limit. Money is in the operator's currency.
 Examples:
   drumline tenants create lab
   drumline tenants create lab --cores 64 --memory 256GiB --gpus 4 --when-full queue
+  drumline tenants create lab --weight 300     # thrice the part of one with 100
   drumline tenants create lab --budget 500 --core-hour 0.04 --gpu-hour 1.2")]
     Create(Box<TenantLimits>),
     /// Change limits of a tenant; the others stay
@@ -90,6 +91,9 @@ pub struct TenantLimits {
     /// How long outputs and logs of ended jobs are kept: 30d, 12h [default: for ever]
     #[arg(long, value_name = "TIME")]
     pub retention: Option<String>,
+    /// Its part of the cluster while others wait, beside theirs [default: 100]
+    #[arg(long, value_name = "N")]
+    pub weight: Option<String>,
 }
 
 impl TenantLimits {

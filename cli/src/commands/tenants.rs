@@ -8,6 +8,7 @@ use crate::{
     output::{self, Table, json, words},
 };
 use proto::{
+    fairness,
     problem::{self, Problem},
     retention, units,
     v1::{ListTenantsRequest, PutTenantRequest, TenantRow, TenantView, WhenFull},
@@ -128,6 +129,14 @@ fn apply(row: &mut TenantRow, limits: &TenantLimits) -> Result<(), Problem> {
         retention::check("", kept_ms).map(|()| kept_ms)
     };
     limit("retention", limits.retention.as_ref(), &mut row.retention_ms, kept)?;
+    let number = |text: &str| {
+        text.parse()
+            .map_err(|_| Problem::new("spec.unit", "", text, "is no weight", "write it like 200, or none"))
+            .and_then(|weight| fairness::check("", weight).map(|()| weight))
+    };
+    let mut weight = Some(row.weight);
+    limit("weight", limits.weight.as_ref(), &mut weight, number)?;
+    row.weight = weight.unwrap_or(0);
     Ok(())
 }
 
@@ -143,7 +152,7 @@ async fn list(client: Client, format: Format) -> Outcome {
         format => {
             let mut headers = vec!["TENANT", "CORES", "MEMORY", "GPUS", "TASKS", "JOBS", "SPENT", "BUDGET"];
             if format == Format::Wide {
-                headers.extend(["RESERVED", "STORAGE", "INGRESS", "EGRESS", "WHEN FULL", "KEPT"]);
+                headers.extend(["RESERVED", "STORAGE", "INGRESS", "EGRESS", "WHEN FULL", "KEPT", "WEIGHT"]);
             }
             let mut table = Table::new(&headers);
             for view in &tenants {
@@ -188,6 +197,7 @@ fn cells(view: &TenantView, wide: bool) -> Vec<String> {
             bytes(ledger.egress_bytes, quota.egress_bytes),
             if row.when_full() == WhenFull::Queue { "queue" } else { "reject" }.to_owned(),
             row.retention_ms.map_or_else(|| "for ever".to_owned(), units::format_duration_ms),
+            fairness::weight(&row).to_string(),
         ]);
     }
     cells
@@ -228,11 +238,18 @@ mod tests {
         assert_eq!(row.retention_ms, Some(7 * 24 * 3_600_000));
         apply(&mut row, &limits("--retention none")).unwrap();
         assert_eq!(row.retention_ms, None);
+        apply(&mut row, &limits("--weight 300")).unwrap();
+        apply(&mut row, &limits("--gpus 1")).unwrap();
+        assert_eq!(row.weight, 300);
+        apply(&mut row, &limits("--weight none")).unwrap();
+        assert_eq!(row.weight, 0);
         let wrong = |line: &str| apply(&mut TenantRow::default(), &limits(line)).unwrap_err().to_string();
         assert!(wrong("--gpus many").starts_with("gpus = many: is no count"));
         assert!(wrong("--budget x").starts_with("budget = x: is no amount"));
         assert!(wrong("--ingress x").starts_with("ingress = x"));
         assert!(wrong("--retention 1ms").starts_with("retention = 1ms: is no time"));
+        assert!(wrong("--weight heavy").starts_with("weight = heavy: is no weight"));
+        assert!(wrong("--weight 0").starts_with("weight = 0: is out of bounds"));
         assert!(wrong("--retention soon").starts_with("retention = soon"));
     }
 }

@@ -11,7 +11,7 @@ use proto::problem::{self, Problem};
 use proto::v1::{
     GrantRow, LedgerRow, ListTenantsReply, PutTenantReply, PutTenantRequest, TenantRow, TenantView, WhenFull,
 };
-use proto::{keys, month, retention};
+use proto::{fairness, keys, month, retention};
 use store::Commit;
 
 /// Tries of a change that others change at the same time.
@@ -23,6 +23,9 @@ pub(super) async fn put(gate: &Gate, request: PutTenantRequest) -> Result<PutTen
     };
     TenantName::parse(&row.name)?;
     row.retention_ms.map_or(Ok(()), |kept_ms| retention::check("retention_ms", kept_ms))?;
+    if row.weight != 0 {
+        fairness::check("weight", row.weight)?;
+    }
     if row.when_full() == WhenFull::Unspecified {
         row.when_full = WhenFull::Reject.into();
     }

@@ -12,7 +12,7 @@ use proto::json as shown;
 use proto::problem::{self, Problem};
 use proto::v1::drumline_server::Drumline as _;
 use proto::v1::{Budget, ListTenantsRequest, PutTenantRequest, Quota, TenantRow, TenantView, WhenFull};
-use proto::{retention, words};
+use proto::{fairness, retention, words};
 use serde::Deserialize;
 use world::grpc::axum;
 
@@ -27,6 +27,8 @@ struct Limits {
     when_full: Option<String>,
     #[serde(default, deserialize_with = "whole")]
     retention_ms: Option<u64>,
+    #[serde(default, deserialize_with = "whole")]
+    weight: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -80,8 +82,10 @@ pub(super) fn read_limits(text: &str) -> Result<TenantRow, Problem> {
 
 impl Limits {
     fn row(self, known: TenantRow) -> Result<TenantRow, Problem> {
-        let Self { quota, budget, core_hour, gpu_hour, when_full, retention_ms } = self;
+        let Self { quota, budget, core_hour, gpu_hour, when_full, retention_ms, weight } = self;
         retention_ms.map_or(Ok(()), |kept_ms| retention::check("retention_ms", kept_ms))?;
+        let weight = weight.map(|weight| u32::try_from(weight).unwrap_or(u32::MAX));
+        weight.map_or(Ok(()), |weight| fairness::check("weight", weight))?;
         let quota = quota.unwrap_or_default();
         let money =
             |field: &str, text: Option<String>| text.map(|text| words::parse_money(field, &text)).transpose();
@@ -115,6 +119,7 @@ impl Limits {
                 }
             },
             retention_ms,
+            weight: weight.filter(|&weight| weight != fairness::WEIGHT).unwrap_or(0),
             ..known
         })
     }
@@ -168,9 +173,10 @@ mod tests {
         assert_eq!(told.budget.unwrap().month_micros, Some(500_000_000));
         assert_eq!((told.when_full(), told.name.as_str(), told.created_ms), (WhenFull::Queue, "lab", 7));
         assert_eq!(row(r#"{"retention_ms": 5000}"#).unwrap().retention_ms, Some(5000));
-        let known = TenantRow { retention_ms: Some(1), ..TenantRow::default() };
+        assert_eq!(row(r#"{"weight": 300}"#).unwrap().weight, 300);
+        let known = TenantRow { retention_ms: Some(1), weight: 7, ..TenantRow::default() };
         let none = serde_json::from_str::<Limits>("{}").unwrap().row(known).unwrap();
-        assert_eq!(none.retention_ms, None, "it replaces all");
+        assert_eq!((none.retention_ms, none.weight), (None, 0), "it replaces all");
         let told = row("{}").unwrap();
         assert_eq!((told.quota.unwrap(), told.when_full()), (Quota::default(), WhenFull::Reject));
     }
@@ -184,6 +190,8 @@ mod tests {
             (r#"{"budget": "a lot"}"#, "budget"),
             (r#"{"when_full": "panic"}"#, "when_full"),
             (r#"{"retention_ms": 999}"#, "retention_ms"),
+            (r#"{"weight": 0}"#, "weight"),
+            (r#"{"weight": 4294967297}"#, "weight"),
         ] {
             assert_eq!(row(text).unwrap_err().field, field);
         }

@@ -160,6 +160,7 @@ impl Core {
             let tenant = self.tenants.get_mut(held.key.tenant);
             tenant.held = tenant.held.plus(amount);
         }
+        self.remember(held.key.tenant);
     }
 
     /// The reverse of [`Core::hold`].
@@ -169,6 +170,7 @@ impl Core {
             self.nodes.release(node, amount, held.ends_by_ms);
             self.tenants.get_mut(held.key.tenant).held.release(amount);
         }
+        self.remember(held.key.tenant);
     }
 
     /// Slots that the controller has not counted yet, as far as known.

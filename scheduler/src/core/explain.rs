@@ -68,7 +68,7 @@ impl Core {
         let tenant = self.tenants.get(key.tenant);
         let entry = self.demands.get(key).expect("who waits has a demand");
         let shape = self.demands.shape(entry.shape).shape.clone();
-        let mut pass = Pass::new(1);
+        let mut pass = Pass::new();
         if let Some((head, dimensions)) = self.held_back_by_head(key, place) {
             let headline = format!(
                 "what tenant {} may still have of {} is held back for job {}, which waits longer",
@@ -96,7 +96,7 @@ impl Core {
             return None;
         }
         let head = Self::key_at(key.tenant, first);
-        let blocked = self.choose(&mut Pass::new(1), head).err()?;
+        let blocked = self.choose(&mut Pass::new(), head).err()?;
         let closed = self.limits_held_back(head, &blocked);
         let shape = self.demands.get(key)?.shape;
         self.uses_closed(shape, &closed).then_some((head, closed))
@@ -173,7 +173,8 @@ impl Core {
         let first = self.tenants.waiting.iter().filter(|&&id| self.may_plan(id) && self.turn_of(id) < own);
         let others = first.count();
         if others > 0 {
-            why.details.push(format!("{others} other tenants hold less and come first"));
+            why.details
+                .push(format!("{others} other tenants hold less, or held less of late, and come first"));
         }
         let entry = self.demands.get(key).expect("who waits has a demand");
         let blocked_ms = entry.blocked_since_ms.map_or(0, |ms| self.now.mono_ms.saturating_sub(ms));

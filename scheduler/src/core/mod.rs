@@ -23,6 +23,7 @@ mod check;
 mod demands;
 mod events;
 mod explain;
+mod fair;
 mod nodes;
 mod outcomes;
 mod pass;
@@ -76,6 +77,9 @@ pub struct Config {
     /// So many of each queue, no two of one shape, have their start planned. With 1
     /// this is EASY backfill; the more, the nearer it is to conservative backfill.
     pub backfill_depth: u64,
+    /// After so long half of what a tenant held counts no longer when it is asked who is
+    /// next; 0: only what it holds counts.
+    pub fair_half_life_ms: u64,
     /// What begin and end of a task may add to its time.
     pub slack_ms: u64,
     /// After so long a grant not counted by the controller no longer counts
@@ -99,6 +103,7 @@ impl Default for Config {
             quantum_ms: 2_000,
             reserve_after_ms: 5_000,
             backfill_depth: 1,
+            fair_half_life_ms: 3_600_000,
             slack_ms: 5_000,
             outstanding_ms: 5_000,
             outstanding_told_ms: 500,
@@ -282,6 +287,8 @@ pub struct Core {
     /// In this pass.
     plan_scans: usize,
     turns: u64,
+    /// The cluster's capacity when shares were last remembered.
+    remembered: Amount,
     /// Wall clock.
     not_before: BTreeSet<(u64, StepKey)>,
     /// Wall clock: when nodes are no longer kept for others.
@@ -317,6 +324,7 @@ impl Core {
             next_plan: 0,
             plan_scans: 0,
             turns: 0,
+            remembered: Amount::default(),
             not_before: BTreeSet::new(),
             openings: BTreeSet::new(),
             lapses: BTreeSet::new(),

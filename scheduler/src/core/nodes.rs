@@ -117,6 +117,8 @@ pub struct Nodes {
     pool_by_name: BTreeMap<String, PoolId>,
     /// What all open nodes have together.
     pub capacity: Amount,
+    /// What is free of it.
+    pub free: Amount,
 }
 
 impl Default for Nodes {
@@ -127,6 +129,7 @@ impl Default for Nodes {
             pools: vec![Pool::default()],
             pool_by_name: BTreeMap::from([(String::new(), ANY_POOL)]),
             capacity: Amount::default(),
+            free: Amount::default(),
         }
     }
 }
@@ -180,6 +183,7 @@ impl Nodes {
         let was_open = node.is_open();
         if was_open {
             self.capacity = self.capacity.minus(node.capacity);
+            self.free = self.free.minus(node.free());
             for pool in own_pools(node.pool) {
                 self.pools[pool as usize].members.remove(&id);
                 self.pools[pool as usize].changes += 1;
@@ -192,6 +196,7 @@ impl Nodes {
         node.pool = pool;
         if node.is_open() {
             self.capacity = self.capacity.plus(node.capacity);
+            self.free = self.free.plus(node.free());
             for pool in own_pools(pool) {
                 self.pools[pool as usize].members.insert(id);
                 self.pools[pool as usize].changes += 1;
@@ -203,16 +208,24 @@ impl Nodes {
     /// Takes or gives back capacity of what ends by then, as far as told.
     pub fn take(&mut self, id: NodeId, amount: Amount, ends_by_ms: u64) {
         let node = &mut self.list[id as usize];
+        let free = node.free();
         node.used = node.used.plus(amount);
         node.line.take(amount, ends_by_ms);
+        if node.is_open() {
+            self.free = self.free.minus(free.minus(node.free()));
+        }
         self.reindex(id);
     }
 
     /// See [`Nodes::take`].
     pub fn release(&mut self, id: NodeId, amount: Amount, ends_by_ms: u64) {
         let node = &mut self.list[id as usize];
+        let free = node.free();
         node.used.release(amount);
         node.line.release(amount, ends_by_ms);
+        if node.is_open() {
+            self.free = self.free.plus(node.free().minus(free));
+        }
         self.reindex(id);
     }
 
@@ -356,12 +369,13 @@ impl Nodes {
 
     /// Panics where the index and the nodes disagree.
     pub fn check(&self) {
-        let mut capacity = Amount::default();
+        let (mut capacity, mut all_free) = (Amount::default(), Amount::default());
         // Nodes that are in each pool, and in its index.
         let mut counts = vec![(0, 0); self.pools.len()];
         for (id, node) in self.iter() {
             if node.is_open() {
                 capacity = capacity.plus(node.capacity);
+                all_free = all_free.plus(node.free());
             }
             let free = node.free();
             let expected = (node.is_open() && node.is_settled()).then_some((
@@ -378,6 +392,7 @@ impl Nodes {
                 *indexed += usize::from(node.indexed.is_some());
             }
         }
+        assert_eq!(all_free, self.free, "what is free is the sum of what is on open nodes");
         assert_eq!(capacity, self.capacity, "the cluster's capacity is the sum of its open nodes");
         for ((at, pool), counts) in (0..).zip(&self.pools).zip(counts) {
             let is_of = |id: NodeId| own_pools(self.get(id).pool).into_iter().any(|own| own == at);

@@ -1,7 +1,7 @@
 //! One pass: who is next, and what goes into which commit.
 //!
-//! Between tenants the one with the smallest dominant share is next (ties: who
-//! waited longest for a turn); within a tenant the first of its queue, and when
+//! Between tenants the one that has had least for its weight is next ([`super::fair`];
+//! ties: who waited longest for a turn); within a tenant the first of its queue, and when
 //! that cannot start, whoever can behind it, as long as nothing is held back
 //! for it. Grants that touch the same node or tenant must be in the same
 //! commit, since each commit moves the versions of what it touches.
@@ -14,8 +14,8 @@ use super::tenants::{Place, TenantId};
 use super::timeline::NEVER;
 use super::{Core, Drafted, Held, InFlight, Proposal, StepKey};
 use crate::limits::{
-    GRANT_SLOTS_MAX, PASS_GRANTS_MAX, PASS_HEADS_EXAMINED_MAX, PASS_NODES_EXAMINED_MAX, PASS_PROPOSALS_MAX,
-    PROPOSAL_OPERATIONS_MAX, PROPOSALS_IN_FLIGHT_MAX,
+    GRANT_SLOTS_MAX, PASS_BLOCKED_MAX, PASS_GRANTS_MAX, PASS_HEADS_EXAMINED_MAX, PASS_NODES_EXAMINED_MAX,
+    PASS_PROPOSALS_MAX, PROPOSAL_OPERATIONS_MAX, PROPOSALS_IN_FLIGHT_MAX,
 };
 use bytes::Bytes;
 use prost::Message as _;
@@ -39,7 +39,12 @@ pub(super) struct Pass {
     tenants: BTreeMap<TenantId, Slot>,
     drafted: BTreeMap<TenantId, u64>,
     grants: usize,
-    pub tenants_waiting: u64,
+    /// Those that capacity blocked in this pass; not who is behind another of them.
+    blocked: Vec<StepKey>,
+    /// Who may still get something, but for the one whose turn it is; the next first.
+    pub turns: BTreeSet<(u128, u64, TenantId)>,
+    /// Of all these and of that one together.
+    pub weights: u64,
     pub nodes_examined: u64,
     heads_examined: u64,
 }
@@ -56,8 +61,8 @@ fn is_full(commit: &InFlight) -> bool {
 
 impl Pass {
     /// A pass that has decided nothing.
-    pub(super) fn new(tenants_waiting: u64) -> Pass {
-        Pass { tenants_waiting, ..Pass::default() }
+    pub(super) fn new() -> Pass {
+        Pass::default()
     }
 
     fn is_over(&self) -> bool {
@@ -162,21 +167,24 @@ impl Core {
         }
         self.plan_scans = 0;
         self.review_plans();
-        let mut turns: BTreeSet<(u64, u64, TenantId)> = BTreeSet::new();
+        self.remember_cluster();
+        let mut pass = Pass::new();
         for &id in &self.tenants.waiting {
             if self.may_plan(id) {
-                turns.insert(self.turn_of(id));
+                pass.turns.insert(self.turn_of(id));
+                pass.weights += self.weight_of(id);
             }
         }
-        let mut pass = Pass::new(turns.len() as u64);
-        while let Some((_, _, tenant)) = turns.pop_first() {
+        while let Some((_, _, tenant)) = pass.turns.pop_first() {
             if pass.is_over() {
                 world::mark!("scheduler.pass.leaves_the_rest");
                 self.more = true;
                 break;
             }
             if self.take_turn(&mut pass, tenant) {
-                turns.insert(self.turn_of(tenant));
+                pass.turns.insert(self.turn_of(tenant));
+            } else {
+                pass.weights -= self.weight_of(tenant);
             }
         }
         let mut proposals = pass.full;
@@ -188,12 +196,6 @@ impl Core {
     pub(super) fn may_plan(&self, id: TenantId) -> bool {
         let tenant = self.tenants.get(id);
         tenant.row.is_some() && tenant.is_settled() && tenant.backoff_until_ms <= self.now.mono_ms
-    }
-
-    /// Smaller is next.
-    pub(super) fn turn_of(&self, id: TenantId) -> (u64, u64, TenantId) {
-        let tenant = self.tenants.get(id);
-        (tenant.dominant_share(self.nodes.capacity), tenant.last_turn, id)
     }
 
     /// One grant for this tenant, if there can be one.
@@ -242,7 +244,7 @@ impl Core {
                         Blocked::Joining => world::mark!("scheduler.blocked.by_the_pass"),
                     }
                     if may_plan {
-                        self.is_blocked(key, &blocked);
+                        self.is_blocked(pass, key, &blocked);
                     }
                     if is_head {
                         closed = self.limits_held_back(key, &blocked);
@@ -275,14 +277,40 @@ impl Core {
     }
 
     /// One of the first of a queue cannot start. After a while its start is planned.
-    fn is_blocked(&mut self, key: StepKey, blocked: &Blocked) {
+    fn is_blocked(&mut self, pass: &mut Pass, key: StepKey, blocked: &Blocked) {
         let (now_ms, after_ms) = (self.now.mono_ms, self.config.reserve_after_ms);
+        let is_behind = self.is_behind_others(pass, key);
         let entry = self.demands.get_mut(key).expect("heads are demands");
         let since_ms = *entry.blocked_since_ms.get_or_insert(now_ms);
         if since_ms.saturating_add(after_ms) > now_ms {
             self.hints.insert(since_ms + after_ms);
-        } else if !matches!(blocked, Blocked::Limit(_)) {
+        } else if !matches!(blocked, Blocked::Limit(_)) && !is_behind {
             self.plan_start(key);
+        }
+        if matches!(blocked, Blocked::Capacity(_)) && !is_behind {
+            self.note_blocked(pass, key);
+        }
+    }
+
+    /// Another tenant's turn came before, and it is blocked too by want of what this one
+    /// asks for: all room for this one is first room for that. Were this one's start
+    /// planned, its tenant would get more than its part, as often as it has waited longer.
+    fn is_behind_others(&self, pass: &Pass, key: StepKey) -> bool {
+        let shape_of = |key| self.demands.get(key).map(|entry| &self.demands.shape(entry.shape).shape);
+        let Some(shape) = shape_of(key) else { return false };
+        pass.blocked.iter().any(|other| {
+            other.tenant != key.tenant && shape_of(*other).is_some_and(|other| other.asks_less_than(shape))
+        })
+    }
+
+    /// Takes note of it for those behind, unless its planned start is all its tenant wants.
+    fn note_blocked(&self, pass: &mut Pass, key: StepKey) {
+        let Some(entry) = self.demands.get(key) else { return };
+        let gang = self.demands.shape(entry.shape).shape.gang.is_some();
+        let others = self.tenants.get(key.tenant).queue.iter().nth(1);
+        let is_all = entry.wanted(gang) == 1 && others.is_none();
+        if pass.blocked.len() < PASS_BLOCKED_MAX && !(is_all && self.plans.contains_key(&key)) {
+            pass.blocked.push(key);
         }
     }
 

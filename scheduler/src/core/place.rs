@@ -275,11 +275,10 @@ impl Core {
     /// As many as are wanted, fit, are allowed, and are fair while others wait.
     fn slots_on(&self, pass: &Pass, id: NodeId, search: &Search<'_>, wanted: u64) -> u32 {
         let (tenant, unit) = (self.tenants.get(search.key.tenant), search.unit);
-        let fair = unit.count_in(self.nodes.capacity) / pass.tenants_waiting.max(1);
         let slots = wanted
             .min(unit.count_in(self.room(self.nodes.get(id), search)))
             .min(unit.count_in(tenant.ceiling.room(tenant.held)))
-            .min(fair.max(1))
+            .min(self.slots_in_turn(pass, search.key.tenant, unit))
             .min(GRANT_SLOTS_MAX);
         assert!(slots > 0, "a node was chosen that takes nothing");
         u32::try_from(slots).expect("below GRANT_SLOTS_MAX")

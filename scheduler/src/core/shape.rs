@@ -85,6 +85,16 @@ impl Shape {
         self.gang.map_or(self.per_slot, |gang| self.per_slot.times(u64::from(gang.tasks_per_node)))
     }
 
+    /// Wherever the other could start, this could.
+    #[must_use]
+    pub fn asks_less_than(&self, other: &Shape) -> bool {
+        self.unit().fits_in(other.unit())
+            && self.nodes_wanted() <= other.nodes_wanted()
+            && (self.pool.is_empty() || self.pool == other.pool)
+            && self.needs.iter().all(|need| other.needs.contains(need))
+            && self.avoid.iter().all(|node| other.avoids(node))
+    }
+
     /// What it takes to start anything: one slot, or the whole gang.
     #[must_use]
     pub fn least(&self) -> Amount {

@@ -5,6 +5,7 @@
 //! outcome.
 
 use super::ProposalId;
+use super::fair::Past;
 use super::shape::ShapeId;
 use crate::amount::Amount;
 use proto::v1::TenantRow;
@@ -203,6 +204,8 @@ pub struct Tenant {
     pub ceiling: Ceiling,
     /// By grants and by proposals without an outcome.
     pub held: Amount,
+    /// Of what it held.
+    pub past: Past,
     /// Version of its alloc row as far as known; 0: there is none.
     pub version: Revision,
     /// The highest epoch granted as far as known.
@@ -226,21 +229,6 @@ impl Tenant {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.in_flight.is_none() && self.version >= self.stale_below
-    }
-
-    /// The largest part it holds of anything, in millionths of the cluster's
-    /// (dominant resource fairness, Ghodsi et al., NSDI 2011).
-    #[must_use]
-    pub fn dominant_share(&self, cluster: Amount) -> u64 {
-        let part = |held: u64, all: u64| {
-            if all == 0 {
-                return if held == 0 { 0 } else { u64::MAX };
-            }
-            u64::try_from(u128::from(held) * 1_000_000 / u128::from(all)).unwrap_or(u64::MAX)
-        };
-        part(self.held.millicores, cluster.millicores)
-            .max(part(self.held.memory_bytes, cluster.memory_bytes))
-            .max(part(self.held.gpus, cluster.gpus))
     }
 }
 

@@ -293,6 +293,7 @@ fn tenant() -> Value {
         "name": text(),
         "when_full": { "enum": ["reject", "queue"] },
         "retention_ms": nullable(count()),
+        "weight": count(),
         "quota": {
             "type": "object",
             "properties": {

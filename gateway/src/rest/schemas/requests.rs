@@ -1,6 +1,7 @@
 //! What is sent: the job file in JSON, the envelope around it, uploads, limits.
 
 use super::{list, nullable, partial, patterns, reference};
+use proto::fairness::WEIGHT_MAX;
 use proto::limits::*;
 use proto::retention::{RETENTION_MS_MAX, RETENTION_MS_MIN};
 use serde_json::{Value, json};
@@ -264,6 +265,10 @@ fn limits() -> Value {
             "retention_ms": nullable(json!({
                 "type": "integer", "minimum": RETENTION_MS_MIN, "maximum": RETENTION_MS_MAX,
                 "description": "How long outputs and logs of ended jobs are kept. Left out: for ever.",
+            })),
+            "weight": nullable(json!({
+                "type": "integer", "minimum": 1, "maximum": WEIGHT_MAX,
+                "description": "Its part of the cluster while others wait, beside theirs. Left out: 100.",
             })),
         }),
         &[],
