@@ -66,7 +66,14 @@ impl Admission for Policy {
             memory_bytes: ask.held.memory_bytes,
             gpus: ask.held.gpus,
         };
-        let ask = Ask { tenant: ask.tenant, ledger: ask.ledger, held, spec: ask.spec, now_ms: ask.now_ms };
+        let ask = Ask {
+            tenant: ask.tenant,
+            ledger: ask.ledger,
+            held,
+            groups: &[],
+            spec: ask.spec,
+            now_ms: ask.now_ms,
+        };
         match scheduler::admission::decide(&ask) {
             Verdict::Admit { price_micros, waiting_for } => {
                 AdmissionVerdict::Admit { price_micros, waiting_for }

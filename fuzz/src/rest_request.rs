@@ -9,7 +9,8 @@ use proto::v1::{TenantRow, TenantView};
 use serde_json::Value;
 
 /// What a `PUT` of limits says; what a `GET` shows beyond it is not for writing.
-const LIMITS: [&str; 7] = ["quota", "budget", "core_hour", "gpu_hour", "when_full", "retention_ms", "weight"];
+const LIMITS: [&str; 8] =
+    ["quota", "budget", "core_hour", "gpu_hour", "when_full", "retention_ms", "weight", "parent"];
 
 /// The first byte says which operation; the first line is the query, what
 /// follows the body.

@@ -1,10 +1,10 @@
 //! The scheduler, as this server's handlers and its controller ask it.
 
 use crate::limits;
-use controller::core::{Admission, AdmissionAsk, AdmissionVerdict};
+use controller::core::{Admission, AdmissionAsk, AdmissionVerdict, Resources64};
 use prost::Message;
 use proto::problem::Problem;
-use proto::v1::{DemandKey, JobSpec, PoolsReply, Step, WhyReply};
+use proto::v1::{DemandKey, JobSpec, PoolsReply, Step, TenantRow, WhyReply};
 use scheduler::Amount;
 use scheduler::admission::{Ask, Verdict};
 use scheduler::eta::Profile;
@@ -105,12 +105,21 @@ pub(crate) struct Policy;
 
 impl Admission for Policy {
     fn decide(&self, ask: &AdmissionAsk<'_>) -> AdmissionVerdict {
-        let held = Amount {
-            millicores: ask.held.millicores,
-            memory_bytes: ask.held.memory_bytes,
-            gpus: ask.held.gpus,
+        let amount = |held: Resources64| Amount {
+            millicores: held.millicores,
+            memory_bytes: held.memory_bytes,
+            gpus: held.gpus,
         };
-        let ask = Ask { tenant: ask.tenant, ledger: ask.ledger, held, spec: ask.spec, now_ms: ask.now_ms };
+        let groups: Vec<(&TenantRow, Amount)> =
+            ask.groups.iter().map(|&(row, held)| (row, amount(held))).collect();
+        let ask = Ask {
+            tenant: ask.tenant,
+            ledger: ask.ledger,
+            held: amount(ask.held),
+            groups: &groups,
+            spec: ask.spec,
+            now_ms: ask.now_ms,
+        };
         match scheduler::admission::decide(&ask) {
             Verdict::Admit { price_micros, waiting_for } => {
                 AdmissionVerdict::Admit { price_micros, waiting_for }

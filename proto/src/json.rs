@@ -349,6 +349,8 @@ pub fn tenant(view: &TenantView) -> Value {
         },
         "retention_ms": row.retention_ms,
         "weight": fairness::weight(&row),
+        "parent": (!row.parent.is_empty()).then_some(&row.parent),
+        "group": row.group,
         "quota": quota(row.quota.as_ref()),
         "budget": budget.month_micros.map(words::money),
         "core_hour": words::money(budget.core_hour_micros),

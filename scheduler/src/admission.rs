@@ -11,6 +11,7 @@
 use crate::amount::Amount;
 use proto::v1::{JobSpec, LedgerRow, Problem, QuotaDetail, TenantRow, WhenFull};
 use proto::{estimate, month, units};
+use std::fmt;
 
 /// At so many percent of a limit the door closes.
 pub const GUARD_PERCENT: u64 = 90;
@@ -24,6 +25,8 @@ pub struct Ask<'a> {
     pub ledger: &'a LedgerRow,
     /// What its grants hold now.
     pub held: Amount,
+    /// The groups that it is in, from it up, with what is held in each.
+    pub groups: &'a [(&'a TenantRow, Amount)],
     /// The job, normalized.
     pub spec: &'a JobSpec,
     /// Milliseconds since 1970.
@@ -54,13 +57,37 @@ enum Unit {
 
 /// One limit and what is asked of it.
 #[derive(Clone, Copy, Debug)]
-struct Measure {
+struct Measure<'a> {
+    whose: Whose<'a>,
     dimension: &'static str,
     unit: Unit,
     used: u64,
     asked: u64,
     limit: Option<u64>,
     clears: Clears,
+}
+
+/// Whose limit it is.
+#[derive(Clone, Copy, Debug)]
+enum Whose<'a> {
+    Tenant(&'a str),
+    Group(&'a str),
+}
+
+impl Whose<'_> {
+    fn kind(self) -> &'static str {
+        match self {
+            Whose::Tenant(_) => "tenant",
+            Whose::Group(_) => "group",
+        }
+    }
+}
+
+impl fmt::Display for Whose<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Whose::Tenant(name) | Whose::Group(name)) = self;
+        write!(f, "{} {name}", self.kind())
+    }
 }
 
 /// When what is used of a limit is free again.
@@ -74,7 +101,7 @@ enum Clears {
     At(u64),
 }
 
-impl Measure {
+impl Measure<'_> {
     /// The 90 % guard. A job that asks nothing of a dimension is not held
     /// against it.
     fn is_guarded(&self) -> bool {
@@ -118,7 +145,7 @@ impl Measure {
         }
     }
 
-    fn refusal(&self, tenant: &str) -> Problem {
+    fn refusal(&self) -> Problem {
         let limit = self.limit.unwrap_or(0);
         let (asked, used, dimension) = (self.show(self.asked), self.show(self.used), self.dimension);
         let (at_once, this_month) = match self.clears {
@@ -126,28 +153,29 @@ impl Measure {
             Clears::Unknown => ("", ""),
             Clears::At(_) => ("", " this month"),
         };
-        let limit = self.show(limit);
+        let (limit, whose) = (self.show(limit), self.whose);
+        let raise = format!("have the {}'s quota raised", whose.kind());
         let (reason, remedy) = if self.never_fits() {
             (
-                format!("the job needs {asked} {dimension}{at_once} and tenant {tenant} may have {limit}"),
-                "ask for less, or have the tenant's quota raised",
+                format!("the job needs {asked} {dimension}{at_once} and {whose} may have {limit}"),
+                format!("ask for less, or {raise}"),
             )
         } else if (Self { used: 0, ..*self }).is_guarded() {
             (
                 format!(
-                    "the job needs {asked} of the {limit} {dimension}{at_once} that tenant {tenant} may have, and jobs are refused from {GUARD_PERCENT} % on"
+                    "the job needs {asked} of the {limit} {dimension}{at_once} that {whose} may have, and jobs are refused from {GUARD_PERCENT} % on"
                 ),
-                "ask for less, or have the tenant's quota raised",
+                format!("ask for less, or {raise}"),
             )
         } else {
             (
                 format!(
-                    "tenant {tenant} uses {used} of {limit} {dimension}{this_month} and new jobs are refused from {GUARD_PERCENT} % on"
+                    "{whose} uses {used} of {limit} {dimension}{this_month} and new jobs are refused from {GUARD_PERCENT} % on"
                 ),
                 if this_month.is_empty() {
-                    "wait for earlier work to end, ask for less, or have the tenant's quota raised"
+                    format!("wait for earlier work to end, ask for less, or {raise}")
                 } else {
-                    "wait for the next month, ask for less, or have the tenant's quota raised"
+                    format!("wait for the next month, ask for less, or {raise}")
                 },
             )
         };
@@ -158,8 +186,12 @@ impl Measure {
     }
 
     fn waiting_for(&self) -> String {
+        let of_group = match self.whose {
+            Whose::Tenant(_) => String::new(),
+            Whose::Group(name) => format!(" of group {name}"),
+        };
         format!(
-            "{}: {} in use, {} more needed, {} allowed",
+            "{}{of_group}: {} in use, {} more needed, {} allowed",
             self.dimension,
             self.show(self.used),
             self.show(self.asked),
@@ -171,48 +203,53 @@ impl Measure {
 /// Decides on a job.
 #[must_use]
 pub fn decide(ask: &Ask<'_>) -> Verdict {
-    let name = &ask.tenant.name;
     let at_once = at_once(ask);
     if let Some(measure) = at_once.iter().find(|m| m.never_fits()) {
-        return Verdict::Refuse(measure.refusal(name));
+        return Verdict::Refuse(measure.refusal());
     }
     if let Some(problem) = unsized_url(ask) {
         return Verdict::Refuse(problem);
     }
     if let Some(measure) = adding_up(ask).iter().find(|m| m.is_guarded()) {
-        return Verdict::Refuse(measure.refusal(name));
+        return Verdict::Refuse(measure.refusal());
     }
     let price_micros = match price(ask) {
         Ok(price_micros) => price_micros,
         Err(problem) => return Verdict::Refuse(problem),
     };
-    let full: Vec<&Measure> = at_once.iter().filter(|m| m.is_guarded()).collect();
+    let full: Vec<&Measure<'_>> = at_once.iter().filter(|m| m.is_guarded()).collect();
     match full.first() {
         None => Verdict::Admit { price_micros, waiting_for: None },
         Some(_) if ask.tenant.when_full() == WhenFull::Queue => {
             let texts: Vec<String> = full.iter().map(|m| m.waiting_for()).collect();
             Verdict::Admit { price_micros, waiting_for: Some(texts.join("; ")) }
         }
-        Some(measure) => Verdict::Refuse(measure.refusal(name)),
+        Some(measure) => Verdict::Refuse(measure.refusal()),
     }
 }
 
-fn at_once(ask: &Ask<'_>) -> [Measure; 3] {
+/// Of the tenant, and of each group that it is in.
+fn at_once<'a>(ask: &Ask<'a>) -> Vec<Measure<'a>> {
     let need = estimate::minimum_need(ask.spec);
-    let quota = ask.tenant.quota.unwrap_or_default();
-    let measure = |dimension, unit, used, asked, limit| Measure {
-        dimension,
-        unit,
-        used,
-        asked,
-        limit,
-        clears: Clears::WithWork,
+    let of = |whose, row: &TenantRow, held: Amount| {
+        let quota = row.quota.unwrap_or_default();
+        let measure = |dimension, unit, used, asked, limit| Measure {
+            whose,
+            dimension,
+            unit,
+            used,
+            asked,
+            limit,
+            clears: Clears::WithWork,
+        };
+        [
+            measure("cores", Unit::Millicores, held.millicores, need.millicores, quota.millicores),
+            measure("memory", Unit::Bytes, held.memory_bytes, need.memory_bytes, quota.memory_bytes),
+            measure("gpus", Unit::Count, held.gpus, need.gpus, quota.gpus),
+        ]
     };
-    [
-        measure("cores", Unit::Millicores, ask.held.millicores, need.millicores, quota.millicores),
-        measure("memory", Unit::Bytes, ask.held.memory_bytes, need.memory_bytes, quota.memory_bytes),
-        measure("gpus", Unit::Count, ask.held.gpus, need.gpus, quota.gpus),
-    ]
+    let groups = ask.groups.iter().flat_map(|(row, held)| of(Whose::Group(&row.name), row, *held));
+    of(Whose::Tenant(&ask.tenant.name), ask.tenant, ask.held).into_iter().chain(groups).collect()
 }
 
 /// Uploads were counted, as ingress and as storage, when they were made; of a
@@ -220,12 +257,13 @@ fn at_once(ask: &Ask<'_>) -> [Measure; 3] {
 /// is not kept. What it will give, and what of that will be taken out, is not known
 /// before, so storage and egress refuse what has outputs once their limit is near, and
 /// storage what keeps checkpoints.
-fn adding_up(ask: &Ask<'_>) -> [Measure; 4] {
+fn adding_up<'a>(ask: &Ask<'a>) -> [Measure<'a>; 4] {
     let quota = ask.tenant.quota.unwrap_or_default();
     let ledger = month::turned(ask.ledger, ask.now_ms);
     let outputs = u64::from(ask.spec.steps.iter().any(|step| !step.outputs.is_empty()));
     let stores = outputs | u64::from(ask.spec.steps.iter().any(|step| step.checkpoint.is_some()));
     let kept = |dimension, unit, used, asked, limit| Measure {
+        whose: Whose::Tenant(&ask.tenant.name),
         dimension,
         unit,
         used,

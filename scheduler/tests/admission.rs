@@ -47,7 +47,7 @@ fn held(cores: u64) -> Amount {
 
 /// One line a verdict.
 fn said(tenant: &TenantRow, ledger: &LedgerRow, held: Amount, spec: &JobSpec) -> String {
-    match decide(&Ask { tenant, ledger, held, spec, now_ms: NOW_MS }) {
+    match decide(&Ask { tenant, ledger, held, groups: &[], spec, now_ms: NOW_MS }) {
         Verdict::Admit { price_micros: 0, waiting_for: None } => "admitted".to_owned(),
         Verdict::Admit { price_micros, waiting_for: None } => format!("admitted for {price_micros}"),
         Verdict::Admit { waiting_for: Some(waiting_for), .. } => format!("waits for {waiting_for}"),
@@ -176,7 +176,8 @@ fn what_adds_up_counts_the_whole_job_and_waiting_does_not_help() {
     assert_eq!(said(&roomy, &last_month, held(0), &fetching(130)), "admitted");
     let when = |gib: u64| {
         let spec = fetching(gib);
-        let ask = Ask { tenant: &roomy, ledger: &ledger, held: held(0), spec: &spec, now_ms: NOW_MS };
+        let ask =
+            Ask { tenant: &roomy, ledger: &ledger, held: held(0), groups: &[], spec: &spec, now_ms: NOW_MS };
         let Verdict::Refuse(problem) = decide(&ask) else { panic!("refused above") };
         problem.quota.unwrap().fits_at_ms
     };
@@ -227,18 +228,28 @@ fn the_month_has_a_budget() {
     // What was settled last month is last month's.
     let last_month = LedgerRow { month: month - 1, ..ledger };
     assert_eq!(said(&lab, &last_month, held(0), &hours(7)), "admitted for 7000000");
-    let Verdict::Refuse(problem) =
-        decide(&Ask { tenant: &lab, ledger: &ledger, held: held(0), spec: &hours(4), now_ms: NOW_MS })
-    else {
+    let Verdict::Refuse(problem) = decide(&Ask {
+        tenant: &lab,
+        ledger: &ledger,
+        held: held(0),
+        groups: &[],
+        spec: &hours(4),
+        now_ms: NOW_MS,
+    }) else {
         panic!("it was refused above");
     };
     let quota = problem.quota.unwrap();
     assert_eq!((quota.dimension.as_str(), quota.fits_at_ms), ("budget", MARCH_MS));
     assert!((quota.used - 7.0).abs() < 1e-9 && (quota.asked - 4.0).abs() < 1e-9);
     // A job dearer than a whole month fits in none.
-    let Verdict::Refuse(problem) =
-        decide(&Ask { tenant: &lab, ledger: &ledger, held: held(0), spec: &hours(11), now_ms: NOW_MS })
-    else {
+    let Verdict::Refuse(problem) = decide(&Ask {
+        tenant: &lab,
+        ledger: &ledger,
+        held: held(0),
+        groups: &[],
+        spec: &hours(11),
+        now_ms: NOW_MS,
+    }) else {
         panic!("more than the budget is refused");
     };
     assert_eq!(problem.quota.unwrap().fits_at_ms, 0);
@@ -248,13 +259,45 @@ fn the_month_has_a_budget() {
 fn a_refusal_names_all_figures() {
     let lab = tenant(cores(10));
     let spec = job(vec![step(1500, 0, 0)]);
-    let ask = Ask { tenant: &lab, ledger: &LedgerRow::default(), held: held(8), spec: &spec, now_ms: NOW_MS };
+    let ledger = LedgerRow::default();
+    let ask = Ask { tenant: &lab, ledger: &ledger, held: held(8), groups: &[], spec: &spec, now_ms: NOW_MS };
     let Verdict::Refuse(problem) = decide(&ask) else { panic!("8 + 1.5 cores are above 9") };
     assert_eq!((problem.code.as_str(), problem.value.as_str()), ("quota.exceeded", "1.5"));
     let quota = problem.quota.unwrap();
     assert_eq!(quota.dimension, "cores");
     let figures = [quota.used, quota.asked, quota.limit, quota.threshold];
     assert!(figures.iter().zip([8.0, 1.5, 10.0, 9.0]).all(|(a, b)| (a - b).abs() < 1e-9), "{figures:?}");
+}
+
+#[test]
+fn groups_are_asked_like_the_tenant() {
+    let (lab, ledger) = (tenant(cores(10)), LedgerRow::default());
+    let patient = TenantRow { when_full: WhenFull::Queue.into(), ..lab.clone() };
+    let group = |name: &str, limit| TenantRow { name: name.into(), group: true, ..tenant(cores(limit)) };
+    let (team, org) = (group("team", 20), group("org", 30));
+    let said = |tenant: &TenantRow, in_team, in_org, needed| {
+        let (groups, spec) = ([(&team, held(in_team)), (&org, held(in_org))], job(vec![step(needed, 0, 0)]));
+        match decide(&Ask {
+            tenant,
+            ledger: &ledger,
+            held: held(1),
+            groups: &groups,
+            spec: &spec,
+            now_ms: NOW_MS,
+        }) {
+            Verdict::Admit { waiting_for, .. } => waiting_for.unwrap_or_else(|| "admitted".to_owned()),
+            Verdict::Refuse(problem) => format!("{}; {}", problem.reason, problem.remedy),
+        }
+    };
+    assert_eq!(said(&lab, 15, 24, 2000), "admitted");
+    let full = "group org uses 26 of 30 cores and new jobs are refused from 90 % on; \
+                wait for earlier work to end, ask for less, or have the group's quota raised";
+    assert_eq!(said(&lab, 15, 26, 2000), full);
+    assert_eq!(said(&patient, 15, 26, 2000), "cores of group org: 26 in use, 2 more needed, 30 allowed");
+    let wide = TenantRow { quota: None, ..lab };
+    assert!(
+        said(&wide, 0, 0, 21_000).starts_with("the job needs 21 cores at once and group team may have 20")
+    );
 }
 
 fn node(name: &str, pool: &str, millicores: u32, gib: u64, gpus: u32) -> NodeRow {

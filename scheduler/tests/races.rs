@@ -1,7 +1,7 @@
 //! Two schedulers race over one store, in every order that proptest finds:
 //! views that lag, answers that are late, lost or wrong, nodes that come and go.
 //! After every commit the truth, which is the rows, is checked: no node
-//! over-committed, no tenant above its limit, every gang whole. When all is calm
+//! over-committed, no tenant and no group above its limit, every gang whole. When all is calm
 //! again, everything that was wanted is granted.
 
 use bytes::Bytes;
@@ -23,6 +23,9 @@ const NODES: [(u32, u64, u32, &str); 5] =
     [(4, 8, 0, "a"), (4, 8, 0, "a"), (8, 8, 0, "a"), (2, 16, 0, "b"), (8, 32, 4, "b")];
 /// Cores, GPUs.
 const LIMITS: [(Option<u64>, Option<u64>); 3] = [(None, None), (Some(6), Some(2)), (Some(9), None)];
+
+/// Groups, each in the one before, with their cores. All limits have room for any job.
+const GROUPS: [u64; 2] = [7, 6];
 
 /// What a job asks is fixed by its number, so that gangs can be checked.
 #[derive(Clone, Copy)]
@@ -50,6 +53,19 @@ fn shape_of(job_number: u64) -> Shape {
 
 fn tenant(index: usize) -> String {
     format!("t{index}")
+}
+
+/// The group that this many are above; none is above the first.
+fn group(above: usize) -> String {
+    format!("g{above}")
+}
+
+/// In a group, or in none.
+fn tenant_row(index: usize, within: Option<usize>) -> TenantRow {
+    let (cores, gpus) = LIMITS[index];
+    let quota = Quota { millicores: cores.map(|c| c * 1000), gpus, ..Quota::default() };
+    let parent = within.map(group).unwrap_or_default();
+    TenantRow { name: tenant(index), quota: Some(quota), parent, ..TenantRow::default() }
 }
 
 type Changes = Vec<(Bytes, Option<Bytes>)>;
@@ -104,6 +120,7 @@ impl Rows {
     fn check(&self) {
         let mut used: BTreeMap<String, Amount> = BTreeMap::new();
         let mut held: BTreeMap<String, Amount> = BTreeMap::new();
+        let mut in_groups: BTreeMap<String, Amount> = BTreeMap::new();
         let epochs: BTreeMap<Bytes, u64> =
             self.below::<AllocRow>(keys::ALLOCS).into_iter().map(|(k, row, _)| (k, row.epoch)).collect();
         for (_, grant, _) in self.below::<GrantRow>(keys::GRANTS) {
@@ -114,6 +131,10 @@ impl Rows {
                 *sum = sum.plus(amount);
                 let sum = held.entry(grant.tenant.clone()).or_default();
                 *sum = sum.plus(amount);
+                for group in &grant.groups {
+                    let sum = in_groups.entry(group.clone()).or_default();
+                    *sum = sum.plus(amount);
+                }
             }
             let shape = shape_of(grant.job_number);
             let distinct: BTreeSet<&str> = grant.nodes.iter().map(|n| n.node.as_str()).collect();
@@ -138,6 +159,10 @@ impl Rows {
             let sum = held.get(&tenant(index)).copied().unwrap_or_default();
             assert!(cores.is_none_or(|c| sum.millicores <= c * 1000), "t{index} holds {sum}");
             assert!(gpus.is_none_or(|g| sum.gpus <= g), "t{index} holds {sum}");
+        }
+        for (above, cores) in GROUPS.iter().enumerate() {
+            let sum = in_groups.get(&group(above)).copied().unwrap_or_default();
+            assert!(sum.millicores <= cores * 1000, "{} holds {sum} of {cores} cores", group(above));
         }
     }
 }
@@ -170,6 +195,7 @@ enum Step {
     Release(usize),
     Node { node: usize, state: i32, drained: bool },
     NodeGone(usize),
+    Move { tenant: usize, within: Option<usize> },
     Wait(u64),
 }
 
@@ -202,6 +228,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..5_usize, 1..4_i32, prop::bool::weighted(0.2))
             .prop_map(|(node, state, drained)| Step::Node { node, state, drained }),
         1 => (0..5_usize).prop_map(Step::NodeGone),
+        1 => (0..3_usize, prop::option::of(0..2_usize))
+            .prop_map(|(tenant, within)| Step::Move { tenant, within }),
         3 => (1..3000_u64).prop_map(Step::Wait),
     ]
 }
@@ -223,10 +251,19 @@ impl World {
         for index in 0..NODES.len() {
             world.put_node(index, NodeState::Ready.into(), false);
         }
-        for (index, (cores, gpus)) in LIMITS.iter().enumerate() {
-            let quota = Quota { millicores: cores.map(|c| c * 1000), gpus: *gpus, ..Quota::default() };
-            let row = TenantRow { name: tenant(index), quota: Some(quota), ..TenantRow::default() };
-            world.rows.write(vec![(keys::tenant(&row.name), Some(row.encode_to_vec().into()))]);
+        for (above, cores) in GROUPS.iter().enumerate() {
+            let quota = Some(Quota { millicores: Some(cores * 1000), ..Quota::default() });
+            let parent = above.checked_sub(1).map(group).unwrap_or_default();
+            world.put_tenant(&TenantRow {
+                name: group(above),
+                group: true,
+                quota,
+                parent,
+                ..TenantRow::default()
+            });
+        }
+        for (index, within) in [None, Some(1), Some(0)].into_iter().enumerate() {
+            world.put_tenant(&tenant_row(index, within));
         }
         for at in 0..2 {
             world.reread(at, 0);
@@ -248,6 +285,10 @@ impl World {
         self.rows.write(vec![(keys::node(&row.name), Some(row.encode_to_vec().into()))]);
     }
 
+    fn put_tenant(&mut self, row: &TenantRow) {
+        self.rows.write(vec![(keys::tenant(&row.name), Some(row.encode_to_vec().into()))]);
+    }
+
     fn told(&mut self, at: usize, event: Event) {
         self.schedulers[at].core.step(self.now, event);
         self.schedulers[at].core.check();
@@ -267,6 +308,7 @@ impl World {
                     (Parsed::Grant { tenant, epoch }, None) => Event::Released { tenant, epoch, revision },
                     (Parsed::Node { .. }, Some(v)) => Event::Node(NodeRow::decode(v).unwrap()),
                     (Parsed::Node { node }, None) => Event::NodeGone(node),
+                    (Parsed::Tenant { .. }, Some(v)) => Event::Tenant(TenantRow::decode(v).unwrap()),
                     _ => continue,
                 };
                 self.told(at, event);
@@ -394,6 +436,7 @@ impl World {
             }
             Step::Node { node, state, drained } => self.put_node(node, state, drained),
             Step::NodeGone(node) => _ = self.rows.write(vec![(keys::node(&format!("n{node}")), None)]),
+            Step::Move { tenant, within } => self.put_tenant(&tenant_row(tenant, within)),
             Step::Wait(ms) => {
                 self.now.mono_ms += ms;
                 self.now.wall_ms += ms;
@@ -470,4 +513,24 @@ proptest! {
         }
         world.settle();
     }
+}
+
+/// Two grants that share neither node nor tenant, from views that know nothing of one
+/// another: their group's row is the only guard.
+#[test]
+fn what_shares_a_group_alone_is_guarded_by_it() {
+    let mut world = World::new();
+    let wants = |tenant, job, slots| Step::Demand { tenant, job, slots, priority: 0, counted: false };
+    // Six cores in pool a; then six in pool b. The group has seven.
+    world.take(wants(1, 4, 1));
+    world.take(Step::Plan(0));
+    world.take(Step::Arrive { at: 0, which: 0, fate: Fate::Told });
+    assert_eq!(world.rows.below::<GrantRow>(keys::GRANTS).len(), 1);
+    world.take(Step::Gone { tenant: 1, job: 4 });
+    world.take(wants(2, 1, 3));
+    world.take(Step::Plan(1));
+    assert_eq!(world.schedulers[1].sent.len(), 1, "it knows of no other");
+    world.take(Step::Arrive { at: 1, which: 0, fate: Fate::Told });
+    assert_eq!(world.rows.below::<GrantRow>(keys::GRANTS).len(), 1);
+    world.settle();
 }

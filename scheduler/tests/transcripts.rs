@@ -139,6 +139,7 @@ fn grant_of(line: &Line<'_>) -> Event {
             nodes: nodes.collect(),
             per_slot: Some(line.resources()),
             gang: line.words.contains(&"gang"),
+            groups: line.list("groups"),
             ..GrantRow::default()
         },
         revision: line.number("revision").unwrap(),
@@ -196,6 +197,8 @@ fn play(core: &mut Core, now: &mut Now, text: &str) -> Vec<String> {
                 ..Quota::default()
             }),
             weight: line.number("weight").unwrap_or(0),
+            parent: (*line.named.get("in").unwrap_or(&"")).to_owned(),
+            group: line.words.contains(&"group"),
             ..TenantRow::default()
         }),
         "demand" => Event::Demand(demand_of(&line)),
@@ -261,4 +264,4 @@ macro_rules! transcripts {
 }
 
 transcripts! { packing queues fairness gangs overtaken limits conflicts releases avoiding counting explaining fell turns vanished apart backfill
-weights past behind overrun }
+weights past behind overrun groups borrowing }

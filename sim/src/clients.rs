@@ -95,12 +95,13 @@ async fn set_limits(door: &Door, row: &TenantRow) -> Result<(), Refusal> {
         async move {
             let listed = client.list_tenants(door.request(ListTenantsRequest {})).await?.into_inner();
             let mut tenants = listed.tenants.into_iter().filter_map(|view| view.tenant);
-            let was = tenants.find(|known| known.name == row.name).unwrap_or_default();
-            let row = TenantRow { created_ms: was.created_ms, ..row };
-            if row == was {
+            let was = tenants.find(|known| known.name == row.name);
+            let created_ms = was.as_ref().map_or(0, |was| was.created_ms);
+            let row = TenantRow { created_ms, ..row };
+            if was.as_ref() == Some(&row) {
                 return Ok(());
             }
-            let request = PutTenantRequest { tenant: Some(row), was: Some(was) };
+            let request = PutTenantRequest { tenant: Some(row), was };
             client.put_tenant(door.request(request)).await.map(|_| ())
         }
     };

@@ -139,6 +139,10 @@ struct Limits {
     retention_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     weight: Option<u32>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    parent: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    group: bool,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
@@ -347,6 +351,8 @@ impl Limits {
             queued_tasks: quota.queued_tasks,
             retention_ms: row.retention_ms,
             weight: (row.weight > 0).then_some(row.weight),
+            parent: row.parent.clone(),
+            group: row.group,
         }
     }
 
@@ -372,6 +378,8 @@ impl Limits {
             when_full: when_full.into(),
             retention_ms: self.retention_ms,
             weight: self.weight.unwrap_or(0),
+            parent: self.parent,
+            group: self.group,
             ..TenantRow::default()
         })
     }

@@ -5,6 +5,7 @@
 
 mod after;
 mod endless;
+mod grouping;
 pub mod inputs;
 mod keeping;
 mod saving;
@@ -147,6 +148,7 @@ pub fn draw_changes(seed: u64, load: Load) -> Vec<Change> {
     changes.push(Change { at_ms: load.over_ms, row: roomy });
     keeping::limit(seed, &mut changes);
     weighing::draw(seed, &mut changes);
+    grouping::draw(seed, load.over_ms, &mut changes);
     changes
 }
 

@@ -37,6 +37,8 @@ Examples:
   drumline tenants create lab
   drumline tenants create lab --cores 64 --memory 256GiB --gpus 4 --when-full queue
   drumline tenants create lab --weight 300     # thrice the part of one with 100
+  drumline tenants create org --group --cores 512
+  drumline tenants create lab --parent org
   drumline tenants create lab --budget 500 --core-hour 0.04 --gpu-hour 1.2")]
     Create(Box<TenantLimits>),
     /// Change limits of a tenant; the others stay
@@ -46,6 +48,7 @@ What is changed counts within five seconds. `none` lifts a limit.
 Examples:
   drumline tenants set lab --cores 128
   drumline tenants set lab --budget none --when-full queue
+  drumline tenants set lab --parent org        # or none
   drumline tenants set lab --retention 30d     # what jobs gave, from their end")]
     Set(Box<TenantLimits>),
 }
@@ -94,6 +97,12 @@ pub struct TenantLimits {
     /// Its part of the cluster while others wait, beside theirs [default: 100]
     #[arg(long, value_name = "N")]
     pub weight: Option<String>,
+    /// The group that it is in; what the group may have at once is for all in it
+    #[arg(long, value_name = "GROUP")]
+    pub parent: Option<String>,
+    /// It is a group: of tenants, or of groups; it has no jobs itself
+    #[arg(long)]
+    pub group: bool,
 }
 
 impl TenantLimits {

@@ -137,6 +137,11 @@ fn apply(row: &mut TenantRow, limits: &TenantLimits) -> Result<(), Problem> {
     let mut weight = Some(row.weight);
     limit("weight", limits.weight.as_ref(), &mut weight, number)?;
     row.weight = weight.unwrap_or(0);
+    let mut parent = Some(std::mem::take(&mut row.parent));
+    let name = |text: &str| proto::ids::TenantName::parse(text).map(|_| text.to_owned());
+    limit("parent", limits.parent.as_ref(), &mut parent, name)?;
+    row.parent = parent.unwrap_or_default();
+    row.group |= limits.group;
     Ok(())
 }
 
@@ -152,7 +157,16 @@ async fn list(client: Client, format: Format) -> Outcome {
         format => {
             let mut headers = vec!["TENANT", "CORES", "MEMORY", "GPUS", "TASKS", "JOBS", "SPENT", "BUDGET"];
             if format == Format::Wide {
-                headers.extend(["RESERVED", "STORAGE", "INGRESS", "EGRESS", "WHEN FULL", "KEPT", "WEIGHT"]);
+                headers.extend([
+                    "RESERVED",
+                    "STORAGE",
+                    "INGRESS",
+                    "EGRESS",
+                    "WHEN FULL",
+                    "KEPT",
+                    "WEIGHT",
+                    "IN",
+                ]);
             }
             let mut table = Table::new(&headers);
             for view in &tenants {
@@ -198,6 +212,7 @@ fn cells(view: &TenantView, wide: bool) -> Vec<String> {
             if row.when_full() == WhenFull::Queue { "queue" } else { "reject" }.to_owned(),
             row.retention_ms.map_or_else(|| "for ever".to_owned(), units::format_duration_ms),
             fairness::weight(&row).to_string(),
+            if row.parent.is_empty() { "-".to_owned() } else { row.parent },
         ]);
     }
     cells
@@ -243,12 +258,18 @@ mod tests {
         assert_eq!(row.weight, 300);
         apply(&mut row, &limits("--weight none")).unwrap();
         assert_eq!(row.weight, 0);
+        apply(&mut row, &limits("--parent org")).unwrap();
+        apply(&mut row, &limits("--gpus 1")).unwrap();
+        assert_eq!((row.parent.as_str(), row.group), ("org", false));
+        apply(&mut row, &limits("--parent none --group")).unwrap();
+        assert_eq!((row.parent.as_str(), row.group), ("", true));
         let wrong = |line: &str| apply(&mut TenantRow::default(), &limits(line)).unwrap_err().to_string();
         assert!(wrong("--gpus many").starts_with("gpus = many: is no count"));
         assert!(wrong("--budget x").starts_with("budget = x: is no amount"));
         assert!(wrong("--ingress x").starts_with("ingress = x"));
         assert!(wrong("--retention 1ms").starts_with("retention = 1ms: is no time"));
         assert!(wrong("--weight heavy").starts_with("weight = heavy: is no weight"));
+        assert!(wrong("--parent A/B").starts_with("parent = A/B"));
         assert!(wrong("--weight 0").starts_with("weight = 0: is out of bounds"));
         assert!(wrong("--retention soon").starts_with("retention = soon"));
     }

@@ -19,6 +19,12 @@ impl Core {
             self.check_tenant(name, tenant);
         }
         assert_eq!(live, self.live_jobs, "live jobs are counted wrongly");
+        let mut held: BTreeMap<String, Holding> = BTreeMap::new();
+        for grant in self.tenants.values().flat_map(|tenant| tenant.grants.values()) {
+            let groups = grant.row.groups.iter();
+            groups.for_each(|group| held.entry(group.clone()).or_default().add(grant.held()));
+        }
+        assert_eq!(self.held_in_groups, held, "what is held in groups is not the sum of their grants");
         for key in self.told().map(|(key, _)| key) {
             self.check_told(key);
         }

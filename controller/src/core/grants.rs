@@ -9,7 +9,7 @@
 
 use super::Core;
 use super::events::By;
-use super::model::{Active, GangRun, Grant, Rank, Spot, StepRun, Tenant};
+use super::model::{Active, GangRun, Grant, Holding, Rank, Spot, StepRun, Tenant};
 use super::{blocks, model};
 use proto::keys;
 use proto::reservations::is_in_the_way;
@@ -70,6 +70,9 @@ impl Core {
         run.grants.insert(grant.row.epoch);
         run.granted_slots += grant.slots();
         tenant.held.add(grant.held());
+        for group in &grant.row.groups {
+            self.held_in_groups.entry(group.clone()).or_default().add(grant.held());
+        }
         for node in &grant.row.nodes {
             if let Some(node) = self.nodes.get_mut(&node.node) {
                 node.grants.insert((grant.row.tenant.clone(), grant.row.epoch));
@@ -335,6 +338,13 @@ impl Core {
         let Some(owner) = self.tenants.get_mut(tenant) else { return };
         let Some(grant) = owner.grants.remove(&epoch) else { return };
         owner.held.subtract(grant.held());
+        for group in &grant.row.groups {
+            let held = self.held_in_groups.get_mut(group).expect("it was added when the grant came");
+            held.subtract(grant.held());
+            if *held == Holding::default() {
+                self.held_in_groups.remove(group);
+            }
+        }
         let job = owner.jobs.get_mut(&grant.row.job_number);
         if let Some(run) = job.and_then(|job| job.steps.get_mut(grant.row.step as usize)) {
             run.grants.remove(&epoch);

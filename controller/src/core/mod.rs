@@ -78,6 +78,8 @@ pub struct Core {
     admission: Arc<dyn Admission>,
     now: Now,
     tenants: BTreeMap<String, Tenant>,
+    /// By the grants that name them.
+    held_in_groups: BTreeMap<String, model::Holding>,
     nodes: Watched<String, Node>,
     live_jobs: usize,
     /// What to do when, in monotonic milliseconds.
@@ -204,6 +206,7 @@ impl Core {
             admission,
             now: Now::default(),
             tenants: BTreeMap::new(),
+            held_in_groups: BTreeMap::new(),
             nodes: Watched::default(),
             live_jobs: 0,
             timers: BTreeSet::new(),

@@ -94,6 +94,7 @@ impl Core {
             tenant: &tenant.row,
             ledger: &tenant.ledger,
             held: tenant.held.told(),
+            groups: &self.groups_of(tenant),
             spec: &spec,
             now_ms: self.now.wall_ms,
         };

@@ -6,7 +6,7 @@ use super::gates::all_of;
 use super::model::{GangShape, Holding, Job, StepRun, Tenant, cause, ledger_of, over};
 use super::pace::Pace;
 use super::retry::Bucket;
-use super::types::{AdmissionAsk, AdmissionVerdict, NewJob, Reply};
+use super::types::{AdmissionAsk, AdmissionVerdict, NewJob, Reply, Resources64};
 use super::watched::Watched;
 use super::{Core, ledger};
 use crate::limits;
@@ -17,7 +17,7 @@ use proto::v1::{
     CauseKind, DependencyKind, IdempotencyRow, JobRow, JobSpec, JobStateRow, LedgerRow, State, StepState,
     SubmitReply, TenantRow,
 };
-use proto::{after, array, estimate, keys, month};
+use proto::{after, array, estimate, fairness, keys, month};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What the core did lately and the store may not show yet.
@@ -116,6 +116,20 @@ impl Core {
         tenant.known = true;
     }
 
+    /// The groups that a tenant is in, from it up, with what is held in each.
+    pub(super) fn groups_of(&self, tenant: &Tenant) -> Vec<(&TenantRow, Resources64)> {
+        let mut groups: Vec<(&TenantRow, Resources64)> = Vec::new();
+        let mut next = &tenant.row.parent;
+        while let Some(group) = self.tenants.get(next).filter(|group| group.known)
+            && groups.len() < fairness::GROUPS_MAX
+        {
+            let held = self.held_in_groups.get(next).copied().unwrap_or_default();
+            groups.push((&group.row, held.told()));
+            next = &group.row.parent;
+        }
+        groups
+    }
+
     pub(super) fn submit(&mut self, ticket: u64, job: NewJob) {
         let reply = match self.try_submit(job) {
             Ok(reply) => Reply::Submitted(reply),
@@ -131,6 +145,10 @@ impl Core {
             .get(&new.tenant)
             .filter(|tenant| tenant.known)
             .ok_or_else(|| problem::missing("tenant", &new.tenant))?;
+        if tenant.row.group {
+            let reason = "is a group, and has no jobs of its own";
+            return Err(Problem::new("spec.tenant", "tenant", &new.tenant, reason, "name a tenant in it"));
+        }
         if !new.key.is_empty() {
             let recent = self.recent.key(&new.tenant, &new.key);
             if let Some((number, digest)) = recent.or(new.known.as_ref()) {
@@ -149,6 +167,7 @@ impl Core {
             tenant: &tenant.row,
             ledger: &tenant.ledger,
             held: tenant.held.told(),
+            groups: &self.groups_of(tenant),
             spec: &new.spec,
             now_ms: self.now.wall_ms,
         };

@@ -438,6 +438,8 @@ pub struct AdmissionAsk<'a> {
     pub ledger: &'a LedgerRow,
     /// What the tenant's grants hold now.
     pub held: Resources64,
+    /// The groups that it is in, from it up, with what is held in each.
+    pub groups: &'a [(&'a TenantRow, Resources64)],
     /// The job.
     pub spec: &'a JobSpec,
     /// Milliseconds since 1970.

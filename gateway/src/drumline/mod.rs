@@ -3,6 +3,7 @@
 
 mod events;
 mod follows;
+mod groups;
 mod inputs;
 mod jobs;
 mod listing;

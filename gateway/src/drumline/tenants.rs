@@ -1,5 +1,6 @@
 //! Tenants, their limits, and what they use.
 
+use super::groups;
 use super::nodes::{narrow, plus};
 use crate::auth::Caller;
 use crate::gate::Gate;
@@ -26,6 +27,7 @@ pub(super) async fn put(gate: &Gate, request: PutTenantRequest) -> Result<PutTen
     if row.weight != 0 {
         fairness::check("weight", row.weight)?;
     }
+    fairness::check_group(&row)?;
     if row.when_full() == WhenFull::Unspecified {
         row.when_full = WhenFull::Reject.into();
     }
@@ -41,14 +43,19 @@ pub(super) async fn put(gate: &Gate, request: PutTenantRequest) -> Result<PutTen
                 return Err(changed_meanwhile(&row.name));
             }
         }
+        let mut commit = Commit::new();
+        for (above, version) in groups::above(&*gate.store, &row).await? {
+            commit = commit.guard_version(keys::tenant(&above), version);
+        }
         let commit = match &known {
+            Some((known, _)) if known.group != row.group => return Err(groups::is_other(known)),
             Some((known, version)) => {
                 row.created_ms = known.created_ms;
-                Commit::new().guard_version(key.clone(), *version)
+                commit.guard_version(key.clone(), *version)
             }
             None => {
                 row.created_ms = gate.clock.wall_ms();
-                Commit::new().guard_absent(key.clone())
+                commit.guard_absent(key.clone())
             }
         };
         match rows::commit(&*gate.store, commit.put(key.clone(), row.encode_to_vec())).await {
@@ -78,7 +85,12 @@ pub(super) async fn list(gate: &Gate, caller: &Caller) -> Result<ListTenantsRepl
     let mut tenants = Vec::with_capacity(found.len());
     for row in found {
         let ledger: Option<LedgerRow> = rows::get(store, keys::ledger(&row.name)).await?;
-        let grants: Vec<GrantRow> = rows::all_decoded(store, &keys::grants_of(&row.name)).await?;
+        let grants: Vec<GrantRow> = if row.group {
+            let all: Vec<GrantRow> = rows::all_decoded(store, keys::GRANTS.as_bytes()).await?;
+            all.into_iter().filter(|grant| grant.groups.contains(&row.name)).collect()
+        } else {
+            rows::all_decoded(store, &keys::grants_of(&row.name)).await?
+        };
         let held = grants.iter().fold(Need::default(), |held, grant| {
             let slots = grant.nodes.iter().map(|node| u64::from(node.slots)).sum();
             plus(held, Need::of(&grant.per_slot.unwrap_or_default(), slots))

@@ -29,6 +29,7 @@ struct Limits {
     retention_ms: Option<u64>,
     #[serde(default, deserialize_with = "whole")]
     weight: Option<u64>,
+    parent: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -82,7 +83,7 @@ pub(super) fn read_limits(text: &str) -> Result<TenantRow, Problem> {
 
 impl Limits {
     fn row(self, known: TenantRow) -> Result<TenantRow, Problem> {
-        let Self { quota, budget, core_hour, gpu_hour, when_full, retention_ms, weight } = self;
+        let Self { quota, budget, core_hour, gpu_hour, when_full, retention_ms, weight, parent } = self;
         retention_ms.map_or(Ok(()), |kept_ms| retention::check("retention_ms", kept_ms))?;
         let weight = weight.map(|weight| u32::try_from(weight).unwrap_or(u32::MAX));
         weight.map_or(Ok(()), |weight| fairness::check("weight", weight))?;
@@ -120,6 +121,7 @@ impl Limits {
             },
             retention_ms,
             weight: weight.filter(|&weight| weight != fairness::WEIGHT).unwrap_or(0),
+            parent: parent.unwrap_or_default(),
             ..known
         })
     }
@@ -174,9 +176,15 @@ mod tests {
         assert_eq!((told.when_full(), told.name.as_str(), told.created_ms), (WhenFull::Queue, "lab", 7));
         assert_eq!(row(r#"{"retention_ms": 5000}"#).unwrap().retention_ms, Some(5000));
         assert_eq!(row(r#"{"weight": 300}"#).unwrap().weight, 300);
-        let known = TenantRow { retention_ms: Some(1), weight: 7, ..TenantRow::default() };
+        assert_eq!(row(r#"{"parent": "org"}"#).unwrap().parent, "org");
+        let known =
+            TenantRow { retention_ms: Some(1), weight: 7, parent: "org".into(), ..TenantRow::default() };
         let none = serde_json::from_str::<Limits>("{}").unwrap().row(known).unwrap();
-        assert_eq!((none.retention_ms, none.weight), (None, 0), "it replaces all");
+        assert_eq!(
+            (none.retention_ms, none.weight, none.parent),
+            (None, 0, String::new()),
+            "it replaces all"
+        );
         let told = row("{}").unwrap();
         assert_eq!((told.quota.unwrap(), told.when_full()), (Quota::default(), WhenFull::Reject));
     }

@@ -30,8 +30,10 @@ impl Core {
                 let amount = grant.on_node(slots);
                 let sum = &mut used[id as usize];
                 *sum = sum.plus(amount);
-                let sum = held.entry(grant.key.tenant).or_default();
-                *sum = sum.plus(amount);
+                for id in grant.counted_in() {
+                    let sum = held.entry(id).or_default();
+                    *sum = sum.plus(amount);
+                }
             }
         }
         for (id, node) in self.nodes.iter() {

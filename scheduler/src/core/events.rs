@@ -74,7 +74,9 @@ impl Core {
 
     fn tenant(&mut self, row: TenantRow) {
         let id = self.tenants.intern(&row.name);
+        let parent = (!row.parent.is_empty()).then(|| self.tenants.intern(&row.parent));
         let tenant = self.tenants.get_mut(id);
+        tenant.parent = parent;
         tenant.ceiling = Ceiling::of(&row);
         tenant.row = Some(row);
     }
@@ -91,8 +93,11 @@ impl Core {
     pub(super) fn granted(&mut self, row: &GrantRow, revision: Revision) {
         let tenant = self.tenants.intern(&row.tenant);
         if !self.grants.contains_key(&(tenant, row.epoch)) {
-            let known = self.tenants.get_mut(tenant);
-            known.version = known.version.max(revision);
+            for name in std::iter::once(&row.tenant).chain(&row.groups) {
+                let id = self.tenants.intern(name);
+                let known = self.tenants.get_mut(id);
+                known.version = known.version.max(revision);
+            }
             for node in &row.nodes {
                 let id = self.nodes.intern(&node.node);
                 self.nodes.saw_version(id, revision);
@@ -116,6 +121,7 @@ impl Core {
             key,
             nodes,
             per_slot,
+            groups: row.groups.iter().map(|name| self.tenants.intern(name)).collect(),
             ends_by_ms: row.ends_by_ms,
             version: revision,
             granted_ms: row.granted_ms,
@@ -157,10 +163,12 @@ impl Core {
         for &(node, slots) in &held.nodes {
             let amount = held.on_node(slots);
             self.nodes.take(node, amount, held.ends_by_ms);
-            let tenant = self.tenants.get_mut(held.key.tenant);
-            tenant.held = tenant.held.plus(amount);
+            for id in held.counted_in() {
+                let tenant = self.tenants.get_mut(id);
+                tenant.held = tenant.held.plus(amount);
+            }
         }
-        self.remember(held.key.tenant);
+        held.counted_in().for_each(|id| self.remember(id));
     }
 
     /// The reverse of [`Core::hold`].
@@ -168,9 +176,9 @@ impl Core {
         for &(node, slots) in &held.nodes {
             let amount = held.on_node(slots);
             self.nodes.release(node, amount, held.ends_by_ms);
-            self.tenants.get_mut(held.key.tenant).held.release(amount);
+            held.counted_in().for_each(|id| self.tenants.get_mut(id).held.release(amount));
         }
-        self.remember(held.key.tenant);
+        held.counted_in().for_each(|id| self.remember(id));
     }
 
     /// Slots that the controller has not counted yet, as far as known.

@@ -4,7 +4,7 @@
 use super::pass::Pass;
 use super::place::{Blocked, Obstacle};
 use super::shape::Shape;
-use super::tenants::{Place, Shortage};
+use super::tenants::{Place, Shortage, TenantId};
 use super::{Core, StepKey};
 use crate::limits::EXPLAIN_AHEAD_MAX;
 use proto::units;
@@ -52,10 +52,15 @@ impl Core {
         if tenant.row.is_none() {
             return reply("waiting.tenant", format!("tenant {} is not known to the scheduler", tenant.name));
         }
-        if tenant.in_flight.is_some() {
+        let path = self.tenants.path(key.tenant);
+        if path.iter().any(|&id| self.tenants.get(id).in_flight.is_some()) {
             return reply("waiting.decision", "a grant for its tenant is being written".to_owned());
         }
-        if !tenant.is_settled() || tenant.backoff_until_ms > self.now.mono_ms {
+        if let Some(&id) = path.iter().find(|&&id| self.tenants.get(id).row.is_none()) {
+            let headline = format!("group {} is not known to the scheduler", self.tenants.get(id).name);
+            return reply("waiting.tenant", headline);
+        }
+        if !self.may_plan(key.tenant) {
             let headline = "another scheduler's grant for its tenant came first; it is tried again";
             return reply("waiting.decision", headline.to_owned());
         }
@@ -78,11 +83,15 @@ impl Core {
             );
             return reply("waiting.quota", headline);
         }
+        if let Some(headline) = self.held_back_in_group(key) {
+            return reply("waiting.quota", headline);
+        }
         match self.choose(&mut pass, key) {
             Ok(_) => reply("waiting.turn", "it fits; it starts with its tenant's next turn".to_owned()),
             Err(Blocked::Limit(shortages)) => {
-                let mut why = reply("waiting.quota", limit_line(&tenant.name, &shortages[0]));
-                why.details.extend(shortages[1..].iter().map(|s| limit_line(&tenant.name, s)));
+                let mut lines = shortages.iter().map(|short| self.limit_line(key, short));
+                let mut why = reply("waiting.quota", lines.next().unwrap_or_default());
+                why.details.extend(lines);
                 why
             }
             Err(Blocked::Capacity(_) | Blocked::Joining) => self.explain_nodes(key, &shape),
@@ -97,7 +106,8 @@ impl Core {
         }
         let head = Self::key_at(key.tenant, first);
         let blocked = self.choose(&mut Pass::new(), head).err()?;
-        let closed = self.limits_held_back(head, &blocked);
+        let closed: Vec<_> =
+            self.limits_held_back(head, &blocked).into_iter().map(|(_, what)| what).collect();
         let shape = self.demands.get(key)?.shape;
         self.uses_closed(shape, &closed).then_some((head, closed))
     }
@@ -160,6 +170,52 @@ impl Core {
         why
     }
 
+    /// Another tenant's first, whose turn is before, if limits of a group that both are in
+    /// are held back for it.
+    fn held_back_in_group(&self, key: StepKey) -> Option<String> {
+        let (path, own) = (self.tenants.path(key.tenant), self.standing_of(key.tenant));
+        if path.len() == 1 {
+            return None;
+        }
+        let shape = self.demands.get(key)?.shape;
+        let in_groups = |id: TenantId| self.tenants.path(id)[1..].iter().any(|group| path.contains(group));
+        let before = self.tenants.waiting.iter().copied().filter(|&id| {
+            id != key.tenant && in_groups(id) && self.may_plan(id) && self.standing_of(id) < own
+        });
+        before.take(EXPLAIN_AHEAD_MAX).find_map(|id| {
+            let (first, _) = self.tenants.get(id).queue.head_after(None)?;
+            let head = Self::key_at(id, first);
+            let blocked = self.choose(&mut Pass::new(), head).err()?;
+            let closed = self.limits_held_back(head, &blocked);
+            let (group, dimension) = closed
+                .into_iter()
+                .find(|&(of, dimension)| path[1..].contains(&of) && self.uses_closed(shape, &[dimension]))?;
+            Some(format!(
+                "what group {} may still have of {dimension} is held back for tenant {}, whose turn comes \
+                 first",
+                self.tenants.get(group).name,
+                self.tenants.get(id).name
+            ))
+        })
+    }
+
+    fn limit_line(&self, key: StepKey, short: &Shortage) -> String {
+        let show = |amount: u64| match short.dimension {
+            "cores" => units::format_millicores(amount),
+            "memory" => units::brief_memory_bytes(amount),
+            _ => amount.to_string(),
+        };
+        let Shortage { of, dimension, held, need, limit } = *short;
+        let kind = if of == key.tenant { "tenant" } else { "group" };
+        format!(
+            "{kind} {} is at its limit of {dimension}: {} held, {} more needed, {} allowed",
+            self.tenants.get(of).name,
+            show(held),
+            show(need),
+            show(limit)
+        )
+    }
+
     fn queue_details(&self, key: StepKey, place: Place, why: &mut WhyReply) {
         let tenant = self.tenants.get(key.tenant);
         match tenant.queue.ahead_of(place, EXPLAIN_AHEAD_MAX) {
@@ -169,8 +225,9 @@ impl Core {
             }
             ahead => why.details.push(format!("{ahead} of its tenant ahead of it")),
         }
-        let own = self.turn_of(key.tenant);
-        let first = self.tenants.waiting.iter().filter(|&&id| self.may_plan(id) && self.turn_of(id) < own);
+        let own = self.standing_of(key.tenant);
+        let first =
+            self.tenants.waiting.iter().filter(|&&id| self.may_plan(id) && self.standing_of(id) < own);
         let others = first.count();
         if others > 0 {
             why.details
@@ -183,21 +240,6 @@ impl Core {
             why.details.push(format!("first in its queue and blocked for {span}"));
         }
     }
-}
-
-fn limit_line(tenant: &str, short: &Shortage) -> String {
-    let show = |amount: u64| match short.dimension {
-        "cores" => units::format_millicores(amount),
-        "memory" => units::brief_memory_bytes(amount),
-        _ => amount.to_string(),
-    };
-    let Shortage { dimension, held, need, limit } = *short;
-    format!(
-        "tenant {tenant} is at its limit of {dimension}: {} held, {} more needed, {} allowed",
-        show(held),
-        show(need),
-        show(limit)
-    )
 }
 
 fn obstacle_line(obstacle: Obstacle, names: &[&str], shape: &Shape) -> String {

@@ -13,6 +13,7 @@
 use super::Core;
 use super::pass::Pass;
 use super::tenants::TenantId;
+use super::turns::{Level, Turn};
 use crate::amount::Amount;
 use crate::limits::TURN_LEVEL_TENANTS_MAX;
 use proto::fairness;
@@ -83,7 +84,7 @@ impl Past {
 
 impl Core {
     /// Smaller is next: standing, then who waited longer for a turn.
-    pub(super) fn turn_of(&self, id: TenantId) -> (u128, u64, TenantId) {
+    pub(super) fn turn_of(&self, id: TenantId) -> Turn {
         let tenant = self.tenants.get(id);
         let present = share(tenant.held, self.nodes.capacity);
         let past = tenant.past.until(self.now.mono_ms, self.config.fair_half_life_ms);
@@ -100,30 +101,40 @@ impl Core {
     /// it would get were all that is free dealt out slot by slot, each to whoever stands
     /// lowest. That takes few turns, and so few grants. Where many wait, it is a quarter of
     /// its part of the cluster at least: what ends is given on as it was, not slot by slot
-    /// to as many.
+    /// to as many. Of what a group would get its tenants get theirs likewise.
     pub(super) fn slots_in_turn(&self, pass: &Pass, id: TenantId, unit: Amount) -> u64 {
-        let (standing, own) = (self.turn_of(id).0, u128::from(self.weight_of(id)));
         let slot = share(unit, self.nodes.capacity).max(1) * u128::from(WEIGHT);
-        // As water rises over a floor of steps, as wide as their weights.
-        let mut water = u128::from(unit.count_in(self.nodes.free)) * slot + standing * own;
-        let mut weights = own;
-        for (looked_at, &(next, _, other)) in pass.turns.iter().enumerate() {
+        let mut slots = u128::from(unit.count_in(self.nodes.free));
+        let mut part = u128::from(unit.count_in(self.nodes.capacity));
+        let path = self.tenants.path(id);
+        for (at, &id) in path.iter().enumerate().rev() {
+            let Some(level) = pass.turns.level(path.get(at + 1).copied()) else { continue };
+            part = part * u128::from(self.weight_of(id)) / u128::from(level.weights.max(1));
+            let least = if level.order.len() > TURN_LEVEL_TENANTS_MAX { part / 4 } else { 0 };
+            slots = (self.rise_in(level, id, slots * slot) / slot).max(least);
+        }
+        u64::try_from(slots.max(1)).unwrap_or(u64::MAX)
+    }
+
+    /// What one of a level would get of what is free, as water rises over a floor of steps
+    /// that are as wide as their weights.
+    fn rise_in(&self, level: &Level, id: TenantId, free: u128) -> u128 {
+        let (standing, own) = (self.turn_of(id).0, u128::from(self.weight_of(id)));
+        let (mut water, mut weights) = (free + standing * own, own);
+        for (looked_at, &(next, _, other)) in level.order.iter().enumerate() {
             if next * weights >= water {
                 break;
             }
             // All others stand no lower: as if they stood there, the level is no higher.
             let is_last = looked_at == TURN_LEVEL_TENANTS_MAX;
-            let all = u128::from(pass.weights).saturating_sub(weights);
+            let all = u128::from(level.weights).saturating_sub(weights);
             let weight = if is_last { all } else { u128::from(self.weight_of(other)) };
             (water, weights) = (water + next * weight, weights + weight);
             if is_last {
                 break;
             }
         }
-        let slots = (water / weights).saturating_sub(standing) * own / slot;
-        let part = u128::from(unit.count_in(self.nodes.capacity)) * own / u128::from(pass.weights.max(1));
-        let least = if pass.turns.len() > TURN_LEVEL_TENANTS_MAX { part / 4 } else { 0 };
-        u64::try_from(slots.max(least).max(1)).unwrap_or(u64::MAX)
+        (water / weights).saturating_sub(standing) * own
     }
 
     /// What this tenant holds has changed, or the cluster of which it is a part.

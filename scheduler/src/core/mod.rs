@@ -6,7 +6,7 @@
 //! `alloc/` rows of every node and tenant it touches. What keeps this safe with
 //! any number of schedulers:
 //!
-//! - Whoever grants writes the alloc rows of the grant's nodes and tenant in
+//! - Whoever grants writes the alloc rows of the grant's nodes, tenant and groups in
 //!   the same commit as the grant row. So the version of an alloc row *is* the
 //!   revision of the last grant that touched it, and a view that has seen the
 //!   grants up to there has seen all that matters for the row. Alloc rows are
@@ -34,6 +34,7 @@ mod shape;
 mod signs;
 mod tenants;
 mod timeline;
+mod turns;
 
 use crate::amount::Amount;
 use crate::limits::NODE_MEMORY_BYTES_MAX;
@@ -227,6 +228,8 @@ struct Held {
     key: StepKey,
     nodes: Vec<(NodeId, u32)>,
     per_slot: Amount,
+    /// That count it as well, from its tenant's up.
+    groups: Vec<TenantId>,
     /// Wall clock; 0: not told.
     ends_by_ms: u64,
     version: Revision,
@@ -244,6 +247,11 @@ impl Held {
             memory_bytes: amount.memory_bytes.min(NODE_MEMORY_BYTES_MAX),
             gpus: amount.gpus.min(u64::from(u32::MAX)),
         }
+    }
+
+    /// Its tenant and the groups that count it.
+    fn counted_in(&self) -> impl Iterator<Item = TenantId> {
+        std::iter::once(self.key.tenant).chain(self.groups.iter().copied())
     }
 
     fn slots(&self) -> u64 {
@@ -265,6 +273,7 @@ struct Drafted {
 struct InFlight {
     grants: Vec<Drafted>,
     nodes: BTreeSet<NodeId>,
+    /// And groups.
     tenants: BTreeSet<TenantId>,
 }
 

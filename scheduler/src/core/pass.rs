@@ -12,6 +12,7 @@ use super::place::{Blocked, Choice};
 use super::shape::ShapeId;
 use super::tenants::{Place, TenantId};
 use super::timeline::NEVER;
+use super::turns::Turns;
 use super::{Core, Drafted, Held, InFlight, Proposal, StepKey};
 use crate::limits::{
     GRANT_SLOTS_MAX, PASS_BLOCKED_MAX, PASS_GRANTS_MAX, PASS_HEADS_EXAMINED_MAX, PASS_NODES_EXAMINED_MAX,
@@ -36,15 +37,16 @@ pub(super) struct Pass {
     /// Commits without room for another grant: done.
     full: Vec<Proposal>,
     nodes: BTreeMap<NodeId, Slot>,
+    /// And groups.
     tenants: BTreeMap<TenantId, Slot>,
     drafted: BTreeMap<TenantId, u64>,
     grants: usize,
     /// Those that capacity blocked in this pass; not who is behind another of them.
     blocked: Vec<StepKey>,
-    /// Who may still get something, but for the one whose turn it is; the next first.
-    pub turns: BTreeSet<(u128, u64, TenantId)>,
-    /// Of all these and of that one together.
-    pub weights: u64,
+    /// Dimensions of groups' limits that are held back for one whose turn was before.
+    closed: Vec<(TenantId, &'static str)>,
+    /// Who may still get something.
+    pub turns: Turns,
     pub nodes_examined: u64,
     heads_examined: u64,
 }
@@ -76,23 +78,26 @@ impl Pass {
         self.full.len() + self.open.len() < PASS_PROPOSALS_MAX
     }
 
+    /// The commit of a tenant, with the groups that it is in: all below one group share one.
+    fn slot_of(&self, path: &[TenantId]) -> Option<Slot> {
+        path.iter().find_map(|id| self.tenants.get(id)).copied()
+    }
+
     /// No further grant of this tenant has room in its commit.
-    pub(super) fn is_full_for(&self, tenant: TenantId) -> bool {
-        self.tenants.get(&tenant).is_some_and(|slot| self.open.get(slot).is_none_or(is_full))
+    pub(super) fn is_full_for(&self, path: &[TenantId]) -> bool {
+        self.slot_of(path).is_some_and(|slot| self.open.get(&slot).is_none_or(is_full))
     }
 
     /// The node is in no commit but the tenant's own. Gangs keep apart from
     /// others, since they need much of a commit's room.
-    pub(super) fn is_alone_with(&self, tenant: TenantId, node: NodeId) -> bool {
-        self.nodes.get(&node).is_none_or(|slot| self.tenants.get(&tenant) == Some(slot))
+    pub(super) fn is_alone_with(&self, path: &[TenantId], node: NodeId) -> bool {
+        self.nodes.get(&node).is_none_or(|&slot| self.slot_of(path) == Some(slot))
     }
 
     /// A grant of these has room: in one commit with all that shares its rows.
-    pub(super) fn joins(&self, tenant: TenantId, nodes: &[NodeId]) -> bool {
-        let slots = self.touched(tenant, nodes);
-        let fresh = nodes.iter().filter(|id| !self.nodes.contains_key(id)).count()
-            + usize::from(!self.tenants.contains_key(&tenant))
-            + 1;
+    pub(super) fn joins(&self, path: &[TenantId], nodes: &[NodeId]) -> bool {
+        let slots = self.touched(path, nodes);
+        let fresh = nodes.iter().filter(|id| !self.nodes.contains_key(id)).count() + self.fresh(path) + 1;
         let there: usize = match slots.is_empty() {
             false => slots.iter().map(|slot| operations(&self.open[slot])).sum(),
             true if self.may_open() => 0,
@@ -102,26 +107,29 @@ impl Pass {
     }
 
     /// Likewise for one node, which is what a search asks again and again.
-    pub(super) fn joins_one(&self, tenant: TenantId, node: NodeId) -> bool {
-        match (self.tenants.get(&tenant), self.nodes.get(&node)) {
-            (None, None) => self.may_open() || self.joins(tenant, &[node]),
-            (Some(slot), None) | (None, Some(slot)) => {
-                operations(&self.open[slot]) + 4 <= PROPOSAL_OPERATIONS_MAX
-            }
-            (Some(a), Some(b)) if a == b => operations(&self.open[a]) + 2 <= PROPOSAL_OPERATIONS_MAX,
-            (Some(a), Some(b)) => {
-                operations(&self.open[a]) + operations(&self.open[b]) + 2 <= PROPOSAL_OPERATIONS_MAX
-            }
-        }
+    pub(super) fn joins_one(&self, path: &[TenantId], node: NodeId) -> bool {
+        let there = match (self.slot_of(path), self.nodes.get(&node).copied()) {
+            (None, None) => return self.may_open() || self.joins(path, &[node]),
+            (Some(slot), None) => operations(&self.open[&slot]) + 2,
+            (None, Some(slot)) => operations(&self.open[&slot]),
+            (Some(a), Some(b)) if a == b => operations(&self.open[&a]),
+            (Some(a), Some(b)) => operations(&self.open[&a]) + operations(&self.open[&b]),
+        };
+        there + 2 * (self.fresh(path) + 1) <= PROPOSAL_OPERATIONS_MAX
     }
 
-    fn touched(&self, tenant: TenantId, nodes: &[NodeId]) -> BTreeSet<Slot> {
-        nodes.iter().filter_map(|id| self.nodes.get(id)).chain(self.tenants.get(&tenant)).copied().collect()
+    /// Of a tenant and its groups those that are in no commit yet.
+    fn fresh(&self, path: &[TenantId]) -> usize {
+        path.iter().filter(|id| !self.tenants.contains_key(id)).count()
+    }
+
+    fn touched(&self, path: &[TenantId], nodes: &[NodeId]) -> BTreeSet<Slot> {
+        nodes.iter().filter_map(|id| self.nodes.get(id).copied()).chain(self.slot_of(path)).collect()
     }
 
     /// The commit for a grant of these; merges those that must become one.
-    fn join(&mut self, tenant: TenantId, nodes: &[NodeId]) -> Slot {
-        let touched = self.touched(tenant, nodes);
+    fn join(&mut self, path: &[TenantId], nodes: &[NodeId]) -> Slot {
+        let touched = self.touched(path, nodes);
         let slot = match touched.first() {
             Some(&slot) => slot,
             None if self.may_open() => {
@@ -149,8 +157,10 @@ impl Pass {
             self.nodes.insert(id, slot);
             commit.nodes.insert(id);
         }
-        self.tenants.insert(tenant, slot);
-        commit.tenants.insert(tenant);
+        for &id in path {
+            self.tenants.insert(id, slot);
+            commit.tenants.insert(id);
+        }
         slot
     }
 }
@@ -171,31 +181,28 @@ impl Core {
         let mut pass = Pass::new();
         for &id in &self.tenants.waiting {
             if self.may_plan(id) {
-                pass.turns.insert(self.turn_of(id));
-                pass.weights += self.weight_of(id);
+                self.line_up(&mut pass.turns, id);
             }
         }
-        while let Some((_, _, tenant)) = pass.turns.pop_first() {
+        while let Some(tenant) = pass.turns.pop() {
             if pass.is_over() {
                 world::mark!("scheduler.pass.leaves_the_rest");
                 self.more = true;
                 break;
             }
-            if self.take_turn(&mut pass, tenant) {
-                pass.turns.insert(self.turn_of(tenant));
-            } else {
-                pass.weights -= self.weight_of(tenant);
-            }
+            let again = self.take_turn(&mut pass, tenant);
+            self.line_up_again(&mut pass.turns, tenant, again);
         }
         let mut proposals = pass.full;
         proposals.extend(pass.open.into_values().map(|commit| self.propose(commit)));
         proposals
     }
 
-    /// Its row is known, and nothing about it is in the air.
+    /// Its row is known, and nothing about it or its groups is in the air.
     pub(super) fn may_plan(&self, id: TenantId) -> bool {
-        let tenant = self.tenants.get(id);
-        tenant.row.is_some() && tenant.is_settled() && tenant.backoff_until_ms <= self.now.mono_ms
+        self.tenants.path(id).into_iter().map(|id| self.tenants.get(id)).all(|tenant| {
+            tenant.row.is_some() && tenant.is_settled() && tenant.backoff_until_ms <= self.now.mono_ms
+        })
     }
 
     /// One grant for this tenant, if there can be one.
@@ -203,9 +210,12 @@ impl Core {
         let mut after: Option<(Place, ShapeId)> = None;
         let mut closed: Vec<&'static str> = Vec::new();
         let mut looked_at = 0;
-        if pass.is_full_for(tenant) {
+        let path = self.tenants.path(tenant);
+        if pass.is_full_for(&path) {
             return false;
         }
+        let by_groups = pass.closed.iter().filter(|(group, _)| path.contains(group));
+        let by_groups: Vec<&'static str> = by_groups.map(|&(_, dimension)| dimension).collect();
         while let Some((place, shape)) = self.tenants.get(tenant).queue.head_after(after) {
             if pass.is_over() {
                 self.more = true;
@@ -216,7 +226,7 @@ impl Core {
             let is_head = after.is_none();
             let may_plan = looked_at < self.config.backfill_depth;
             looked_at += 1;
-            let barred = !is_head && self.uses_closed(shape, &closed);
+            let barred = !is_head && self.uses_closed(shape, &closed) || self.uses_closed(shape, &by_groups);
             if barred {
                 world::mark!("scheduler.pass.limit_held_back");
                 // Its nodes are of more use to others until its tenant may start it.
@@ -247,7 +257,9 @@ impl Core {
                         self.is_blocked(pass, key, &blocked);
                     }
                     if is_head {
-                        closed = self.limits_held_back(key, &blocked);
+                        let held_back = self.limits_held_back(key, &blocked);
+                        closed = held_back.iter().map(|&(_, dimension)| dimension).collect();
+                        pass.closed.extend(held_back.into_iter().filter(|&(of, _)| of != tenant));
                     }
                 }
                 None => world::mark!("scheduler.pass.hopeless_or_barred"),
@@ -314,15 +326,15 @@ impl Core {
         }
     }
 
-    /// The dimensions of its tenant's limit that are held back for the first of
-    /// a queue, which is blocked so.
-    pub(super) fn limits_held_back(&self, key: StepKey, blocked: &Blocked) -> Vec<&'static str> {
+    /// The dimensions of limits, its tenant's and its groups', that are held back for
+    /// the first of a queue, which is blocked so.
+    pub(super) fn limits_held_back(&self, key: StepKey, blocked: &Blocked) -> Vec<(TenantId, &'static str)> {
         let since_ms = self.demands.get(key).and_then(|entry| entry.blocked_since_ms);
         let due = since_ms.is_some_and(|ms| ms + self.config.reserve_after_ms <= self.now.mono_ms);
         match blocked {
             // What can never start under this limit is waited for by nobody.
             Blocked::Limit(shortages) if due && shortages.iter().all(|s| s.need <= s.limit) => {
-                shortages.iter().map(|s| s.dimension).collect()
+                shortages.iter().map(|s| (s.of, s.dimension)).collect()
             }
             _ => Vec::new(),
         }
@@ -336,17 +348,19 @@ impl Core {
             NEVER => 0,
             ends_by_ms => ends_by_ms,
         };
-        let held = Held { key, nodes: choice.nodes, per_slot, ends_by_ms, version: 0, granted_ms };
+        let path = self.tenants.path(key.tenant);
+        let groups = path[1..].to_vec();
+        let held = Held { key, nodes: choice.nodes, per_slot, groups, ends_by_ms, version: 0, granted_ms };
         self.assert_allowed(&held);
         self.hold(&held);
         self.turns += 1;
-        self.tenants.get_mut(key.tenant).last_turn = self.turns;
+        path.iter().for_each(|&id| self.tenants.get_mut(id).last_turn = self.turns);
         self.drop_plan(key);
 
         let nodes: Vec<NodeId> = held.nodes.iter().map(|&(id, _)| id).collect();
         let slots = held.slots();
         let gang = shape.gang.is_some();
-        let slot = pass.join(key.tenant, &nodes);
+        let slot = pass.join(&path, &nodes);
         let commit = pass.open.get_mut(&slot).expect("it was joined");
         let same = commit
             .grants
@@ -398,10 +412,9 @@ impl Core {
             let room = node.line.room(node.capacity, now_ms, (now_ms, until_ms), held.key);
             assert!(need.fits_in(room), "on node {} it would be in the way of what is planned", node.name);
         }
-        let tenant = self.tenants.get(held.key.tenant);
-        let need = held.per_slot.times(held.slots());
-        let shortages = tenant.ceiling.shortages(tenant.held, need);
-        assert!(shortages.is_empty(), "tenant {} would pass its limit: {shortages:?}", tenant.name);
+        let shortages = self.tenants.shortages(held.key.tenant, held.per_slot.times(held.slots()));
+        let name = &self.tenants.get(held.key.tenant).name;
+        assert!(shortages.is_empty(), "tenant {name} would pass a limit: {shortages:?}");
     }
 
     /// Makes a commit of grants and marks all its rows.
@@ -440,6 +453,7 @@ impl Core {
             feed_until_ms: self.now.wall_ms.saturating_add(self.config.quantum_ms),
             submitted_ms: self.demands.get(held.key).map_or(0, |entry| entry.queued_ms),
             ends_by_ms: held.ends_by_ms,
+            groups: held.groups.iter().map(|&id| self.tenants.get(id).name.clone()).collect(),
         }
     }
 
@@ -457,8 +471,10 @@ impl Core {
                 let epoch = nodes.entry(id).or_default();
                 *epoch = drafted.epoch.max(*epoch);
             }
-            let epoch = tenants.entry(drafted.held.key.tenant).or_default();
-            *epoch = drafted.epoch.max(*epoch);
+            for id in drafted.held.counted_in() {
+                let epoch = tenants.entry(id).or_default();
+                *epoch = drafted.epoch.max(*epoch);
+            }
         }
         for (id, epoch) in nodes {
             let node = self.nodes.get(id);

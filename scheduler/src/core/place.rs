@@ -7,7 +7,7 @@ use super::demands::Failed;
 use super::nodes::{ANY_POOL, Node, NodeId, PoolId};
 use super::pass::Pass;
 use super::shape::{Gang, Shape, ShapeId};
-use super::tenants::Shortage;
+use super::tenants::{Shortage, TenantId};
 use super::{Core, StepKey};
 use crate::amount::Amount;
 use crate::limits::GRANT_SLOTS_MAX;
@@ -26,7 +26,7 @@ pub(super) struct Choice {
 /// Why a demand cannot start now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Blocked {
-    /// Its tenant is at a limit.
+    /// Its tenant is at a limit, or a group is that it is in.
     Limit(Vec<Shortage>),
     /// No node, or too few, can take it.
     Capacity(Failed),
@@ -170,15 +170,15 @@ impl Core {
         let entry = self.demands.get(key).expect("only demands in the view are asked about");
         let state = self.demands.shape(entry.shape);
         let shape = state.shape.as_ref();
-        let tenant = self.tenants.get(key.tenant);
-        let shortages = tenant.ceiling.shortages(tenant.held, shape.least());
+        let shortages = self.tenants.shortages(key.tenant, shape.least());
         if !shortages.is_empty() {
             return Err(Blocked::Limit(shortages));
         }
         let Some(search) = self.search(key, shape) else {
             return Err(Blocked::Capacity(Failed { pool: ANY_POOL, log_end: 0, changes: 0 }));
         };
-        if pass.is_full_for(key.tenant) {
+        let path = self.tenants.path(key.tenant);
+        if pass.is_full_for(&path) {
             return Err(Blocked::Joining);
         }
         let pool = self.nodes.pool(search.pool);
@@ -193,8 +193,8 @@ impl Core {
             return Err(Blocked::Capacity(now));
         }
         match shape.gang {
-            Some(gang) => self.choose_gang(pass, &search, gang, now),
-            None => self.choose_node(pass, &search, known, now).map(|id| {
+            Some(gang) => self.choose_gang(pass, &search, &path, gang, now),
+            None => self.choose_node(pass, &search, &path, (known, now)).map(|id| {
                 let slots = self.slots_on(pass, id, &search, entry.wanted(false));
                 Choice { nodes: vec![(id, slots)] }
             }),
@@ -205,8 +205,8 @@ impl Core {
         &self,
         pass: &mut Pass,
         search: &Search<'_>,
-        known: Option<Failed>,
-        now: Failed,
+        path: &[TenantId],
+        (known, now): (Option<Failed>, Failed),
     ) -> Result<NodeId, Blocked> {
         let mut skipped = false;
         let mut found = None;
@@ -215,7 +215,7 @@ impl Core {
             if self.soft_obstacle(self.nodes.get(id), search).is_some() {
                 return ControlFlow::Continue(());
             }
-            if !pass.joins_one(search.key.tenant, id) {
+            if !pass.joins_one(path, id) {
                 skipped = true;
                 return ControlFlow::Continue(());
             }
@@ -245,6 +245,7 @@ impl Core {
         &self,
         pass: &mut Pass,
         search: &Search<'_>,
+        path: &[TenantId],
         gang: Gang,
         now: Failed,
     ) -> Result<Choice, Blocked> {
@@ -256,7 +257,7 @@ impl Core {
             if self.soft_obstacle(self.nodes.get(id), search).is_some() {
                 return ControlFlow::Continue(());
             }
-            if !pass.is_alone_with(search.key.tenant, id) {
+            if !pass.is_alone_with(path, id) {
                 skipped = true;
                 return ControlFlow::Continue(());
             }
@@ -266,7 +267,7 @@ impl Core {
         if found.len() < wanted {
             return Err(if skipped { Blocked::Joining } else { Blocked::Capacity(now) });
         }
-        if !pass.joins(search.key.tenant, &found) {
+        if !pass.joins(path, &found) {
             return Err(Blocked::Joining);
         }
         Ok(Choice { nodes: found.into_iter().map(|id| (id, gang.tasks_per_node)).collect() })
@@ -274,11 +275,11 @@ impl Core {
 
     /// As many as are wanted, fit, are allowed, and are fair while others wait.
     fn slots_on(&self, pass: &Pass, id: NodeId, search: &Search<'_>, wanted: u64) -> u32 {
-        let (tenant, unit) = (self.tenants.get(search.key.tenant), search.unit);
+        let (tenant, unit) = (search.key.tenant, search.unit);
         let slots = wanted
             .min(unit.count_in(self.room(self.nodes.get(id), search)))
-            .min(unit.count_in(tenant.ceiling.room(tenant.held)))
-            .min(self.slots_in_turn(pass, search.key.tenant, unit))
+            .min(unit.count_in(self.tenants.room(tenant)))
+            .min(self.slots_in_turn(pass, tenant, unit))
             .min(GRANT_SLOTS_MAX);
         assert!(slots > 0, "a node was chosen that takes nothing");
         u32::try_from(slots).expect("below GRANT_SLOTS_MAX")

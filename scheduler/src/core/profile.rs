@@ -71,8 +71,8 @@ impl Core {
                 if !shape.pool.is_empty() && shape.pool != pool {
                     continue;
                 }
-                // It waits for its tenant's own work to end, not for nodes.
-                if !tenant.ceiling.shortages(tenant.held, shape.least()).is_empty() {
+                // It waits for work of its own tenant or group to end, not for nodes.
+                if !self.tenants.shortages(id, shape.least()).is_empty() {
                     profile.at_limit += count;
                     continue;
                 }

@@ -1,8 +1,9 @@
-//! The view of the tenants: limits, what each holds, and its queue.
+//! The view of the tenants: limits, what each holds, and its queue. Groups of tenants
+//! are among them; they have no queue.
 //!
 //! What must hold: a demand stands in its tenant's queue exactly while it wants
 //! something that it may get now; `held` counts grants and proposals without an
-//! outcome.
+//! outcome, of a group those that name it.
 
 use super::ProposalId;
 use super::fair::Past;
@@ -139,6 +140,8 @@ pub struct Ceiling {
 /// A dimension in which a tenant is at its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shortage {
+    /// The tenant whose limit it is, or a group that it is in.
+    pub of: TenantId,
     /// As people name it.
     pub dimension: &'static str,
     /// Held now.
@@ -172,24 +175,23 @@ impl Ceiling {
     }
 
     /// The dimensions that keep `need` from being granted on top of `held`.
-    #[must_use]
-    pub fn shortages(&self, held: Amount, need: Amount) -> Vec<Shortage> {
+    fn shortages(&self, of: TenantId, held: Amount, need: Amount) -> impl Iterator<Item = Shortage> + use<> {
         [
             ("cores", self.millicores, held.millicores, need.millicores),
             ("memory", self.memory_bytes, held.memory_bytes, need.memory_bytes),
             ("gpus", self.gpus, held.gpus, need.gpus),
         ]
         .into_iter()
-        .filter_map(|(dimension, limit, held, need)| {
+        .filter_map(move |(dimension, limit, held, need)| {
             let limit = limit?;
             (need > 0 && held.saturating_add(need) > limit).then_some(Shortage {
+                of,
                 dimension,
                 held,
                 need,
                 limit,
             })
         })
-        .collect()
     }
 }
 
@@ -200,6 +202,8 @@ pub struct Tenant {
     pub name: String,
     /// Absent: no row seen (yet, or any more). Nothing is granted then.
     pub row: Option<TenantRow>,
+    /// The group that it is in, from the row.
+    pub parent: Option<TenantId>,
     /// From the row.
     pub ceiling: Ceiling,
     /// By grants and by proposals without an outcome.
@@ -251,6 +255,33 @@ impl Tenants {
     /// The tenant of this id.
     pub fn get_mut(&mut self, id: TenantId) -> &mut Tenant {
         &mut self.list[id as usize]
+    }
+
+    /// A tenant and the groups that it is in, from it up.
+    #[must_use]
+    pub fn path(&self, id: TenantId) -> Vec<TenantId> {
+        let mut path = vec![id];
+        let mut next = self.get(id).parent;
+        // Rows are written so that they make no ring.
+        while let Some(group) = next.filter(|group| !path.contains(group)) {
+            path.push(group);
+            next = self.get(group).parent;
+        }
+        path
+    }
+
+    /// What keeps `need` from a tenant: limits of its own, or of groups that it is in.
+    #[must_use]
+    pub fn shortages(&self, id: TenantId, need: Amount) -> Vec<Shortage> {
+        let path = self.path(id).into_iter().map(|id| (id, self.get(id)));
+        path.flat_map(|(id, tenant)| tenant.ceiling.shortages(id, tenant.held, need)).collect()
+    }
+
+    /// What may still be granted to a tenant.
+    #[must_use]
+    pub fn room(&self, id: TenantId) -> Amount {
+        let rooms = self.path(id).into_iter().map(|id| self.get(id).ceiling.room(self.get(id).held));
+        rooms.reduce(Amount::min_each).expect("a path has the tenant itself")
     }
 
     /// The id of a name, if it is known.

@@ -1,5 +1,5 @@
 //! Invariant 3, first half: no node is over-committed, no tenant is granted
-//! past its limit. A limit that falls takes nothing away: what a tenant holds
+//! past its limit, nor all below a group past the group's. A limit that falls takes nothing away: what a tenant holds
 //! must keep to it where it grows.
 //!
 //! What each node and tenant holds is kept along with the grants that commits
@@ -24,6 +24,8 @@ pub(super) struct Held {
     grants: BTreeMap<(String, u64), GrantRow>,
     nodes: BTreeMap<String, Sum>,
     tenants: BTreeMap<String, Sum>,
+    /// By the grants that name them.
+    groups: BTreeMap<String, Sum>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,6 +87,9 @@ impl Held {
                 let sum = Sum::of(&was, part.slots);
                 self.nodes.entry(part.node.clone()).or_default().subtract(sum);
                 self.tenants.entry(tenant.to_owned()).or_default().subtract(sum);
+                for group in &was.groups {
+                    self.groups.entry(group.clone()).or_default().subtract(sum);
+                }
             }
         }
         let Some(grant) = grant else { return };
@@ -92,6 +97,9 @@ impl Held {
             let sum = Sum::of(grant, part.slots);
             self.nodes.entry(part.node.clone()).or_default().add(sum);
             self.tenants.entry(tenant.to_owned()).or_default().add(sum);
+            for group in &grant.groups {
+                self.groups.entry(group.clone()).or_default().add(sum);
+            }
         }
         self.grants.insert(name, grant.clone());
     }
@@ -111,6 +119,37 @@ impl Held {
     pub fn of_tenant(&self, tenant: &str) -> Sum {
         self.tenants.get(tenant).copied().unwrap_or_default()
     }
+
+    fn of_group(&self, group: &str) -> Sum {
+        self.groups.get(group).copied().unwrap_or_default()
+    }
+}
+
+impl NodesNotOverCommitted {
+    /// What held so much before keeps to its limits wherever it is more now.
+    fn check_limits(&self, name: &str, was: Sum, held: Sum, commit: &Committed) -> Result<(), String> {
+        let keeps = |row: &TenantRow| held.grew_within(was, &row.quota.unwrap_or_default());
+        if self.in_force.allows(name, commit, keeps) {
+            return Ok(());
+        }
+        let limits = self.in_force.newest(name);
+        Err(format!("{name} held {was:?}, then {held:?}, past its limits: {limits:?}"))
+    }
+
+    /// A new grant names the groups that its tenant is in, from it up.
+    fn check_groups(&self, tenant: &str, grant: &GrantRow, commit: &Committed) -> Result<(), String> {
+        let mut below = tenant;
+        for group in grant.groups.iter().map(String::as_str).chain([""]) {
+            if !self.in_force.allows(below, commit, |row| row.parent == group) {
+                return Err(format!(
+                    "a grant of {tenant} names {:?}: {below} is not in {group:?}",
+                    grant.groups
+                ));
+            }
+            below = group;
+        }
+        Ok(())
+    }
 }
 
 impl Checker for NodesNotOverCommitted {
@@ -123,13 +162,20 @@ impl Checker for NodesNotOverCommitted {
 
     fn after(&mut self, now: &Mirror, commit: &Committed) -> Result<(), String> {
         self.in_force.note(commit);
-        let (mut nodes, mut tenants) = (BTreeSet::new(), BTreeMap::new());
+        let (mut nodes, mut tenants, mut groups) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
         for row in &commit.rows {
             match row {
                 Row::Grant { tenant, epoch, row } => {
                     tenants.entry(tenant.as_str()).or_insert_with(|| self.held.of_tenant(tenant));
+                    for group in row.iter().flat_map(|grant| &grant.groups) {
+                        groups.entry(group.as_str()).or_insert_with(|| self.held.of_group(group));
+                    }
+                    let is_new = !self.held.grants.contains_key(&(tenant.clone(), *epoch));
                     self.held.take(tenant, *epoch, row.as_deref());
                     if let Some(grant) = row {
+                        if is_new {
+                            self.check_groups(tenant, grant, commit)?;
+                        }
                         nodes.extend(grant.nodes.iter().map(|part| part.node.as_str()));
                     }
                 }
@@ -141,14 +187,10 @@ impl Checker for NodesNotOverCommitted {
             self.held.check_node(node, now.nodes.get(node))?;
         }
         for (tenant, was) in tenants {
-            let held = self.held.of_tenant(tenant);
-            let keeps = |row: &TenantRow| held.grew_within(was, &row.quota.unwrap_or_default());
-            if !self.in_force.allows(tenant, commit, keeps) {
-                let limits = self.in_force.newest(tenant);
-                return Err(format!(
-                    "tenant {tenant} held {was:?}, then {held:?}, past its limits: {limits:?}"
-                ));
-            }
+            self.check_limits(tenant, was, self.held.of_tenant(tenant), commit)?;
+        }
+        for (group, was) in groups {
+            self.check_limits(group, was, self.held.of_group(group), commit)?;
         }
         Ok(())
     }

@@ -294,6 +294,8 @@ fn tenant() -> Value {
         "when_full": { "enum": ["reject", "queue"] },
         "retention_ms": nullable(count()),
         "weight": count(),
+        "parent": nullable(text()),
+        "group": { "type": "boolean", "description": "It has tenants or groups below it, and no jobs." },
         "quota": {
             "type": "object",
             "properties": {

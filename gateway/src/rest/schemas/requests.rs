@@ -270,6 +270,10 @@ fn limits() -> Value {
                 "type": "integer", "minimum": 1, "maximum": WEIGHT_MAX,
                 "description": "Its part of the cluster while others wait, beside theirs. Left out: 100.",
             })),
+            "parent": nullable(json!({
+                "type": "string", "pattern": patterns::LOWER_NAME,
+                "description": "The group that it is in. Left out: in none.",
+            })),
         }),
         &[],
     );
