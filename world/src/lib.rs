@@ -9,7 +9,7 @@
 //!   switched at compile time.
 //! - [`mark!`]: places that rehearsals must reach; nothing in production.
 //! - [`Disk`], [`Processes`], [`NodeClock`], [`Transfer`],
-//!   [`Bucket`], [`Webhook`]: traits, since madsim
+//!   [`Bucket`], [`Webhook`], [`Program`]: traits, since madsim
 //!   has nothing (or nothing hostile) for them. The real sides are in
 //!   [`real`], the simulated ones in [`sim`].
 
@@ -21,6 +21,7 @@ pub mod limits;
 pub mod marks;
 pub mod pace;
 pub mod processes;
+pub mod program;
 pub mod rand;
 pub mod task;
 pub mod time;
@@ -43,6 +44,7 @@ pub use bucket::Bucket;
 pub use clock::NodeClock;
 pub use disk::{Disk, DiskFile};
 pub use processes::Processes;
+pub use program::Program;
 pub use tokio::{select, sync};
 pub use transfer::Transfer;
 pub use webhook::Webhook;

@@ -56,3 +56,12 @@ pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 pub const WEBHOOK_CONNECT: Duration = Duration::from_secs(5);
 /// From posting to a webhook to its whole answer.
 pub const WEBHOOK_ANSWER: Duration = Duration::from_secs(10);
+
+/// Bytes that a program may answer.
+pub const PROGRAM_ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// Between asking a program to end and ending it.
+pub const PROGRAM_GRACE: Duration = Duration::from_secs(2);
+/// How long its pipes are read after its end, where something holds them open.
+pub const PROGRAM_LEFT_OPEN: Duration = Duration::from_millis(200);
+/// Between two looks at a program that runs.
+pub const PROGRAM_LOOK: Duration = Duration::from_millis(10);

@@ -2,8 +2,10 @@
 
 pub mod batch;
 pub mod clock;
+pub mod detached;
 pub mod disk;
 pub mod processes;
+mod program;
 mod s3;
 pub mod supervisor;
 mod tls;
@@ -14,6 +16,7 @@ mod webhook;
 pub use clock::SystemClock;
 pub use disk::{DiskLock, FsDisk};
 pub use processes::{NodeOptions, NodeProcesses};
+pub use program::Driver;
 pub use s3::{S3, S3Options};
 pub use supervisor::SupervisorOptions;
 pub use transfer::{HttpTransfer, TransferLimits, Wanted};
