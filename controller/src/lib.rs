@@ -5,15 +5,17 @@
 //! - `shell`: receives, steps, persists, then sends.
 //! - `logs`: the log relay.
 //! - [`alerts`]: what operators should look at; pure likewise.
+//! - [`scaling`]: pools that grow and shrink by need; pure likewise.
 
 pub mod alerts;
 pub mod core;
 pub mod limits;
 pub mod logs;
+pub mod scaling;
 pub mod shell;
 
 pub use crate::core::{
     Admission, AdmissionAsk, AdmissionVerdict, Config, Core, DemandChange, DueJobs, Effect, EndedJob, Event,
-    Expiring, Loaded, LoadedJob, Moved, NewJob, Reply, Resources64, StepSaid, Straggler, TaskSaid,
+    Expiring, Loaded, LoadedJob, Moved, NewJob, Reply, Resources64, Scaling, StepSaid, Straggler, TaskSaid,
     TaskStaged, Txn, Upload,
 };

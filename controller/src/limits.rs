@@ -96,3 +96,14 @@ pub const STRAGGLERS_LOGGED_MAX: usize = 8;
 pub const STRAGGLERS_TOLD_MAX: usize = 8;
 /// Alerts kept, those that are on and those that were cleared.
 pub const ALERTS_KEPT_MAX: usize = 1024;
+
+/// Nodes that a pool's driver is asked for, or to remove, at once.
+pub const SCALE_ASK_NODES_MAX: usize = 128;
+/// Nodes of a pool that grows by need.
+pub const SCALE_NODES_MAX: u32 = 1024;
+/// After a driver's first failure; doubles.
+pub const SCALE_BACKOFF_MS: u64 = 5_000;
+/// See [`SCALE_BACKOFF_MS`].
+pub const SCALE_BACKOFF_MS_MAX: u64 = 300_000;
+/// So many failures in a row are worth telling.
+pub const SCALE_FAILURES_TOLD: u32 = 3;

@@ -3,14 +3,14 @@
 
 mod model;
 
-use controller::{Config, Event, Moved, NewJob, Reply, Upload};
+use controller::{Config, Event, Moved, NewJob, Reply, Scaling, Upload};
 use model::agent::Phase;
 use model::{Cluster, specs};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use proto::keys::Parsed;
-use proto::v1::{Budget, Cause, CauseKind, LedgerRow, State, TenantRow, UploadRow};
+use proto::v1::{Budget, Cause, CauseKind, Drainer, LedgerRow, NodeRow, State, TenantRow, UploadRow};
 use std::collections::BTreeMap;
 
 const NODES: [&str; 4] = ["n1", "n2", "n3", "n4"];
@@ -83,6 +83,11 @@ enum Action {
         node: usize,
         drained: bool,
     },
+    /// The autoscaler takes one step with a node.
+    Scale {
+        node: usize,
+        step: usize,
+    },
     /// Clients of a tenant moved bytes.
     Moved {
         tenant: usize,
@@ -118,6 +123,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => node().prop_map(|node| Action::AgentReturns { node }),
         1 => node().prop_map(|node| Action::SessionLost { node }),
         1 => (node(), any::<bool>()).prop_map(|(node, drained)| Action::Drain { node, drained }),
+        2 => (node(), 0..6_usize).prop_map(|(node, step)| Action::Scale { node, step }),
         2 => (0..2_usize, 0..100_u64, 0..100_u64)
             .prop_map(|(tenant, ingress_bytes, egress_bytes)| Action::Moved { tenant, ingress_bytes, egress_bytes }),
         1 => Just(Action::Crash),
@@ -266,6 +272,7 @@ impl Story {
                 let (node, reason) = (NODES[node].to_owned(), "tests".to_owned());
                 cluster.step(Event::DrainNode { ticket, node, drained, reason });
             }
+            Action::Scale { node, step } => scale(cluster, NODES[node], step),
             Action::Moved { tenant, ingress_bytes, egress_bytes } => {
                 let ticket = cluster.ticket();
                 // Half of what came in was there already.
@@ -342,6 +349,41 @@ impl Story {
             None => {}
             other => panic!("{other:?}"),
         }
+    }
+}
+
+fn scale(cluster: &mut Cluster, node: &str, step: usize) {
+    let row = |cluster: &Cluster| cluster.rows.get::<NodeRow>(&proto::keys::node(node));
+    let before = row(cluster);
+    // Once drained it is mostly retired, and then forgotten.
+    let wanted = match step {
+        0 | 1 => Scaling::Drain("idle".to_owned()),
+        2 => Scaling::Resume,
+        3 | 4 if before.is_some() => Scaling::Retire { pool: "default".to_owned(), reason: String::new() },
+        _ => Scaling::Forget,
+    };
+    let ticket = cluster.ticket();
+    let event = Event::Scale { ticket, node: node.to_owned(), wanted: wanted.clone() };
+    cluster.step(event);
+    let done = cluster.replies.get(&ticket) == Some(&Reply::Done);
+    let was = before.map(|row| (row.drained, row.drainer()));
+    let is = row(cluster).map(|row| (row.drained, row.drainer()));
+    match (wanted, was) {
+        _ if !done => assert_eq!(is, was, "what is refused changes nothing"),
+        (Scaling::Drain(_), _) => assert_eq!(is, Some((true, Drainer::Autoscaler))),
+        (Scaling::Resume, _) => assert_eq!(is, Some((false, Drainer::Unspecified))),
+        (Scaling::Retire { .. }, _) => {
+            assert_eq!(is, Some((true, Drainer::Removal)));
+            // Those that the core was told of.
+            let unheard: Vec<_> = cluster.on_the_way.iter().map(|row| (&row.tenant, row.epoch)).collect();
+            let on_it = cluster.rows.grants().find(|grant| {
+                grant.nodes.iter().any(|part| part.node == node)
+                    && !unheard.contains(&(&grant.tenant, grant.epoch))
+            });
+            assert!(on_it.is_none(), "{node} has {on_it:?}");
+        }
+        (Scaling::Forget, None | Some((_, Drainer::Removal))) => assert_eq!(is, None),
+        (Scaling::Forget, _) => panic!("{was:?} is forgotten"),
     }
 }
 

@@ -7,15 +7,15 @@ use proto::keys::{self, Parsed};
 use proto::spans::Spans;
 use proto::v1::{
     AgentFrame, AllocRow, BlockRow, DemandUpdate, EventBatchRow, FormatRow, GrantRow, IdempotencyRow, JobRow,
-    JobStateRow, LedgerRow, LogShipment, ManifestRow, NodeRow, ServerFrame, ShardRow, Span, SubmitRequest,
-    TenantRow, TokenRow,
+    JobStateRow, LedgerRow, LogShipment, ManifestRow, NodeRow, ScaleRow, ServerFrame, ShardRow, Span,
+    SubmitRequest, TenantRow, TokenRow,
 };
 use std::fmt::Debug;
 
 /// The first byte says what the others are.
 pub fn rows(data: &[u8]) {
     let Some((kind, bytes)) = data.split_first() else { return };
-    match kind % 20 {
+    match kind % 21 {
         0 => key(bytes),
         1 => round_trip::<FormatRow>(bytes),
         2 => round_trip::<TenantRow>(bytes),
@@ -35,7 +35,8 @@ pub fn rows(data: &[u8]) {
         16 => round_trip::<ServerFrame>(bytes),
         17 => round_trip::<LogShipment>(bytes),
         18 => round_trip::<DemandUpdate>(bytes),
-        _ => round_trip::<SubmitRequest>(bytes),
+        19 => round_trip::<SubmitRequest>(bytes),
+        _ => round_trip::<ScaleRow>(bytes),
     }
 }
 
@@ -106,6 +107,7 @@ fn spelt(parsed: &Parsed) -> Bytes {
         }
         Parsed::Upload { tenant, digest } => keys::upload(tenant, digest),
         Parsed::Node { node } => keys::node(node),
+        Parsed::Scale { pool } => keys::scale(pool),
         Parsed::Shard { shard } => keys::shard(*shard),
     }
 }

@@ -288,6 +288,7 @@ pub fn node(view: &NodeView) -> Value {
         "log_dropped_bytes": view.log_dropped_bytes,
         "drained": row.drained,
         "drain_reason": text(&row.drain_reason),
+        "drained_by": words::drainer(row.drainer()),
         "reservations": row.reservations.iter().map(reservation).collect::<Vec<_>>(),
     })
 }
@@ -317,6 +318,16 @@ pub fn pool(pool: &PoolView) -> Value {
         "eta": pool.eta.as_ref().map(|eta| json!({
             "earliest_start_ms": eta.earliest_start_ms,
             "assumption": eta.assumption,
+        })),
+        "autoscale": pool.autoscale.as_ref().map(|scale| json!({
+            "min": scale.min,
+            "max": scale.max,
+            "asked": scale.asked,
+            "leaving": scale.leaving,
+            "capped": text(&scale.capped),
+            "failures": scale.failures,
+            "failed": text(&scale.failed),
+            "cost_per_hour_micros": scale.cost_per_hour_micros,
         })),
     })
 }

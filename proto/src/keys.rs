@@ -34,6 +34,8 @@ pub const CHECKPOINTS: &str = "checkpoint/";
 pub const UPLOADS: &str = "upload/";
 /// All nodes.
 pub const NODES: &str = "node/";
+/// What is known of pools that grow and shrink.
+pub const SCALES: &str = "scale/";
 /// All shards.
 pub const SHARDS: &str = "shard/";
 
@@ -57,6 +59,7 @@ pub enum Parsed {
     Checkpoint { tenant: String, number: u64, step: u32, task: u64, rank: u32 },
     Upload { tenant: String, digest: String },
     Node { node: String },
+    Scale { pool: String },
     Shard { shard: u16 },
 }
 
@@ -139,6 +142,11 @@ pub fn upload(tenant: &str, digest: &str) -> Bytes {
 #[must_use]
 pub fn node(node: &str) -> Bytes {
     joined("node", [Name(node)])
+}
+/// `scale/<pool>`
+#[must_use]
+pub fn scale(pool: &str) -> Bytes {
+    joined("scale", [Name(pool)])
 }
 /// `shard/<shard>`
 #[must_use]
@@ -263,6 +271,7 @@ pub fn parse(key: &[u8]) -> Option<Parsed> {
         }
         ("upload", [tenant, digest]) => Parsed::Upload { tenant: name(tenant)?, digest: name(digest)? },
         ("node", [node]) => Parsed::Node { node: name(node)? },
+        ("scale", [pool]) => Parsed::Scale { pool: name(pool)? },
         ("shard", [shard]) => Parsed::Shard { shard: u16::try_from(hex(shard, 4)?).ok()? },
         _ => return None,
     })
@@ -364,7 +373,8 @@ mod tests {
                 Parsed::Checkpoint { tenant: tenant.clone(), number: n, step: step32, task: n, rank },
             ),
             (upload(t, "00ff"), Parsed::Upload { tenant: tenant.clone(), digest: "00ff".into() }),
-            (node(t), Parsed::Node { node: tenant }),
+            (node(t), Parsed::Node { node: tenant.clone() }),
+            (scale(t), Parsed::Scale { pool: tenant }),
             (shard(step), Parsed::Shard { shard: step }),
         ]
     }

@@ -3,7 +3,7 @@
 use crate::{
     ids::JobId,
     problem::Problem,
-    v1::{AlertSeverity, Cause, CauseKind, NodeState, State},
+    v1::{AlertSeverity, Cause, CauseKind, Drainer, NodeState, State},
 };
 
 /// `RUNNING`.
@@ -19,6 +19,16 @@ pub fn node_state(state: NodeState, drained: bool) -> &'static str {
         (NodeState::Lost, _) => "LOST",
         (_, true) => "DRAINED",
         (other, false) => other.as_str_name().trim_start_matches("NODE_STATE_"),
+    }
+}
+
+/// `autoscaler`; nothing where it was an operator, or the node itself.
+#[must_use]
+pub fn drainer(drainer: Drainer) -> Option<&'static str> {
+    match drainer {
+        Drainer::Unspecified => None,
+        Drainer::Autoscaler => Some("autoscaler"),
+        Drainer::Removal => Some("removal"),
     }
 }
 

@@ -283,7 +283,30 @@ fn rows() -> Vec<(bytes::Bytes, Vec<u8>)> {
         (keys::shard(11), ShardRow { owner: "s1".into(), epoch: 3, seq: 900 }.encode_to_vec()),
         (keys::checkpoint("lab", 17, 0, 3, 1), checkpoints().encode_to_vec()),
         (keys::upload("lab", &"ab".repeat(32)), UploadRow { size_bytes: 812, at_ms: 1_700 }.encode_to_vec()),
+        (keys::scale("big"), scale().encode_to_vec()),
+        (keys::node("big-auto-6"), leaving().encode_to_vec()),
     ]
+}
+
+fn scale() -> ScaleRow {
+    ScaleRow {
+        last_number: 7,
+        asked: vec![AskedNode { number: 7, asked_ms: 1_700_000_000_000, coming: true }],
+        add_after_ms: 1_700_000_030_000,
+        remove_after_ms: 1_700_000_040_000,
+        add_failures: 1,
+        remove_failures: 2,
+        failed: "no quota".into(),
+    }
+}
+
+fn leaving() -> NodeRow {
+    NodeRow {
+        name: "big-auto-6".into(),
+        drained: true,
+        drainer: Drainer::Removal.into(),
+        ..NodeRow::default()
+    }
 }
 
 fn kept() -> Vec<(String, Vec<u8>)> {
@@ -327,6 +350,7 @@ fn reencode(parsed: &Parsed, bytes: &[u8]) -> Result<Vec<u8>, prost::DecodeError
         Parsed::Checkpoint { .. } => through::<CheckpointRow>(bytes),
         Parsed::Upload { .. } => through::<UploadRow>(bytes),
         Parsed::Node { .. } => through::<NodeRow>(bytes),
+        Parsed::Scale { .. } => through::<ScaleRow>(bytes),
         Parsed::Shard { .. } => through::<ShardRow>(bytes),
     }
 }
@@ -354,6 +378,8 @@ fn every_kept_row_means_what_it_meant() {
     assert_eq!(kept_row::<CheckpointRow>("checkpoint/"), checkpoints());
     assert_eq!(kept_row::<UploadRow>("upload/"), UploadRow { size_bytes: 812, at_ms: 1_700 });
     assert_eq!(kept_row::<NodeRow>("node/"), node());
+    assert_eq!(kept_row::<NodeRow>("node/big-auto-6"), leaving());
+    assert_eq!(kept_row::<ScaleRow>("scale/"), scale());
     assert_eq!(kept_row::<AllocRow>("alloc/node/").epoch, 77);
     assert_eq!(kept_row::<ShardRow>("shard/").seq, 900);
     assert_eq!(kept_row::<FormatRow>("meta/").version, 1);

@@ -71,7 +71,7 @@ impl Mirror {
                 }
             }
             // Looked at by their own checker alone.
-            Row::Shard(..) | Row::Other => {}
+            Row::Scale(..) | Row::Shard(..) | Row::Other => {}
         }
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::Message;
 use proto::v1::{
     BlockRow, CheckpointRow, EventBatchRow, GrantRow, IdempotencyRow, JobRow, JobStateRow, LedgerRow,
-    ManifestRow, NodeRow, ShardRow, TenantRow, UploadRow,
+    ManifestRow, NodeRow, ScaleRow, ShardRow, TenantRow, UploadRow,
 };
 use std::sync::Arc;
 
@@ -74,6 +74,8 @@ pub enum Row {
         row: Option<UploadRow>,
     },
     Node(String, Option<NodeRow>),
+    /// What is kept of a pool that grows by need.
+    Scale(String, Option<ScaleRow>),
     Shard(u16, Option<ShardRow>),
     /// Rows no invariant speaks of.
     Other,
@@ -139,6 +141,7 @@ pub fn decode(key: &[u8], value: Option<&Bytes>) -> Result<Row, String> {
             Row::Upload { tenant: tenant.into(), digest: digest.into(), row: message::<UploadRow, _>(value)? }
         }
         ["shard", number] => Row::Shard(short(number)?, message::<ShardRow, _>(value)?),
+        ["scale", pool] => Row::Scale(pool.into(), message::<ScaleRow, _>(value)?),
         ["node", name] => Row::Node(name.into(), message::<NodeRow, _>(value)?),
         _ => Row::Other,
     })

@@ -59,6 +59,15 @@ pub(super) fn of(
             format!("pool {} has no room for any of {} slots that queue", pool.name, pool.queued_slots);
         add(Code::PoolExhausted, &pool.name, "", text);
     }
+    for scale in facts.scaling.iter().flatten() {
+        let both = [
+            (Code::ScaleFailed, "driver fails", &scale.failing),
+            (Code::ScaleCapped, "may not grow", &scale.capped),
+        ];
+        for (code, what, why) in both.into_iter().filter(|(_, _, why)| !why.is_empty()) {
+            add(code, &scale.pool, "", format!("pool {}: {what}: {why}", scale.pool));
+        }
+    }
     for starved in facts.starved.iter().flatten().filter(|one| one.blocked_ms >= config.starvation_ms) {
         let job = words::job_id(&starved.tenant, starved.job_number);
         let span = units::brief_duration_ms(starved.blocked_ms);

@@ -11,6 +11,8 @@ pub struct Facts {
     pub nodes: Option<Vec<NodeFact>>,
     /// Pools that have no room while work queues for them.
     pub full_pools: Option<Vec<PoolFact>>,
+    /// Pools that grow by need, where something is wrong with that.
+    pub scaling: Option<Vec<ScaleFact>>,
     /// Tenants whose queue's first cannot start.
     pub starved: Option<Vec<StarvedFact>>,
     /// Tenants that have a budget.
@@ -41,6 +43,17 @@ pub struct PoolFact {
     pub name: String,
     /// Slots that wait for it.
     pub queued_slots: u64,
+}
+
+/// A pool that grows by need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScaleFact {
+    /// Its name.
+    pub pool: String,
+    /// How its driver failed, and how often in a row; empty: that is not worth telling.
+    pub failing: String,
+    /// Why it may not grow although work queues for it; empty: it may, or none does.
+    pub capped: String,
 }
 
 /// A tenant whose queue's first cannot start.
@@ -75,6 +88,7 @@ impl Facts {
         match code {
             Code::NodeLost | Code::NodeFlapping => self.nodes.is_some(),
             Code::PoolExhausted => self.full_pools.is_some(),
+            Code::ScaleFailed | Code::ScaleCapped => self.scaling.is_some(),
             Code::Starvation => self.starved.is_some(),
             Code::Budget80 | Code::Budget90 | Code::Budget100 => self.spending.is_some(),
             Code::RetryStorm => self.storms.is_some(),

@@ -18,7 +18,7 @@ mod facts;
 #[cfg(test)]
 mod tests;
 
-pub use facts::{Facts, NodeFact, PoolFact, SpendFact, StarvedFact};
+pub use facts::{Facts, NodeFact, PoolFact, ScaleFact, SpendFact, StarvedFact};
 
 use crate::limits::ALERTS_KEPT_MAX;
 use causes::{Cause, Seen};
@@ -40,6 +40,10 @@ pub enum Code {
     NodeFlapping,
     /// Work queues for a pool that has no room.
     PoolExhausted,
+    /// The driver of a pool that grows by need fails again and again.
+    ScaleFailed,
+    /// A pool may not grow although work queues for it.
+    ScaleCapped,
     /// The first of a tenant's queue cannot start.
     Starvation,
     /// 90 % of a month's budget.
@@ -59,13 +63,15 @@ pub enum Severity {
 
 impl Code {
     /// All there are.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::LogsGivenUp,
         Self::RetryStorm,
         Self::Budget100,
         Self::NodeLost,
         Self::NodeFlapping,
         Self::PoolExhausted,
+        Self::ScaleFailed,
+        Self::ScaleCapped,
         Self::Starvation,
         Self::Budget90,
         Self::Budget80,
@@ -81,6 +87,8 @@ impl Code {
             Self::NodeLost => "node.lost",
             Self::NodeFlapping => "node.flapping",
             Self::PoolExhausted => "pool.exhausted",
+            Self::ScaleFailed => "scale.failed",
+            Self::ScaleCapped => "scale.capped",
             Self::Starvation => "starvation",
             Self::Budget90 => "budget.90",
             Self::Budget80 => "budget.80",
@@ -279,7 +287,7 @@ impl Config {
     /// How long a cause must be there.
     fn holds_for(&self, code: Code) -> u64 {
         match code {
-            Code::PoolExhausted => self.pool_exhausted_ms,
+            Code::PoolExhausted | Code::ScaleCapped => self.pool_exhausted_ms,
             // The others' facts have their own waiting in them.
             _ => 0,
         }

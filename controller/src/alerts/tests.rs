@@ -65,6 +65,21 @@ fn a_lost_node_is_told_once_and_cleared_once_it_is_back_for_a_while() {
 }
 
 #[test]
+fn a_driver_that_fails_is_told_at_once_and_a_pool_that_may_not_grow_after_a_while() {
+    let mut alerts = Alerts::new(Config { pool_exhausted_ms: 60_000, ..Config::default() });
+    let scaling = |failing: &str, capped: &str| Facts {
+        scaling: Some(vec![ScaleFact { pool: "gpu".into(), failing: failing.into(), capped: capped.into() }]),
+        ..Facts::default()
+    };
+    let bad = scaling("3 times in a row: no quota", "5 more would have work, and max is 4");
+    assert_eq!(said(&alerts.step(at(0), &bad)), ["+scale.failed gpu"]);
+    assert_eq!(alerts.on().next().unwrap().text, "pool gpu: driver fails: 3 times in a row: no quota");
+    assert_eq!(said(&alerts.step(at(60_000), &bad)), ["+scale.capped gpu"]);
+    alerts.step(at(70_000), &scaling("", ""));
+    assert_eq!(said(&alerts.step(at(130_000), &scaling("", ""))), ["-scale.failed gpu", "-scale.capped gpu"]);
+}
+
+#[test]
 fn a_drained_node_may_go_and_draining_it_is_what_clears() {
     let mut alerts = Alerts::new(Config { quiet_ms: 0, ..Config::default() });
     assert_eq!(said(&alerts.step(at(0), &n1(NodeState::Lost, 1))), ["+node.lost n1"]);

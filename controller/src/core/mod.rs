@@ -43,6 +43,7 @@ mod progress;
 mod reports;
 mod retry;
 mod retry_user;
+mod scale;
 mod start;
 mod submit;
 mod traffic;
@@ -56,7 +57,7 @@ pub use pace::Straggler;
 pub use progress::{StepSaid, TaskSaid, TaskStaged};
 pub use types::{
     Admission, AdmissionAsk, AdmissionVerdict, DemandChange, DueJobs, Effect, EndedJob, Event, Expiring,
-    Loaded, LoadedJob, Moved, NewJob, Now, Reply, Resources64, Txn, Upload,
+    Loaded, LoadedJob, Moved, NewJob, Now, Reply, Resources64, Scaling, Txn, Upload,
 };
 
 use crate::limits;
@@ -94,6 +95,8 @@ pub struct Core {
     bind_order: u64,
     cluster_retries: retry::Bucket,
     node_deadlines: BTreeSet<(u64, String)>,
+    /// The highest session that a node had which is forgotten.
+    sessions_forgotten: u64,
     brake: nodes::Brake,
     demand: demand::Told,
     recent: submit::Recent,
@@ -216,6 +219,7 @@ impl Core {
             bind_order: 1 << 40,
             cluster_retries,
             node_deadlines: BTreeSet::new(),
+            sessions_forgotten: 0,
             brake: nodes::Brake::default(),
             demand: demand::Told::default(),
             recent: submit::Recent::default(),
@@ -333,6 +337,10 @@ impl Core {
             }
             Event::DrainNode { ticket, node, drained, reason } => {
                 self.drain_node(ticket, &node, drained, reason);
+            }
+            Event::Scale { ticket, node, wanted } => {
+                let reply = self.scale_node(&node, wanted).map_or_else(Reply::Refused, |()| Reply::Done);
+                self.reply(ticket, reply);
             }
         }
     }

@@ -19,8 +19,8 @@ use crate::limits;
 use proto::problem::{self, Problem};
 use proto::v1::server_frame::Frame;
 use proto::v1::{
-    AttemptRef, Cause, CauseKind, Goodbye, Heartbeat, HeldAttempt, LeaseRenewal, NodeRow, NodeState, RankEnd,
-    Reconcile, RegisterReply, RegisterRequest, Reservation, State,
+    AttemptRef, Cause, CauseKind, Drainer, Goodbye, Heartbeat, HeldAttempt, LeaseRenewal, NodeRow, NodeState,
+    RankEnd, Reconcile, RegisterReply, RegisterRequest, Reservation, State,
 };
 use std::collections::BTreeSet;
 
@@ -74,12 +74,14 @@ impl Core {
             capacity: request.capacity,
             state: NodeState::Ready.into(),
             registered_ms: now.wall_ms,
-            session: node.row.session + 1,
+            // Of one that was forgotten something may still be on its way.
+            session: node.row.session.max(self.sessions_forgotten) + 1,
             version: request.version,
             address: request.address,
             drained: node.row.drained,
             drain_reason: std::mem::take(&mut node.row.drain_reason),
             reservations: std::mem::take(&mut node.row.reservations),
+            drainer: node.row.drainer,
         };
         node.connected = false;
         let session = node.row.session;
@@ -121,7 +123,15 @@ impl Core {
 
     pub(super) fn drain_node(&mut self, ticket: u64, node: &str, drained: bool, reason: String) {
         let reply = match self.nodes.get_mut(node) {
+            Some(found) if found.row.drainer() == Drainer::Removal => Reply::Refused(problem::conflict(
+                "removed",
+                "node",
+                node,
+                "is being removed by the autoscaler",
+                "wait until it is gone; `drumline alerts` tells where its driver fails",
+            )),
             Some(found) => {
+                found.row.set_drainer(Drainer::Unspecified);
                 found.row.drained = drained;
                 found.row.drain_reason = if drained { reason } else { String::new() };
                 found.streak = 0;

@@ -139,6 +139,10 @@ impl Core {
         for name in &out.nodes {
             if let Some(node) = self.nodes.get(name) {
                 txn.writes.push((keys::node(name), Some(node.row.encode_to_vec().into())));
+            } else {
+                world::mark!("controller.node.forgotten");
+                // A grant that is made there nevertheless goes back unused.
+                txn.writes.extend([(keys::node(name), None), (keys::alloc_node(name), None)]);
             }
         }
         txn.writes.extend(std::mem::take(&mut out.direct));

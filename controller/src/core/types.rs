@@ -257,6 +257,36 @@ pub enum Event {
         /// One line for people.
         reason: String,
     },
+    /// The autoscaler changes what is to become of a node.
+    Scale {
+        /// Names the asker.
+        ticket: u64,
+        /// The node.
+        node: String,
+        /// Wanted.
+        wanted: Scaling,
+    },
+}
+
+/// What the autoscaler may want of a node. Each is refused where the node does not stand so
+/// that it may be done, and done is the same as done before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scaling {
+    /// Nothing new comes to it, for this reason. Not where it is drained already.
+    Drain(String),
+    /// It is needed after all. Only where the autoscaler drained it.
+    Resume,
+    /// Nothing will ever run on it again. Only where the autoscaler drained it and nothing is
+    /// granted on it; or where no such node is there: it is from then on, in this pool, so
+    /// that it gets no work should it come late.
+    Retire {
+        /// Of a node that is not there.
+        pool: String,
+        /// Likewise: one line for people.
+        reason: String,
+    },
+    /// It is gone. Only where it was retired.
+    Forget,
 }
 
 /// What the clients of one tenant moved.

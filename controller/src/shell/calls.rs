@@ -4,8 +4,8 @@
 use super::sessions::StreamId;
 use super::{ObjectIndex, limits, load, sessions};
 use crate::core::{
-    DueJobs, Event, JOB_ENDING, LoadedJob, Moved, NewJob, Reply, StepSaid, Straggler, TaskSaid, TaskStaged,
-    Upload,
+    DueJobs, Event, JOB_ENDING, LoadedJob, Moved, NewJob, Reply, Scaling, StepSaid, Straggler, TaskSaid,
+    TaskStaged, Upload,
 };
 use proto::after;
 use proto::problem;
@@ -342,6 +342,15 @@ impl Handle {
         remove: bool,
     ) -> Result<(), Problem> {
         match self.ask(Box::new(move |ticket| Event::Reserve { ticket, nodes, reservation, remove })).await? {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Changes what is to become of a node whose pool grows and shrinks.
+    pub async fn scale(&self, node: &str, wanted: Scaling) -> Result<(), Problem> {
+        let node = node.to_owned();
+        match self.ask(Box::new(move |ticket| Event::Scale { ticket, node, wanted })).await? {
             Reply::Done => Ok(()),
             other => Err(unexpected(&other)),
         }

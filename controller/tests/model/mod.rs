@@ -9,7 +9,9 @@ pub mod rows;
 pub mod specs;
 
 use agent::Agent;
-use controller::{Admission, AdmissionAsk, AdmissionVerdict, Config, Core, Effect, Event, Reply, Txn};
+use controller::{
+    Admission, AdmissionAsk, AdmissionVerdict, Config, Core, Effect, Event, Reply, Scaling, Txn,
+};
 use proto::v1::{
     AllocRow, Demand, DemandKey, GrantNode, GrantRow, Heartbeat, HeldAttempt, NodeRow, NodeState,
     RegisterRequest, Reports, Resources, State, TenantRow, server_frame,
@@ -451,6 +453,8 @@ impl Cluster {
         for name in &names {
             let agent = self.agents.get_mut(name).unwrap();
             (agent.cut, agent.alive) = (false, true);
+            let ticket = self.ticket();
+            self.step(Event::Scale { ticket, node: name.clone(), wanted: Scaling::Forget });
             let ticket = self.ticket();
             self.step(Event::DrainNode { ticket, node: name.clone(), drained: false, reason: String::new() });
         }

@@ -446,7 +446,7 @@ impl Core {
                 free: Some(sum.free.to_resources()),
                 queued_slots: queued(name),
                 largest_node: Some(sum.largest.to_resources()),
-                eta: None,
+                ..PoolView::default()
             })
             .collect();
         PoolsReply { pools }

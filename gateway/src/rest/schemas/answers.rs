@@ -250,6 +250,7 @@ fn node() -> Value {
         "log_dropped_bytes": count(),
         "drained": truth(),
         "drain_reason": nullable(text()),
+        "drained_by": { "enum": ["autoscaler", "removal", null] },
         "reservations": list(object(json!({
             "name": text(),
             "from_ms": instant(),
@@ -272,6 +273,16 @@ fn pool() -> Value {
             "earliest_start_ms": instant(),
             "assumption": text(),
         })),
+        "autoscale": nullable(object(json!({
+            "min": count(),
+            "max": count(),
+            "asked": count(),
+            "leaving": count(),
+            "capped": nullable(text()),
+            "failures": count(),
+            "failed": nullable(text()),
+            "cost_per_hour_micros": count(),
+        }))),
     }))
 }
 
