@@ -27,11 +27,11 @@ use std::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use world::{
-    Bucket, Disk, NodeClock, Processes, Webhook,
+    Bucket, Disk, NodeClock, Processes, Program, Webhook,
     grpc::{BindError, Network},
     real::{
-        DiskLock, FsDisk, HttpTransfer, HttpWebhook, NodeOptions, NodeProcesses, S3, S3Options, SystemClock,
-        TransferLimits,
+        DiskLock, Driver, FsDisk, HttpTransfer, HttpWebhook, NodeOptions, NodeProcesses, S3, S3Options,
+        SystemClock, TransferLimits,
     },
     select, task, time,
 };
@@ -117,6 +117,7 @@ pub async fn start_server(
 ) -> Result<RunningServer, Failure> {
     config.bucket = bucket(&config.objects).await?;
     config.webhook = webhook(&config.alerts.webhook)?;
+    config.drivers = drivers(&config)?;
     let disk: Arc<dyn Disk> = files::directory("data", data)?;
     let clock: Arc<dyn NodeClock> = Arc::new(SystemClock::new());
     gateway::server::start(ServerParts { disk, clock, listen, config, shared })
@@ -186,6 +187,19 @@ fn webhook(url: &str) -> Result<Option<Arc<dyn Webhook>>, Failure> {
             Err(Failure::broken("alerts.webhook", url, why, remedy))
         }
     }
+}
+
+/// The drivers of pools that grow by need. What is wrong with such a pool shows before anybody
+/// is served; the programs are not tried.
+fn drivers(config: &ServerConfig) -> Result<BTreeMap<String, Arc<dyn Program>>, Failure> {
+    let mut drivers: BTreeMap<String, Arc<dyn Program>> = BTreeMap::new();
+    for (name, pool) in &config.pools {
+        let Some(autoscale) = &pool.autoscale else { continue };
+        autoscale.checked(name).map_err(Failure::WrongUse)?;
+        let driver = Driver::new(autoscale.command.clone(), time::ms(autoscale.command_ms));
+        drivers.insert(name.clone(), driver);
+    }
+    Ok(drivers)
 }
 
 /// In the words of a refusal: what, why, and what to do.

@@ -63,3 +63,14 @@ pub const DIGEST_CHUNK_BYTES: usize = 256 << 10;
 pub const STOP_DEADLINE: Duration = ms(10_000);
 /// Bytes of a workload log, unpacked.
 pub const LOG_BYTES_MAX: u64 = 1 << 30;
+
+/// Bytes of a question to the driver of this machine's agents.
+pub const QUESTION_BYTES_MAX: u64 = 256 << 10;
+/// How long it waits for another one that works on the same nodes.
+pub const DRIVER_LOCK_DEADLINE: Duration = ms(40_000);
+/// Between two looks whether that one is done.
+pub const DRIVER_LOOK: Duration = ms(20);
+/// An agent that runs so long after its start stays.
+pub const DRIVER_AGENT_STAYS: Duration = ms(300);
+/// Between asking an agent to end and ending it.
+pub const DRIVER_GRACE: Duration = ms(10_000);

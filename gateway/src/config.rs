@@ -1,10 +1,12 @@
 //! A server's numbers, as its TOML file writes them. All have defaults; what is
 //! not known is refused by name.
 
+use crate::scaling::AutoscaleConfig;
 use serde::{Deserialize, Deserializer};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use world::grpc::Network;
-use world::{Bucket, Webhook};
+use world::{Bucket, Program, Webhook};
 
 /// See the fields. Data directory and address to listen on are not among them:
 /// they come beside it, from whoever starts the server.
@@ -43,12 +45,17 @@ pub struct ServerConfig {
     pub logs: LogsConfig,
     /// What operators are warned of.
     pub alerts: AlertsConfig,
+    /// What is to be said of pools, by name.
+    pub pools: BTreeMap<String, PoolConfig>,
     /// The bucket of [`ServerConfig::objects`], opened by whoever starts the server.
     #[serde(skip)]
     pub bucket: Option<Arc<dyn Bucket>>,
     /// The webhook of [`ServerConfig::alerts`], likewise.
     #[serde(skip)]
     pub webhook: Option<Arc<dyn Webhook>>,
+    /// The drivers of [`ServerConfig::pools`], likewise, by pool.
+    #[serde(skip)]
+    pub drivers: BTreeMap<String, Arc<dyn Program>>,
     /// Only in simulation: the network that objects are reached over.
     #[serde(skip)]
     pub network: Network,
@@ -98,6 +105,14 @@ pub struct AlertsConfig {
     pub flaps_window_ms: u64,
     /// A cause that is gone for so long is gone.
     pub quiet_ms: u64,
+}
+
+/// What is to be said of a pool.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PoolConfig {
+    /// Its nodes come and go by need.
+    pub autoscale: Option<AutoscaleConfig>,
 }
 
 impl AlertsConfig {
@@ -162,7 +177,9 @@ impl Default for ServerConfig {
             logs: LogsConfig::default(),
             alerts: AlertsConfig::default(),
             bucket: None,
+            pools: BTreeMap::new(),
             webhook: None,
+            drivers: BTreeMap::new(),
             network: Network::default(),
         }
     }

@@ -9,7 +9,7 @@ use crate::objects::Objects;
 use crate::planner::Planner;
 use crate::trees::Trees;
 use crate::urls::{Method, Mover};
-use crate::{limits, rows};
+use crate::{limits, rows, scaling};
 use controller::logs::LogRelay;
 use controller::shell::Handle;
 use futures_util::Stream;
@@ -50,6 +50,7 @@ pub(crate) struct Gate {
     pub trees: Trees,
     pub meter: Arc<Meter>,
     pub alerts: Board,
+    pub scaling: scaling::Board,
     pub auth: Auth,
     pub tenants: Tenants,
     pub streams: Arc<Streams>,
@@ -81,7 +82,7 @@ pub(crate) struct Base {
 impl Base {
     /// Without a slash at its end. The address a caller reached us at is one it
     /// can reach again.
-    fn url(&self, reached: Option<SocketAddr>) -> String {
+    pub fn url(&self, reached: Option<SocketAddr>) -> String {
         if !self.public_url.is_empty() {
             return self.public_url.trim_end_matches('/').to_owned();
         }

@@ -20,6 +20,7 @@ mod packing;
 mod planner;
 mod rest;
 mod rows;
+mod scaling;
 mod schedulers;
 pub mod server;
 mod shipments;
@@ -27,8 +28,9 @@ pub mod storage;
 mod trees;
 pub mod urls;
 
-pub use config::{AlertsConfig, LogsConfig, ObjectsConfig, ServerConfig, scheduler_numbers};
+pub use config::{AlertsConfig, LogsConfig, ObjectsConfig, PoolConfig, ServerConfig, scheduler_numbers};
 pub use rest::reading;
+pub use scaling::{AutoscaleConfig, NodeShape};
 
 pub(crate) use proto::keys::hex_of as hex;
 use std::collections::BTreeMap;

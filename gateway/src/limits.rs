@@ -226,3 +226,6 @@ pub const WEBHOOK_BACKOFF_MS: u64 = 1_000;
 pub const WEBHOOK_BACKOFF_MS_MAX: u64 = 60_000;
 /// Whoever waits for a notice looks this often whether the server is gone.
 pub const WEBHOOK_IDLE_MS: u64 = 5_000;
+
+/// Between two looks at pools that grow by need.
+pub const SCALE_LOOK_MS: u64 = 1_000;

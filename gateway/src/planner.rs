@@ -4,9 +4,10 @@ use crate::limits;
 use controller::core::{Admission, AdmissionAsk, AdmissionVerdict, Resources64};
 use prost::Message;
 use proto::problem::Problem;
-use proto::v1::{DemandKey, JobSpec, PoolsReply, Step, TenantRow, WhyReply};
+use proto::v1::{DemandKey, JobSpec, NodeRow, PoolsReply, Step, TenantRow, WhyReply};
 use scheduler::Amount;
 use scheduler::admission::{Ask, Verdict};
+use scheduler::core::Growing;
 use scheduler::eta::Profile;
 use scheduler::shell::{Handle, Proposals};
 use scheduler::signs::{BudgetSign, HeadSign, NodeSign, PoolSign};
@@ -23,11 +24,13 @@ pub(crate) struct Planner {
     scheduler: Handle,
     clock: Arc<dyn NodeClock>,
     feasible: Mutex<BTreeMap<Vec<u8>, u64>>,
+    /// Nodes that are not there and may come, where pools grow by need.
+    may_come: Mutex<Vec<NodeRow>>,
 }
 
 impl Planner {
     pub fn new(scheduler: Handle, clock: Arc<dyn NodeClock>) -> Self {
-        Self { scheduler, clock, feasible: Mutex::default() }
+        Self { scheduler, clock, feasible: Mutex::default(), may_come: Mutex::default() }
     }
 
     pub fn explain(&self, key: &DemandKey) -> WhyReply {
@@ -54,6 +57,20 @@ impl Planner {
         self.scheduler.budget_signs()
     }
 
+    pub fn node_use(&self) -> BTreeMap<String, (Amount, u32)> {
+        self.scheduler.node_use()
+    }
+
+    /// See [`scheduler::core::Core::growth`].
+    pub fn growth(&self, pools: &[Growing]) -> Vec<u64> {
+        self.scheduler.growth(pools)
+    }
+
+    /// What fits one of these is feasible too.
+    pub fn may_come(&self, nodes: Vec<NodeRow>) {
+        *self.may_come.lock().expect("no holder of this lock panics") = nodes;
+    }
+
     pub fn proposals(&self) -> Proposals {
         self.scheduler.proposals()
     }
@@ -69,7 +86,7 @@ impl Planner {
         if self.remembered().get(&shape).is_some_and(|until_ms| now_ms < *until_ms) {
             return Ok(());
         }
-        self.scheduler.feasible(spec)?;
+        self.scheduler.feasible(spec, &self.may_come.lock().expect("no holder of this lock panics"))?;
         let mut remembered = self.remembered();
         if remembered.len() >= limits::SHAPES_MAX {
             remembered.clear();

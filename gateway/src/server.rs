@@ -22,6 +22,7 @@ use crate::objects::collector::collect;
 use crate::objects::{Door, Objects};
 use crate::packing;
 use crate::planner::{Planner, Policy};
+use crate::scaling::{self, Sites};
 use crate::trees::Trees;
 use crate::urls::Signer;
 use crate::{
@@ -459,6 +460,8 @@ fn open_gate(
     let (demand, own) = Demand::hand_on(told);
     let planner = scheduler::shell::start(of_scheduler, Arc::clone(clock), numbers, own);
     let planner = Planner::new(planner, Arc::clone(clock));
+    let sites = Sites::of(config);
+    planner.may_come(sites.may_come());
     let (open, stopping) = watch::channel(());
     let gate = Arc::new(Gate {
         auth: Auth::new(Arc::clone(&store), Arc::clone(clock)),
@@ -475,6 +478,7 @@ fn open_gate(
         objects,
         meter,
         alerts: Board::new(&config.alerts, config.webhook.clone()),
+        scaling: scaling::Board::of(&sites),
         streams: Arc::new(Streams::default()),
         base: Base { public_url: config.public_url.clone(), listening },
         events: Pace { ping_ms: config.events_ping_ms, slow_ms: config.events_slow_ms },
@@ -492,6 +496,9 @@ fn open_gate(
     }
     if config.alerts.look_ms > 0 {
         spawn(alerts::watch(Arc::downgrade(&gate), config.alerts.look_ms));
+    }
+    if !sites.is_empty() {
+        spawn(scaling::watch(Arc::downgrade(&gate), sites));
     }
     if config.logs.pack_every_ms > 0 {
         spawn(packing::pack(Arc::downgrade(&gate), config.logs));

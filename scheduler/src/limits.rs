@@ -64,5 +64,7 @@ pub const FOLLOW_BEAT_MS: u64 = 5_000;
 /// Between two tries to follow a server, at least; at most twice as long.
 pub const FOLLOW_PAUSE_MS: u64 = 1_000;
 /// Shapes that name no pool and fit nowhere of which it is found out which pools could hold
+/// Demands that are looked at to find how many further nodes would be of use.
+pub const GROWTH_DEMANDS_MAX: usize = 20_000;
 /// them: each costs a look at every node.
 pub const SIGN_SHAPES_MAX: usize = 16;

@@ -11,7 +11,7 @@
 //! held across a wait.
 
 use crate::amount::Amount;
-use crate::core::{Alloc, AllocOf, Config, Core, Event, Outcome, Proposal, ProposalId, Snapshot};
+use crate::core::{Alloc, AllocOf, Config, Core, Event, Growing, Outcome, Proposal, ProposalId, Snapshot};
 use crate::eta::Profile;
 use crate::feasible::feasible_among;
 use crate::limits::{
@@ -93,9 +93,11 @@ impl Handle {
         lock(&self.inner.core).profiles()
     }
 
-    /// Refuses what no pool could ever hold.
-    pub fn feasible(&self, spec: &JobSpec) -> Result<(), Problem> {
-        feasible_among(lock(&self.inner.core).node_rows(), spec)
+    /// Refuses what no pool could ever hold, nor these nodes, which may come.
+    pub fn feasible(&self, spec: &JobSpec, may_come: &[NodeRow]) -> Result<(), Problem> {
+        let core = lock(&self.inner.core);
+        let is_known = core.node_rows().next().is_some();
+        feasible_among(core.node_rows().chain(may_come.iter().filter(|_| is_known)), spec)
     }
 
     /// What a tenant's grants hold.
@@ -133,6 +135,12 @@ impl Handle {
     #[must_use]
     pub fn budget_signs(&self) -> Vec<BudgetSign> {
         lock(&self.inner.core).budget_signs()
+    }
+
+    /// How many further nodes would be of use: see [`Core::growth`].
+    #[must_use]
+    pub fn growth(&self, pools: &[Growing]) -> Vec<u64> {
+        lock(&self.inner.core).growth(pools)
     }
 
     /// What became of its proposals.

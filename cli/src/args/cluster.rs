@@ -182,3 +182,29 @@ pub struct SchedulerArgs {
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
 }
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+A server starts it where its file says so, and writes one question to its standard input: which nodes to
+add or remove. Each node is an agent of this machine, with a directory of its own below --data. Asked for
+a node that runs already it does nothing, so it may be asked again. docs/autoscaling.md has the words.
+
+Examples:
+  drumline server --config server.toml    # with these lines in server.toml:
+    [pools.default.autoscale]
+    command = [\"drumline\", \"local-driver\", \"--data\", \"/var/lib/nodes\", \"--env-file\", \"/var/lib/drumline/client.env\"]
+    min = 1
+    max = 4
+  echo '{\"version\":1,\"action\":\"remove\",\"pool\":\"default\",\"nodes\":[\"default-auto-1\"],\"server\":\"\"}' |
+    drumline local-driver --data /var/lib/nodes")]
+pub struct LocalDriverArgs {
+    /// Where the files of the nodes are kept
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// The client.env of a server, where --token does not tell the agents' token
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Option<PathBuf>,
+    /// Further flags of each `drumline agent`
+    #[arg(last = true, value_name = "AGENT FLAGS", allow_hyphen_values = true)]
+    pub agent: Vec<String>,
+}

@@ -12,7 +12,7 @@ pub use accounts::{
     QuotaAction, QuotaArgs, TenantAction, TenantLimits, TenantsArgs, TokenAction, TokenRole, TokensArgs,
     UsageArgs, UsageFormat, WhenFullArg,
 };
-pub use cluster::{AgentArgs, RunArgs, SchedulerArgs, ServerArgs, StoreArgs, UpArgs};
+pub use cluster::{AgentArgs, LocalDriverArgs, RunArgs, SchedulerArgs, ServerArgs, StoreArgs, UpArgs};
 pub use operate::{
     AlertsArgs, CompletionsArgs, ManArgs, NodeAction, NodeArgs, NodesArgs, PolicyArg, PoolsArgs, ReplayArgs,
     ReserveAction, ReserveArgs, ReserveSetArgs, SupervisorArgs, TopArgs,
@@ -105,6 +105,8 @@ pub enum Command {
     Agent(AgentArgs),
     /// Run a scheduler beside the server's own
     Scheduler(SchedulerArgs),
+    /// Start and end agents on this machine: a driver for pools that grow by need
+    LocalDriver(LocalDriverArgs),
     /// Submit a job file or a command
     Submit(Box<SubmitArgs>),
     /// Send files ahead, for jobs to name by digest
@@ -212,6 +214,7 @@ mod tests {
             "server --store h:1 --store-token dl_0 --data d",
             "store --data d --listen 127.0.0.1:0",
             "agent --config a.toml --server h:1",
+            "local-driver --data d --env-file e -- --cores 1",
             "submit job.toml --dry-run",
             "submit --array 1-100%5 --cores 0.5 --memory 1GiB -- sh -c ls",
             "submit --nodes 2 --tasks-per-node 2 --gpus 1 --runtime process --input a=b --output *.x -- x",

@@ -15,6 +15,8 @@ pub struct NodesArgs {
 #[command(after_help = "\
 START is when a request that is made now would start, after all that is queued: one task of one core,
 or what the flags ask for. With flags or -o wide it is told what that rests on, or why it is not known.
+AUTOSCALE tells of pools that grow by need their least and most nodes, how many were asked for and are
+not there yet or are leaving, and what is wrong: drumline alerts says more, docs/autoscaling.md how.
 
 Examples:
   drumline pools

@@ -3,6 +3,7 @@
 mod cancel;
 mod completions;
 mod events;
+mod local_driver;
 mod logs;
 mod ls;
 mod man;
@@ -52,6 +53,7 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Store(args) => on_all_cores(store::run(args)),
         Command::Agent(args) => on_all_cores(agent::run(connection, args)),
         Command::Scheduler(args) => on_one_core(scheduler::run(connection, args)),
+        Command::LocalDriver(args) => on_one_core(local_driver::run(connection, args)),
         Command::Submit(args) => on_one_core(submit::run(connection, *args)),
         Command::Upload(args) => on_one_core(upload::run(connection, args)),
         Command::Sbatch(args) => on_one_core(slurm::sbatch::run(connection, args)),

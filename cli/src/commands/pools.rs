@@ -10,7 +10,7 @@ use crate::{
 };
 use proto::{
     units,
-    v1::{Eta, PoolAsk, PoolsRequest, Resources},
+    v1::{AutoscaleView, Eta, PoolAsk, PoolsRequest, Resources},
 };
 use world::{NodeClock as _, real::SystemClock};
 
@@ -29,6 +29,10 @@ pub(super) async fn run(client: Client, args: PoolsArgs) -> Outcome {
             if wide {
                 headers.push("LARGEST NODE");
             }
+            let scales = pools.iter().any(|pool| pool.autoscale.is_some());
+            if scales {
+                headers.push("AUTOSCALE");
+            }
             if wide || told {
                 headers.push("ASSUMPTION");
             }
@@ -45,6 +49,9 @@ pub(super) async fn run(client: Client, args: PoolsArgs) -> Outcome {
                 ];
                 if wide {
                     cells.push(words::resources(&pool.largest_node.unwrap_or_default()));
+                }
+                if scales {
+                    cells.push(pool.autoscale.as_ref().map_or_else(|| "-".to_owned(), autoscale));
                 }
                 if wide || told {
                     cells.push(eta.assumption);
@@ -84,9 +91,34 @@ fn start(eta: &Eta, now_ms: u64) -> String {
     }
 }
 
+/// Bounds, and what is under way or wrong.
+fn autoscale(view: &AutoscaleView) -> String {
+    let mut text = format!("{}-{}", view.min, view.max);
+    for (count, what) in [(view.asked, "asked"), (view.leaving, "leaving")] {
+        if count > 0 {
+            text += &format!(", {count} {what}");
+        }
+    }
+    if !view.capped.is_empty() {
+        text += ", capped";
+    }
+    if view.failures > 0 {
+        text += ", driver fails";
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pool_that_grows_says_how_far_and_what_is_under_way() {
+        let quiet = AutoscaleView { min: 1, max: 4, ..AutoscaleView::default() };
+        assert_eq!(autoscale(&quiet), "1-4");
+        let busy = AutoscaleView { asked: 2, leaving: 1, capped: "max is 4".into(), failures: 1, ..quiet };
+        assert_eq!(autoscale(&busy), "1-4, 2 asked, 1 leaving, capped, driver fails");
+    }
 
     #[test]
     fn a_start_is_told_as_people_say_it() {

@@ -132,6 +132,7 @@ async fn gather(gate: &Gate, seldom: bool) -> Facts {
         let full = gate.planner.pool_signs().into_iter().filter(|pool| pool.is_full);
         let full = full.map(|pool| PoolFact { name: pool.name, queued_slots: pool.queued_slots });
         facts.full_pools = Some(full.collect());
+        facts.scaling = Some(gate.scaling.facts());
         facts.starved = Some(starved(gate));
         facts.spending = spending(gate).await.ok();
     }

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) async fn pools(gate: &Gate, request: &PoolsRequest) -> Result<PoolsReply, Problem> {
     let mut reply = gate.planner.pools();
+    gate.scaling.add_to(&mut reply);
     let Some(ask) = request.ask.as_ref().map(asked) else { return Ok(reply) };
     let mut profiles = gate.planner.profiles();
     let now_ms = gate.clock.wall_ms();

@@ -15,7 +15,7 @@ use controller::alerts::Code;
 use prost::Message;
 use proto::keys::{self, Parsed};
 use proto::problem::Problem;
-use proto::v1::{JobStateRow, LedgerRow, NodeRow, State, TenantRow};
+use proto::v1::{AutoscaleView, JobStateRow, LedgerRow, NodeRow, State, TenantRow};
 use proto::words;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -168,6 +168,7 @@ async fn gather(rest: &Rest) -> Result<String, Problem> {
         gate.logs.dropped().values().sum::<u64>(),
     );
     alerts(gate, &mut page);
+    scaling(gate, &mut page);
     nodes(gate, &mut page).await?;
     store(gate, &mut page).await?;
     Ok(page.0)
@@ -184,6 +185,22 @@ fn stale(gate: &Gate, page: &mut Page) {
     for (what, count) in [("report", gate.controller.stale_reports()), ("upload", uploads)] {
         page.sample("drumline_stale_refused_total", &format!("what=\"{what}\""), count);
     }
+}
+
+fn scaling(gate: &Gate, page: &mut Page) {
+    let pools = gate.scaling.all();
+    let mut family = |name: &str, about: &str, number: fn(&AutoscaleView) -> u32| {
+        page.family(name, "gauge", about);
+        for (pool, view) in &pools {
+            page.sample(name, &format!("pool=\"{pool}\""), number(view));
+        }
+    };
+    let about = "Nodes that a driver was asked for and that are not there yet.";
+    family("drumline_pool_nodes_asked", about, |view| view.asked);
+    let about = "Nodes that are drained or removed since they are not needed.";
+    family("drumline_pool_nodes_leaving", about, |view| view.leaving);
+    let about = "Times in a row that the driver of a pool failed.";
+    family("drumline_pool_driver_failures", about, |view| view.failures);
 }
 
 fn alerts(gate: &Gate, page: &mut Page) {
