@@ -12,8 +12,9 @@ use prost::Message;
 use proto::estimate;
 use proto::v1::drumline_client::DrumlineClient;
 use proto::v1::{
-    CancelRequest, Dependency, DrainNodeRequest, JobRequest, ListTenantsRequest, NodesRequest, Problem,
-    PutTenantRequest, Reservation, ReserveRequest, RetryRequest, State, Step, SubmitReply, SubmitRequest,
+    CancelRequest, Dependency, DrainNodeRequest, Drainer, JobRequest, ListTenantsRequest, NodeRow,
+    NodesRequest, Problem, PutTenantRequest, Reservation, ReserveRequest, RetryRequest, State, Step,
+    SubmitReply, SubmitRequest,
     TenantRow,
 };
 use std::future::Future;
@@ -166,7 +167,9 @@ pub async fn tend_nodes(door: Door) {
         let looked = door
             .call(|mut client, door| async move {
                 let nodes = client.nodes(door.request(NodesRequest::default())).await?.into_inner().nodes;
-                for row in nodes.into_iter().filter_map(|view| view.row).filter(|row| row.drained) {
+                // What is not needed is no person's affair.
+                let by_hand = |row: &NodeRow| row.drained && row.drainer() == Drainer::Unspecified;
+                for row in nodes.into_iter().filter_map(|view| view.row).filter(by_hand) {
                     let request = DrainNodeRequest { node: row.name, drained: false, reason: String::new() };
                     client.drain_node(door.request(request)).await?;
                 }

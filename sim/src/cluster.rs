@@ -5,6 +5,7 @@
 mod shared;
 
 use crate::checkers;
+use crate::elastic::{self, Elastic};
 use crate::faults::{SECOND_SERVER, STORAGE};
 use crate::power::Power;
 use crate::rollback;
@@ -102,6 +103,8 @@ pub struct Cluster {
     pub rolled_back: Arc<AtomicBool>,
     /// Where objects are, if not on the data disk.
     pub bucket: Option<Arc<SimBucket>>,
+    /// Where machines come and go.
+    pub elastic: Option<Arc<Elastic>>,
     _served: Option<DoorGuard>,
 }
 
@@ -142,6 +145,12 @@ fn host(index: usize) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 0, 1, 0)) + index + 1)
 }
 
+/// Of a machine that came.
+fn guest(number: usize) -> Ipv4Addr {
+    let number = u32::try_from(number).expect("fewer come");
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 2, 0, 0)) + number + 1)
+}
+
 impl Cluster {
     /// Builds and starts everything; returns once the server and all agents
     /// have been started (agents may still be connecting).
@@ -166,6 +175,8 @@ impl Cluster {
             trace: trace.clone(),
             ended,
         };
+        let trouble_ms = if scenario.faults { scenario.load().over_ms } else { 0 };
+        let (elastic, asks) = scenario.elastic.then(|| Elastic::new(trouble_ms)).unzip();
         let bucket = shape::bucket(seed, scenario.bucket_trouble_ms());
         let bucket = bucket.map(|faults| SimBucket::new(BUCKET, seed, faults));
         let served = bucket.as_ref().map(|bucket| {
@@ -174,7 +185,15 @@ impl Cluster {
         });
         let url_ttl_ms = shape::url_ttl_ms(seed);
         let (objects_of, collect_every_ms) = (Arc::clone(&objects), scenario.collect_every_ms());
-        let place = Place { objects: objects_of, url_ttl_ms, collect_every_ms, bucket: bucket.clone() };
+        let elastic_for = elastic.clone().map(|elastic| (elastic, scenario.agents));
+        let place = Place {
+            objects: objects_of,
+            url_ttl_ms,
+            collect_every_ms,
+            bucket: bucket.clone(),
+            elastic: elastic_for,
+        };
+        let saw = Arc::clone(&seen.witness);
         let (servers, storage) = match scenario.servers {
             0 | 1 => (vec![start_server(&mut rng, place, seen)], None),
             several => {
@@ -199,6 +218,26 @@ impl Cluster {
                 start_agent(named, &mut rng, &address, Arc::clone(&token), &objects, trace.clone(), base)
             })
             .collect::<Vec<_>>();
+        if let (Some(elastic), Some(asks)) = (&elastic, asks) {
+            let (address, token) = (address.clone(), Arc::clone(&token));
+            let (objects, told) = (Arc::clone(&objects), trace.clone());
+            let mut rng = SmallRng::seed_from_u64(seed ^ 0x6775_6573_7473);
+            let start = move |number: usize, name: &str, boot_ms: u64| {
+                let kind = Kind { pool: elastic::POOL.to_owned(), ..Kind::default() };
+                let place = AgentPlace { ip: guest(number), name: name.to_owned(), boot_ms };
+                start_agent_at(
+                    place,
+                    kind,
+                    &mut rng,
+                    &address,
+                    Arc::clone(&token),
+                    &objects,
+                    told.clone(),
+                    base,
+                )
+            };
+            world::task::spawn(Arc::clone(elastic).attend(asks, seed, saw, trace.clone(), start));
+        }
         let schedulers = (0..scenario.schedulers)
             .map(|index| start_scheduler(index, &mut rng, &address, Arc::clone(&token), trace.clone()))
             .collect::<Vec<_>>();
@@ -220,16 +259,26 @@ impl Cluster {
             store,
             rolled_back,
             bucket,
+            elastic,
             _served: served,
         }
     }
 
     /// Jobs of which any process wrote something.
     pub fn logged(&self) -> BTreeSet<JobName> {
-        let processes = self.agents.iter().filter_map(|agent| agent.processes.as_ref());
-        let spans = processes.flat_map(|processes| processes.history());
+        let processes = self.processes();
+        let spans = processes.iter().flat_map(|processes| processes.history());
         let logged = spans.filter(|span| span.streams.iter().any(|stream| !stream.is_empty()));
         logged.filter_map(|span| Some(checkers::attempt_of(&span.key)?.0.0)).collect()
+    }
+
+    /// Of all agents, those too that came and went.
+    pub fn processes(&self) -> Vec<Arc<SimProcesses>> {
+        let mut all: Vec<_> = self.agents.iter().filter_map(|agent| agent.processes.clone()).collect();
+        if let Some(elastic) = &self.elastic {
+            elastic.each(|machine| all.extend(machine.processes.clone()));
+        }
+        all
     }
 
     /// Machine 0 is the server, or the first; the agents come next, then the schedulers;
@@ -295,6 +344,8 @@ struct Place {
     url_ttl_ms: u64,
     collect_every_ms: u64,
     bucket: Option<Arc<SimBucket>>,
+    /// With how many agents there are anyway.
+    elastic: Option<(Arc<Elastic>, usize)>,
 }
 
 fn start_server(rng: &mut SmallRng, place: Place, seen: Seen) -> Machine {
@@ -332,7 +383,7 @@ fn start_server(rng: &mut SmallRng, place: Place, seen: Seen) -> Machine {
 }
 
 fn server_config(seed: u64, place: &Place, host: Ipv4Addr) -> ServerConfig {
-    ServerConfig {
+    let mut config = ServerConfig {
         network: world::grpc::Network::simulated(Arc::clone(&place.objects), &host.to_string()),
         seed: Some(seed),
         url_ttl_ms: place.url_ttl_ms,
@@ -344,7 +395,11 @@ fn server_config(seed: u64, place: &Place, host: Ipv4Addr) -> ServerConfig {
         },
         logs: shape::packing(seed),
         ..ServerConfig::default()
+    };
+    if let Some((elastic, agents)) = &place.elastic {
+        elastic.configure(&mut config, *agents);
     }
+    config
 }
 
 /// One incarnation of the server.
@@ -404,8 +459,30 @@ fn start_agent(
     trace: Trace,
     base: time::Instant,
 ) -> Machine {
-    let ip = host(index);
-    let name = format!("node-{index}");
+    let place = AgentPlace { ip: host(index), name: format!("node-{index}"), boot_ms: 0 };
+    start_agent_at(place, kind, rng, server, token, objects, trace, base)
+}
+
+/// Where an agent is.
+struct AgentPlace {
+    ip: Ipv4Addr,
+    name: String,
+    /// How long its machine takes until it runs.
+    boot_ms: u64,
+}
+
+#[expect(clippy::too_many_arguments, reason = "all that an agent is made of")]
+fn start_agent_at(
+    place: AgentPlace,
+    kind: Kind,
+    rng: &mut SmallRng,
+    server: &str,
+    token: Arc<Mutex<String>>,
+    objects: &Arc<SimObjects>,
+    trace: Trace,
+    base: time::Instant,
+) -> Machine {
+    let AgentPlace { ip, name, boot_ms } = place;
     let disk = Arc::new(HostileDisk::new(rng.random()));
     let (clock, clock_handle) = SkewedClock::pair(DAWN_MS);
     let started = Arc::new(AtomicU64::new(0));
@@ -445,7 +522,13 @@ fn start_agent(
             clock: Arc::clone(&clock) as Arc<dyn world::NodeClock>,
             transfer: Arc::clone(&moved) as Arc<dyn world::Transfer>,
         };
-        run_agent(parts, trace.clone(), held.incarnation(), Arc::clone(&begun))
+        let run = run_agent(parts, trace.clone(), held.incarnation(), Arc::clone(&begun));
+        async move {
+            if boot_ms > 0 {
+                time::sleep(time::ms(boot_ms)).await;
+            }
+            run.await;
+        }
     };
     let node = universe::create_node(&name, IpAddr::V4(ip), init);
     let (processes, transfer) = (Some(processes), Some(transfer));

@@ -7,6 +7,7 @@ mod checkers;
 mod clients;
 mod cluster;
 mod corrupt;
+mod elastic;
 mod faults;
 mod heap;
 mod history;

@@ -17,6 +17,8 @@ pub enum By {
     Chaos,
     /// What a small cluster alone runs into.
     Narrow,
+    /// What happens where machines come and go.
+    Elastic,
     /// No workload and no fault of today leads there, or too rarely to be counted
     /// on: known, and to be mended.
     Nobody,
@@ -28,12 +30,13 @@ impl By {
         match self {
             Self::Chaos => "chaos",
             Self::Narrow => "narrow",
+            Self::Elastic => "elastic",
             Self::Nobody => "nobody",
         }
     }
 }
 
-use By::{Chaos, Narrow, Nobody};
+use By::{Chaos, Elastic, Narrow, Nobody};
 
 /// Name, who must reach it, and a word about it.
 pub const ALL: &[(&str, By, &str)] = &[
@@ -144,15 +147,11 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("controller.logs.torn_tail", Nobody, "a crash tore the end of a log"),
     ("controller.logs.unpacked", Nobody, "more comes of a log that was compressed"),
     ("controller.node.drains_itself", Chaos, "a node eats tasks of several jobs"),
-    (
-        "controller.node.forgotten",
-        Nobody,
-        "a node that was removed is forgotten: no pool grows in rehearsals",
-    ),
+    ("controller.node.forgotten", Elastic, "a node that was removed is forgotten"),
     ("controller.node.heard_again", Chaos, "a suspect or lost node is heard"),
     ("controller.node.lost", Chaos, "a node is judged lost"),
     ("controller.node.reserved", Chaos, "an operator reserves a node"),
-    ("controller.node.retired_before_it_came", Nobody, "a node that was to come is given up: likewise"),
+    ("controller.node.retired_before_it_came", Elastic, "a node that was to come is given up"),
     ("controller.node.suspect", Chaos, "a node misses a heartbeat"),
     ("controller.progress.of_an_old_attempt", Nobody, "what an attempt says of itself comes after its end"),
     ("controller.progress.of_an_old_session", Nobody, "an agent whose session is over tells of progress"),
@@ -202,7 +201,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("gateway.collect.taken", Chaos, "objects go that no row names"),
     ("gateway.objects.released", Chaos, "bytes are taken away"),
     ("gateway.outputs.of_no_completed_task", Chaos, "outputs lie there of a task that a retry began anew"),
-    ("gateway.scaling.step_failed", Nobody, "a pool's row or a node cannot be changed now: likewise"),
+    ("gateway.scaling.step_failed", Elastic, "a pool's row or a node cannot be changed now"),
     ("gateway.shipments.of_what_expired", Nobody, "a log comes late of a job that has expired"),
     ("gateway.standby.refuses", Chaos, "a server that stands by is asked"),
     ("gateway.standby.serves", Chaos, "a server that stood by serves"),

@@ -54,18 +54,22 @@ impl Recording {
             None => on_disk(&*cluster.data_disk().handle()),
         };
         let (objects, manifests) = held(files);
-        let processes = cluster.agents.iter().filter_map(|agent| agent.processes.as_ref());
+        let processes = cluster.processes();
+        let mut transfers: Vec<Moved> = cluster.agents.iter().filter_map(moved).collect();
+        if let Some(elastic) = &cluster.elastic {
+            elastic.each(|machine| transfers.extend(moved(machine)));
+        }
         Self {
             commits: Vec::new(),
             history,
-            spans: processes.clone().flat_map(|processes| processes.history()).collect(),
-            launches: processes.flat_map(|processes| processes.launches()).collect(),
+            spans: processes.iter().flat_map(|processes| processes.history()).collect(),
+            launches: processes.iter().flat_map(|processes| processes.launches()).collect(),
             drained,
             recovered,
             objects,
             manifests,
             log_spool_bytes: cluster.log_spool_bytes,
-            transfers: cluster.agents.iter().filter_map(moved).collect(),
+            transfers,
             faults,
         }
     }

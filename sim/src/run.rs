@@ -318,6 +318,11 @@ async fn one(plan: Plan, trace: Trace, keep: bool) -> Ended {
         let reading = universe::spawn_on(cluster.clients, readers::read_all(door, cluster.logged()));
         reading.await.expect("the clients' node is never killed");
     }
+    let mut drained = drained;
+    if let Some(elastic) = cluster.elastic.as_ref().filter(|_| drained.is_ok()) {
+        drained = elastic.all_gone(&witness).await;
+        fired.add("machines_came", elastic.came() as u64);
+    }
     trace.tell("the end");
     let history = history.lock().expect("no holder panics").clone();
     // Elsewhere what a fault leaves to be tried again waits behind much other work.

@@ -28,6 +28,8 @@ pub struct Scenario {
     /// Each fault strikes long after the one before it, so that one sees what it
     /// costs alone.
     pub apart: bool,
+    /// Machines come and go by need.
+    pub elastic: bool,
     /// Breaks an invariant on purpose: the run must fail.
     pub canary: bool,
     /// Not a cluster: the store's conformance suite over the network.
@@ -51,6 +53,7 @@ const BASE: Scenario = Scenario {
     drain: Duration::from_secs(1800),
     faults: true,
     apart: false,
+    elastic: false,
     canary: false,
     store_only: false,
 };
@@ -83,6 +86,17 @@ pub const ALL: &[Scenario] = &[
         agents: 64,
         schedulers: 2,
         servers: 3,
+        ..BASE
+    },
+    Scenario {
+        name: "elastic",
+        about: "2 agents and up to 4 more by need, whose driver fails, is late or lies; 1 or 2 schedulers, 1 to 3 servers, 60 jobs, faults drawn by the seed",
+        agents_min: 2,
+        agents: 2,
+        schedulers: 1,
+        servers: 3,
+        jobs: 60,
+        elastic: true,
         ..BASE
     },
     Scenario {

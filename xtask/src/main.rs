@@ -111,6 +111,7 @@ fn test(seeds: &str, narrow: &str, sizes: &str) -> Result<(), String> {
     let sizes = ["chaos", "sweep", "--scenario", "swarm", "--seeds", sizes];
     cargo("clusters of any size, with one scheduler or several", &sizes)?;
     cargo("faults one at a time", &["chaos", "sweep", "--scenario", "apart", "--seeds", "4"])?;
+    cargo("machines that come and go", &["chaos", "sweep", "--scenario", "elastic", "--seeds", "250"])?;
     cargo("a narrow cluster", &["chaos", "sweep", "--scenario", "narrow", "--seeds", narrow])?;
     cargo("the rehearsal", &["chaos", "sweep", "--seeds", seeds])
 }

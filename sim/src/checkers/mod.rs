@@ -13,6 +13,7 @@ mod booked;
 mod brake;
 mod checkpoints;
 mod drained;
+mod elastic;
 mod ends;
 mod epochs;
 mod expiry;
@@ -165,6 +166,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(after_jobs::AfterJobs::default()),
         Box::new(drained::NothingOnDrained::default()),
         Box::new(reserved::NothingOnReserved::default()),
+        Box::new(elastic::ComesAndGoes::default()),
         Box::new(agreement::RowsAgree::default()),
         Box::new(logs::LogsTrue::default()),
         Box::new(retries::RetriesBounded::default()),
