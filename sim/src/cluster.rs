@@ -236,6 +236,7 @@ impl Cluster {
                     base,
                 )
             };
+            world::task::spawn(Arc::clone(elastic).weather(seed, trace.clone()));
             world::task::spawn(Arc::clone(elastic).attend(asks, seed, saw, trace.clone(), start));
         }
         let schedulers = (0..scenario.schedulers)

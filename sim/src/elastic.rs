@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use gateway::server::ServerConfig;
 use gateway::{AutoscaleConfig, NodeShape, PoolConfig};
 use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom as _;
 use rand::{Rng, SeedableRng};
 use serde::Deserialize;
 use serde_json::json;
@@ -91,8 +92,8 @@ impl Elastic {
             min: 0,
             max: agents + GROWS_BY,
             queued_ms: 1_000,
-            idle_ms: 6_000,
-            cooldown_ms: 2_000,
+            idle_ms: 2_000,
+            cooldown_ms: 1_000,
             arrive_ms: 40_000,
             price_per_node_hour: "1".to_owned(),
             cost_per_hour_max: GROWS_BY.to_string(),
@@ -163,20 +164,61 @@ impl Elastic {
         }
     }
 
+    /// What befalls them meanwhile: one is taken away for good, stands still, or its agent dies.
+    pub async fn weather(self: Arc<Self>, seed: u64, trace: Trace) {
+        let mut rng = SmallRng::seed_from_u64(seed ^ 0x7765_6174_6865_7221);
+        while universe::elapsed() < time::ms(self.trouble_ms) {
+            time::sleep(time::ms(rng.random_range(3_000..20_000))).await;
+            let up: Vec<String> =
+                self.guests().iter().filter(|(_, guest)| guest.is_up).map(|(name, _)| name.clone()).collect();
+            let Some(name) = up.choose(&mut rng).cloned() else { continue };
+            let (what, span_ms) = (rng.random_range(0..4), rng.random_range(1_000..45_000));
+            trace.line(&format!("machine {name}: blow {what} for {span_ms} ms"));
+            match what {
+                0 => self.take_away(&name),
+                1 => {
+                    self.with(&name, |machine| {
+                        universe::kill(machine.node);
+                        machine.disk.fence();
+                    });
+                    time::sleep(time::ms(span_ms / 9)).await;
+                    self.with(&name, |machine| universe::restart(machine.node));
+                }
+                _ => {
+                    self.with(&name, |machine| universe::pause(machine.node));
+                    time::sleep(time::ms(span_ms)).await;
+                    self.with(&name, |machine| universe::resume(machine.node));
+                }
+            }
+        }
+    }
+
+    /// Does it with a machine that is up.
+    fn with(&self, name: &str, act: impl FnOnce(&Machine)) {
+        if let Some(guest) = self.guests().get(name).filter(|guest| guest.is_up) {
+            act(&guest.machine);
+        }
+    }
+
+    fn take_away(&self, name: &str) {
+        let mut guests = self.guests();
+        let Some(Guest { machine, is_up }) = guests.get_mut(name).filter(|guest| guest.is_up) else { return };
+        *is_up = false;
+        universe::kill(machine.node);
+        machine.disk.set_away(true);
+        machine.processes.as_ref().expect("an agent has processes").crash();
+    }
+
     /// The machine is gone, and all that ran there.
     fn remove(&self, name: &str, witness: &SharedWitness) {
-        let mut guests = self.guests();
-        let Some(guest) = guests.get_mut(name).filter(|guest| guest.is_up) else { return };
-        guest.is_up = false;
-        let processes = guest.machine.processes.as_ref().expect("an agent has processes");
-        let runs = processes.history().into_iter().find(|span| span.ended_ms.is_none());
-        if let Some(span) = runs {
-            let what = format!("{name} is removed while {:?} runs there", span.key);
-            witness.lock().expect("no holder panics").fail(2, what);
-        }
-        universe::kill(guest.machine.node);
-        guest.machine.disk.set_away(true);
-        processes.crash();
+        self.with(name, |machine| {
+            let processes = machine.processes.as_ref().expect("an agent has processes");
+            if let Some(span) = processes.history().into_iter().find(|span| span.ended_ms.is_none()) {
+                let what = format!("{name} is removed while {:?} runs there", span.key);
+                witness.lock().expect("no holder panics").fail(2, what);
+            }
+        });
+        self.take_away(name);
     }
 
     /// Waits until all that came has gone, once there is no work any more.
