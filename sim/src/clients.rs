@@ -14,8 +14,7 @@ use proto::v1::drumline_client::DrumlineClient;
 use proto::v1::{
     CancelRequest, Dependency, DrainNodeRequest, Drainer, JobRequest, ListTenantsRequest, NodeRow,
     NodesRequest, Problem, PutTenantRequest, Reservation, ReserveRequest, RetryRequest, State, Step,
-    SubmitReply, SubmitRequest,
-    TenantRow,
+    SubmitReply, SubmitRequest, TenantRow,
 };
 use std::future::Future;
 use std::sync::{Arc, Mutex};

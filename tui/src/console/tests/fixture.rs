@@ -128,6 +128,7 @@ pub fn pools() -> Vec<PoolView> {
         queued_slots,
         largest_node: None,
         eta: None,
+        autoscale: None,
     };
     vec![
         pool("default", 3, resources(48, 192, 0), resources(35, 170, 0), 1250),
