@@ -170,6 +170,7 @@ impl Pool {
             let kept = open.len().saturating_sub(usize::try_from(spare).unwrap_or(usize::MAX));
             self.retire_asked(&open.split_off(kept), "is not needed any more", actions);
             let names: Vec<String> = open.iter().map(|number| self.node_name(*number)).collect();
+            self.in_doubt = true;
             return (!names.is_empty()).then(|| self.ask(Verb::Add, names));
         }
         let most = self.room(&count).min(SCALE_ASK_NODES_MAX as u64);
@@ -178,6 +179,7 @@ impl Pool {
             return None;
         }
         let names = self.give_names(now, facts, number);
+        self.in_doubt = false;
         Some(self.ask(Verb::Add, names))
     }
 

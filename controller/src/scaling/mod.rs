@@ -147,6 +147,8 @@ pub struct Pool {
     rules: Rules,
     row: ScaleRow,
     asking: Option<Ask>,
+    /// Of some of its nodes it was asked before: nobody knows what became of that.
+    in_doubt: bool,
     /// Since when nodes have nothing, or are lost; monotonic.
     idle: BTreeMap<String, u64>,
     /// Since when more would have work; monotonic.
@@ -164,6 +166,7 @@ impl Pool {
             rules,
             row,
             asking: None,
+            in_doubt: false,
             idle: BTreeMap::new(),
             queued_ms: None,
             shown: Shown::default(),
@@ -258,16 +261,18 @@ impl Pool {
         actions
     }
 
-    /// Of these nodes, which were asked for, those come; the others never will.
+    /// Of these nodes, which were asked for, those come. The others never will, but where
+    /// they were asked for before.
     fn settle_asked(&mut self, now: Now, asked: &BTreeSet<&str>, coming: &[String]) {
         let names: BTreeMap<u64, String> =
             self.row.asked.iter().map(|node| (node.number, self.node_name(node.number))).collect();
+        let in_doubt = self.in_doubt;
         self.row.asked.retain_mut(|node| {
             let name = &names[&node.number];
             if coming.contains(name) {
                 *node = AskedNode { number: node.number, asked_ms: now.wall_ms, coming: true };
             }
-            coming.contains(name) || !asked.contains(name.as_str())
+            in_doubt || coming.contains(name) || !asked.contains(name.as_str())
         });
     }
 

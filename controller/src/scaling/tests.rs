@@ -49,6 +49,8 @@ enum Op {
     /// Machines register.
     Arrive,
     Submit(u32),
+    /// Machines of which nothing was heard yet never will be.
+    Hang,
     /// Of the node at this place.
     Finish(usize),
     Lose(usize),
@@ -65,6 +67,8 @@ struct Cluster {
     rows: BTreeMap<String, Row>,
     /// What the driver has running.
     machines: BTreeSet<String>,
+    /// Of these, those that hang where they start.
+    hung: BTreeSet<String>,
     asked: Option<Ask>,
     orphans: Vec<Ask>,
     waiting: u32,
@@ -81,6 +85,7 @@ impl Cluster {
             kept: ScaleRow::default(),
             rows: BTreeMap::new(),
             machines: BTreeSet::new(),
+            hung: BTreeSet::new(),
             asked: None,
             orphans: Vec::new(),
             waiting: 0,
@@ -223,7 +228,13 @@ impl Cluster {
         let done: Vec<String> = ask.nodes.iter().take(of).cloned().collect();
         for name in &done {
             match ask.verb {
-                Verb::Add => _ = self.machines.insert(name.clone()),
+                Verb::Add => {
+                    self.machines.insert(name.clone());
+                    // One that comes although nobody asks for it any more is known if it is heard.
+                    if !self.kept.asked.iter().any(|node| self.pool.node_name(node.number) == *name) {
+                        self.hung.remove(name);
+                    }
+                }
                 Verb::Remove => {
                     assert!(self.rows.get(name).is_none_or(|row| row.work == 0), "{name} has work");
                     self.machines.remove(name);
@@ -242,9 +253,14 @@ impl Cluster {
                 Answer::Unknown("silence".into())
             }
             Deed::Refused => Answer::Refused("no quota".into()),
-            Deed::Lie => Answer::Done(ask.nodes),
+            Deed::Lie => {
+                // Nor of one that is said to be gone.
+                self.hung.retain(|name| !ask.nodes.contains(name));
+                Answer::Done(ask.nodes)
+            }
             Deed::Denied => {
                 self.deed(&ask, usize::MAX);
+                self.hung.retain(|name| !ask.nodes.contains(name));
                 Answer::Refused("no quota".into())
             }
             Deed::Odd => Answer::Done(vec!["n7".into()]),
@@ -255,7 +271,7 @@ impl Cluster {
 
     /// Machines whose nodes nobody knows, or takes for lost, are heard.
     fn arrive(&mut self) {
-        for name in &self.machines {
+        for name in self.machines.difference(&self.hung) {
             let fresh =
                 Row { state: NodeState::Ready, drained: false, drainer: Drainer::Unspecified, work: 0 };
             self.rows.entry(name.clone()).or_insert(fresh).state = NodeState::Ready;
@@ -286,6 +302,12 @@ impl Cluster {
                 }
             }
             Op::Arrive => self.arrive(),
+            Op::Hang => {
+                // Of one that nobody asked for any more nobody can know.
+                let asked = self.kept.asked.iter().map(|node| self.pool.node_name(node.number));
+                let unheard = |name: &String| self.machines.contains(name) && !self.rows.contains_key(name);
+                self.hung.extend(asked.filter(unheard).collect::<Vec<_>>());
+            }
             Op::Submit(work) => self.waiting += work,
             Op::Finish(place) => _ = self.at(place).map(|(_, row)| row.work = 0),
             Op::Lose(place) => {
@@ -362,6 +384,7 @@ fn ops() -> impl Strategy<Value = Op> {
         12 => (100..40_000_u64, death).prop_map(|(ms, death)| Op::Look(ms, death)),
         6 => deed.prop_map(Op::Answer),
         5 => Just(Op::Arrive),
+        1 => Just(Op::Hang),
         3 => (1..5_u32).prop_map(Op::Submit),
         4 => any::<usize>().prop_map(Op::Finish),
         1 => any::<usize>().prop_map(Op::Lose),
