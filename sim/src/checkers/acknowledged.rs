@@ -196,7 +196,7 @@ mod tests {
     /// What a commit shows of a job whose state, as it is now, is no end.
     fn seen(job: &JobName, events: Vec<Event>, since_ms: u64) -> Committed {
         let state = JobStateRow { state: State::Pending.into(), ..JobStateRow::default() };
-        let batch = EventBatchRow { events, ..EventBatchRow::default() };
+        let batch = EventBatchRow { events };
         let rows = vec![
             Row::Events { tenant: job.tenant.clone(), first_seq: 1, row: Some(batch.into()) },
             Row::State(job.clone(), Some(state.into())),
