@@ -108,10 +108,10 @@ fn test(seeds: &str, narrow: &str, sizes: &str) -> Result<(), String> {
         cargo("a plan of what was mended", &["chaos", "replay", &plan, "--quiet"])?;
     }
     cargo("a calm cluster", &["chaos", "sweep", "--scenario", "calm", "--seeds", "4"])?;
-    let sizes = ["chaos", "sweep", "--scenario", "swarm", "--seeds", sizes];
-    cargo("clusters of any size, with one scheduler or several", &sizes)?;
+    let swarm = ["chaos", "sweep", "--scenario", "swarm", "--seeds", sizes];
+    cargo("clusters of any size, with one scheduler or several", &swarm)?;
     cargo("faults one at a time", &["chaos", "sweep", "--scenario", "apart", "--seeds", "4"])?;
-    cargo("machines that come and go", &["chaos", "sweep", "--scenario", "elastic", "--seeds", "250"])?;
+    cargo("machines that come and go", &["chaos", "sweep", "--scenario", "elastic", "--seeds", sizes])?;
     cargo("a narrow cluster", &["chaos", "sweep", "--scenario", "narrow", "--seeds", narrow])?;
     cargo("the rehearsal", &["chaos", "sweep", "--seeds", seeds])
 }
