@@ -230,7 +230,7 @@ fn ctrl_c_and_the_same_command_again_go_on() {
         let running = Running::start(&mut cluster.command(&command));
         until_true("so much has gone", || wire.is_holding());
         processes::signal("INT", &[running.pid()]);
-        assert_eq!(running.wait().code, 130, "{command:?}");
+        running.wait().exit(130);
         // What lay in buffers arrives, too.
         wire.mend();
         until_true("what came is durable and booked", || {

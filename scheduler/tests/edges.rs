@@ -2,7 +2,8 @@
 
 use proto::keys;
 use proto::v1::{
-    Demand, DemandKey, DemandUpdate, GrantNode, GrantRow, NodeRow, NodeState, Resources, TenantRow,
+    Demand, DemandKey, DemandUpdate, GrantNode, GrantRow, NodeRow, NodeState, Reservation, Resources,
+    TenantRow,
 };
 use scheduler::core::{Alloc, AllocOf, Config, Core, Event, Snapshot};
 use scheduler::limits::{GRANT_SLOTS_MAX, PROPOSAL_OPERATIONS_MAX};
@@ -237,4 +238,23 @@ fn a_profile_tells_nodes_and_who_holds_them_and_the_queue() {
     let runtimes: Vec<Option<u64>> = profile.queue.iter().map(|queued| queued.runtime_ms).collect();
     assert_eq!(runtimes, [Some(60_000), None]);
     assert_eq!((profile.at_limit, profile.queue_unseen), (0, 0));
+}
+
+/// What is reserved is open once its time is over, also where the clock was there before
+/// and went back since.
+#[test]
+fn a_clock_that_goes_back_does_not_keep_a_node_for_ever() {
+    let at = |mono_ms: u64, seconds: u64| Now { mono_ms, wall_ms: NOW.wall_ms + seconds * 1_000 };
+    let kept =
+        Reservation { from_ms: at(0, 0).wall_ms, until_ms: at(0, 60).wall_ms, ..Reservation::default() };
+    let mut core = core_of(vec![NodeRow { reservations: vec![kept], ..node("n1", 8 << 30) }]);
+    assert!(core.plan(at(2_000, 61)).is_empty(), "nothing is wanted yet");
+    let key = DemandKey { tenant: "t".to_owned(), job_number: 1, step: 0 };
+    let demand = Demand { key: Some(key), slots: 1, queued_ms: NOW.wall_ms, ..Demand::default() };
+    let update =
+        DemandUpdate { changed: vec![demand], controller: "c".to_owned(), ..DemandUpdate::default() };
+    core.step(at(3_000, 30), Event::Demand(update));
+    assert!(core.plan(at(3_000, 30)).is_empty(), "by this clock it is kept still");
+    assert!(core.next_wakeup_ms().is_some_and(|wakeup_ms| wakeup_ms <= 33_001), "it looks again in time");
+    assert_eq!(core.plan(at(33_100, 61)).len(), 1);
 }

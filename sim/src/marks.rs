@@ -209,6 +209,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("scheduler.blocked.by_a_limit", Chaos, "its tenant is at a limit"),
     ("scheduler.blocked.by_capacity", Chaos, "no node can take it now"),
     ("scheduler.blocked.by_the_pass", Chaos, "it fits, but into no commit of the pass"),
+    ("scheduler.clock.went_back", Chaos, "the clock of a scheduler goes back"),
     ("scheduler.demand.forgotten_by_a_snapshot", Chaos, "a new controller wants less"),
     ("scheduler.follow.anew", Chaos, "a scheduler elsewhere follows the server anew"),
     ("scheduler.grant.gang", Chaos, "a gang is granted"),

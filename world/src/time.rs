@@ -11,9 +11,9 @@ mod alarm;
 #[cfg(not(madsim))]
 pub use alarm::Alarm;
 #[cfg(madsim)]
-pub(crate) use simulated::now;
-#[cfg(madsim)]
 pub use simulated::{Alarm, Sleep, sleep, sleep_until, timeout};
+#[cfg(madsim)]
+pub(crate) use simulated::{is_over, now};
 pub use std::time::Duration;
 #[cfg_attr(
     madsim,
@@ -26,6 +26,13 @@ pub use tokio::time::{Sleep, sleep, sleep_until, timeout};
 #[cfg(not(madsim))]
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// Whether a simulation has ended, and what was under way in it is only being dropped: then
+/// there is no time to ask for.
+#[cfg(not(madsim))]
+pub(crate) fn is_over() -> bool {
+    false
 }
 
 /// `Duration::from_millis`, since most of our spans are told in milliseconds.

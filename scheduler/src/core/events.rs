@@ -5,6 +5,7 @@
 //! never vanishes from the view before its deletion was seen.
 
 use super::demands::Outstanding;
+use super::nodes::{Node, NodeId};
 use super::tenants::{Ceiling, TenantId};
 use super::timeline::Kept;
 use super::{AllocOf, Core, Event, Held, Snapshot, StepKey};
@@ -324,6 +325,15 @@ impl Core {
             self.not_before.pop_first();
             self.requeue(key);
         }
+        // Where the clock goes back nodes are kept again that had been open.
+        if self.now.wall_ms < self.woken_wall_ms {
+            world::mark!("scheduler.clock.went_back");
+            let untils =
+                |(id, node): (NodeId, &Node)| node.line.kept_until().map(move |ms| (ms, id)).collect();
+            let again: Vec<Vec<(u64, NodeId)>> = self.nodes.iter().map(untils).collect();
+            self.openings.extend(again.into_iter().flatten());
+        }
+        self.woken_wall_ms = self.now.wall_ms;
         while let Some(&(wall_ms, id)) = self.openings.first()
             && wall_ms <= self.now.wall_ms
         {

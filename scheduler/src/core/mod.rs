@@ -304,6 +304,8 @@ pub struct Core {
     not_before: BTreeSet<(u64, StepKey)>,
     /// Wall clock: when nodes are no longer kept for others.
     openings: BTreeSet<(u64, NodeId)>,
+    /// Likewise: when openings were last looked at.
+    woken_wall_ms: u64,
     /// Monotonic.
     lapses: BTreeSet<(u64, StepKey)>,
     /// Monotonic: instants at which a plan may come out differently.
@@ -338,6 +340,7 @@ impl Core {
             remembered: Amount::default(),
             not_before: BTreeSet::new(),
             openings: BTreeSet::new(),
+            woken_wall_ms: 0,
             lapses: BTreeSet::new(),
             hints: BTreeSet::new(),
             store_failures: 0,

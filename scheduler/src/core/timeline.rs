@@ -109,6 +109,11 @@ impl Line {
         differs
     }
 
+    /// When operators let go of it.
+    pub fn kept_until(&self) -> impl Iterator<Item = u64> {
+        self.kept.iter().map(|kept| kept.until_ms)
+    }
+
     /// It is kept for others at some time of this span.
     #[must_use]
     pub fn is_kept(&self, span: (u64, u64), who: StepKey) -> bool {

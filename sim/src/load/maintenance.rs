@@ -30,4 +30,8 @@ pub async fn maintain(door: Door, seed: u64, agents: usize, until: Duration) {
             clients::reserve(&door, &node, None, Vec::new()).await;
         }
     }
+    // By the clock of a server that is wrong by an hour what is left lasts an hour more.
+    for agent in 0..agents {
+        clients::reserve(&door, &format!("node-{agent}"), None, Vec::new()).await;
+    }
 }

@@ -53,6 +53,10 @@ impl Line {
     /// line is for so many tenants.
     #[must_use]
     pub fn is_over(&self, tenant: &str, tenants: usize) -> bool {
+        // Who gives a place back as all ends gives it to nobody in particular.
+        if time::is_over() {
+            return false;
+        }
         let lately = u128::from(self.book().shares.lately(tenant, self.now_us()));
         lately * 10 * tenants as u128 > u128::from(self.bytes_per_s) * 12
     }

@@ -62,6 +62,11 @@ pub fn now() -> Instant {
     madsim::time::TimeHandle::current().now_instant()
 }
 
+/// What was under way in a simulation is dropped outside of it.
+pub fn is_over() -> bool {
+    madsim::time::TimeHandle::try_current().is_none()
+}
+
 /// No wait is shorter, as in tokio.
 const GRAIN: Duration = Duration::from_millis(1);
 
