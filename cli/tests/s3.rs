@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use support::cut::{Way, Wire};
-use support::{Cluster, DEADLINE, Dir, Done, Server, digest, drumline, run, until, until_true};
+use support::{Cluster, DEADLINE, Dir, Done, Running, Server, digest, drumline, run, until, until_true};
 
 const KEY: [(&str, &str); 3] =
     [("AWS_ACCESS_KEY_ID", "drummer"), ("AWS_SECRET_ACCESS_KEY", "a secret"), ("AWS_REGION", "us-east-1")];
@@ -81,7 +81,8 @@ impl S3 {
 
     fn config(&self, dir: &Dir) -> String {
         let text = format!(
-            "[objects]\nurl = \"s3://drum/here\"\nendpoint = \"{}\"\n[controller]\nplatform_backoff_ms = 500\n",
+            "[objects]\nurl = \"s3://drum/here\"\nendpoint = \"{}\"\n[controller]\nplatform_backoff_ms = 500\n\
+             [logs]\npack_every_ms = 100\npack_after_ms = 100\nfile_bytes = 300000\n",
             self.wire.url()
         );
         dir.file("server.toml", &text)
@@ -219,6 +220,42 @@ fn while_the_bucket_is_away_nothing_is_lost() {
     cluster.call(&["upload", &book]).ok();
     let held = s3.holds("here/objects/default");
     assert!(held.contains(&digest(b"a book\n")) && held.len() == 2, "{held:?}");
+}
+
+#[test]
+fn a_log_goes_there_while_its_job_runs_and_is_read_from_there() {
+    let (mut cluster, mut s3) = cluster("s3-logs", 1);
+    let go = cluster.dir.join("go");
+    let lines = "seq -f 'line %07g' 1 80000; until test -e GO; do sleep 0.05; done; seq 80001 90000";
+    let id = cluster.submit(&["--", "sh", "-c", &lines.replace("GO", &go.display().to_string())]);
+    let segments = format!("here/logs/default/{:016x}", 1);
+    until_true("what is full of it is in the bucket", || !s3.holds(&segments).is_empty());
+    let expected: Vec<String> = (1..=80_000).map(|line| format!("main | line {line:07}")).collect();
+    let read = |cluster: &Cluster| -> Vec<String> {
+        let done = cluster.call(&["logs", &id]).ok();
+        done.stdout.lines().map(str::to_owned).collect()
+    };
+    until_true("all of it that was written is read", || read(&cluster) == expected);
+    cluster.server.kill();
+    cluster.server.restart();
+    assert!(read(&cluster) == expected, "a server reads it that did not put it there");
+    // Who reads while the bucket is away asks until it is back.
+    s3.end();
+    let reader = Running::start(&mut cluster.command(&["logs", &id]));
+    s3.begin();
+    let lines: Vec<String> = reader.wait().ok().stdout.lines().map(str::to_owned).collect();
+    assert!(lines == expected);
+    fs::write(go, "").unwrap();
+    cluster.until_state(&id, "COMPLETED");
+    let logs = cluster.server.data.join("logs/default");
+    let files = |dir: &Path| -> Vec<PathBuf> {
+        fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
+    };
+    until_true("nothing is left here but what tells where it is", || {
+        let all = [files(&logs), files(&logs.join(format!("{:016x}", 1)))].concat();
+        all.iter().filter(|path| path.is_file()).all(|path| path.extension().is_some_and(|is| is == "idx"))
+    });
+    assert_eq!(read(&cluster).len(), 90_000);
 }
 
 #[test]

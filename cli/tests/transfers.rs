@@ -227,7 +227,7 @@ fn ctrl_c_and_the_same_command_again_go_on() {
     let mut came = 0;
     for command in [["upload", "data"], ["run", "job.toml"]] {
         wire.hold_after(Way::Up, 3 * MIB);
-        let running = Running::start(&mut cluster.command(&command));
+        let running = Running::start(&mut processes::interruptible(&cluster.command(&command)));
         until_true("so much has gone", || wire.is_holding());
         processes::signal("INT", &[running.pid()]);
         running.wait().exit(130);

@@ -15,7 +15,7 @@ use world::disk::OpenMode;
 use world::sim::{DiskFaults, HostileDisk};
 
 const DIR: &str = "logs/t";
-const PATH: &str = "logs/t/1.log";
+const PATH: &str = "logs/t/0000000000000001.log";
 const FAULTS: DiskFaults = DiskFaults {
     read_error_ppm: 0,
     write_error_ppm: 100_000,
@@ -61,14 +61,14 @@ fn strange_file(bytes: &[u8]) {
     disk.create_dir_all(DIR).expect("the disk has no faults");
     let file = disk.open(PATH, OpenMode::CreateNew).expect("the disk has no faults");
     file.write_at(0, bytes).expect("the disk has no faults");
-    let log = JobLog::open(&*disk, DIR, PATH, true).expect("a torn file is none to refuse");
+    let log = JobLog::open(&disk, DIR, 1, None, true).expect("a torn file is none to refuse");
     let log = log.expect("it was to be made");
     let before = read_all(&log, 64);
     log.append(&shipment(Spot { task: 77, side: 0 }, 0, b"more", true, 5)).expect("the disk has no faults");
     log.sync().expect("the disk has no faults");
     let after = read_all(&log, 1 << 20);
     assert_eq!(after[..before.len()], before[..], "what was read is read again");
-    let log = JobLog::open(&*disk, DIR, PATH, false).expect("it opened before").expect("it is there");
+    let log = JobLog::open(&disk, DIR, 1, None, false).expect("it opened before").expect("it is there");
     assert_eq!(read_all(&log, 1 << 20), after, "what was synced is there after an opening");
 }
 
@@ -264,12 +264,12 @@ impl Relay {
 fn open(disk: &HostileDisk, faults: DiskFaults) -> JobLog {
     disk.set_faults(DiskFaults { sync_error_forgets: false, ..faults });
     for _ in 0..OPENINGS_MAX {
-        if let Ok(log) = JobLog::open(&*disk.handle(), DIR, PATH, true) {
+        if let Ok(log) = JobLog::open(&disk.handle(), DIR, 1, None, true) {
             return log.expect("it is made where it is not");
         }
     }
     disk.set_faults(DiskFaults::default());
-    JobLog::open(&*disk.handle(), DIR, PATH, true).expect("the disk is well again").expect("it is made")
+    JobLog::open(&disk.handle(), DIR, 1, None, true).expect("the disk is well again").expect("it is made")
 }
 
 /// The streams that have bytes.

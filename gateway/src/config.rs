@@ -77,14 +77,17 @@ pub struct ObjectsConfig {
     pub uploads_kept_ms: u64,
 }
 
-/// Logs of jobs that have ended are compressed.
+/// Logs are compressed, and moved to where objects are.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogsConfig {
-    /// How often it is looked for such; 0: never.
+    /// How often it is looked for what can be; 0: never.
     pub pack_every_ms: u64,
-    /// How long after the job's end.
+    /// How long after the job's end all that was written is.
     pub pack_after_ms: u64,
+    /// Bytes after which a log goes on in another file, and what is full is, also while its
+    /// job runs; 0: never.
+    pub file_bytes: u64,
 }
 
 /// What operators are warned of, and where that is posted.
@@ -144,7 +147,11 @@ impl Default for AlertsConfig {
 
 impl Default for LogsConfig {
     fn default() -> Self {
-        Self { pack_every_ms: 60_000, pack_after_ms: 600_000 }
+        Self {
+            pack_every_ms: 60_000,
+            pack_after_ms: 600_000,
+            file_bytes: controller::logs::limits::FILE_BYTES,
+        }
     }
 }
 

@@ -1,7 +1,8 @@
-//! Logs of jobs that have ended are packed: they are many, and nobody writes them.
+//! Logs are packed, and moved to where objects are: what of them is full at once, the rest when
+//! their jobs have ended for a while, since then nobody writes it.
 //!
-//! What must hold: nothing waits for it. A log that is packed too early is unpacked by
-//! what comes late, so when it is done is a matter of cost alone.
+//! What must hold: nothing waits for it. What comes late begins another stretch of its log, so
+//! when it is done is a matter of cost alone.
 
 use crate::config::LogsConfig;
 use crate::gate::{Gate, ended};
@@ -15,21 +16,24 @@ pub(crate) async fn pack(gate: Weak<Gate>, config: LogsConfig) {
     loop {
         time::sleep(time::ms(config.pack_every_ms)).await;
         let Some(relay) = gate.upgrade().map(|gate| Arc::clone(&gate.logs)) else { return };
-        let plain = match relay.plain().await {
-            Ok(plain) => plain,
+        let to_do = match relay.to_do().await {
+            Ok(to_do) => to_do,
             Err(error) => {
                 tracing::warn!(%error, "the logs cannot be looked through for those to pack");
                 continue;
             }
         };
-        for (tenant, numbers) in plain {
-            for number in numbers {
+        for (tenant, jobs) in to_do {
+            for (number, to_do) in jobs {
                 let Some(gate) = gate.upgrade() else { return };
                 let job = JobId { tenant: tenant.clone(), number };
-                if is_cold(&gate, &job, config.pack_after_ms).await
-                    && let Err(error) = gate.logs.pack(&tenant, number).await
+                let is_cold = to_do.once_ended && is_cold(&gate, &job, config.pack_after_ms).await;
+                // A server that was deposed packs nothing more.
+                if (is_cold || to_do.full)
+                    && gate.must_reign().await.is_ok()
+                    && let Err(error) = gate.logs.pack(&tenant, number, is_cold).await
                 {
-                    tracing::warn!(tenant, job = number, %error, "a log could not be packed");
+                    tracing::warn!(tenant, job = number, %error, "a log could not be packed, or not moved");
                 }
             }
         }
@@ -44,7 +48,5 @@ async fn is_cold(gate: &Gate, job: &JobId, after_ms: u64) -> bool {
         return false;
     }
     let held = gate.logs.ended_bytes(&job.tenant, job.number).await;
-    // A server that was deposed packs nothing more.
     held.is_ok_and(|held| held >= state.log_bytes || ended_for_ms >= limits::LOG_LATE_MS)
-        && gate.must_reign().await.is_ok()
 }

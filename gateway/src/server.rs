@@ -398,7 +398,9 @@ async fn open_rooms(
     if reign.is_none() {
         forget_checkpoints(&objects, &**store).await;
     }
-    let logs = LogRelay::open(Arc::clone(disk), "logs", reign).await.map_err(|error| data.failed(&error))?;
+    let (bucket, file_bytes) = (config.bucket.clone(), config.logs.file_bytes);
+    let logs = LogRelay::open(Arc::clone(disk), bucket, "logs", reign, file_bytes).await;
+    let logs = logs.map_err(|error| data.failed(&error))?;
     let address = format!("http://{}", reachable(listening));
     let token = first::admin_token(disk, &**store, clock.wall_ms(), &data).await?;
     client_env::write(disk, &address, &token, reign).await.map_err(|error| data.failed(&error))?;

@@ -92,7 +92,10 @@ pub fn bucket(seed: u64, trouble_ms: u64) -> Option<BucketFaults> {
 pub fn packing(seed: u64) -> LogsConfig {
     let mut rng = SmallRng::seed_from_u64(seed ^ 0x7061_636b_6564);
     let pack_every_ms = if rng.random_bool(0.3) { 2_000 } else { 0 };
-    LogsConfig { pack_every_ms, pack_after_ms: *[0, 5_000].choose(&mut rng).expect("not empty") }
+    let pack_after_ms = *[0, 5_000].choose(&mut rng).expect("not empty");
+    // Those of most jobs are short.
+    let file_bytes = *[500, 4_000, 64 << 20].choose(&mut rng).expect("not empty");
+    LogsConfig { pack_every_ms, pack_after_ms, file_bytes }
 }
 
 /// The machines with tasks, in their order.

@@ -17,6 +17,18 @@ pub fn signal(name: &str, pids: &[i32]) {
     kill.status().unwrap();
 }
 
+/// The same command, which ctrl-c ends also where these tests were started in the
+/// background: a shell lets such ignore it, and whatever they start.
+pub fn interruptible(command: &Command) -> Command {
+    let mut env = Command::new("env");
+    env.env_clear().arg("--default-signal=INT").arg(command.get_program()).args(command.get_args());
+    env.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(dir) = command.get_current_dir() {
+        env.current_dir(dir);
+    }
+    env
+}
+
 fn pids() -> Vec<i32> {
     let entries = fs::read_dir("/proc").unwrap();
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()

@@ -1,18 +1,20 @@
-//! One job's log file.
+//! One job's log: stretches of frames ([`super::place`] has their names), of which the last is
+//! written and the others are full, packed ([`super::segment`]) or about to be.
 //!
-//! Frames, one behind the other ([`super::frames`]). A torn tail ends the file at the last
-//! whole frame before which none is missing: of several unsynced writes a power
+//! Frames lie one behind the other ([`super::frames`]). A torn tail ends the last stretch at the
+//! last whole frame before which none is missing: of several unsynced writes a power
 //! failure may leave a later one and zeros in place of an earlier.
 
 use super::frames::{Frame, StreamKey, WINDOW, encode, read_exact, scan};
-use super::segment::{self, Packing, Segment, StreamEnd};
+use super::place::{self, Kind, Place, Spot, Stretches};
+use super::segment::{NotHere, Packing, Segment, StreamEnd};
 use super::{LogPage, limits};
 use proto::gap;
 use proto::v1::LogShipment;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use world::disk::{Disk, DiskFile, OpenMode};
 use world::sync::watch;
 
@@ -63,12 +65,67 @@ struct StreamState {
 /// One job's log; see the module. All calls block.
 #[derive(Debug)]
 pub struct JobLog {
-    file: Arc<dyn DiskFile>,
-    /// The same where it is packed: then nothing can be appended.
-    segment: Option<Arc<Segment>>,
+    place: Place,
     state: Mutex<State>,
+    /// What it lies in. Taken for a moment, and with `state` only after that.
+    stretches: Mutex<Parts>,
     /// What is synced: all that readers may know of.
     durable: watch::Sender<Durable>,
+}
+
+#[derive(Debug, Default)]
+struct Parts {
+    /// In order, one behind the other.
+    full: Vec<Full>,
+    /// Where the last begins, which is written.
+    begins: u64,
+    /// Its file, once there is something to write.
+    file: Option<Arc<dyn DiskFile>>,
+}
+
+/// A stretch that is written never again.
+#[derive(Clone, Debug)]
+enum Full {
+    Plain(Arc<Plain>),
+    Packed(Arc<Segment>),
+}
+
+impl Full {
+    fn begins(&self) -> u64 {
+        match self {
+            Self::Plain(plain) => plain.begins,
+            Self::Packed(segment) => segment.begins(),
+        }
+    }
+}
+
+/// One that is not packed yet, and all of which is durable.
+#[derive(Debug)]
+pub(super) struct Plain {
+    pub file: Arc<dyn DiskFile>,
+    spot: Spot,
+    pub begins: u64,
+    pub ends: u64,
+    /// How far each stream has come where it ends.
+    pub streams: Vec<StreamEnd>,
+}
+
+impl Plain {
+    /// As [`scan`], at cursors of the log.
+    pub fn scan(&self, from: u64, to: u64, each: impl FnMut(u64, Frame) -> bool) -> io::Result<u64> {
+        scan_from(&*self.file, self.begins, from..to, each)
+    }
+}
+
+/// Scans a file that begins at that cursor of the log; all else are cursors too.
+fn scan_from(
+    file: &dyn DiskFile,
+    begins: u64,
+    span: Range<u64>,
+    mut each: impl FnMut(u64, Frame) -> bool,
+) -> io::Result<u64> {
+    let (from, to) = (span.start - begins, span.end - begins);
+    scan(file, from, to, |at, frame| each(begins + at, frame)).map(|at| begins + at)
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,87 +147,158 @@ struct State {
 }
 
 impl JobLog {
-    /// Opens and recovers; `None` where there is no file and `make` is not set. Where it is
-    /// packed, and there is no plain file, it is opened as that.
+    /// Opens and recovers the log of a job in the directory of its tenant; `None` where there
+    /// is none and `make` is not set.
     ///
     /// An opening that failed half-way may have left a file of which a power
     /// failure leaves nothing. So the directory's own name is made durable
     /// before there is a file in it, and the file's name at every opening.
-    pub fn open(disk: &dyn Disk, dir: &str, path: &str, make: bool) -> io::Result<Option<Self>> {
-        let file = match disk.open(path, OpenMode::Write) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                match Segment::open(disk, &segment::path(path)) {
-                    Ok(segment) => return Ok(Some(Self::packed(segment))),
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    Err(_) if !make => return Ok(None),
-                    Err(_) => {}
-                }
-                make_dir(disk, dir)?;
-                disk.open(path, OpenMode::CreateOrWrite)?
-            }
-            Err(error) => return Err(error),
-        };
-        disk.sync_dir(dir)?;
-        let (mut state, end) = whole(&*file)?;
-        if end < file.len()? {
-            world::mark!("controller.logs.torn_tail");
+    ///
+    /// # Errors
+    /// Also where a later reign has the log, or a stretch in the middle of it is damaged.
+    pub fn open(
+        disk: &Arc<dyn Disk>,
+        tenant: &str,
+        number: u64,
+        reign: Option<u64>,
+        make: bool,
+    ) -> io::Result<Option<Self>> {
+        let place = Place::new(disk, tenant, number, reign);
+        let there = place.stretches()?;
+        if there.keys().any(|spot| spot.reign > place.reign) {
+            world::mark!("controller.logs.of_a_later_reign");
+            let why = "another server has this log now";
+            return Err(io::Error::new(io::ErrorKind::StaleNetworkFileHandle, why));
         }
-        // Behind the last whole frame lies what a crash tore.
-        file.set_len(end)?;
-        file.sync()?;
-        state.len = end;
+        if there.is_empty() && !make {
+            return Ok(None);
+        }
+        let (parts, mut state) = recovered(&place, &there)?;
         state.synced();
         let durable = watch::Sender::new(state.durable());
-        Ok(Some(Self { file, segment: None, state: Mutex::new(state), durable }))
-    }
-
-    fn packed(segment: Segment) -> Self {
-        let mut state = State { len: segment.plain_bytes(), ..State::default() };
-        for end in segment.streams() {
-            state.resume(end);
+        let log = Self { place, state: Mutex::new(state), stretches: Mutex::new(parts), durable };
+        if there.is_empty() {
+            log.begin(&mut log.parts())?;
         }
-        let segment = Arc::new(segment);
-        let (file, durable) =
-            (Arc::clone(&segment) as Arc<dyn DiskFile>, watch::Sender::new(state.durable()));
-        Self { file, segment: Some(segment), state: Mutex::new(state), durable }
+        Ok(Some(log))
     }
 
-    /// Whether it must be unpacked before something is appended.
-    pub fn is_packed(&self) -> bool {
-        self.segment.is_some()
+    fn parts(&self) -> MutexGuard<'_, Parts> {
+        self.stretches.lock().expect("no holder of this lock panics")
     }
 
-    /// Whether a shipment says anything new.
-    pub(super) fn is_news(&self, shipment: &LogShipment) -> bool {
+    /// Makes the file of the last stretch, which is empty.
+    fn begin(&self, parts: &mut Parts) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.made(parts.begins)?;
+        parts.file = Some(Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// A file for a stretch that begins there. Its name is durable.
+    fn made(&self, begins: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let spot = Spot { begins, reign: self.place.reign };
+        self.place.make_dir(spot)?;
+        let file = self.place.disk.open(&self.place.path(spot, Kind::Plain), OpenMode::CreateOrWrite)?;
+        file.set_len(0)?;
+        self.place.disk.sync_dir(self.place.dir(spot))?;
+        Ok(file)
+    }
+
+    /// Goes on in another file where the last stretch has so many bytes. Nothing of it is
+    /// unsynced then, or it is left for later.
+    pub(super) fn turn(&self, full_bytes: u64) -> io::Result<()> {
         let state = self.state.lock().expect("no holder of this lock panics");
-        let held = StreamKey::of(shipment).and_then(|key| state.streams.get(&key)).copied();
-        let end = shipment.offset.saturating_add(shipment.data.len() as u64);
-        held.map_or(end > 0 || shipment.end, |held| !held.done && (end > held.offset || shipment.end))
+        let mut parts = self.parts();
+        if full_bytes == 0
+            || state.len - parts.begins < full_bytes
+            || state.durable() != *self.durable.borrow()
+        {
+            return Ok(());
+        }
+        // First the next: whoever finds it knows that this one is whole.
+        let next = self.made(state.len)?;
+        world::mark!("controller.logs.turned");
+        self.end(&state, &mut parts);
+        parts.file = Some(next);
+        Ok(())
     }
 
-    /// Begins to pack all of it into a file. What is appended meanwhile is not packed.
-    pub(super) fn pack(&self, disk: &dyn Disk, to: &str) -> io::Result<Packing> {
-        let (len, ends) = {
-            let state = self.state.lock().expect("no holder of this lock panics");
-            if state.durable() != *self.durable.borrow() {
-                return Err(io::ErrorKind::ResourceBusy.into());
-            }
-            (state.len, state.ends())
-        };
-        Packing::begin(disk, Arc::clone(&self.file), len, ends, to)
+    /// The last stretch is full; the next one has no file.
+    fn end(&self, state: &State, parts: &mut Parts) {
+        let (begins, ends) = (parts.begins, state.len);
+        if let Some(file) = parts.file.take().filter(|_| ends > begins) {
+            let spot = Spot { begins, reign: self.place.reign };
+            let plain = Plain { file, spot, begins, ends, streams: state.ends() };
+            parts.full.push(Full::Plain(Arc::new(plain)));
+        }
+        parts.begins = ends;
     }
 
-    /// Whether all of it is durable, and so much.
-    pub(super) fn is_at(&self, len: u64) -> bool {
+    /// The log will hardly grow: what was written last is full, however little it is. False
+    /// while something of it is not synced.
+    pub(super) fn close(&self) -> bool {
         let state = self.state.lock().expect("no holder of this lock panics");
-        state.len == len && state.durable() == *self.durable.borrow()
+        let is_synced = state.durable() == *self.durable.borrow();
+        if is_synced {
+            self.end(&state, &mut self.parts());
+        }
+        is_synced
     }
 
-    /// Makes a plain file of it, durable but for its name.
-    pub(super) fn unpack(&self, disk: &dyn Disk, to: &str) -> io::Result<()> {
-        let end = self.durable.borrow().len;
-        copy(&*self.file, end, &*disk.open(to, OpenMode::CreateOrWrite)?)
+    /// Begins to pack the first stretch that is full and not packed.
+    pub(super) fn pack(&self) -> io::Result<Option<(Arc<Plain>, Packing)>> {
+        let first = self.parts().full.iter().find_map(|full| match full {
+            Full::Plain(plain) => Some(Arc::clone(plain)),
+            Full::Packed(_) => None,
+        });
+        let Some(plain) = first else { return Ok(None) };
+        let to = self.place.fresh(plain.spot, Kind::Packed);
+        let packing = Packing::begin(&*self.place.disk, Arc::clone(&plain), &to)?;
+        Ok(Some((plain, packing)))
+    }
+
+    /// It is packed: from now on it is read from there, and the plain file goes. Returns the
+    /// bytes of the segment.
+    pub(super) fn packed(&self, plain: &Plain, packing: Packing) -> io::Result<u64> {
+        let (place, disk) = (&self.place, &self.place.disk);
+        let bytes = packing.finish()?;
+        let path = place.path(plain.spot, Kind::Packed);
+        disk.rename(&place.fresh(plain.spot, Kind::Packed), &path)?;
+        disk.sync_dir(place.dir(plain.spot))?;
+        let left = place.path(plain.spot, Kind::Left);
+        let segment = Segment::open(disk, path, left, plain.begins)?;
+        let mut parts = self.parts();
+        if let Some(full) = parts.full.iter_mut().find(|full| full.begins() == plain.begins) {
+            *full = Full::Packed(Arc::new(segment));
+        }
+        drop(parts);
+        world::mark!("controller.logs.packed");
+        match disk.remove(&place.path(plain.spot, Kind::Plain)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(bytes),
+        }
+    }
+
+    /// The name of what is left of a segment, until it has its own.
+    pub(super) fn fresh_left(&self, segment: &Segment) -> String {
+        format!("{}.{:x}.new", segment.left(), self.place.reign)
+    }
+
+    /// Those that are packed.
+    pub(super) fn segments(&self) -> Vec<Arc<Segment>> {
+        let parts = self.parts();
+        let packed = parts.full.iter().filter_map(|full| match full {
+            Full::Packed(segment) => Some(Arc::clone(segment)),
+            Full::Plain(_) => None,
+        });
+        packed.collect()
+    }
+
+    /// Whether all that was written of it is packed.
+    pub(super) fn is_packed(&self) -> bool {
+        let parts = self.parts();
+        let is_packed = |full: &Full| matches!(full, Full::Packed(_));
+        parts.begins == self.durable.borrow().len && parts.full.iter().all(is_packed)
     }
 
     /// Appends the part of the shipment that is new. Returns the first offset
@@ -224,7 +352,15 @@ impl JobLog {
 
     fn put(&self, state: &mut State, frame: &Frame) -> io::Result<()> {
         let bytes = encode(frame)?;
-        self.file.write_at(state.len, &bytes)?;
+        let (file, begins) = {
+            let mut parts = self.parts();
+            let file = match parts.file.clone() {
+                Some(file) => file,
+                None => self.begin(&mut parts)?,
+            };
+            (file, parts.begins)
+        };
+        file.write_at(state.len - begins, &bytes)?;
         state.len += bytes.len() as u64;
         state.take(frame);
         Ok(())
@@ -237,10 +373,15 @@ impl JobLog {
         if appended == *self.durable.borrow() {
             return Ok(());
         }
-        if let Err(error) = self.file.sync() {
+        let (file, begins) = {
+            let parts = self.parts();
+            (parts.file.clone(), parts.begins)
+        };
+        let file = file.ok_or_else(|| io::Error::other("what was appended has no file"))?;
+        if let Err(error) = file.sync() {
             // What a failed sync dropped no later one writes, though reads show
             // it: it is cut off, and comes again from whoever has no receipt.
-            self.file.set_len(self.durable.borrow().len)?;
+            file.set_len(self.durable.borrow().len - begins)?;
             return Err(error);
         }
         self.state.lock().expect("no holder of this lock panics").synced();
@@ -263,15 +404,20 @@ impl JobLog {
         let (mut chunks, mut taken, mut next) = (Vec::new(), 0, cursor);
         // Some of it, however little is asked for.
         while next < len && (next == cursor || taken < limit_bytes) {
-            let stretch = self.segment.as_ref().map_or(next..len, |segment| segment.wanted(next, filter));
+            let (source, stretch) = self.stretch(next, len, filter);
             let begun = std::mem::replace(&mut next, stretch.start);
-            next = scan(&*self.file, next, stretch.end, |_, frame| {
+            let scanned = source.scan(stretch.clone(), |_, frame| {
                 if let Some(frame) = filter.part_of(frame) {
                     taken += frame.data.len() + 64;
                     chunks.push(frame.into());
                 }
                 taken < limit_bytes
-            })?;
+            });
+            next = match scanned {
+                // What there is before it can be had at once.
+                Err(error) if NotHere::told(&error).is_some() && !chunks.is_empty() => break,
+                scanned => scanned?,
+            };
             if next == begun {
                 break;
             }
@@ -284,6 +430,21 @@ impl JobLog {
             ));
         }
         Ok(LogPage { chunks, cursor: next, at_end: next >= len })
+    }
+
+    /// Where a cursor lies, and how far what may be wanted reaches there, from where on.
+    fn stretch(&self, cursor: u64, len: u64, filter: &LogFilter) -> (Source, Range<u64>) {
+        let parts = self.parts();
+        let behind = parts.full.partition_point(|full| full.begins() <= cursor);
+        match parts.full[..behind].last() {
+            Some(Full::Packed(segment)) if cursor < segment.ends() => {
+                (Source::Packed(Arc::clone(segment)), segment.wanted(cursor, filter))
+            }
+            Some(Full::Plain(plain)) if cursor < plain.ends => {
+                (Source::Plain(Arc::clone(plain)), cursor..plain.ends)
+            }
+            _ => (Source::Last(parts.file.clone(), parts.begins), cursor..len),
+        }
     }
 
     /// How far the one stream that the filter names has come; of several epochs the
@@ -319,6 +480,106 @@ impl JobLog {
     pub fn ended_bytes(&self) -> u64 {
         self.durable.borrow().ended_bytes
     }
+}
+
+/// What a reader reads from.
+enum Source {
+    Packed(Arc<Segment>),
+    Plain(Arc<Plain>),
+    /// Where it begins.
+    Last(Option<Arc<dyn DiskFile>>, u64),
+}
+
+impl Source {
+    fn scan(&self, span: Range<u64>, each: impl FnMut(u64, Frame) -> bool) -> io::Result<u64> {
+        match self {
+            Self::Packed(segment) => scan(&**segment, span.start, span.end, each),
+            Self::Plain(plain) => plain.scan(span.start, span.end, each),
+            Self::Last(Some(file), begins) => scan_from(&**file, *begins, span, each),
+            Self::Last(None, _) => Ok(span.start),
+        }
+    }
+}
+
+/// What there is of a log, and how far it came: the last stretch is this server's own then.
+fn recovered(place: &Place, there: &Stretches) -> io::Result<(Parts, State)> {
+    let disk = &place.disk;
+    let (mut parts, mut state, mut reign) = (Parts::default(), State::default(), 0);
+    while let Some((spot, kinds)) = place::at(there, parts.begins, reign) {
+        let path = place.path(spot, Kind::Plain);
+        reign = spot.reign;
+        if kinds.contains(&Kind::Packed) || kinds.contains(&Kind::Left) {
+            let names = [Kind::Packed, Kind::Left].map(|kind| place.path(spot, kind));
+            let [packed, left] = names;
+            let segment = Segment::open(disk, packed, left, spot.begins)?;
+            if kinds.contains(&Kind::Plain) {
+                // Packing did not get so far. Its name is durable before the other goes.
+                disk.sync_dir(place.dir(spot))?;
+                let _ = disk.remove(&path);
+            }
+            state = State::default();
+            segment.streams().iter().for_each(|end| state.resume(end));
+            parts.begins = segment.ends();
+            state.len = parts.begins;
+            parts.full.push(Full::Packed(Arc::new(segment)));
+            continue;
+        }
+        let file = disk.open(&path, OpenMode::Write)?;
+        let ends = spot.begins + whole(&*file, &mut state)?;
+        if ends > spot.begins && place::at(there, ends, reign).is_some() {
+            state.synced();
+            let plain = Plain { file, spot, begins: spot.begins, ends, streams: state.ends() };
+            parts.full.push(Full::Plain(Arc::new(plain)));
+            (parts.begins, state.len) = (ends, ends);
+            continue;
+        }
+        for next in place::behind(there, spot.begins, reign) {
+            // One that was made and never written is of an ending that failed.
+            if there[&next].iter().any(|kind| *kind != Kind::Plain)
+                || disk.entry(&place.path(next, Kind::Plain))?.len > 0
+            {
+                let why = format!(
+                    "a log is damaged: its stretch {:x} ends at {ends:x}, and another begins at {:x}",
+                    spot.begins, next.begins
+                );
+                return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+            }
+        }
+        parts.file = Some(if reign == place.reign {
+            cut(place, spot, file, ends)?
+        } else {
+            taken_over(place, spot, &*file, ends)?
+        });
+        state.len = ends;
+        break;
+    }
+    Ok((parts, state))
+}
+
+/// Cuts off what a crash tore behind the last whole frame.
+fn cut(place: &Place, spot: Spot, file: Arc<dyn DiskFile>, ends: u64) -> io::Result<Arc<dyn DiskFile>> {
+    place.disk.sync_dir(place.dir(spot))?;
+    if spot.begins + file.len()? > ends {
+        world::mark!("controller.logs.torn_tail");
+    }
+    file.set_len(ends - spot.begins)?;
+    file.sync()?;
+    Ok(file)
+}
+
+/// Begins this reign's own stretch with what is whole in an earlier one's. Who writes that yet
+/// does so behind it, or in vain.
+fn taken_over(place: &Place, from: Spot, file: &dyn DiskFile, ends: u64) -> io::Result<Arc<dyn DiskFile>> {
+    world::mark!("controller.logs.taken_over");
+    let (disk, own) = (&place.disk, Spot { reign: place.reign, ..from });
+    place.make_dir(own)?;
+    let (fresh, path) = (place.fresh(own, Kind::Plain), place.path(own, Kind::Plain));
+    copy(file, ends - from.begins, &*disk.open(&fresh, OpenMode::CreateOrWrite)?)?;
+    disk.rename(&fresh, &path)?;
+    disk.sync_dir(place.dir(own))?;
+    // If it cannot be removed now it is of no use to anybody.
+    let _ = disk.remove(&place.path(from, Kind::Plain));
+    disk.open(&path, OpenMode::Write)
 }
 
 impl State {
@@ -428,9 +689,8 @@ impl LogFilter {
     }
 }
 
-/// What a file holds up to where it is whole, and where that is.
-fn whole(file: &dyn DiskFile) -> io::Result<(State, u64)> {
-    let mut state = State::default();
+/// Takes what a file holds up to where it is whole, and says where that is.
+fn whole(file: &dyn DiskFile, state: &mut State) -> io::Result<u64> {
     let mut gap = None;
     let end = scan(file, 0, file.len()?, |begun, frame| {
         if state.follows(&frame) {
@@ -440,16 +700,7 @@ fn whole(file: &dyn DiskFile) -> io::Result<(State, u64)> {
         }
         gap.is_none()
     })?;
-    Ok((state, gap.unwrap_or(end)))
-}
-
-/// Makes `to` of all that is whole in `from`, durable but for its name. Whoever writes
-/// `from` yet does so behind that, or in vain.
-pub(super) fn copy_whole(disk: &dyn Disk, from: &str, to: &str) -> io::Result<()> {
-    let source = disk.open(from, OpenMode::Read)?;
-    let to = disk.open(to, OpenMode::CreateOrWrite)?;
-    let (_, end) = whole(&*source)?;
-    copy(&*source, end, &*to)
+    Ok(gap.unwrap_or(end))
 }
 
 /// Makes `to` of the first bytes of `from`, durable but for its name.
@@ -466,13 +717,6 @@ fn copy(from: &dyn DiskFile, end: u64, to: &dyn DiskFile) -> io::Result<()> {
         at += due as u64;
     }
     to.sync()
-}
-
-/// Makes a directory in one that is there. Without its name all that is below
-/// it would be lost with the power.
-pub fn make_dir(disk: &dyn Disk, dir: &str) -> io::Result<()> {
-    disk.create_dir_all(dir)?;
-    disk.sync_dir(dir.rsplit_once('/').map_or("", |(parent, _)| parent))
 }
 
 #[cfg(test)]

@@ -1,31 +1,33 @@
 //! The log relay: takes log ranges from agents, keeps them, hands them on.
 //!
-//! One append-only file for each job, in frames (see [`file`]). What must hold:
-//! a receipt is given only after the sync; the bytes of one stream lie in the
-//! file in order, without gap or repeat; a reader sees only synced frames. A
-//! cursor is a position in the job's file, so a reader resumes exactly. What a node gave up
+//! For each job frames in append-only files (see [`file`]). What must hold:
+//! a receipt is given only after the sync; the bytes of one stream lie there
+//! in order, without gap or repeat; a reader sees only synced frames. A
+//! cursor is a position in the job's log, so a reader resumes exactly. What a node gave up
 //! for want of room is no gap: it has a frame, in which that is said in its place.
 //!
-//! A log whose job has ended is packed into a segment ([`segment`]), and read from there as
-//! before. What comes late unpacks it again.
+//! A file that is full, or whose job has ended, is packed into a segment ([`segment`]); where
+//! objects are in a bucket it moves there ([`away`]). It is read as before.
 //!
-//! Where servers share the directory each reign has files of its own
-//! ([`succession`]), and a receipt is given only once the store has said, after the
-//! sync, that the reign still stands: so all that was ever receipted is in the file
+//! Where servers share the directory each reign writes files of its own
+//! ([`place`]), and a receipt is given only once the store has said, after the
+//! sync, that the reign still stands: so all that was ever receipted is in the files
 //! that the next reign begins from.
 
+mod away;
 pub mod file;
 mod frames;
+mod place;
 mod segment;
-mod succession;
 
 use file::JobLog;
 pub use file::{Extent, LogFilter};
+use place::Place;
 use proto::v1::{AttemptRef, LogChunk, LogReceipt, LogShipment};
-use segment::Packing;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
+use world::Bucket;
 use world::disk::Disk;
 use world::sync::{Semaphore, mpsc, oneshot};
 use world::time::{self, Instant};
@@ -52,6 +54,12 @@ pub mod limits {
     pub const SEGMENT_EFFORT: u32 = 4;
     /// Blocks that are packed in one go.
     pub const SEGMENT_BLOCKS_PER_STEP: usize = 4;
+    /// Bytes after which a log goes on in another file.
+    pub const FILE_BYTES: u64 = 64 << 20;
+    /// Bytes that are brought from the bucket at once, where a block has no more.
+    pub const BROUGHT_BYTES: u64 = 1 << 20;
+    /// Of what is left of a segment that has moved.
+    pub const INDEX_BYTES_MAX: u64 = 256 << 20;
 }
 
 /// Names a job's file.
@@ -77,8 +85,14 @@ struct Shared {
     writers: Semaphore,
     /// By node: bytes that it gave up, of what was appended here.
     dropped: Mutex<BTreeMap<String, u64>>,
-    /// Jobs that are known to have no plain file.
-    packed: Mutex<BTreeSet<JobKey>>,
+    /// Jobs about whose logs nothing is left to be done.
+    settled: Mutex<BTreeSet<JobKey>>,
+    /// Those whose logs are being packed, moved or removed: one of these at a time.
+    busy: Mutex<BTreeSet<JobKey>>,
+    /// Where segments go.
+    bucket: Option<Arc<dyn Bucket>>,
+    /// Bytes after which a log goes on in another file.
+    file_bytes: u64,
 }
 
 /// Open job files, least recently used first out.
@@ -106,12 +120,21 @@ struct Batch {
 }
 
 /// What became of a log that was packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Packed {
-    /// Bytes of the plain file.
+    /// Bytes of what was packed.
     pub plain_bytes: u64,
-    /// Of the segment.
+    /// Of the segments.
     pub bytes: u64,
+}
+
+/// What may be done about a job's log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ToDo {
+    /// Something of it can be packed, whatever the job does.
+    pub full: bool,
+    /// Something of it can be packed, or moved away, once the job has ended.
+    pub once_ended: bool,
 }
 
 /// A page of a job's log.
@@ -127,13 +150,29 @@ pub struct LogPage {
 
 impl LogRelay {
     /// Opens the relay over the files below `dir`. With the number of a reign `dir` is
-    /// shared with servers that reigned before, or will.
-    pub async fn open(disk: Arc<dyn Disk>, dir: &str, reign: Option<u64>) -> io::Result<Arc<Self>> {
-        let writers = Semaphore::new(limits::WRITERS_AT_ONCE);
-        let (open, dropped, packed) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let shared = Arc::new(Shared { disk, dir: dir.to_owned(), reign, open, writers, dropped, packed });
+    /// shared with servers that reigned before, or will. Where there is a bucket, what is
+    /// packed goes there. A log goes on in another file after so many bytes.
+    pub async fn open(
+        disk: Arc<dyn Disk>,
+        bucket: Option<Arc<dyn Bucket>>,
+        dir: &str,
+        reign: Option<u64>,
+        file_bytes: u64,
+    ) -> io::Result<Arc<Self>> {
+        let shared = Arc::new(Shared {
+            disk,
+            dir: dir.to_owned(),
+            reign,
+            open: Mutex::default(),
+            writers: Semaphore::new(limits::WRITERS_AT_ONCE),
+            dropped: Mutex::default(),
+            settled: Mutex::default(),
+            busy: Mutex::default(),
+            bucket,
+            file_bytes,
+        });
         let made = Arc::clone(&shared);
-        world::task::blocking(move || file::make_dir(&*made.disk, &made.dir)).await?;
+        world::task::blocking(move || place::make_dir(&*made.disk, &made.dir)).await?;
         Ok(Arc::new(Self { shared, lanes: Mutex::default() }))
     }
 
@@ -169,12 +208,14 @@ impl LogRelay {
         cursor: u64,
         limit_bytes: usize,
     ) -> io::Result<LogPage> {
-        let (shared, job) = (Arc::clone(&self.shared), (tenant.to_owned(), number));
-        world::task::blocking(move || match shared.job(&job, false)? {
-            Some(log) => log.read(&filter, cursor, limit_bytes),
+        let job = (tenant.to_owned(), number);
+        match self.shared.opened_job(&job).await? {
+            Some(log) => {
+                let bucket = self.shared.bucket.as_deref();
+                away::read(bucket, &job, log, filter, cursor, limit_bytes).await
+            }
             None => Ok(LogPage { chunks: Vec::new(), cursor, at_end: true }),
-        })
-        .await
+        }
     }
 
     /// How far the one stream that the filter names has come.
@@ -196,36 +237,34 @@ impl LogRelay {
         }
     }
 
-    /// The jobs whose logs are not packed, by tenant.
-    pub async fn plain(&self) -> io::Result<BTreeMap<String, Vec<u64>>> {
+    /// The jobs about whose logs something may be done, by tenant.
+    pub async fn to_do(&self) -> io::Result<BTreeMap<String, Vec<(u64, ToDo)>>> {
         let shared = Arc::clone(&self.shared);
-        world::task::blocking(move || shared.plain()).await
+        world::task::blocking(move || shared.to_do()).await
     }
 
-    /// Packs the log of a job that has ended. `None`: it is packed, or somebody reads or
-    /// writes it now.
-    pub async fn pack(&self, tenant: &str, number: u64) -> io::Result<Option<Packed>> {
-        let (shared, job) = (Arc::clone(&self.shared), (tenant.to_owned(), number));
-        let begun = {
-            let (shared, job) = (Arc::clone(&shared), job.clone());
-            world::task::blocking(move || shared.begin_packing(&job)).await?
-        };
-        let Some(mut packing) = begun else { return Ok(None) };
-        loop {
-            let began = Instant::now();
-            let done;
-            (packing, done) = world::task::blocking(move || {
-                let done = packing.step();
-                (packing, done)
-            })
-            .await;
-            if done? {
-                break;
-            }
-            // Nobody waits for it, so it takes half of a core at the most.
-            time::sleep(began.elapsed()).await;
+    /// Packs what is full of a job's log, and moves it away where there is a bucket; all of
+    /// it where the job has ended.
+    pub async fn pack(&self, tenant: &str, number: u64, has_ended: bool) -> io::Result<Packed> {
+        let job = (tenant.to_owned(), number);
+        let Some(_busy) = Busy::take(&self.shared, &job) else { return Ok(Packed::default()) };
+        let Some(log) = self.shared.opened_job(&job).await? else { return Ok(Packed::default()) };
+        let is_closed = has_ended && log.close();
+        let mut done = Packed::default();
+        while let Some(packed) = pack_one(&log).await? {
+            done.plain_bytes += packed.plain_bytes;
+            done.bytes += packed.bytes;
         }
-        world::task::blocking(move || shared.end_packing(&job, packing)).await
+        if let Some(bucket) = &self.shared.bucket {
+            for segment in log.segments() {
+                let fresh = log.fresh_left(&segment);
+                away::move_one(&**bucket, &self.shared.disk, &job, segment, fresh).await?;
+            }
+        }
+        if is_closed && log.is_packed() {
+            self.shared.settled().insert(job);
+        }
+        Ok(done)
     }
 
     /// By node, since the relay was opened: bytes that it gave up.
@@ -234,8 +273,16 @@ impl LogRelay {
     }
 
     /// Takes a job's log away. What comes of it afterwards makes another.
+    ///
+    /// # Errors
+    /// Also while it is being packed or moved: that ends soon.
     pub async fn remove(&self, tenant: &str, number: u64) -> io::Result<()> {
         let (shared, job) = (Arc::clone(&self.shared), (tenant.to_owned(), number));
+        let _busy = Busy::take(&self.shared, &job).ok_or(io::ErrorKind::ResourceBusy)?;
+        // What is there can be found only while nobody says that all of it is gone.
+        if let Some(bucket) = &shared.bucket {
+            away::remove(&**bucket, &job).await?;
+        }
         world::task::blocking(move || shared.remove(&job)).await
     }
 
@@ -246,136 +293,65 @@ impl LogRelay {
     }
 }
 
+/// Held by who changes a log otherwise than by appending to it.
+struct Busy<'a>(&'a Shared, JobKey);
+
+impl<'a> Busy<'a> {
+    fn take(shared: &'a Shared, job: &JobKey) -> Option<Self> {
+        shared.busy().insert(job.clone()).then(|| Self(shared, job.clone()))
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.busy().remove(&self.1);
+    }
+}
+
 impl Shared {
-    fn path(&self, job: &JobKey) -> (String, String) {
-        let dir = format!("{}/{}", self.dir, job.0);
-        let path = format!("{dir}/{:016x}.log", job.1);
-        (dir, path)
+    fn busy(&self) -> std::sync::MutexGuard<'_, BTreeSet<JobKey>> {
+        self.busy.lock().expect("no holder of this lock panics")
+    }
+
+    fn tenant_dir(&self, tenant: &str) -> String {
+        format!("{}/{tenant}", self.dir)
+    }
+
+    /// As [`Shared::job`], for who must not wait here; none is made.
+    async fn opened_job(self: &Arc<Self>, job: &JobKey) -> io::Result<Option<Arc<JobLog>>> {
+        let (shared, job) = (Arc::clone(self), job.clone());
+        world::task::blocking(move || shared.job(&job, false)).await
     }
 
     /// The job's log, opened and recovered where needed; `None` where there is
     /// none and none is to be made.
     fn job(&self, job: &JobKey, make: bool) -> io::Result<Option<Arc<JobLog>>> {
-        self.opened(job, make, &mut self.slot(job).held())
-    }
-
-    fn opened(
-        &self,
-        job: &JobKey,
-        make: bool,
-        held: &mut Option<Arc<JobLog>>,
-    ) -> io::Result<Option<Arc<JobLog>>> {
-        if let Some(log) = &*held {
-            return Ok(Some(Arc::clone(log)));
+        let slot = self.slot(job);
+        let mut held = slot.held();
+        if held.is_none() {
+            let opened = JobLog::open(&self.disk, &self.tenant_dir(&job.0), job.1, self.reign, make)?;
+            *held = opened.map(Arc::new);
         }
-        let (dir, path) = self.path(job);
-        let opened = match self.reign {
-            None => JobLog::open(&*self.disk, &dir, &path, make)?,
-            Some(reign) => succession::open(&*self.disk, &path, reign, make)?,
-        };
-        *held = opened.map(Arc::new);
         Ok(held.clone())
     }
 
-    /// Where this server writes the job's log: directory and file.
-    fn own(&self, job: &JobKey) -> (String, String) {
-        let (dir, path) = self.path(job);
-        match self.reign {
-            None => (dir, path),
-            Some(reign) => succession::own(&path, reign),
-        }
+    fn settled(&self) -> std::sync::MutexGuard<'_, BTreeSet<JobKey>> {
+        self.settled.lock().expect("no holder of this lock panics")
     }
 
-    fn packed(&self) -> std::sync::MutexGuard<'_, BTreeSet<JobKey>> {
-        self.packed.lock().expect("no holder of this lock panics")
-    }
-
-    fn plain(&self) -> io::Result<BTreeMap<String, Vec<u64>>> {
-        let mut plain = BTreeMap::new();
+    fn to_do(&self) -> io::Result<BTreeMap<String, Vec<(u64, ToDo)>>> {
+        let mut found = BTreeMap::new();
         for tenant in self.disk.list(&self.dir)?.into_iter().filter(|entry| entry.is_dir) {
-            let dir = format!("{}/{}", self.dir, tenant.name);
-            let mut jobs = BTreeSet::new();
-            for entry in self.disk.list(&dir)? {
-                let name = entry.name.strip_suffix(".log");
-                let Some(name) = name.or(entry.is_dir.then_some(entry.name.as_str())) else { continue };
-                let Ok(number) = u64::from_str_radix(name, 16) else { continue };
-                let job = (tenant.name.clone(), number);
-                if self.packed().contains(&job) {
-                    continue;
-                }
-                let is_plain = if entry.is_dir {
-                    succession::is_plain(&*self.disk, &format!("{dir}/{name}"))?
-                } else {
-                    Some(true)
-                };
-                match is_plain {
-                    Some(true) => _ = jobs.insert(number),
-                    Some(false) => _ = self.packed().insert(job),
-                    None => {}
-                }
-            }
-            plain.insert(tenant.name, jobs.into_iter().collect());
+            let is_settled = |number| self.settled().contains(&(tenant.name.clone(), number));
+            let due = place::due(&*self.disk, &self.tenant_dir(&tenant.name), is_settled)?;
+            let jobs = due.into_iter().filter_map(|(number, due)| {
+                let here = due.here && self.bucket.is_some();
+                let to_do = ToDo { full: due.full || here, once_ended: due.plain };
+                (to_do != ToDo::default()).then_some((number, to_do))
+            });
+            found.insert(tenant.name.clone(), jobs.collect());
         }
-        Ok(plain)
-    }
-
-    fn begin_packing(&self, job: &JobKey) -> io::Result<Option<Packing>> {
-        match self.job(job, false)? {
-            Some(log) if log.is_packed() => {
-                self.packed().insert(job.clone());
-                Ok(None)
-            }
-            Some(log) if !log.is_at(0) => Ok(Some(log.pack(&*self.disk, &self.fresh_segment(job))?)),
-            _ => Ok(None),
-        }
-    }
-
-    fn fresh_segment(&self, job: &JobKey) -> String {
-        format!("{}.new", segment::path(&self.own(job).1))
-    }
-
-    fn end_packing(&self, job: &JobKey, packing: Packing) -> io::Result<Option<Packed>> {
-        let ((dir, path), fresh) = (self.own(job), self.fresh_segment(job));
-        let plain_bytes = packing.plain_bytes();
-        let bytes = packing.finish()?;
-        let slot = self.slot(job);
-        // From here on nobody can come by it.
-        let mut held = slot.held();
-        drop(self.opened(job, false, &mut held)?);
-        let is_free = |log: &Arc<JobLog>| Arc::strong_count(log) == 1 && log.is_at(plain_bytes);
-        if !held.as_ref().is_some_and(|log| !log.is_packed() && is_free(log)) {
-            let _ = self.disk.remove(&fresh);
-            return Ok(None);
-        }
-        // It is read from the disk again, whatever comes of this.
-        *held = None;
-        self.disk.rename(&fresh, &segment::path(&path))?;
-        self.disk.sync_dir(&dir)?;
-        self.disk.remove(&path)?;
-        world::mark!("controller.logs.packed");
-        self.packed().insert(job.clone());
-        Ok(Some(Packed { plain_bytes, bytes }))
-    }
-
-    /// The job's log as a plain file, to which can be appended.
-    fn unpacked(&self, job: &JobKey) -> io::Result<Option<Arc<JobLog>>> {
-        let slot = self.slot(job);
-        let mut held = slot.held();
-        let Some(log) = self.opened(job, true, &mut held)?.filter(|log| log.is_packed()) else {
-            return Ok(held.clone());
-        };
-        world::mark!("controller.logs.unpacked");
-        let (dir, path) = self.own(job);
-        let fresh = format!("{path}.new");
-        log.unpack(&*self.disk, &fresh)?;
-        *held = None;
-        self.packed().remove(job);
-        self.disk.rename(&fresh, &path)?;
-        self.disk.sync_dir(&dir)?;
-        let log = self.opened(job, true, &mut held)?;
-        // The plain one counts; if this cannot be removed the next one takes its place.
-        let _ = self.disk.remove(&segment::path(&path));
-        Ok(log)
+        Ok(found)
     }
 
     fn dropped(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, u64>> {
@@ -422,12 +398,8 @@ impl Shared {
         let slot = self.slot(job);
         // Nobody opens it meanwhile.
         let mut held = slot.held();
-        let (dir, path) = self.path(job);
-        if self.reign.is_some() {
-            succession::remove(&*self.disk, &path)?;
-        }
-        succession::take_away(&*self.disk, &dir, &path)?;
-        self.packed().remove(job);
+        Place::new(&self.disk, &self.tenant_dir(&job.0), job.1, self.reign).remove()?;
+        self.settled().remove(job);
         world::mark!("controller.logs.removed");
         *held = None;
         Ok(())
@@ -436,6 +408,35 @@ impl Shared {
     fn forget(&self, job: &JobKey) {
         self.open.lock().expect("no holder of this lock panics").jobs.remove(job);
     }
+}
+
+/// Packs the first stretch that can be.
+async fn pack_one(log: &Arc<JobLog>) -> io::Result<Option<Packed>> {
+    let begun = {
+        let log = Arc::clone(log);
+        world::task::blocking(move || log.pack()).await?
+    };
+    let Some((plain, mut packing)) = begun else { return Ok(None) };
+    loop {
+        let began = Instant::now();
+        let done;
+        (packing, done) = world::task::blocking(move || {
+            let done = packing.step();
+            (packing, done)
+        })
+        .await;
+        if done? {
+            break;
+        }
+        // Nobody waits for it, so it takes half of a core at the most.
+        time::sleep(began.elapsed()).await;
+    }
+    let log = Arc::clone(log);
+    world::task::blocking(move || {
+        let bytes = log.packed(&plain, packing)?;
+        Ok(Some(Packed { plain_bytes: plain.ends - plain.begins, bytes }))
+    })
+    .await
 }
 
 /// The one writer of a tenant: waits for its turn, gathers what waits meanwhile,
@@ -478,11 +479,7 @@ fn write_group<'a>(
             let Some(attempt) = shipment.attempt.as_ref() else { continue };
             let job = (attempt.tenant.clone(), attempt.job_number);
             let opened = touched.entry(job.clone());
-            let log = opened.or_insert_with(|| or_warn(&job, shared.job(&job, true)));
-            if log.as_ref().is_some_and(|log| log.is_packed() && log.is_news(shipment)) {
-                *log = or_warn(&job, shared.unpacked(&job));
-            }
-            let log = log.clone();
+            let log = opened.or_insert_with(|| or_warn(&job, shared.job(&job, true))).clone();
             let (offset, done) = match &log {
                 Some(log) => shared.append(log, shipment).unwrap_or_else(|error| {
                     tracing::warn!(tenant = job.0, job = job.1, %error, "a log could not be written");
@@ -505,6 +502,13 @@ fn write_group<'a>(
             // What was appended may be there or not: read it again from the disk.
             shared.forget(job);
             *log = None;
+        }
+        let Some(held) = log else { continue };
+        if !held.is_packed() {
+            shared.settled().remove(job);
+        }
+        if let Err(error) = held.turn(shared.file_bytes) {
+            tracing::warn!(tenant = job.0, job = job.1, %error, "a log goes on in a file that is full");
         }
     }
     let synced = |job: &JobKey| touched.get(job).is_some_and(Option::is_some);

@@ -1,5 +1,4 @@
-//! A log that will hardly grow any more: the same frames, compressed and never written
-//! again.
+//! A stretch of a log that nobody writes any more: the same frames, compressed.
 //!
 //! ```text
 //! magic, blocks, index (protobuf), where the index begins (u64), its bytes (u32),
@@ -10,32 +9,41 @@
 //! of each stream how far it came: so a reader of one stream, or of what is new, leaves out
 //! what does not matter to him, and to open it takes no look at the frames.
 //!
-//! What must hold: it has the bytes of the plain file at the same places, so cursors stay
-//! good. Each block is unpacked and compared before it is written, the segment gets its name
-//! once it is durable, and only then the plain file goes; where both are there the plain one
-//! counts. So a crash at any step leaves one of them whole.
+//! A segment that has moved into the bucket ([`super::away`]) leaves its index behind, with
+//! the name that its bytes have there. Whoever wants a block of it is told that it is not
+//! here ([`NotHere`]), brings it, and asks again.
+//!
+//! What must hold: it has the frames of the plain file at the same cursors. Each block is
+//! unpacked and compared before it is written, the segment gets its name once it is durable,
+//! and only then the plain file goes; where both are there they say the same.
 
-use super::file::LogFilter;
-use super::frames::{Frame, StreamKey, read_exact, scan};
+use super::file::{LogFilter, Plain};
+use super::frames::{Frame, StreamKey, read_exact};
 use super::limits;
+use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 use prost::Message;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
-use world::disk::{Disk, DiskFile, OpenMode};
+use std::sync::{Arc, Mutex, MutexGuard};
+use world::disk::{Disk, DiskFile, OpenMode, read_all};
+use world::transfer::hex_digest;
 
 const MAGIC: &[u8; 8] = b"DLSEG01\n";
+/// Of what is left here of one that has moved.
+const MOVED: &[u8; 8] = b"DLIDX01\n";
 /// Behind the index.
 const FOOTER: usize = 24;
 
 /// Some whole frames.
 #[derive(Clone, PartialEq, Message)]
 struct Block {
-    /// Where they begin in the plain file.
+    /// Where they begin in the log.
     #[prost(uint64, tag = "1")]
     cursor: u64,
     #[prost(uint64, tag = "2")]
@@ -100,57 +108,103 @@ struct Index {
     streams: Vec<StreamEnd>,
 }
 
+/// Where the bytes of one that has moved are.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Away {
+    /// SHA-256 of the segment, in hexadecimal digits.
+    #[prost(string, tag = "1")]
+    pub digest: String,
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
+}
+
+/// What is left here of it.
+#[derive(Clone, PartialEq, Message)]
+struct Left {
+    #[prost(message, required, tag = "1")]
+    away: Away,
+    #[prost(message, required, tag = "2")]
+    index: Index,
+}
+
+/// A block is wanted that is not on this disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NotHere {
+    /// Where its segment begins.
+    pub begins: u64,
+    /// Its number there.
+    block: usize,
+}
+
+impl NotHere {
+    /// What an error says of it, if that is what it says.
+    pub fn told(error: &io::Error) -> Option<Self> {
+        error.get_ref()?.downcast_ref().copied()
+    }
+}
+
+impl fmt::Display for NotHere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "block {} of the segment at {} is in the object store", self.block, self.begins)
+    }
+}
+
+impl std::error::Error for NotHere {}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Segment {
-    file: Arc<dyn DiskFile>,
+    disk: Arc<dyn Disk>,
+    /// Where it is, or was before it moved; and what is left of it then.
+    path: String,
+    left: String,
+    begins: u64,
     index: Index,
-    /// The block that was read last: readers go on where they were.
-    held: Mutex<Option<(usize, Arc<Vec<u8>>)>>,
+    state: Mutex<State>,
 }
 
-/// Where the segment of a plain file is.
-pub(super) fn path(plain: &str) -> String {
-    format!("{}.seg", plain.strip_suffix(".log").unwrap_or(plain))
+#[derive(Debug, Default)]
+struct State {
+    away: Option<Away>,
+    /// The block that was read last: readers go on where they were.
+    held: Option<(usize, Arc<Vec<u8>>)>,
+    /// Blocks that were brought, from this one on, as they are there.
+    brought: Option<(usize, Bytes)>,
+}
+
+/// Some blocks of a segment that is away, one behind the other.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub away: Away,
+    pub span: Range<u64>,
+    first: usize,
 }
 
 fn damaged(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("a packed log is damaged: {what}"))
 }
 
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+}
+
 impl Segment {
-    /// Reads and checks the index.
-    pub fn open(disk: &dyn Disk, path: &str) -> io::Result<Self> {
-        let file = disk.open(path, OpenMode::Read)?;
-        let len = file.len()?;
-        let behind = len.checked_sub(FOOTER as u64).ok_or_else(|| damaged("it is too short"))?;
-        let footer = read_exact(&*file, behind, FOOTER)?;
-        if footer.len() < FOOTER || footer[16..] != MAGIC[..] {
-            return Err(damaged("it does not end as one"));
-        }
-        let at = u64::from_le_bytes(footer[..8].try_into().map_err(io::Error::other)?);
-        let bytes = u32::from_le_bytes(footer[8..12].try_into().map_err(io::Error::other)?);
-        let crc = u32::from_le_bytes(footer[12..16].try_into().map_err(io::Error::other)?);
-        if at.checked_add(bytes.into()) != Some(behind) {
-            return Err(damaged("its index is not where it should be"));
-        }
-        let encoded = read_exact(&*file, at, bytes as usize)?;
-        if crc32fast::hash(&encoded) != crc {
-            return Err(damaged("its index has another sum"));
-        }
-        let index = Index::decode(&encoded[..]).map_err(|error| damaged(&error.to_string()))?;
-        let mut due = (0, MAGIC.len() as u64);
-        for block in &index.blocks {
-            let is_one = block.plain_bytes <= limits::SEGMENT_BLOCK_BYTES_MAX && block.bytes <= len;
-            if (block.cursor, block.at) != due || !is_one {
-                return Err(damaged("its blocks do not follow each other"));
+    /// Opens one whose files are, or were, of these names. It begins at that cursor.
+    pub fn open(disk: &Arc<dyn Disk>, path: String, left: String, begins: u64) -> io::Result<Self> {
+        let (index, away) = match disk.open(&path, OpenMode::Read) {
+            Ok(file) => (read_index(&*file, begins)?, None),
+            Err(error) if is_missing(&error) => {
+                let Left { away, index } = read_left(&**disk, &left)?;
+                (index, Some(away))
             }
-            due = (block.cursor + block.plain_bytes, block.at + block.bytes);
-        }
-        if due.1 != at {
-            return Err(damaged("its blocks do not fill it"));
-        }
-        Ok(Self { file, index, held: Mutex::default() })
+            Err(error) => return Err(error),
+        };
+        let state = Mutex::new(State { away, ..State::default() });
+        Ok(Self { disk: Arc::clone(disk), path, left, begins, index, state })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
     }
 
     /// How far each stream came.
@@ -158,9 +212,14 @@ impl Segment {
         &self.index.streams
     }
 
-    /// Bytes of the plain file.
-    pub fn plain_bytes(&self) -> u64 {
-        self.index.blocks.last().map_or(0, |block| block.cursor + block.plain_bytes)
+    /// Where it begins in the log.
+    pub fn begins(&self) -> u64 {
+        self.begins
+    }
+
+    /// And ends.
+    pub fn ends(&self) -> u64 {
+        self.index.blocks.last().map_or(self.begins, |block| block.cursor + block.plain_bytes)
     }
 
     /// From a cursor on, the first block in which there may be what is wanted.
@@ -168,7 +227,7 @@ impl Segment {
         let first = self.index.blocks.partition_point(|block| block.cursor + block.plain_bytes <= cursor);
         match self.index.blocks[first..].iter().find(|block| self.is_wanted(block, filter)) {
             Some(block) => block.cursor.max(cursor)..block.cursor + block.plain_bytes,
-            None => self.plain_bytes()..self.plain_bytes(),
+            None => self.ends()..self.ends(),
         }
     }
 
@@ -181,27 +240,181 @@ impl Segment {
     }
 
     fn block(&self, number: usize) -> io::Result<Arc<Vec<u8>>> {
-        let mut held = self.held.lock().expect("no holder of this lock panics");
-        if let Some((_, plain)) = held.as_ref().filter(|(at, _)| *at == number) {
+        let mut state = self.state();
+        if let Some((_, plain)) = state.held.as_ref().filter(|(at, _)| *at == number) {
             return Ok(Arc::clone(plain));
         }
         let block = &self.index.blocks[number];
-        let packed =
-            read_exact(&*self.file, block.at, usize::try_from(block.bytes).map_err(io::Error::other)?)?;
-        let plain = unpacked(&packed, usize::try_from(block.plain_bytes).map_err(io::Error::other)?)?;
+        let packed = self.packed(&mut state, number)?;
+        let plain = self.plain(block, &packed);
+        if plain.is_err() {
+            // It may have come otherwise than it lies there.
+            state.brought = None;
+        }
+        let plain = Arc::new(plain?);
+        state.held = Some((number, Arc::clone(&plain)));
+        Ok(plain)
+    }
+
+    /// The bytes of a block, packed.
+    fn packed(&self, state: &mut State, number: usize) -> io::Result<Bytes> {
+        let block = &self.index.blocks[number];
+        if state.away.is_none() {
+            match self.disk.open(&self.path, OpenMode::Read) {
+                Ok(file) => {
+                    let bytes = usize::try_from(block.bytes).map_err(io::Error::other)?;
+                    return Ok(read_exact(&*file, block.at, bytes)?.into());
+                }
+                // Another server, which had these logs before, has moved it.
+                Err(error) if is_missing(&error) => {
+                    state.away = Some(read_left(&*self.disk, &self.left)?.away);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let not_here = || io::Error::other(NotHere { begins: self.begins, block: number });
+        let (first, brought) =
+            state.brought.as_ref().filter(|(first, _)| *first <= number).ok_or_else(not_here)?;
+        let at = usize::try_from(block.at - self.index.blocks[*first].at).map_err(io::Error::other)?;
+        let to = at + usize::try_from(block.bytes).map_err(io::Error::other)?;
+        if to > brought.len() {
+            return Err(not_here());
+        }
+        let packed = brought.slice(at..to);
+        if to == brought.len() {
+            state.brought = None;
+        }
+        Ok(packed)
+    }
+
+    /// What is to be brought so that a block is there, and some behind it. `None`: it is here.
+    pub fn missing(&self, NotHere { block: first, .. }: NotHere) -> Option<Wanted> {
+        let away = self.state().away.clone()?;
+        let blocks = &self.index.blocks;
+        let from = blocks.get(first)?.at;
+        let fits = |block: &&Block| block.at + block.bytes - from <= limits::BROUGHT_BYTES;
+        let last = blocks[first..].iter().take_while(fits).last().unwrap_or(&blocks[first]);
+        Some(Wanted { away, span: from..last.at + last.bytes, first })
+    }
+
+    /// What was wanted is there.
+    pub fn bring(&self, wanted: &Wanted, data: Bytes) -> io::Result<()> {
+        if data.len() as u64 != wanted.span.end - wanted.span.start {
+            return Err(damaged("the object store gave less of it, or more"));
+        }
+        self.state().brought = Some((wanted.first, data));
+        Ok(())
+    }
+
+    /// Where its index is, once it has moved.
+    pub fn left(&self) -> &str {
+        &self.left
+    }
+
+    /// Where its file is, while it is here.
+    pub fn here(&self) -> Option<String> {
+        self.state().away.is_none().then(|| self.path.clone())
+    }
+
+    /// What it is where it is to go, read and checked once more: what is there once stays.
+    pub fn verified(&self) -> io::Result<Away> {
+        let file = self.disk.open(&self.path, OpenMode::Read)?;
+        let (bytes, mut at, mut sum) = (file.len()?, MAGIC.len() as u64, Sha256::new());
+        sum.update(MAGIC);
+        for block in &self.index.blocks {
+            let packed =
+                read_exact(&*file, block.at, usize::try_from(block.bytes).map_err(io::Error::other)?)?;
+            self.plain(block, &packed)?;
+            sum.update(&packed);
+            at = block.at + block.bytes;
+        }
+        let rest = read_exact(&*file, at, usize::try_from(bytes - at).map_err(io::Error::other)?)?;
+        if rest != tail(&self.index, at)? {
+            return Err(damaged("its index reads otherwise"));
+        }
+        sum.update(&rest);
+        Ok(Away { digest: hex_digest(&sum.finalize()), bytes })
+    }
+
+    /// What a block holds.
+    fn plain(&self, block: &Block, packed: &[u8]) -> io::Result<Vec<u8>> {
+        let plain = unpacked(packed, usize::try_from(block.plain_bytes).map_err(io::Error::other)?)?;
         if plain.len() as u64 != block.plain_bytes || crc32fast::hash(&plain) != block.crc {
             return Err(damaged("a block has another sum"));
         }
-        let plain = Arc::new(plain);
-        *held = Some((number, Arc::clone(&plain)));
         Ok(plain)
+    }
+
+    /// Its bytes are in the bucket for good: leaves the index, and takes them away here.
+    pub fn leave(&self, away: Away, fresh: &str) -> io::Result<()> {
+        let mut data = Left { away: away.clone(), index: self.index.clone() }.encode_to_vec();
+        let crc = crc32fast::hash(&data);
+        data.extend(crc.to_le_bytes());
+        data.extend(MOVED);
+        let file = self.disk.open(fresh, OpenMode::CreateOrWrite)?;
+        file.set_len(0)?;
+        file.write_at(0, &data)?;
+        file.sync()?;
+        self.disk.rename(fresh, &self.left)?;
+        self.disk.sync_dir(self.left.rsplit_once('/').map_or("", |(dir, _)| dir))?;
+        let mut state = self.state();
+        state.away = Some(away);
+        match self.disk.remove(&self.path) {
+            Err(error) if !is_missing(&error) => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 
-/// As the plain file is read.
+/// Reads and checks the index of one that begins there.
+fn read_index(file: &dyn DiskFile, begins: u64) -> io::Result<Index> {
+    let len = file.len()?;
+    let behind = len.checked_sub(FOOTER as u64).ok_or_else(|| damaged("it is too short"))?;
+    let footer = read_exact(file, behind, FOOTER)?;
+    if footer.len() < FOOTER || footer[16..] != MAGIC[..] {
+        return Err(damaged("it does not end as one"));
+    }
+    let at = u64::from_le_bytes(footer[..8].try_into().map_err(io::Error::other)?);
+    let bytes = u32::from_le_bytes(footer[8..12].try_into().map_err(io::Error::other)?);
+    let crc = u32::from_le_bytes(footer[12..16].try_into().map_err(io::Error::other)?);
+    if at.checked_add(bytes.into()) != Some(behind) {
+        return Err(damaged("its index is not where it should be"));
+    }
+    let encoded = read_exact(file, at, bytes as usize)?;
+    if crc32fast::hash(&encoded) != crc {
+        return Err(damaged("its index has another sum"));
+    }
+    let index = Index::decode(&encoded[..]).map_err(|error| damaged(&error.to_string()))?;
+    let mut due = (begins, MAGIC.len() as u64);
+    for block in &index.blocks {
+        let is_one = block.plain_bytes <= limits::SEGMENT_BLOCK_BYTES_MAX && block.bytes <= len;
+        if (block.cursor, block.at) != due || !is_one {
+            return Err(damaged("its blocks do not follow each other"));
+        }
+        due = (block.cursor + block.plain_bytes, block.at + block.bytes);
+    }
+    if due.1 != at {
+        return Err(damaged("its blocks do not fill it"));
+    }
+    Ok(index)
+}
+
+/// Reads and checks what is left of one that has moved. It was checked when it was here.
+fn read_left(disk: &dyn Disk, path: &str) -> io::Result<Left> {
+    let data = read_all(disk, path, limits::INDEX_BYTES_MAX)?;
+    let ends = data.len().checked_sub(12).filter(|at| data[at + 4..] == MOVED[..]);
+    let ends = ends.ok_or_else(|| damaged("what is left of it does not end as such"))?;
+    let crc = u32::from_le_bytes(data[ends..ends + 4].try_into().map_err(io::Error::other)?);
+    if crc32fast::hash(&data[..ends]) != crc {
+        return Err(damaged("what is left of it has another sum"));
+    }
+    Left::decode(&data[..ends]).map_err(|error| damaged(&error.to_string()))
+}
+
+/// As the log is read, at its cursors.
 impl DiskFile for Segment {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.plain_bytes())
+        Ok(self.ends())
     }
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let number = self.index.blocks.partition_point(|block| block.cursor + block.plain_bytes <= offset);
@@ -227,9 +440,7 @@ impl DiskFile for Segment {
 /// machine too.
 #[derive(Debug)]
 pub(super) struct Packing {
-    source: Arc<dyn DiskFile>,
-    /// Where the source ends.
-    end: u64,
+    source: Arc<Plain>,
     file: Arc<dyn DiskFile>,
     at: u64,
     index: Index,
@@ -241,33 +452,23 @@ pub(super) struct Packing {
 }
 
 impl Packing {
-    /// Of the first `end` bytes of a log, whose streams are these, into a file.
-    pub fn begin(
-        disk: &dyn Disk,
-        source: Arc<dyn DiskFile>,
-        end: u64,
-        streams: Vec<StreamEnd>,
-        to: &str,
-    ) -> io::Result<Self> {
+    /// Of a plain stretch, into a file.
+    pub fn begin(disk: &dyn Disk, source: Arc<Plain>, to: &str) -> io::Result<Self> {
         let file = disk.open(to, OpenMode::CreateOrWrite)?;
         file.set_len(0)?;
         file.write_at(0, MAGIC)?;
+        let streams = source.streams.clone();
         let places = (0..).zip(&streams).map(|(place, stream)| (StreamKey::of_end(stream), place)).collect();
-        let index = Index { blocks: Vec::new(), streams };
+        let (index, cursor) = (Index { blocks: Vec::new(), streams }, source.begins);
         let (parts, at) = (BTreeMap::new(), MAGIC.len() as u64);
-        Ok(Self { source, end, file, at, index, places, cursor: 0, last_ms: 0, parts })
-    }
-
-    /// Bytes of the plain file.
-    pub fn plain_bytes(&self) -> u64 {
-        self.end
+        Ok(Self { source, file, at, index, places, cursor, last_ms: 0, parts })
     }
 
     /// Packs some blocks; true where those were the last.
     pub fn step(&mut self) -> io::Result<bool> {
         let (until, mut flushed) = (self.index.blocks.len() + limits::SEGMENT_BLOCKS_PER_STEP, Ok(()));
         let source = Arc::clone(&self.source);
-        let reached = scan(&*source, self.cursor, self.end, |begun, frame| {
+        let reached = source.scan(self.cursor, source.ends, |begun, frame| {
             if begun - self.cursor >= limits::SEGMENT_BLOCK_BYTES {
                 flushed = self.flush(begun);
             }
@@ -282,10 +483,10 @@ impl Packing {
         if self.index.blocks.len() == until {
             return Ok(false);
         }
-        if reached != self.end {
+        if reached != source.ends {
             return Err(damaged("the plain log has less than was synced"));
         }
-        self.flush(self.end)?;
+        self.flush(source.ends)?;
         Ok(true)
     }
 
@@ -296,13 +497,13 @@ impl Packing {
         Ok(())
     }
 
-    /// Writes the block that ends there in the plain file.
+    /// Writes the block that ends there in the log.
     fn flush(&mut self, until: u64) -> io::Result<()> {
         let due = usize::try_from(until - self.cursor).map_err(io::Error::other)?;
         if due == 0 {
             return Ok(());
         }
-        let plain = read_exact(&*self.source, self.cursor, due)?;
+        let plain = read_exact(&*self.source.file, self.cursor - self.source.begins, due)?;
         let mut packed = DeflateEncoder::new(Vec::new(), Compression::new(limits::SEGMENT_EFFORT));
         packed.write_all(&plain)?;
         let packed = packed.finish()?;
@@ -328,16 +529,22 @@ impl Packing {
 
     /// Makes it whole and durable, but for its name. Returns its bytes.
     pub fn finish(self) -> io::Result<u64> {
-        let mut tail = self.index.encode_to_vec();
-        let (bytes, crc) = (u32::try_from(tail.len()).map_err(io::Error::other)?, crc32fast::hash(&tail));
-        tail.extend(self.at.to_le_bytes());
-        tail.extend(bytes.to_le_bytes());
-        tail.extend(crc.to_le_bytes());
-        tail.extend(MAGIC);
+        let tail = tail(&self.index, self.at)?;
         self.file.write_at(self.at, &tail)?;
         self.file.sync()?;
         Ok(self.at + tail.len() as u64)
     }
+}
+
+/// What lies behind the blocks: the index, from there on, and where it is.
+fn tail(index: &Index, at: u64) -> io::Result<Vec<u8>> {
+    let mut tail = index.encode_to_vec();
+    let (bytes, crc) = (u32::try_from(tail.len()).map_err(io::Error::other)?, crc32fast::hash(&tail));
+    tail.extend(at.to_le_bytes());
+    tail.extend(bytes.to_le_bytes());
+    tail.extend(crc.to_le_bytes());
+    tail.extend(MAGIC);
+    Ok(tail)
 }
 
 /// A block that should have so many bytes.

@@ -16,7 +16,7 @@ use world::time;
 #[tokio::test]
 async fn what_a_node_gave_up_is_told_at_every_door() {
     let dir = TestDir::new();
-    let logs = LogsConfig { pack_every_ms: 20, pack_after_ms: 0 };
+    let logs = LogsConfig { pack_every_ms: 20, pack_after_ms: 0, ..LogsConfig::default() };
     let config = ServerConfig { logs, ..ServerConfig::default() };
     let server = serve_with(&dir, "127.0.0.1:0", config).await.unwrap();
     let mut admin = Client::new(&server, &server.token).await;

@@ -1,5 +1,6 @@
 //! What a disk may do to a log, and what must be read of it all the same.
 
+use super::place::make_dir;
 use super::*;
 use proto::v1::{AttemptRef, LogChunk};
 use rand::SeedableRng as _;
@@ -7,7 +8,7 @@ use rand::rngs::SmallRng;
 use world::sim::{DiskFaults, HostileDisk};
 
 const DIR: &str = "logs/t";
-const PATH: &str = "logs/t/1.log";
+const PATH: &str = "logs/t/0000000000000001.log";
 
 fn hello() -> LogShipment {
     LogShipment {
@@ -22,12 +23,12 @@ fn hello() -> LogShipment {
 /// What a reader finds after the power failed.
 fn found_after_power_failure(disk: &HostileDisk, seed: u64) -> usize {
     disk.crash(&mut SmallRng::seed_from_u64(seed));
-    let log = JobLog::open(&*disk.handle(), DIR, PATH, false).unwrap();
+    let log = JobLog::open(&disk.handle(), DIR, 1, None, false).unwrap();
     log.map_or(0, |log| log.read(&LogFilter::default(), 0, 100).unwrap().chunks.len())
 }
 
 fn shipped(disk: &HostileDisk) {
-    let log = JobLog::open(&*disk.handle(), DIR, PATH, true).unwrap().unwrap();
+    let log = JobLog::open(&disk.handle(), DIR, 1, None, true).unwrap().unwrap();
     assert_eq!(log.append(&hello()).unwrap(), (5, true));
     log.sync().unwrap();
 }
@@ -48,7 +49,7 @@ fn also_where_the_log_was_made_by_an_opening_that_failed() {
         let disk = HostileDisk::new(seed);
         make_dir(&*disk.handle(), "logs").unwrap();
         disk.set_faults(DiskFaults { sync_error_ppm: 500_000, ..DiskFaults::default() });
-        let mut openings = (0..4).map(|_| JobLog::open(&*disk.handle(), DIR, PATH, true));
+        let mut openings = (0..4).map(|_| JobLog::open(&disk.handle(), DIR, 1, None, true));
         let failed = openings.any(|opened| opened.is_err());
         disk.set_faults(DiskFaults::default());
         shipped(&disk);
@@ -61,7 +62,7 @@ fn what_a_failed_sync_dropped_is_asked_for_again() {
     for seed in 0..32 {
         let disk = HostileDisk::new(seed);
         make_dir(&*disk.handle(), "logs").unwrap();
-        let log = JobLog::open(&*disk.handle(), DIR, PATH, true).unwrap().unwrap();
+        let log = JobLog::open(&disk.handle(), DIR, 1, None, true).unwrap().unwrap();
         let fails = DiskFaults { sync_error_ppm: 1_000_000, sync_error_forgets: true, ..Default::default() };
         disk.set_faults(fails);
         log.append(&hello()).unwrap();
@@ -77,7 +78,7 @@ fn read_of(bytes: &[u8]) -> (Vec<u64>, u64) {
     let disk = HostileDisk::new(1).handle();
     make_dir(&*disk, DIR).unwrap();
     disk.open(PATH, OpenMode::CreateNew).unwrap().write_at(0, bytes).unwrap();
-    let log = JobLog::open(&*disk, DIR, PATH, false).unwrap().unwrap();
+    let log = JobLog::open(&disk, DIR, 1, None, false).unwrap().unwrap();
     let page = log.read(&LogFilter::default(), 0, 1000).unwrap();
     (page.chunks.iter().map(|chunk| chunk.offset).collect(), page.cursor)
 }
@@ -103,7 +104,7 @@ fn a_frame_behind_a_missing_one_is_cut_off_with_the_tail() {
 #[test]
 fn a_cursor_within_a_frame_is_refused_rather_than_stood_at() {
     let disk = HostileDisk::new(1).handle();
-    let log = JobLog::open(&*disk, DIR, PATH, true).unwrap().unwrap();
+    let log = JobLog::open(&disk, DIR, 1, None, true).unwrap().unwrap();
     log.append(&hello()).unwrap();
     log.sync().unwrap();
     let end = log.read(&LogFilter::default(), 0, 100).unwrap().cursor;
@@ -117,7 +118,7 @@ fn a_cursor_within_a_frame_is_refused_rather_than_stood_at() {
 #[test]
 fn an_end_counts_only_once_its_bytes_can_be_read() {
     let disk = HostileDisk::new(1).handle();
-    let log = JobLog::open(&*disk, DIR, PATH, true).unwrap().unwrap();
+    let log = JobLog::open(&disk, DIR, 1, None, true).unwrap().unwrap();
     assert_eq!(log.append(&hello()).unwrap(), (5, true));
     let seen = |log: &JobLog| {
         let page = log.read(&LogFilter::default(), 0, 100).unwrap();
@@ -127,7 +128,7 @@ fn an_end_counts_only_once_its_bytes_can_be_read() {
     log.sync().unwrap();
     assert_eq!(seen(&log), (5, 1));
     drop(log);
-    let log = JobLog::open(&*disk, DIR, PATH, false).unwrap().unwrap();
+    let log = JobLog::open(&disk, DIR, 1, None, false).unwrap().unwrap();
     assert_eq!(seen(&log), (5, 1));
 }
 
@@ -135,7 +136,7 @@ fn an_end_counts_only_once_its_bytes_can_be_read() {
 fn a_log_cut_by_a_power_loss_ends_with_what_was_shipped_of_it() {
     let disk = HostileDisk::new(1);
     make_dir(&*disk.handle(), "logs").unwrap();
-    let log = JobLog::open(&*disk.handle(), DIR, PATH, true).unwrap().unwrap();
+    let log = JobLog::open(&disk.handle(), DIR, 1, None, true).unwrap().unwrap();
     assert_eq!(log.append(&LogShipment { end: false, ..hello() }).unwrap(), (5, false));
     // Of the file three bytes are left, and its agent says so: once, and once more.
     let cut = LogShipment { data: b"hel".to_vec().into(), ..hello() };
@@ -167,7 +168,7 @@ fn read_from(log: &JobLog, from: u64) -> Vec<(u64, u64, String)> {
 fn what_a_node_gave_up_is_told_in_its_place_and_stays_so() {
     let disk = HostileDisk::new(1);
     make_dir(&*disk.handle(), "logs").unwrap();
-    let log = JobLog::open(&*disk.handle(), DIR, PATH, true).unwrap().unwrap();
+    let log = JobLog::open(&disk.handle(), DIR, 1, None, true).unwrap().unwrap();
     assert_eq!(log.append(&behind_gap(0, 0, "half a li")).unwrap(), (9, false));
     assert_eq!(log.append(&behind_gap(50, 0, "lost?")).unwrap(), (9, false), "nothing says so");
     assert_eq!(log.append(&behind_gap(50, 40, "lost?")).unwrap(), (9, false), "one byte is not told of");
@@ -201,6 +202,6 @@ fn what_a_node_gave_up_is_told_in_its_place_and_stays_so() {
     assert_eq!(read_from(&log, 51)[0], (51, 0, "e\n".to_owned()));
     drop(log);
     disk.crash(&mut SmallRng::seed_from_u64(1));
-    let log = JobLog::open(&*disk.handle(), DIR, PATH, false).unwrap().unwrap();
+    let log = JobLog::open(&disk.handle(), DIR, 1, None, false).unwrap().unwrap();
     assert_eq!((read_from(&log, 0), log.ended_bytes(), log.dropped_bytes()), (told, 60, 48));
 }
