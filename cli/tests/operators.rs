@@ -177,6 +177,15 @@ fn quota_is_changed_in_part_and_usage_is_what_ran() {
     let sleeps = ["submit", "--name", "four, the last", "-o", "json", "--", "sleep", "60"];
     let four = as_lab(&sleeps).ok().json()["id"].as_str().unwrap().to_owned();
     until_true("it runs", || cluster.state(&four) == "RUNNING");
+    // What runs counts as far as it has come.
+    until_true("it is metered while it runs", || {
+        let job = as_lab(&["ls", "-o", "json"]).ok().json()[0].clone();
+        let money = |name: &str| job[name].as_str().unwrap().parse::<f64>().unwrap();
+        job["state"] == "RUNNING"
+            && money("running_cost") > 0.1
+            && job["cost"] == job["running_cost"]
+            && (money("cost") - job["core_seconds"].as_f64().unwrap()).abs() < 0.01
+    });
     cluster.call(&["cancel", &four]).ok();
     cluster.until_state(&four, "CANCELLED");
 
@@ -215,10 +224,22 @@ fn quota_is_changed_in_part_and_usage_is_what_ran() {
     assert!(lines[1].starts_with("lab-4,\"four, the last\",CANCELLED,1,") && lines.len() == 5, "{csv}");
     let table = as_lab(&["usage"]).ok().stdout;
     assert!(table.contains(&three["core_seconds"].to_string()) && table.contains("CORE-SECONDS"), "{table}");
+    let users = as_lab(&["usage", "--by", "user", "-o", "json"]).ok().json();
+    assert_eq!((&users["by"], users["groups"].as_array().unwrap().len()), (&json!("user"), 1), "{users}");
+    assert_eq!((&users["groups"][0]["jobs"], &users["groups"][0]["cost"]), (&json!(4), &usage["cost"]));
+    as_lab(&["usage", "--by", "label"]).says(2, &["by = label", "label=KEY"]);
     // An operator sees what all tenants used; a tenant only its own.
     cluster.submit(&["--name", "ours", "--", "true"]);
+    cluster.call(&["submit", "--label", "paper=two", "--wait", "--", "true"]).ok();
+    let by = |what: &str| cluster.call(&["usage", "--all-tenants", "--by", what, "-o", "csv"]).ok().stdout;
+    let jobs = |text: String| -> Vec<String> {
+        let fields = text.lines().map(|line| line.splitn(3, ',').take(2).collect::<Vec<_>>().join(","));
+        fields.collect()
+    };
+    assert_eq!(jobs(by("tenant")), ["tenant,jobs", "default,2", "lab,4"]);
+    assert_eq!(jobs(by("label=paper")), ["paper,jobs", ",5", "two,1"]);
     let all = cluster.call(&["usage", "--all-tenants", "-o", "name"]).ok().stdout;
-    assert_eq!(all, "default-1\nlab-4\nlab-3\nlab-2\nlab-1\n");
+    assert_eq!(all, "default-2\ndefault-1\nlab-4\nlab-3\nlab-2\nlab-1\n");
 
     assert_eq!(as_lab(&["usage", "--month", "2001-01", "-o", "json"]).ok().json()["jobs"], json!([]));
     cluster.call(&["usage", "--month", "June"]).says(2, &["month = June", "2026-02"]);

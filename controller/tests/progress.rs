@@ -30,7 +30,7 @@ fn known(cluster: &Cluster) -> BTreeMap<u64, (u32, String)> {
 
 /// Of the job's first step: ended, told, their hundredths of a percent.
 fn step(cluster: &Cluster) -> (u64, u64, u64) {
-    let StepSaid { ended, told, basis_points } = cluster.core.steps_said(LAB, 1).remove(0);
+    let StepSaid { ended, told, basis_points, .. } = cluster.core.steps_said(LAB, 1, 0).remove(0);
     (ended, told, basis_points)
 }
 
@@ -112,7 +112,7 @@ fn it_goes_with_its_attempt_and_with_the_controller() {
     assert_eq!(cluster.state(LAB, 1), State::Completed);
     assert_eq!(known(&cluster), BTreeMap::new());
     for (tenant, number) in [(LAB, 1), (LAB, 9), ("no", 1)] {
-        assert_eq!(cluster.core.steps_said(tenant, number), [], "it does not live");
+        assert_eq!(cluster.core.steps_said(tenant, number, 0), [], "it does not live");
     }
 }
 

@@ -137,18 +137,36 @@ pub fn cost_micros(each: &Resources, times: u64, span_ms: u64, budget: &Budget) 
     u64::try_from(total).unwrap_or(u64::MAX)
 }
 
-/// What a job ran for so far, by what its processes held.
+/// What those of a job's attempts ran for that have ended, by what their processes held.
 #[must_use]
 pub fn metered(spec: &JobSpec, state: &JobStateRow) -> Metered {
     let mut sum = Metered::default();
     for (step, now) in spec.steps.iter().zip(&state.steps) {
         let each = step.per_task.unwrap_or_default();
-        let core_ms = u128::from(now.busy_ms) * u128::from(each.millicores) / 1000;
-        sum.busy_ms = sum.busy_ms.saturating_add(now.busy_ms);
-        sum.core_ms = sum.core_ms.saturating_add(u64::try_from(core_ms).unwrap_or(u64::MAX));
-        sum.gpu_ms = sum.gpu_ms.saturating_add(now.busy_ms.saturating_mul(u64::from(each.gpus)));
+        sum = together(sum, held(&each, now.busy_ms));
     }
     sum
+}
+
+/// What processes of `each` held that ran for so long together.
+#[must_use]
+pub fn held(each: &Resources, busy_ms: u64) -> Metered {
+    let core_ms = u128::from(busy_ms) * u128::from(each.millicores) / 1000;
+    Metered {
+        busy_ms,
+        core_ms: u64::try_from(core_ms).unwrap_or(u64::MAX),
+        gpu_ms: busy_ms.saturating_mul(u64::from(each.gpus)),
+    }
+}
+
+/// The sum of two.
+#[must_use]
+pub fn together(one: Metered, other: Metered) -> Metered {
+    Metered {
+        busy_ms: one.busy_ms.saturating_add(other.busy_ms),
+        core_ms: one.core_ms.saturating_add(other.core_ms),
+        gpu_ms: one.gpu_ms.saturating_add(other.gpu_ms),
+    }
 }
 
 #[cfg(test)]

@@ -169,6 +169,9 @@ pub struct UsageArgs {
     /// Jobs of all tenants (for operators)
     #[arg(long)]
     pub all_tenants: bool,
+    /// Sums in place of jobs: by `tenant`, by `user` (the token that submitted), or by `label=KEY`
+    #[arg(long, value_name = "WHAT")]
+    pub by: Option<String>,
     /// How to write the result
     #[arg(short = 'o', long = "format", value_enum, default_value_t = UsageFormat::Table, value_name = "FORMAT")]
     pub format: UsageFormat,

@@ -1,4 +1,4 @@
-//! `drumline usage`: what jobs ran for and cost, as it was metered.
+//! `drumline usage`: what jobs ran for and cost, as it was metered: those that run, until now.
 
 use super::{Outcome, done};
 use crate::{
@@ -9,10 +9,11 @@ use crate::{
     output::{self, Table, json, words},
 };
 use proto::{
-    month, units,
+    estimate, month, units,
     v1::{JobSummary, ListJobsRequest, ListTenantsRequest, Metered},
 };
 use serde_json::{Value, json as value};
+use std::collections::BTreeMap;
 use world::{NodeClock as _, real::SystemClock};
 
 /// What one job came to, or all together.
@@ -25,6 +26,48 @@ struct Used {
     /// Of all its attempts together.
     ran: Metered,
     micros: u64,
+    /// What it is summed up by: nothing, where it has no such label.
+    group: Option<String>,
+    /// Jobs of which it is the sum.
+    jobs: u64,
+}
+
+/// By what jobs are summed up.
+enum By {
+    Tenant,
+    User,
+    Label(String),
+}
+
+impl By {
+    fn parse(text: &str) -> Result<Self, Failure> {
+        match (text, text.split_once('=')) {
+            ("tenant", _) => Ok(Self::Tenant),
+            ("user", _) => Ok(Self::User),
+            (_, Some(("label", key))) if !key.is_empty() => Ok(Self::Label(key.to_owned())),
+            _ => {
+                let remedy = "write `tenant`, `user` or `label=KEY`";
+                Err(Failure::wrong_use("by", text, "is nothing to sum up by", remedy))
+            }
+        }
+    }
+
+    /// What it is called.
+    fn name(&self) -> &str {
+        match self {
+            Self::Tenant => "tenant",
+            Self::User => "user",
+            Self::Label(key) => key,
+        }
+    }
+
+    fn of(&self, job: &JobSummary) -> Option<String> {
+        match self {
+            Self::Tenant => Some(job.tenant.clone()),
+            Self::User => Some(job.submitted_by.clone()),
+            Self::Label(key) => job.labels.get(key).cloned(),
+        }
+    }
 }
 
 pub(super) async fn run(client: Client, args: UsageArgs) -> Outcome {
@@ -32,15 +75,19 @@ pub(super) async fn run(client: Client, args: UsageArgs) -> Outcome {
         Some(text) => parse_month(text)?,
         None => month::of(SystemClock::new().wall_ms()),
     };
+    let by = args.by.as_deref().map(By::parse).transpose()?;
     let mut jobs = Vec::new();
     if args.all_tenants {
         for view in client.list_tenants(ListTenantsRequest {}).await?.tenants {
-            jobs.extend(jobs_of(&client, &view.tenant.unwrap_or_default().name, wanted).await?);
+            jobs.extend(jobs_of(&client, &view.tenant.unwrap_or_default().name, wanted, by.as_ref()).await?);
         }
     } else {
-        jobs = jobs_of(&client, &client.tenant, wanted).await?;
+        jobs = jobs_of(&client, &client.tenant, wanted, by.as_ref()).await?;
     }
     let all = jobs.iter().fold(Used::default(), Used::plus);
+    if let Some(by) = by {
+        return print_sums(&by, &sums(&jobs), &all, wanted, args.format);
+    }
     match args.format {
         UsageFormat::Json => {
             let mut document = value!({ "month": format_month(wanted) });
@@ -50,7 +97,10 @@ pub(super) async fn run(client: Client, args: UsageArgs) -> Outcome {
             document["jobs"] = jobs.iter().map(Used::as_json).collect();
             output::json(&document)?;
         }
-        UsageFormat::Csv => output::text(&csv(&jobs))?,
+        UsageFormat::Csv => {
+            let first = |job: &Used| vec![quoted(&job.id), quoted(&job.name), job.state.to_owned()];
+            output::text(&csv("id,name,state", &jobs, first))?;
+        }
         UsageFormat::Name => {
             output::text(&jobs.iter().map(|job| format!("{}\n", job.id)).collect::<String>())?;
         }
@@ -69,8 +119,66 @@ pub(super) async fn run(client: Client, args: UsageArgs) -> Outcome {
     done()
 }
 
+/// One for each group, in their order; what has no such label is the first.
+fn sums(jobs: &[Used]) -> Vec<Used> {
+    let mut sums = BTreeMap::<Option<&str>, Used>::new();
+    for job in jobs {
+        let sum = sums.entry(job.group.as_deref()).or_default();
+        *sum = std::mem::take(sum).plus(job);
+    }
+    sums.into_iter().map(|(group, sum)| Used { group: group.map(str::to_owned), ..sum }).collect()
+}
+
+fn print_sums(by: &By, sums: &[Used], all: &Used, month: u32, format: UsageFormat) -> Outcome {
+    match format {
+        UsageFormat::Json => {
+            let mut document = value!({ "month": format_month(month), "by": by.name(), "jobs": all.jobs });
+            for (name, amount) in all.amounts() {
+                document[name] = amount;
+            }
+            let of_group = |sum: &Used| {
+                let mut group = value!({ "name": sum.group, "jobs": sum.jobs });
+                for (name, amount) in sum.amounts() {
+                    group[name] = amount;
+                }
+                group
+            };
+            document["groups"] = sums.iter().map(of_group).collect();
+            output::json(&document)?;
+        }
+        UsageFormat::Csv => {
+            let first =
+                |sum: &Used| vec![quoted(sum.group.as_deref().unwrap_or_default()), sum.jobs.to_string()];
+            output::text(&csv(&format!("{},jobs", quoted(by.name())), sums, first))?;
+        }
+        UsageFormat::Name => {
+            let name = |sum: &Used| sum.group.as_ref().map(|group| format!("{group}\n"));
+            output::text(&sums.iter().filter_map(name).collect::<String>())?;
+        }
+        UsageFormat::Table | UsageFormat::Wide => {
+            let name = by.name().to_uppercase();
+            let mut table =
+                Table::new(&[&name, "JOBS", "TASKS", "RAN", "CORE-SECONDS", "GPU-SECONDS", "COST"]);
+            let mut row = |name: &str, sum: &Used| {
+                let amounts = sum.cells().split_off(3);
+                table.row(
+                    [name.to_owned(), sum.jobs.to_string()].into_iter().chain(amounts).collect::<Vec<_>>(),
+                );
+            };
+            for sum in sums {
+                row(sum.group.as_deref().unwrap_or("-"), sum);
+            }
+            if sums.len() > 1 {
+                row("all", all);
+            }
+            table.print("no jobs in this month")?;
+        }
+    }
+    done()
+}
+
 impl Used {
-    fn of(job: &JobSummary) -> Self {
+    fn of(job: &JobSummary, by: Option<&By>) -> Self {
         let state = job.state.clone().unwrap_or_default();
         Self {
             id: words::job_id(&job.tenant, job.number),
@@ -78,20 +186,18 @@ impl Used {
             state: words::state(state.state()),
             tasks: job.tasks,
             ran: job.metered.unwrap_or_default(),
-            micros: state.settled_micros,
+            micros: state.settled_micros.saturating_add(job.running_micros),
+            group: by.and_then(|by| by.of(job)),
+            jobs: 1,
         }
     }
 
     fn plus(self, other: &Self) -> Self {
-        let (ran, more) = (self.ran, other.ran);
         Self {
             tasks: self.tasks.saturating_add(other.tasks),
-            ran: Metered {
-                busy_ms: ran.busy_ms.saturating_add(more.busy_ms),
-                core_ms: ran.core_ms.saturating_add(more.core_ms),
-                gpu_ms: ran.gpu_ms.saturating_add(more.gpu_ms),
-            },
+            ran: estimate::together(self.ran, other.ran),
             micros: self.micros.saturating_add(other.micros),
+            jobs: self.jobs + other.jobs,
             ..self
         }
     }
@@ -131,10 +237,10 @@ impl Used {
 }
 
 /// RFC 4180, with a header.
-fn csv(jobs: &[Used]) -> String {
-    let mut text = "id,name,state,tasks,busy_ms,core_seconds,gpu_seconds,cost\n".to_owned();
-    for job in jobs {
-        let mut fields = vec![quoted(&job.id), quoted(&job.name), job.state.to_owned()];
+fn csv(header: &str, rows: &[Used], first: impl Fn(&Used) -> Vec<String>) -> String {
+    let mut text = format!("{header},tasks,busy_ms,core_seconds,gpu_seconds,cost\n");
+    for job in rows {
+        let mut fields = first(job);
         // Money is text, but of digits alone.
         let plain = |amount: Value| amount.as_str().map_or_else(|| amount.to_string(), str::to_owned);
         fields.extend(job.amounts().map(|(_, amount)| plain(amount)));
@@ -153,7 +259,7 @@ fn quoted(field: &str) -> String {
 
 /// Jobs submitted in a month, newest first. Numbers follow the time of
 /// submission, so the first one before it is the last to be looked at.
-async fn jobs_of(client: &Client, tenant: &str, wanted: u32) -> Result<Vec<Used>, Failure> {
+async fn jobs_of(client: &Client, tenant: &str, wanted: u32, by: Option<&By>) -> Result<Vec<Used>, Failure> {
     let mut jobs = Vec::new();
     let mut before = 0;
     loop {
@@ -170,7 +276,7 @@ async fn jobs_of(client: &Client, tenant: &str, wanted: u32) -> Result<Vec<Used>
                 return Ok(jobs);
             }
             if submitted == wanted {
-                jobs.push(Used::of(job));
+                jobs.push(Used::of(job, by));
             }
         }
         before = reply.next_before;
@@ -213,7 +319,8 @@ mod tests {
             micros: 40_000,
             ..Used::default()
         };
-        let text = csv(&[job("a, \"b\""), job("c")]);
+        let first = |job: &Used| vec![quoted(&job.id), quoted(&job.name), job.state.to_owned()];
+        let text = csv("id,name,state", &[job("a, \"b\""), job("c")], first);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[1], r#"lab-1,"a, ""b""",,0,1500,0.75,0.0,0.04"#);
         assert_eq!(lines[2], "lab-1,c,,0,1500,0.75,0.0,0.04");

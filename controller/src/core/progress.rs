@@ -9,10 +9,11 @@
 
 use super::Core;
 use super::model::{Active, Block, Job, StepRun, cut};
+use proto::estimate;
 use proto::limits::{
     PROGRESS_BASIS_POINTS_MAX, PROGRESS_TASKS_MAX, PROGRESS_TEXT_BYTES_MAX, STAGING_TEXT_BYTES_MAX,
 };
-use proto::v1::{AttemptRef, Progress, StagingView, State, TaskProgress, TaskStaging};
+use proto::v1::{AttemptRef, Metered, Progress, StagingView, State, TaskProgress, TaskStaging};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -66,6 +67,21 @@ pub struct StepSaid {
     pub told: u64,
     /// What these said, added up; hundredths of a percent.
     pub basis_points: u64,
+    /// What those that run have run for so far: it is in no row before they end.
+    pub running: Metered,
+    /// What that costs.
+    pub running_micros: u64,
+}
+
+/// How long the processes of a step that run now have run, added up. Of a gang those ranks do
+/// not count that have ended: they are metered.
+fn running_ms(run: &StepRun, ranks: u64, wall_ms: u64) -> u64 {
+    let of_block = |block: &Block| {
+        let runs = block.active.values().filter(|active| active.state == State::Running);
+        let each = ranks.saturating_sub(block.ranks.len() as u64);
+        runs.map(|active| wall_ms.saturating_sub(active.since_ms).saturating_mul(each)).sum::<u64>()
+    };
+    run.blocks.values().map(of_block).fold(0, u64::saturating_add)
 }
 
 impl Core {
@@ -136,17 +152,27 @@ impl Core {
         run.blocks.get_mut(&StepRun::block_of(attempt.task))
     }
 
-    /// How far each step of a live job has come. It costs what said something, and
+    /// How far each step of a live job has come at that instant. It costs what is active, and
     /// blocks, however many tasks there are.
     #[must_use]
-    pub fn steps_said(&self, tenant: &str, number: u64) -> Vec<StepSaid> {
-        let job = self.tenants.get(tenant).and_then(|tenant| tenant.jobs.get(&number));
-        let steps = job.iter().flat_map(|job| job.steps.iter().zip(&job.state.steps));
-        let said = steps.map(|(run, state)| {
+    pub fn steps_said(&self, tenant: &str, number: u64, wall_ms: u64) -> Vec<StepSaid> {
+        let Some(tenant) = self.tenants.get(tenant) else { return Vec::new() };
+        let Some(job) = tenant.jobs.get(&number) else { return Vec::new() };
+        let budget = tenant.row.budget.unwrap_or_default();
+        let specs = job.row.spec.iter().flat_map(|spec| &spec.steps);
+        let said = job.steps.iter().zip(&job.state.steps).zip(specs).map(|((run, state), spec)| {
             let least = run.blocks.values().flat_map(|block| block.said.values()).filter_map(least);
             let (told, basis_points) =
                 least.fold((0, 0), |(told, sum), said| (told + 1, sum + u64::from(said.basis_points)));
-            StepSaid { ended: state.completed + state.failed + state.cancelled, told, basis_points }
+            let each = spec.per_task.unwrap_or_default();
+            let running_ms = running_ms(run, estimate::step_ranks(spec), wall_ms);
+            StepSaid {
+                ended: state.completed + state.failed + state.cancelled,
+                told,
+                basis_points,
+                running: estimate::held(&each, running_ms),
+                running_micros: estimate::cost_micros(&each, 1, running_ms, &budget),
+            }
         });
         said.collect()
     }

@@ -446,7 +446,9 @@ impl Reign {
                     let _ = reply.send(found);
                 }
                 Input::StepsSaid(jobs, reply) => {
-                    let said = jobs.iter().map(|(tenant, number)| self.core.steps_said(tenant, *number));
+                    let wall_ms = self.now().wall_ms;
+                    let said =
+                        jobs.iter().map(|(tenant, number)| self.core.steps_said(tenant, *number, wall_ms));
                     // The asker may have given up.
                     let _ = reply.send(said.collect());
                 }

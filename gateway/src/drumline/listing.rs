@@ -152,6 +152,8 @@ fn summary(job: JobRow, state: JobStateRow) -> JobSummary {
         priority: spec.priority,
         labels: spec.labels,
         progress: None,
+        running_micros: 0,
+        submitted_by: job.submitted_by,
     }
 }
 

@@ -8,7 +8,7 @@ use controller::StepSaid;
 use controller::limits::STRAGGLERS_TOLD_MAX;
 use controller::shell::StragglersOf;
 use proto::ids::JobId;
-use proto::v1::{JobProgress, JobSpec, JobStateRow, JobSummary, Step, StepProgress, Straggler};
+use proto::v1::{JobProgress, JobSpec, JobStateRow, JobSummary, Metered, Step, StepProgress, Straggler};
 use proto::{array, estimate};
 use std::collections::BTreeMap;
 
@@ -74,7 +74,7 @@ fn shown(step: &Step, found: &controller::Straggler) -> Straggler {
     }
 }
 
-/// Tells it of those of a list that have any.
+/// Tells it of those of a list that have any, and what those that run have used so far.
 pub(super) async fn tell(gate: &Gate, jobs: &mut [JobSummary]) {
     let is_asked = |job: &&JobSummary| job.state.as_ref().is_some_and(runs);
     let asked: Vec<_> = jobs.iter().filter(is_asked).map(|job| (job.tenant.clone(), job.number)).collect();
@@ -87,6 +87,9 @@ pub(super) async fn tell(gate: &Gate, jobs: &mut [JobSummary]) {
         let Some(state) = &job.state else { continue };
         let told = if runs(state) { said.next().unwrap_or_default() } else { Vec::new() };
         job.progress = whole(job.tasks, state, &told);
+        let running = told.iter().map(|step| step.running).fold(Metered::default(), estimate::together);
+        job.metered = Some(estimate::together(job.metered.unwrap_or_default(), running));
+        job.running_micros = told.iter().map(|step| step.running_micros).fold(0, u64::saturating_add);
     }
 }
 
@@ -101,6 +104,7 @@ fn whole(tasks: u64, state: &JobStateRow, said: &[StepSaid]) -> Option<JobProgre
         ended: sum.ended + step.ended,
         told: sum.told + step.told,
         basis_points: sum.basis_points + step.basis_points,
+        ..sum
     });
     Some(JobProgress { percent: mean(tasks, &sum)?, told: sum.told, steps: Vec::new() })
 }
@@ -135,7 +139,7 @@ mod tests {
     use proto::v1::{State, StepState};
 
     fn said(ended: u64, told: u64, basis_points: u64) -> StepSaid {
-        StepSaid { ended, told, basis_points }
+        StepSaid { ended, told, basis_points, ..StepSaid::default() }
     }
 
     #[test]

@@ -85,6 +85,8 @@ fn job_summary() -> Value {
         "core_seconds": { "type": "number", "minimum": 0 },
         "gpu_seconds": { "type": "number", "minimum": 0 },
         "cost": text(),
+        "running_cost": text(),
+        "submitted_by": { "type": ["string", "null"] },
         "submitted_ms": instant(),
         "started_ms": instant(),
         "ended_ms": instant(),
