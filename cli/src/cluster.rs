@@ -194,6 +194,9 @@ fn webhook(url: &str) -> Result<Option<Arc<dyn Webhook>>, Failure> {
 fn drivers(config: &ServerConfig) -> Result<BTreeMap<String, Arc<dyn Program>>, Failure> {
     let mut drivers: BTreeMap<String, Arc<dyn Program>> = BTreeMap::new();
     for (name, pool) in &config.pools {
+        if let Some(preemption) = &pool.preemption {
+            preemption.checked(name).map_err(Failure::WrongUse)?;
+        }
         let Some(autoscale) = &pool.autoscale else { continue };
         autoscale.checked(name).map_err(Failure::WrongUse)?;
         let driver = Driver::new(autoscale.command.clone(), time::ms(autoscale.command_ms));

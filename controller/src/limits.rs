@@ -107,3 +107,7 @@ pub const SCALE_BACKOFF_MS: u64 = 5_000;
 pub const SCALE_BACKOFF_MS_MAX: u64 = 300_000;
 /// So many failures in a row are worth telling.
 pub const SCALE_FAILURES_TOLD: u32 = 3;
+/// Tasks of one grant that schedulers are told could give way.
+pub const YIELDING_TASKS_MAX: usize = 256;
+/// Between two looks at what of one grant could give way, at least.
+pub const YIELDING_LOOK_MS: u64 = 200;

@@ -1,7 +1,11 @@
 //! A server's numbers, as its TOML file writes them. All have defaults; what is
 //! not known is refused by name.
 
+use crate::limits;
 use crate::scaling::AutoscaleConfig;
+use controller::core::PreemptionRules;
+use proto::ids::{NameKind, check_name};
+use proto::problem::Problem;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -116,6 +120,74 @@ pub struct AlertsConfig {
 pub struct PoolConfig {
     /// Its nodes come and go by need.
     pub autoscale: Option<AutoscaleConfig>,
+    /// Work there gives way to work of higher priority.
+    pub preemption: Option<PreemptionConfig>,
+}
+
+/// `[pools.NAME.preemption]`; see `docs/preemption.md`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct PreemptionConfig {
+    /// How long a last checkpoint is waited for.
+    pub grace_ms: u64,
+    /// By so much the priority of whom one gives way to is higher.
+    pub priority_above: u32,
+    /// How long that has been first of its queue and blocked.
+    pub after_waiting_ms: u64,
+    /// Who runs for less does not give way.
+    pub min_run_ms: u64,
+    /// How often one task gives way at most.
+    pub times_max: u32,
+}
+
+impl Default for PreemptionConfig {
+    fn default() -> Self {
+        let PreemptionRules { grace_ms, priority_above, after_waiting_ms, min_run_ms, times_max } =
+            PreemptionRules::default();
+        Self { grace_ms, priority_above, after_waiting_ms, min_run_ms, times_max }
+    }
+}
+
+impl PreemptionConfig {
+    /// Refuses what cannot be meant, by field.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn checked(&self, pool: &str) -> Result<PreemptionRules, Problem> {
+        let wrong = |field: &str, value: u64, reason: &str, remedy: &str| {
+            let field = format!("pools.{pool}.preemption.{field}");
+            Err(Problem::new("spec.preemption", field, value, reason, remedy))
+        };
+        check_name(NameKind::Pool, "pools", pool)?;
+        let Self { grace_ms, priority_above, after_waiting_ms, min_run_ms, times_max } = *self;
+        if priority_above == 0 {
+            let remedy = "use 1 or more: work of equal priority would take turns for ever";
+            return wrong("priority_above", 0, "is no higher priority", remedy);
+        }
+        if grace_ms > limits::PREEMPTION_GRACE_MS_MAX {
+            let remedy = format!("use {} at most", limits::PREEMPTION_GRACE_MS_MAX);
+            return wrong("grace_ms", grace_ms, "is longer than anybody should wait", &remedy);
+        }
+        if times_max == 0 {
+            let remedy = "use 1 or more, or leave the table out: then nothing gives way";
+            return wrong("times_max", 0, "lets nothing give way", remedy);
+        }
+        Ok(PreemptionRules { grace_ms, priority_above, after_waiting_ms, min_run_ms, times_max })
+    }
+}
+
+impl ServerConfig {
+    /// The pools in which work gives way. What cannot be meant was refused by whoever read
+    /// the file; here it is left out.
+    pub(crate) fn preemption(&self) -> BTreeMap<String, PreemptionRules> {
+        let rules = |(name, pool): (&String, &PoolConfig)| {
+            let rules = pool.preemption?.checked(name);
+            let rules =
+                rules.inspect_err(|problem| tracing::error!(%problem, "nothing gives way in a pool")).ok()?;
+            Some((name.clone(), rules))
+        };
+        self.pools.iter().filter_map(rules).collect()
+    }
 }
 
 impl AlertsConfig {

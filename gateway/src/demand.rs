@@ -5,7 +5,9 @@
 //! nothing after that; one that cannot keep up is cut off and begins anew. The
 //! controller waits for the server's own scheduler alone.
 
-use crate::limits::{DEMAND_UPDATES_PER_SCHEDULER, DEMANDS_PER_UPDATE_MAX, SCHEDULERS_MAX};
+use crate::limits::{
+    DEMAND_UPDATES_PER_SCHEDULER, DEMANDS_PER_UPDATE_MAX, SCHEDULERS_MAX, YIELDING_PER_UPDATE_MAX,
+};
 use proto::problem::Problem;
 use proto::v1::DemandUpdate;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -84,18 +86,21 @@ impl Demand {
 /// Cuts an update so that each part fits a message; only the first part of a
 /// snapshot is marked as one.
 fn parts(update: &DemandUpdate) -> impl Iterator<Item = DemandUpdate> {
-    let DemandUpdate { snapshot, controller, changed, gone } = update;
-    let gone = gone.chunks(DEMANDS_PER_UPDATE_MAX).map(|gone| (&[][..], gone));
-    let changed = changed.chunks(DEMANDS_PER_UPDATE_MAX).map(|changed| (changed, &[][..]));
-    let mut all: Vec<_> = gone.chain(changed).collect();
+    let DemandUpdate { snapshot, controller, changed, gone, pools, yielding } = update;
+    let gone = gone.chunks(DEMANDS_PER_UPDATE_MAX).map(|gone| (&[][..], gone, &[][..]));
+    let changed = changed.chunks(DEMANDS_PER_UPDATE_MAX).map(|changed| (changed, &[][..], &[][..]));
+    let yielding = yielding.chunks(YIELDING_PER_UPDATE_MAX).map(|yielding| (&[][..], &[][..], yielding));
+    let mut all: Vec<_> = gone.chain(changed).chain(yielding).collect();
     if all.is_empty() {
-        all.push((&[], &[]));
+        all.push((&[], &[], &[]));
     }
-    all.into_iter().enumerate().map(move |(at, (changed, gone))| DemandUpdate {
+    all.into_iter().enumerate().map(move |(at, (changed, gone, yielding))| DemandUpdate {
         snapshot: *snapshot && at == 0,
         controller: controller.clone(),
         changed: changed.to_vec(),
         gone: gone.to_vec(),
+        pools: if at == 0 { pools.clone() } else { Vec::new() },
+        yielding: yielding.to_vec(),
     })
 }
 
@@ -110,6 +115,7 @@ mod tests {
             controller: "c".into(),
             changed: vec![Wanted::default(); changed],
             gone: vec![DemandKey::default(); gone],
+            ..DemandUpdate::default()
         }
     }
 

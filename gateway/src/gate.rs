@@ -10,6 +10,7 @@ use crate::planner::Planner;
 use crate::trees::Trees;
 use crate::urls::{Method, Mover};
 use crate::{limits, rows, scaling};
+use controller::core::PreemptionRules;
 use controller::logs::LogRelay;
 use controller::shell::Handle;
 use futures_util::Stream;
@@ -51,6 +52,8 @@ pub(crate) struct Gate {
     pub meter: Arc<Meter>,
     pub alerts: Board,
     pub scaling: scaling::Board,
+    /// Pools in which work gives way to work of higher priority.
+    pub preemption: BTreeMap<String, PreemptionRules>,
     pub auth: Auth,
     pub tenants: Tenants,
     pub streams: Arc<Streams>,

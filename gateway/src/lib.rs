@@ -28,7 +28,9 @@ pub mod storage;
 mod trees;
 pub mod urls;
 
-pub use config::{AlertsConfig, LogsConfig, ObjectsConfig, PoolConfig, ServerConfig, scheduler_numbers};
+pub use config::{
+    AlertsConfig, LogsConfig, ObjectsConfig, PoolConfig, PreemptionConfig, ServerConfig, scheduler_numbers,
+};
 pub use rest::reading;
 pub use scaling::{AutoscaleConfig, NodeShape};
 

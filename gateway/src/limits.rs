@@ -48,6 +48,10 @@ pub const SCHEDULERS_MAX: usize = 16;
 pub const DEMAND_UPDATES_PER_SCHEDULER: usize = 256;
 /// Demands in one update.
 pub const DEMANDS_PER_UPDATE_MAX: usize = 4096;
+/// The longest that a pool may say a last checkpoint is waited for.
+pub const PREEMPTION_GRACE_MS_MAX: u64 = 3_600_000;
+/// Grants of which one update tells what could give way: each may have hundreds of tasks.
+pub const YIELDING_PER_UPDATE_MAX: usize = 256;
 /// Open streams (`SubmitMany`, `Logs`, `Events`) of one token.
 pub const STREAMS_PER_CALLER: usize = 128;
 /// Between two looks for what has expired.

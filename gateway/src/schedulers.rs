@@ -3,19 +3,21 @@
 //!
 //! What must hold: whatever bears such a token reads nodes, tenants, grants and
 //! what is allocated, and nothing else; it writes new grants with their
-//! allocations, and nothing else. Jobs, tokens and keys are out of its reach.
+//! allocations, and asks in those that are there that tasks give way, and nothing else. Jobs, tokens and keys are out of its reach.
 
 use crate::auth::Right;
 use crate::gate::{Gate, Replies, answer, boxed};
+use crate::rows;
 use futures_util::stream::unfold;
+use prost::Message as _;
 use proto::keys;
 use proto::problem::{self, Problem};
 use proto::v1::planning_server::Planning;
 use proto::v1::rows_server::Rows;
 use proto::v1::{
-    CommitReply, CommitRequest, DemandUpdate, FollowRequest, GrantLeaseReply, GrantLeaseRequest,
+    CommitReply, CommitRequest, DemandUpdate, FollowRequest, GrantLeaseReply, GrantLeaseRequest, GrantRow,
     KeepLeaseReply, KeepLeaseRequest, RangeReply, RangeRequest, RevokeLeaseReply, RevokeLeaseRequest,
-    WatchReply, WatchRequest, commit_reply, row_guard::Expect,
+    RowWrite, WatchReply, WatchRequest, commit_reply, row_guard::Expect,
 };
 use scheduler::limits::FOLLOW_BEAT_MS;
 use std::sync::Arc;
@@ -36,6 +38,24 @@ pub(crate) struct SchedulersDoor {
 impl SchedulersDoor {
     pub fn new(gate: &Arc<Gate>) -> Self {
         Self { gate: Arc::clone(gate), rows: RowsService::new(Arc::clone(&gate.store)) }
+    }
+
+    /// What is written of a grant that is there is what it was, but for the ask. One that
+    /// has changed since it was read here fails by its guard.
+    async fn asks_alone(&self, commit: &CommitRequest) -> Result<(), Status> {
+        for write in commit.writes.iter().filter(|write| is_ask(commit, write)) {
+            let known: Option<GrantRow> = rows::get(&*self.gate.store, write.key.clone()).await?;
+            let asks = |known: GrantRow| {
+                let told = write.value.as_ref().and_then(|value| GrantRow::decode(value.clone()).ok())?;
+                let like = GrantRow { preemption: told.preemption.clone(), again: true, ..known };
+                Some(told.preemption.is_some() && like == told)
+            };
+            if known.is_some_and(|known| asks(known) != Some(true)) {
+                let reason = "a scheduler writes of a grant that is there only what is to give way";
+                return Err(denied("key", &write.key, reason).into());
+            }
+        }
+        Ok(())
     }
 
     /// Lets a message through to the rows.
@@ -82,7 +102,9 @@ async fn next(
 #[tonic::async_trait]
 impl Rows for SchedulersDoor {
     async fn commit(&self, request: Request<CommitRequest>) -> Result<Response<CommitReply>, Status> {
-        let reply = self.rows.commit(self.pass(request, may_commit).await?).await;
+        let request = self.pass(request, may_commit).await?;
+        self.asks_alone(request.get_ref()).await?;
+        let reply = self.rows.commit(request).await;
         let mut proposals = self.gate.elsewhere.lock().expect("no holder of this lock panics");
         match reply.as_ref().ok().and_then(|reply| reply.get_ref().outcome.as_ref()) {
             Some(commit_reply::Outcome::Revision(_)) => proposals.committed += 1,
@@ -154,17 +176,26 @@ fn may_range(range: &RangeRequest) -> Result<(), Problem> {
     Err(denied("to", &range.to, "a scheduler reads rows of one kind at a time"))
 }
 
+fn guards_of<'a>(commit: &'a CommitRequest, write: &RowWrite) -> impl Iterator<Item = &'a Expect> {
+    let key = write.key.clone();
+    commit.guards.iter().filter(move |guard| guard.key == key).filter_map(|guard| guard.expect.as_ref())
+}
+
+/// A grant that is there is written again.
+fn is_ask(commit: &CommitRequest, write: &RowWrite) -> bool {
+    write.key.starts_with(keys::GRANTS.as_bytes())
+        && guards_of(commit, write).any(|expect| matches!(expect, Expect::Version(_)))
+}
+
 fn may_commit(commit: &CommitRequest) -> Result<(), Problem> {
     for guard in &commit.guards {
         may_read(&guard.key)?;
     }
     for write in &commit.writes {
-        let absent = || {
-            let mut guards = commit.guards.iter().filter(|guard| guard.key == write.key);
-            guards.any(|guard| matches!(guard.expect, Some(Expect::Absent(_))))
-        };
+        let absent = || guards_of(commit, write).any(|expect| matches!(expect, Expect::Absent(_)));
         let ours = write.key.starts_with(keys::ALLOCS.as_bytes())
-            || (write.key.starts_with(keys::GRANTS.as_bytes()) && absent());
+            || (write.key.starts_with(keys::GRANTS.as_bytes()) && absent())
+            || is_ask(commit, write);
         if !ours || write.value.is_none() || write.lease != 0 {
             return Err(denied("key", &write.key, "a scheduler writes new grants and allocations alone"));
         }
@@ -175,7 +206,7 @@ fn may_commit(commit: &CommitRequest) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::v1::{RowGuard, RowWrite};
+    use proto::v1::RowGuard;
 
     fn write(key: &str) -> RowWrite {
         RowWrite { key: key.to_owned().into(), value: Some("v".into()), lease: 0 }
@@ -197,7 +228,6 @@ mod tests {
 
     #[test]
     fn nothing_else_is_written() {
-        let present = [("grant/lab/7", Expect::Version(2))];
         let deletes = RowWrite { value: None, ..write("alloc/node/n1") };
         let hangs = RowWrite { lease: 4, ..write("alloc/node/n1") };
         for bad in [
@@ -205,7 +235,6 @@ mod tests {
             commit(&[], vec![write("token/00ff")]),
             commit(&[], vec![write("tenant/lab")]),
             commit(&[], vec![write("grant/lab/7")]),
-            commit(&present, vec![write("grant/lab/7")]),
             commit(&[], vec![deletes]),
             commit(&[], vec![hangs]),
             commit(&[("token/00ff", Expect::Absent(true))], vec![]),

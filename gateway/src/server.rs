@@ -481,6 +481,7 @@ fn open_gate(
         meter,
         alerts: Board::new(&config.alerts, config.webhook.clone()),
         scaling: scaling::Board::of(&sites),
+        preemption: config.preemption(),
         streams: Arc::new(Streams::default()),
         base: Base { public_url: config.public_url.clone(), listening },
         events: Pace { ping_ms: config.events_ping_ms, slow_ms: config.events_slow_ms },
@@ -511,6 +512,7 @@ fn open_gate(
 /// The cores' numbers. Two cores should not jitter alike.
 fn seeded(config: &ServerConfig) -> (controller::core::Config, scheduler::core::Config) {
     let (mut controller, mut scheduler) = (config.controller.clone(), config.scheduler.clone());
+    controller.preemption.extend(config.preemption());
     let seed = |salt: u64| config.seed.map_or_else(world::rand::u64, |seed| seed.wrapping_add(salt));
     if controller.seed == 0 {
         controller.seed = seed(1);

@@ -166,6 +166,10 @@ fn steps(spec: &JobSpec, state: &JobStateRow, progress: Option<&JobProgress>) ->
             "failed": now.failed,
             "cancelled": now.cancelled,
             "retries_spent": now.retries_spent,
+            "preempted": now.gave_way.as_ref().map(|gave| json!({
+                "times": gave.times, "at_ms": gave.at_ms,
+                "to": if gave.tenant.is_empty() { Value::Null } else { json!(words::job_id(&gave.tenant, gave.job_number)) },
+            })),
             "started_ms": time(now.started_ms),
             "ended_ms": time(now.ended_ms),
             "exit_code": now.exit_code,
@@ -330,6 +334,13 @@ pub fn pool(pool: &PoolView) -> Value {
             "failures": scale.failures,
             "failed": text(&scale.failed),
             "cost_per_hour_micros": scale.cost_per_hour_micros,
+        })),
+        "preemption": pool.preemption.as_ref().map(|rules| json!({
+            "grace_ms": rules.grace_ms,
+            "priority_above": rules.priority_above,
+            "after_waiting_ms": rules.after_waiting_ms,
+            "min_run_ms": rules.min_run_ms,
+            "times_max": rules.times_max,
         })),
     })
 }

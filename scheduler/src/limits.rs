@@ -68,3 +68,15 @@ pub const FOLLOW_PAUSE_MS: u64 = 1_000;
 pub const GROWTH_DEMANDS_MAX: usize = 20_000;
 /// them: each costs a look at every node.
 pub const SIGN_SHAPES_MAX: usize = 16;
+/// Demands of one pass for which it is looked what could give way.
+pub const PREEMPT_ASKS_PER_PASS_MAX: usize = 4;
+/// Before it is looked again for one of them.
+pub const PREEMPT_AGAIN_MS: u64 = 1_000;
+/// Tasks and gangs looked at for one demand.
+pub const PREEMPT_UNITS_MAX: usize = 8_192;
+/// Slots of an array for which one ask makes room.
+pub const PREEMPT_SLOTS_MAX: u64 = 16;
+/// Grants that are asked together: two operations each, and two for the tenant.
+pub const PREEMPT_GRANTS_MAX: usize = (PROPOSAL_OPERATIONS_MAX - 2) / 2;
+/// How long what was made free is kept for whom it was freed.
+pub const PROMISE_MS: u64 = 10_000;

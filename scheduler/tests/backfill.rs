@@ -202,7 +202,7 @@ impl<'c> Cluster<'c> {
     }
 
     fn demand(&mut self, changed: Vec<Demand>, gone: Vec<DemandKey>) {
-        let update = DemandUpdate { snapshot: false, controller: "c".to_owned(), changed, gone };
+        let update = DemandUpdate { controller: "c".to_owned(), changed, gone, ..DemandUpdate::default() };
         self.core.step(now(self.seconds), Event::Demand(update));
     }
 

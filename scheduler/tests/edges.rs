@@ -46,10 +46,7 @@ fn a_long_array_that_needs_next_to_nothing_is_granted_in_parts() {
     let key = DemandKey { tenant: "t".to_owned(), job_number: 1, step: 0 };
     let demand = Demand { key: Some(key), slots, queued_ms: NOW.wall_ms, ..Demand::default() };
     let controller = "c".to_owned();
-    core.step(
-        NOW,
-        Event::Demand(DemandUpdate { snapshot: false, controller, changed: vec![demand], gone: vec![] }),
-    );
+    core.step(NOW, Event::Demand(DemandUpdate { controller, changed: vec![demand], ..Default::default() }));
     let grants: Vec<u64> = core
         .plan(NOW)
         .into_iter()

@@ -80,7 +80,7 @@ impl Cluster {
             ..Demand::default()
         };
         let (controller, changed) = ("c".to_owned(), vec![demand]);
-        self.step(Event::Demand(DemandUpdate { snapshot: false, controller, changed, gone: Vec::new() }));
+        self.step(Event::Demand(DemandUpdate { controller, changed, ..DemandUpdate::default() }));
     }
 
     fn held(&self, at: usize) -> u64 {

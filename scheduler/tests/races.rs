@@ -404,7 +404,10 @@ impl World {
         for at in 0..2 {
             let (changed, gone) = (changed.clone(), gone.clone());
             let controller = "c".to_owned();
-            self.told(at, Event::Demand(DemandUpdate { snapshot: false, controller, changed, gone }));
+            self.told(
+                at,
+                Event::Demand(DemandUpdate { controller, changed, gone, ..DemandUpdate::default() }),
+            );
         }
     }
 

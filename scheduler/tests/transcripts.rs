@@ -121,6 +121,7 @@ fn update(line: &Line<'_>, changed: Vec<Demand>, gone: Vec<DemandKey>) -> Demand
         controller: (*line.named.get("from").unwrap_or(&"c1")).to_owned(),
         changed,
         gone,
+        ..DemandUpdate::default()
     }
 }
 

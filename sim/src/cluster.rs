@@ -17,13 +17,14 @@ use crate::uploads::Uploads;
 use crate::witness::{self, SharedWitness};
 use agent::{AgentConfig, AgentParts};
 use gateway::ObjectsConfig;
+use gateway::PreemptionConfig;
 use gateway::server::{ServerConfig, ServerParts, StartError};
 use proto::v1::Resources;
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use scheduler::follow::{self, FollowParts};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -85,6 +86,8 @@ pub struct Cluster {
     pub agents: Vec<Machine>,
     /// Bytes of logs that they keep for a server that cannot take them; 0: all.
     pub log_spool_bytes: u64,
+    /// Pools in which work gives way to work of higher priority.
+    pub preemption: BTreeMap<String, PreemptionConfig>,
     /// Beside the server's own.
     pub schedulers: Vec<Machine>,
     pub clients: NodeId,
@@ -189,6 +192,7 @@ impl Cluster {
         let place = Place {
             objects: objects_of,
             url_ttl_ms,
+            preemption: shape::preemption(seed),
             collect_every_ms,
             bucket: bucket.clone(),
             elastic: elastic_for,
@@ -249,6 +253,7 @@ impl Cluster {
             storage,
             agents,
             log_spool_bytes: shape::log_spool(seed),
+            preemption: shape::preemption(seed),
             schedulers,
             clients,
             uploads,
@@ -343,6 +348,7 @@ struct Seen {
 struct Place {
     objects: Arc<SimObjects>,
     url_ttl_ms: u64,
+    preemption: BTreeMap<String, PreemptionConfig>,
     collect_every_ms: u64,
     bucket: Option<Arc<SimBucket>>,
     /// With how many agents there are anyway.
@@ -397,6 +403,9 @@ fn server_config(seed: u64, place: &Place, host: Ipv4Addr) -> ServerConfig {
         logs: shape::packing(seed),
         ..ServerConfig::default()
     };
+    for (pool, rules) in &place.preemption {
+        config.pools.entry(pool.clone()).or_default().preemption = Some(*rules);
+    }
     if let Some((elastic, agents)) = &place.elastic {
         elastic.configure(&mut config, *agents);
     }

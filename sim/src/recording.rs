@@ -5,6 +5,7 @@ use crate::cluster::{Cluster, Machine};
 use crate::faults::Planned;
 use crate::history::History;
 use crate::mirror::Mirror;
+use gateway::PreemptionConfig;
 use proto::checkpoints;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,8 @@ pub struct Recording {
     pub transfers: Vec<Moved>,
     /// What nodes keep of logs for a server that cannot take them; 0: all.
     pub log_spool_bytes: u64,
+    /// Pools in which work gives way to work of higher priority.
+    pub preemption: BTreeMap<String, PreemptionConfig>,
     /// Those that are manifests of directories, by digest.
     pub manifests: BTreeMap<String, String>,
     /// The plan of the run.
@@ -69,6 +72,7 @@ impl Recording {
             objects,
             manifests,
             log_spool_bytes: cluster.log_spool_bytes,
+            preemption: cluster.preemption.clone(),
             transfers,
             faults,
         }
@@ -85,6 +89,7 @@ impl Recording {
             objects: &self.objects,
             transfers: &self.transfers,
             log_spool_bytes: self.log_spool_bytes,
+            preemption: &self.preemption,
             manifests: &self.manifests,
             faults: &self.faults,
             max_own_retries: OWN_RETRIES,

@@ -2,7 +2,7 @@
 //! In half of the seeds nothing does. And how long the URLs are good that its servers sign, and
 //! whether they have their objects in a bucket.
 
-use gateway::LogsConfig;
+use gateway::{LogsConfig, PreemptionConfig};
 use proto::v1::{Constraint, Step};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
@@ -96,6 +96,32 @@ pub fn packing(seed: u64) -> LogsConfig {
     // Those of most jobs are short.
     let file_bytes = *[500, 4_000, 64 << 20].choose(&mut rng).expect("not empty");
     LogsConfig { pack_every_ms, pack_after_ms, file_bytes }
+}
+
+/// Which share of seeds has pools in which work gives way.
+const WITH_PREEMPTION: f64 = 0.35;
+
+/// In which pools of a run work gives way to work of higher priority, and by which numbers;
+/// from a stream of chance of its own.
+#[must_use]
+pub fn preemption(seed: u64) -> BTreeMap<String, PreemptionConfig> {
+    let mut rng = SmallRng::seed_from_u64(seed ^ 0x7072_6565_6d70_7400);
+    if !rng.random_bool(WITH_PREEMPTION) {
+        return BTreeMap::new();
+    }
+    let mut one_of = |choices: [u64; 3]| *choices.choose(&mut rng).expect("not empty");
+    let rules = PreemptionConfig {
+        grace_ms: one_of([1_000, 4_000, 15_000]),
+        priority_above: u32::try_from(one_of([1, 1, 3])).expect("it is small"),
+        after_waiting_ms: one_of([500, 2_000, 6_000]),
+        min_run_ms: one_of([0, 500, 3_000]),
+        times_max: u32::try_from(one_of([1, 2, 5])).expect("it is small"),
+    };
+    let mut pools = BTreeMap::from([("default".to_owned(), rules)]);
+    if rng.random_bool(0.5) {
+        pools.insert(SECOND_POOL.to_owned(), rules);
+    }
+    pools
 }
 
 /// The machines with tasks, in their order.

@@ -12,6 +12,7 @@ mod saving;
 mod special;
 mod telling;
 mod weighing;
+mod yielding;
 
 use crate::shape::Kind;
 use proto::v1::{
@@ -100,6 +101,9 @@ pub fn draw(seed: u64, load: Load, tenants: &[&str], machines: &[Kind]) -> Vec<D
     after::jobs(seed, &mut deeds, load.over_ms);
     inputs::draw(seed, &mut deeds);
     inputs::warn(seed, &mut deeds);
+    if !crate::shape::preemption(seed).is_empty() {
+        yielding::draw(seed, &mut deeds, load.over_ms);
+    }
     saving::draw(seed, &mut deeds);
     telling::draw(seed, &mut deeds);
     endless::add(seed, &mut deeds, load, tenants);

@@ -202,7 +202,11 @@ impl Core {
         let kill_at_ms = now.mono_ms.saturating_add(stop.grace_ms);
         for attempt in &stop.attempts {
             for key in self.ranks_of(&Key::of(attempt, 0)) {
-                self.stop_one(now, &key, fault.clone(), kill_at_ms);
+                if kind == CauseKind::Preempted {
+                    self.give_way(now, &key, fault.clone(), stop.checkpoint_ms, stop.grace_ms);
+                } else {
+                    self.stop_one(now, &key, fault.clone(), kill_at_ms);
+                }
             }
         }
     }
@@ -256,11 +260,15 @@ impl Core {
     /// An attempt's timer: the KILL that follows a TERM, or its timeout.
     pub(super) fn timer_fired(&mut self, now: Now, key: &Key) {
         let Some(attempt) = self.attempts.get(key).filter(|held| is_live(&held.phase)) else { return };
+        let timeout_ms = attempt.work.step.timeout_ms;
         if attempt.stopping.is_some() {
             return self.kill(now, key);
         }
+        if self.waited_out(now, key) {
+            return;
+        }
         world::mark!("agent.timeout");
-        let timeout = span_text(attempt.work.step.timeout_ms);
+        let timeout = span_text(timeout_ms);
         let fault = Fault::new(CauseKind::Timeout, format!("ran longer than its timeout {timeout}"));
         self.stop_one(now, key, fault, now.mono_ms.saturating_add(self.config.stop_grace_ms));
     }

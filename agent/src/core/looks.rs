@@ -26,7 +26,7 @@ pub(super) enum Look {
 }
 
 /// Between two looks for what a task was asked for.
-const LOOK_WHEN_ASKED_MS: u64 = 500;
+pub(super) const LOOK_WHEN_ASKED_MS: u64 = 500;
 
 fn every_ms(checkpoint: &Checkpoint) -> u64 {
     match checkpoint.every_ms {
@@ -141,6 +141,9 @@ impl Core {
         }
         if let Some(found) = found {
             self.tell_checkpoint(key, found);
+            if phase == Phase::Running && self.gives_way_now(now, key) {
+                return;
+            }
         }
         match phase {
             Phase::Saving(exit, fault) if look == Look::Last => self.finish(key, fault, &exit, Vec::new()),

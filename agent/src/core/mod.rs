@@ -6,6 +6,7 @@
 //! - [`queue`]: what was assigned, in which order it is staged and launched.
 //! - [`course`]: one attempt from its launch to its end.
 //! - [`looks`]: when to look for checkpoints, and what becomes of them.
+//! - [`giveway`]: how one gives way to work of higher priority.
 //! - [`progress`]: when to look how far tasks have come, and what is told of it.
 //! - [`reports`]: what the server has been told and has confirmed.
 //! - [`handover`]: orders on their way to the supervisor.
@@ -19,6 +20,7 @@
 pub mod cause;
 mod check;
 mod course;
+mod giveway;
 pub mod handover;
 pub mod key;
 mod lease;
@@ -372,6 +374,7 @@ struct Attempt {
     index: u64,
     phase: Phase,
     stopping: Option<Stopping>,
+    gives_way: Option<giveway::GivesWay>,
     timeout_at_ms: Option<u64>,
     /// Its entry in [`Core::timers`].
     timer_ms: Option<u64>,

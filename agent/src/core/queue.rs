@@ -133,6 +133,7 @@ impl Core {
             index,
             phase,
             stopping: None,
+            gives_way: None,
             timeout_at_ms: None,
             timer_ms: None,
             resume: None,

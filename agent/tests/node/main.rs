@@ -239,7 +239,7 @@ async fn an_agent_goes_on_where_the_last_one_left() {
     assert_eq!(node.server.log(&key_of(9), 4).await, b"late");
     assert!(node.disk.entry("work/t.1.0.9.0.1.9.1").is_err());
     let attempts = vec![agent::core::key::Key::from_process_key(&key_of(0)).unwrap().attempt_ref()];
-    node.server.say_stop(Stop { attempts, grace_ms: 10_000, cause: None }).await;
+    node.server.say_stop(Stop { attempts, grace_ms: 10_000, ..Stop::default() }).await;
     let ends = node.server.ends(1).await;
     let ended = &ends[&key_of(0)];
     assert_eq!(ended.cause.as_ref().unwrap().kind(), CauseKind::CancelledByUser);
@@ -298,7 +298,7 @@ async fn what_is_too_much_for_a_node_is_given_up_and_told_even_by_the_next_agent
     told.extend_from_slice(b"more");
     assert_eq!(node.server.log(&key_of(0), 200_004).await, told);
     let attempts = vec![agent::core::key::Key::from_process_key(&key_of(0)).unwrap().attempt_ref()];
-    node.server.say_stop(Stop { attempts, grace_ms: 10_000, cause: None }).await;
+    node.server.say_stop(Stop { attempts, grace_ms: 10_000, ..Stop::default() }).await;
     let ends = node.server.ends(1).await;
     assert_eq!(ends[&key_of(0)].stdout_bytes, 200_004);
     node.server.forgotten(&node.processes, 1).await;

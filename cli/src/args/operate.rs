@@ -17,6 +17,8 @@ START is when a request that is made now would start, after all that is queued: 
 or what the flags ask for. With flags or -o wide it is told what that rests on, or why it is not known.
 AUTOSCALE tells of pools that grow by need their least and most nodes, how many were asked for and are
 not there yet or are leaving, and what is wrong: drumline alerts says more, docs/autoscaling.md how.
+PREEMPTION tells where work gives way to work whose priority is so much higher, after how long a wait, and
+how long a last checkpoint is waited for; docs/preemption.md says more.
 
 Examples:
   drumline pools

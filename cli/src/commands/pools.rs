@@ -10,7 +10,7 @@ use crate::{
 };
 use proto::{
     units,
-    v1::{AutoscaleView, Eta, PoolAsk, PoolsRequest, Resources},
+    v1::{AutoscaleView, Eta, PoolAsk, PoolsRequest, PreemptionView, Resources},
 };
 use world::{NodeClock as _, real::SystemClock};
 
@@ -33,6 +33,10 @@ pub(super) async fn run(client: Client, args: PoolsArgs) -> Outcome {
             if scales {
                 headers.push("AUTOSCALE");
             }
+            let preempts = pools.iter().any(|pool| pool.preemption.is_some());
+            if preempts {
+                headers.push("PREEMPTION");
+            }
             if wide || told {
                 headers.push("ASSUMPTION");
             }
@@ -52,6 +56,9 @@ pub(super) async fn run(client: Client, args: PoolsArgs) -> Outcome {
                 }
                 if scales {
                     cells.push(pool.autoscale.as_ref().map_or_else(|| "-".to_owned(), autoscale));
+                }
+                if preempts {
+                    cells.push(pool.preemption.as_ref().map_or_else(|| "-".to_owned(), preemption));
                 }
                 if wide || told {
                     cells.push(eta.assumption);
@@ -89,6 +96,17 @@ fn start(eta: &Eta, now_ms: u64) -> String {
         Some(at_ms) => format!("in {}", units::brief_duration_ms(at_ms - now_ms)),
         None => "-".to_owned(),
     }
+}
+
+/// To whom work gives way, and after what wait.
+fn preemption(rules: &PreemptionView) -> String {
+    let span = units::format_duration_ms;
+    format!(
+        "+{} after {}, {} grace",
+        rules.priority_above,
+        span(rules.after_waiting_ms),
+        span(rules.grace_ms)
+    )
 }
 
 /// Bounds, and what is under way or wrong.

@@ -10,7 +10,7 @@ use crate::{
 };
 use proto::{
     after, array, estimate, problem, units,
-    v1::{JobRequest, JobSpec, JobView, ListTasksRequest, State, Step, StepProgress, TaskView},
+    v1::{GaveWay, JobRequest, JobSpec, JobView, ListTasksRequest, State, Step, StepProgress, TaskView},
 };
 use world::{NodeClock as _, real::SystemClock};
 
@@ -103,9 +103,27 @@ fn print_job(view: &JobView, format: Format) -> Result<(), Failure> {
     for (step, told) in spec.steps.iter().zip(view.progress.iter().flat_map(|told| &told.steps)) {
         text.push_str(&stragglers_text(step, told));
     }
+    for (step, now) in spec.steps.iter().zip(&state.steps) {
+        text.push_str(&gave_way_text(step, now.gave_way.as_ref(), now_ms));
+    }
     text.push('\n');
     output::text(&text)?;
     steps_table(&spec, view, format == Format::Wide).print("no steps")
+}
+
+/// `preempted  main gave way 2 times, last 3m ago to lab-9`
+fn gave_way_text(step: &Step, gave: Option<&GaveWay>, now_ms: u64) -> String {
+    let Some(gave) = gave else { return String::new() };
+    let times = if gave.times == 1 { "once".to_owned() } else { format!("{} times", gave.times) };
+    let to = match gave.tenant.as_str() {
+        "" => "work of another tenant".to_owned(),
+        tenant => words::job_id(tenant, gave.job_number),
+    };
+    format!(
+        "preempted  {} gave way {times}, last {} ago to {to}\n",
+        step.name,
+        words::age(gave.at_ms, now_ms)
+    )
 }
 
 /// A line for each: `straggler  count[17] runs 3.2 times as long as …`.

@@ -67,11 +67,17 @@ impl Core {
         let kept = row.entries.last().map_or(0, bytes_of);
         let gone = prune(run, state, spot.task, rank);
         let dropped = release(&mut self.out, run, spot, rank, &gone);
+        let row = run.checkpoints.get(&(spot.task, rank));
+        let told = row.and_then(|row| row.entries.last()).map(set_of);
+        let all_have = whole(run, state, spot.task).pop().map(set_of) == told;
         ledger::store(&mut tenant.ledger, &mut job.state, kept);
         ledger::drop_stored(&mut tenant.ledger, &mut job.state, dropped);
         write(&mut self.out, run, spot, rank);
         self.out.state(&spot.tenant, spot.number);
         self.out.ledger(&spot.tenant);
+        if all_have {
+            self.kept_while_giving_way(spot, active.epoch);
+        }
     }
 
     /// An attempt could not go on from this: no other is to try it.
@@ -123,6 +129,13 @@ pub(super) fn resume(
         Some(RankCheckpoint { rank, label, artifacts, id: entry.id })
     };
     (first..first + count).filter_map(of_rank).collect()
+}
+
+/// When this attempt of a task kept what a further one would go on from.
+pub(super) fn newest_ms(run: &StepRun, state: &StepState, task: u64, attempt: u32) -> Option<u64> {
+    let newest = whole(run, state, task).pop()?;
+    newest.id.filter(|id| id.attempt == attempt)?;
+    Some(newest.at_ms)
 }
 
 /// Those that are whole, the oldest first.

@@ -1,5 +1,8 @@
 //! The numbers of the controller's core, all times in milliseconds.
 
+use super::preempt::Rules;
+use std::collections::BTreeMap;
+
 /// See the fields; `Config::default()` is what DESIGN.md section 3 says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -65,6 +68,8 @@ pub struct Config {
     pub gang_port_first: u32,
     /// Number of such ports.
     pub gang_ports: u32,
+    /// Pools in which work gives way to work of higher priority.
+    pub preemption: BTreeMap<String, Rules>,
 }
 
 impl Default for Config {
@@ -100,6 +105,7 @@ impl Default for Config {
             flaky_jobs: 2,
             gang_port_first: 20_000,
             gang_ports: 20_000,
+            preemption: BTreeMap::new(),
         }
     }
 }

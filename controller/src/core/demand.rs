@@ -31,7 +31,7 @@ impl Told {
 impl Core {
     /// What changed of the steps touched in this transaction.
     pub(super) fn tell_demand(&mut self) -> DemandChange {
-        let DemandChange { mut changed, mut gone } = DemandChange::default();
+        let DemandChange { mut changed, mut gone, .. } = DemandChange::default();
         for key in std::mem::take(&mut self.out.demand) {
             let forced = self.demand.forced.remove(&key);
             match (self.wanted(&key), self.demand.steps.get(&key)) {
@@ -48,7 +48,7 @@ impl Core {
                 (None, None) => {}
             }
         }
-        DemandChange { changed, gone }
+        DemandChange { changed, gone, yielding: self.tell_yielding() }
     }
 
     /// Whether a step wants anything.

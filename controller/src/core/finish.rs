@@ -10,7 +10,7 @@ use super::model::{Active, Block, Job, Spot, StepRun, cause, cut, over, passing,
 use super::outbox::Outbox;
 use super::retry::{self, Next};
 use super::types::EndedJob;
-use super::{Core, Timer, Work, blocks, checkpoints, ledger};
+use super::{Core, Timer, Work, blocks, checkpoints, ledger, preempt};
 use crate::limits;
 use prost::Message;
 use proto::spans::Spans;
@@ -22,6 +22,8 @@ pub(super) enum End {
     /// Well: the outputs of each rank.
     Done(Vec<(u32, Vec<Artifact>)>),
     Failed(Cause),
+    /// It gave way to work of higher priority: no try is spent, and none of its nodes avoided.
+    GaveWay(Cause),
     /// It never ran: no try is spent. Not again before so many milliseconds.
     Returned(Cause, u64),
 }
@@ -70,6 +72,14 @@ impl Core {
                 world::mark!("controller.end.given_back_untried");
                 ended = 0;
                 place.again(&cause, now.mono_ms, wait_ms, 0);
+            }
+            End::GaveWay(cause) => {
+                world::mark!("controller.end.gave_way");
+                ended = 0;
+                self.stats.preemptions += 1;
+                place.gave_way(&cause, now.mono_ms);
+                let asked = tenant.grants.get(&active.epoch).and_then(|grant| grant.row.preemption.as_ref());
+                preempt::count(&mut place.state.gave_way, &spot.tenant, asked, now.wall_ms);
             }
             End::Failed(cause) => {
                 place.note_failure(&cause);
@@ -124,6 +134,9 @@ impl Core {
             grant.gang = None;
             grant.node_name(active.node).clone_into(&mut node);
             self.feeding.insert((spot.tenant.clone(), active.epoch));
+        }
+        if active.state == State::Running {
+            self.yields_otherwise(&spot.tenant, active.epoch);
         }
         Some((active, node))
     }
@@ -380,6 +393,14 @@ impl Place<'_> {
         note.not_before_ms = not_before_ms;
         self.run.retries.insert((now_mono_ms + wait_ms, task));
         self.walk(State::Pending, why);
+    }
+
+    /// Back to PENDING, at once: whom it gave way to comes before it.
+    fn gave_way(&mut self, why: &Cause, now_mono_ms: u64) {
+        let note = self.note();
+        note.preemptions = note.preemptions.saturating_add(1);
+        note.last = Some(why.clone());
+        self.again(why, now_mono_ms, 0, 0);
     }
 
     fn failed(&mut self, why: &Cause, array: Option<&ArraySpec>) {

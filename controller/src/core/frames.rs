@@ -75,7 +75,9 @@ impl Core {
     pub(super) fn send_stop(&mut self, tenant: &str, epoch: u64, node: usize) -> bool {
         let Some(owner) = self.tenants.get(tenant) else { return false };
         let Some(grant) = owner.grants.get(&epoch) else { return false };
-        let Some((attempts, why)) = to_stop(owner, grant, node) else { return false };
+        let told = to_stop(owner, grant, node).or_else(|| self.to_give_way(grant, node));
+        let Some((attempts, why)) = told else { return false };
+        let checkpoint_ms = self.checkpoint_ms(grant, &why);
         if attempts.is_empty() {
             return false;
         }
@@ -86,6 +88,7 @@ impl Core {
                     attempts: part.to_vec(),
                     grace_ms: self.config.stop_grace_ms,
                     cause: Some(why.clone()),
+                    checkpoint_ms,
                 };
                 self.out.send(name, agent.row.session, Frame::Stop(stop));
             }

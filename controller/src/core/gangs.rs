@@ -127,7 +127,8 @@ impl Core {
         match gang.failure.clone() {
             Some(why) => {
                 world::mark!("controller.gang.failed_as_one");
-                self.conclude(spot, End::Failed(why));
+                let end = self.gang_made_room(spot, epoch).map_or(End::Failed(why), End::GaveWay);
+                self.conclude(spot, end);
             }
             None if cancelled => {
                 world::mark!("controller.gang.ended_well_and_cancelled");

@@ -36,6 +36,8 @@ impl Core {
             // a stale view still shows it.
             world::mark!("controller.grant.shown_by_a_stale_view");
             self.give_back(&row);
+        } else {
+            self.asked_to_give_way(row);
         }
     }
 
@@ -138,7 +140,7 @@ impl Core {
         let Some(grant) = owner.grants.get(&epoch) else { return };
         let (number, step) = (grant.row.job_number, grant.row.step);
         let job = owner.jobs.get(&number);
-        let open = grant.new || self.now.mono_ms < grant.feed_until_ms;
+        let open = (grant.new || self.now.mono_ms < grant.feed_until_ms) && grant.row.preemption.is_none();
         if open
             && let Some(job) = job.filter(|job| job.ready(step))
             && let Some(run) = job.steps.get(step as usize)
@@ -171,6 +173,8 @@ impl Core {
         grant.new &= self.feeding.contains(&(tenant.to_owned(), epoch));
         if grant.idle() {
             self.release(tenant, epoch);
+        } else if grant.row.preemption.is_some() {
+            self.gave_way(tenant, epoch);
         }
     }
 
@@ -281,7 +285,7 @@ impl Core {
                     bound.insert(task);
                 }
                 let ranks = vec![Rank::Bound; grant.row.nodes.iter().map(|node| node.slots as usize).sum()];
-                grant.gang = Some(GangRun { ranks, failure: None, committing: false });
+                grant.gang = Some(GangRun { ranks, failure: None, committing: false, saved: false });
             }
             None => {
                 if let Some(bound) = grant.bound.get_mut(node as usize) {
@@ -337,6 +341,9 @@ impl Core {
     fn release(&mut self, tenant: &str, epoch: u64) {
         let Some(owner) = self.tenants.get_mut(tenant) else { return };
         let Some(grant) = owner.grants.remove(&epoch) else { return };
+        if grant.row.preemption.is_some() {
+            world::mark!("controller.preempt.grant_goes");
+        }
         owner.held.subtract(grant.held());
         for group in &grant.row.groups {
             let held = self.held_in_groups.get_mut(group).expect("it was added when the grant came");
@@ -358,6 +365,7 @@ impl Core {
         }
         self.out.direct(tenant, keys::grant(tenant, epoch), None);
         self.out.wants(tenant, grant.row.job_number, grant.row.step);
+        self.yields_otherwise(tenant, epoch);
     }
 
     /// All grants of a step look for tasks again.

@@ -15,7 +15,7 @@
 //! `reports`, `gangs`, `finish` (attempts to their ends); `follow`, `gates`,
 //! `pairs`, `unmet` (tasks that wait for another job's tasks); `expiry` (what ended jobs
 //! gave, for how long); `traffic` (bytes
-//! that clients moved); `progress` (what attempts say while they run); `blocks`, `ledger`, `events`, `outbox` (rows); `demand`;
+//! that clients moved); `preempt` (what gives way to work of higher priority); `progress` (what attempts say while they run); `blocks`, `ledger`, `events`, `outbox` (rows); `demand`;
 //! `check`, `check_step`, `watched`.
 
 mod blocks;
@@ -39,6 +39,7 @@ mod nodes;
 mod outbox;
 mod pace;
 mod pairs;
+mod preempt;
 mod progress;
 mod reports;
 mod retry;
@@ -54,6 +55,7 @@ mod watched;
 pub use config::Config;
 pub(crate) use follow::JOB_ENDING;
 pub use pace::Straggler;
+pub use preempt::Rules as PreemptionRules;
 pub use progress::{StepSaid, TaskSaid, TaskStaged};
 pub use types::{
     Admission, AdmissionAsk, AdmissionVerdict, DemandChange, DueJobs, Effect, EndedJob, Event, Expiring,
@@ -99,6 +101,7 @@ pub struct Core {
     sessions_forgotten: u64,
     brake: nodes::Brake,
     demand: demand::Told,
+    yielding: preempt::Told,
     recent: submit::Recent,
     /// Grants told at loading, linked and judged at the start.
     orphans: Vec<proto::v1::GrantRow>,
@@ -123,6 +126,8 @@ pub struct Stats {
     pub brakes: u64,
     /// Retries that the work's own failures and the platform's led to.
     pub retries: u64,
+    /// Attempts that gave way to work of higher priority.
+    pub preemptions: u64,
 }
 
 /// Ordered by what they are about, so that timers of one instant have an order.
@@ -134,6 +139,8 @@ enum Timer {
     Stop(String, u64),
     /// This step is looked at for stragglers.
     Pace(String, u64, u32),
+    /// More of this grant could give way.
+    Yielding(String, u64),
 }
 
 /// A piece of work; large ones are taken up again where they stopped.
@@ -222,6 +229,7 @@ impl Core {
             sessions_forgotten: 0,
             brake: nodes::Brake::default(),
             demand: demand::Told::default(),
+            yielding: preempt::Told::default(),
             recent: submit::Recent::default(),
             orphans: Vec::new(),
             ends: BTreeMap::new(),

@@ -166,6 +166,8 @@ pub(super) struct GangRun {
     pub failure: Option<Cause>,
     /// All ranks ended well; manifests are being written.
     pub committing: bool,
+    /// It gives way, and all ranks have kept a last checkpoint.
+    pub saved: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,7 +244,7 @@ pub(super) struct Holding {
 }
 
 impl Holding {
-    fn of(each: &Resources, times: u64) -> Self {
+    pub(super) fn of(each: &Resources, times: u64) -> Self {
         let times = u128::from(times);
         Self {
             millicores: u128::from(each.millicores) * times,

@@ -113,8 +113,8 @@ impl Core {
         let Some(session) = self.nodes.get(node).map(|node| node.row.session) else { return };
         let stop = Stop {
             attempts: vec![attempt],
-            grace_ms: 0,
             cause: Some(cause(CauseKind::Requeued, "this attempt is over")),
+            ..Stop::default()
         };
         self.out.send(node, session, Say::Stop(stop));
     }
@@ -163,6 +163,7 @@ impl Core {
         self.out.weigh(weighed);
         self.out.block(&spot.tenant, (spot.number, spot.step, number), weight);
         self.begun(&spot.tenant, spot.number, spot.step, State::Running);
+        self.may_yield(&spot.tenant, active.epoch);
     }
 
     fn ended(&mut self, node: &str, spot: &Spot, active: Active, ended: Ended, missing: bool) {
@@ -180,9 +181,13 @@ impl Core {
                 self.ran(&spot.tenant, spot.number, spot.step, ran_ms);
             }
             // The agent lost its lease before it had begun.
-            CauseKind::LeaseExpired | CauseKind::Preempted if active.state == State::Staging => {
+            CauseKind::LeaseExpired if active.state == State::Staging => {
                 world::mark!("controller.report.lapsed_before_it_began");
                 self.conclude(spot, End::Returned(cause, 0));
+            }
+            CauseKind::Preempted => {
+                let end = self.made_room(spot, active, cause);
+                self.conclude(spot, end);
             }
             _ => self.conclude(spot, End::Failed(cause)),
         }

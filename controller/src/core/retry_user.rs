@@ -278,9 +278,11 @@ fn renew_step(
     let reset_generation = if whole { generation } else { step.reset_generation };
     let kept = if whole { 0 } else { completed.count() };
     let spent = (step.attempts_ended, step.busy_ms, step.retries_spent);
+    let gave_way = step.gave_way.take();
     *step = waiting(run.tasks - kept);
     step.completed = kept;
     (step.attempts_ended, step.busy_ms, step.retries_spent) = spent;
+    step.gave_way = gave_way;
     step.generation = generation;
     step.reset_generation = reset_generation;
     run.blocks = rows.into_iter().map(|(block, row)| (block, blocks::decode(row, step))).collect();

@@ -113,6 +113,7 @@ impl Core {
         self.link_grants();
         self.drop_unheld();
         self.resume_gangs();
+        self.resume_giving_way();
         self.restart_deadlines();
         self.link_waits();
         self.link_within();
@@ -248,7 +249,7 @@ impl Core {
                     over.push(Work::GangOver { spot, epoch: *epoch });
                 }
                 world::mark!("controller.start.gang_resumed");
-                grant.gang = Some(GangRun { ranks, failure, committing: false });
+                grant.gang = Some(GangRun { ranks, failure, committing: false, saved: false });
             }
         }
         self.backlog.extend(over);
@@ -346,6 +347,7 @@ impl Core {
                 }
             }
             Some((_, Timer::Pace(tenant, number, step))) => self.look_at_pace(&tenant, number, step),
+            Some((_, Timer::Yielding(tenant, epoch))) => self.yielding_due(tenant, epoch),
             None => {}
         }
         true

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proto::v1::{
     BlockRow, CheckpointRow, Demand, DemandKey, GrantRow, Heartbeat, HeldAttempt, JobRow, JobSpec,
     JobStateRow, LedgerRow, ManifestRow, NodeRow, Problem, Progress, RegisterReply, RegisterRequest, Reports,
-    Reservation, ServerFrame, State, SubmitReply, TenantRow,
+    Reservation, ServerFrame, State, SubmitReply, TenantRow, Yielding,
 };
 use std::collections::BTreeSet;
 
@@ -36,6 +36,8 @@ pub struct DemandChange {
     pub changed: Vec<Demand>,
     /// Steps that want nothing any more.
     pub gone: Vec<DemandKey>,
+    /// Grants of which something else could give way than last told.
+    pub yielding: Vec<Yielding>,
 }
 
 /// A stored row, told before [`super::Core::start`]. A job comes before its

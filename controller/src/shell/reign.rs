@@ -6,7 +6,9 @@ use super::sessions::Sessions;
 use super::{ControllerParts, limits, load};
 use crate::core::{Core, DemandChange, Effect, Event, Reply, Txn};
 use proto::checkpoints;
-use proto::v1::{Demand, DemandKey, DemandUpdate, GrantRow, Problem, Report, TenantRow, report};
+use proto::v1::{
+    Demand, DemandKey, DemandUpdate, GrantRow, PoolPreemption, Problem, Report, TenantRow, Yielding, report,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use store::{CommitError, LeaseId, Notice, ReadError, Watch};
@@ -149,11 +151,16 @@ struct Reign {
 }
 
 /// Demand not yet with the schedulers, merged by step.
+#[derive(Default)]
 struct DemandQueue {
     snapshot: bool,
     /// False once the scheduler is gone: the server is going down.
     listened: bool,
     steps: BTreeMap<(String, u64, u32), Option<Demand>>,
+    /// What could give way, by grant.
+    yielding: BTreeMap<(String, u64), Yielding>,
+    /// Said with each snapshot.
+    pools: Vec<PoolPreemption>,
 }
 
 async fn begin(parts: &ControllerParts, view: &Arc<View>) -> Result<Reign, load::LoadError> {
@@ -196,6 +203,7 @@ async fn begin(parts: &ControllerParts, view: &Arc<View>) -> Result<Reign, load:
         return Err(error);
     }
     view.reigns(&owner, revision);
+    let pools = core.preemption_told();
     let (releases, due) = mpsc::channel(limits::RELEASES_WAITING);
     // It ends with the reign, which alone asks it.
     world::task::spawn(release_all(Arc::clone(&parts.objects), due));
@@ -212,7 +220,7 @@ async fn begin(parts: &ControllerParts, view: &Arc<View>) -> Result<Reign, load:
         view: Arc::clone(view),
         tickets: BTreeMap::new(),
         next_ticket: 1,
-        told: DemandQueue { snapshot: true, listened: true, steps: BTreeMap::new() },
+        told: DemandQueue { snapshot: true, listened: true, pools, ..DemandQueue::default() },
         waiting: Vec::new(),
         waiting_until: None,
         alarm: time::Alarm::default(),
@@ -432,7 +440,9 @@ impl Reign {
                     // The asker may have given up.
                     let _ = reply.send(self.core.due_jobs(wall_ms));
                 }
-                Input::TellAllDemand => self.told.tell_all(self.core.demand_told()),
+                Input::TellAllDemand => {
+                    self.told.tell_all(self.core.demand_told(), self.core.yielding_told());
+                }
                 Input::Progress(of, reply) => {
                     let ProgressOf { tenant, number, step, tasks } = of;
                     let said = self.core.progress_of(&tenant, number, step, tasks.clone());
@@ -573,13 +583,21 @@ fn rows<T: prost::Message + Default>(
 
 impl DemandQueue {
     /// All there is is told anew: somebody has only begun to listen.
-    fn tell_all<'a>(&mut self, all: impl Iterator<Item = &'a Demand>) {
-        self.take(DemandChange { changed: all.cloned().collect(), gone: Vec::new() });
+    fn tell_all<'a>(
+        &mut self,
+        all: impl Iterator<Item = &'a Demand>,
+        yielding: impl Iterator<Item = &'a Yielding>,
+    ) {
+        let (changed, yielding) = (all.cloned().collect(), yielding.cloned().collect());
+        self.take(DemandChange { changed, gone: Vec::new(), yielding });
         self.snapshot = true;
     }
 
     fn take(&mut self, news: DemandChange) {
-        let DemandChange { changed, gone } = news;
+        let DemandChange { changed, gone, yielding } = news;
+        for word in yielding {
+            self.yielding.insert((word.tenant.clone(), word.epoch), word);
+        }
         for demand in changed {
             if let Some(key) = &demand.key {
                 let key = (key.tenant.clone(), key.job_number, key.step);
@@ -592,7 +610,7 @@ impl DemandQueue {
     }
 
     fn waiting(&self) -> bool {
-        self.listened && (self.snapshot || !self.steps.is_empty())
+        self.listened && (self.snapshot || !self.steps.is_empty() || !self.yielding.is_empty())
     }
 
     /// Hands all to the scheduler where its queue has room.
@@ -604,8 +622,12 @@ impl DemandQueue {
         let mut update = DemandUpdate {
             snapshot: std::mem::take(&mut self.snapshot),
             controller: SPOKEN_FOR.to_owned(),
+            yielding: std::mem::take(&mut self.yielding).into_values().collect(),
             ..DemandUpdate::default()
         };
+        if update.snapshot {
+            update.pools.clone_from(&self.pools);
+        }
         for ((tenant, job_number, step), told) in std::mem::take(&mut self.steps) {
             match told {
                 Some(demand) => update.changed.push(demand),

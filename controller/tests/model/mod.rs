@@ -398,8 +398,7 @@ impl Cluster {
             gang,
             feed_until_ms: self.now.wall_ms + 2_000,
             submitted_ms,
-            ends_by_ms: 0,
-            groups: Vec::new(),
+            ..GrantRow::default()
         };
         self.rows.put(proto::keys::grant(&at.tenant, epoch), &row);
         self.on_the_way.push_back(row.clone());

@@ -106,7 +106,12 @@ impl World {
         let attempts = if held.is_empty() { Vec::new() } else { vec![draw.pick(&held).attempt_ref()] };
         let kind = [0, 30, 33, 22, 4, 99][draw.below(6)];
         let cause = draw.coin().then(|| Cause { kind, ..Cause::default() });
-        self.hear(Told::Stop(Stop { attempts, grace_ms: draw.number().saturating_mul(50), cause }));
+        self.hear(Told::Stop(Stop {
+            attempts,
+            grace_ms: draw.number().saturating_mul(50),
+            cause,
+            checkpoint_ms: 0,
+        }));
     }
 
     pub(super) fn renew(&mut self) {
@@ -145,7 +150,7 @@ impl World {
         for key in broken {
             let cause = Cause { kind: CauseKind::Preempted.into(), ..Cause::default() };
             let attempts = vec![key.attempt_ref()];
-            self.hear(Told::Stop(Stop { attempts, grace_ms: 0, cause: Some(cause) }));
+            self.hear(Told::Stop(Stop { attempts, grace_ms: 0, cause: Some(cause), checkpoint_ms: 0 }));
         }
     }
 }

@@ -20,7 +20,7 @@ impl World {
                 Some(sequence) => Told::Lease(LeaseRenewal { sequence, ttl_ms: draw.number() }),
                 None => return,
             },
-            2 => Told::Stop(Stop { attempts: vec![attempt; 3], grace_ms: draw.number(), cause: None }),
+            2 => Told::Stop(Stop { attempts: vec![attempt; 3], grace_ms: draw.number(), ..Stop::default() }),
             // Not one of those sent: its numbers begin at 1 and grow slowly.
             3 => Told::ReportsAck(ReportsAck { sequence: u64::MAX - draw.number() % 9 }),
             4 => Told::Goodbye(Goodbye { reason: "over".to_owned() }),

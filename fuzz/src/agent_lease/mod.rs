@@ -274,7 +274,8 @@ impl World {
             epoch: EPOCH,
             ..AttemptRef::default()
         };
-        let stop = Stop { attempts: vec![attempt], grace_ms: draw.number().saturating_mul(100), cause: None };
+        let stop =
+            Stop { attempts: vec![attempt], grace_ms: draw.number().saturating_mul(100), ..Stop::default() };
         self.hear(self.session, Told::Stop(stop));
     }
 

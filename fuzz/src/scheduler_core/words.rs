@@ -79,7 +79,8 @@ impl World {
         let (changed, gone) =
             if draw.seldom(6) { (Vec::new(), vec![key]) } else { (vec![demand], Vec::new()) };
         let controller = if draw.seldom(8) { "d" } else { "c" }.to_owned();
-        let update = DemandUpdate { snapshot: draw.seldom(16), controller, changed, gone };
+        let update =
+            DemandUpdate { snapshot: draw.seldom(16), controller, changed, gone, ..DemandUpdate::default() };
         let only = draw.seldom(8);
         for at in 0..if only { 1 } else { 2 } {
             self.tell(at, Event::Demand(update.clone()));
@@ -107,7 +108,12 @@ impl World {
                 let changed =
                     vec![Demand::default(), Demand { key: Some(key.clone()), slots, ..Demand::default() }];
                 let gone = if draw.coin() { vec![key] } else { Vec::new() };
-                Event::Demand(DemandUpdate { snapshot: false, controller: "c".to_owned(), changed, gone })
+                Event::Demand(DemandUpdate {
+                    controller: "c".to_owned(),
+                    changed,
+                    gone,
+                    ..DemandUpdate::default()
+                })
             }
             5 => Event::Granted { row: strange_grant(draw), revision: 0 },
             _ => Event::Tick,

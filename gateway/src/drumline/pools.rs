@@ -5,10 +5,11 @@
 
 use crate::gate::Gate;
 use crate::limits::ETA_JOBS_READ_MAX;
+use controller::core::PreemptionRules;
 use proto::ids::JobId;
 use proto::limits::MILLICORES_DEFAULT;
 use proto::problem::Problem;
-use proto::v1::{Eta, JobSpec, PoolAsk, PoolsReply, PoolsRequest};
+use proto::v1::{Eta, JobSpec, PoolAsk, PoolsReply, PoolsRequest, PreemptionView};
 use scheduler::Amount;
 use scheduler::eta::{Ask, Profile, when};
 use scheduler::limits::ETA_NODES_EXAMINED_MAX;
@@ -17,6 +18,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) async fn pools(gate: &Gate, request: &PoolsRequest) -> Result<PoolsReply, Problem> {
     let mut reply = gate.planner.pools();
     gate.scaling.add_to(&mut reply);
+    for pool in &mut reply.pools {
+        pool.preemption = gate.preemption.get(&pool.name).map(view);
+    }
     let Some(ask) = request.ask.as_ref().map(asked) else { return Ok(reply) };
     let mut profiles = gate.planner.profiles();
     let now_ms = gate.clock.wall_ms();
@@ -31,6 +35,11 @@ pub(super) async fn pools(gate: &Gate, request: &PoolsRequest) -> Result<PoolsRe
         pool.eta = Some(Eta { earliest_start_ms, assumption: eta.assumption });
     }
     Ok(reply)
+}
+
+fn view(rules: &PreemptionRules) -> PreemptionView {
+    let PreemptionRules { grace_ms, priority_above, after_waiting_ms, min_run_ms, times_max } = *rules;
+    PreemptionView { grace_ms, priority_above, after_waiting_ms, min_run_ms, times_max }
 }
 
 fn asked(ask: &PoolAsk) -> Ask {

@@ -11,9 +11,10 @@ use proto::after;
 use proto::ids::JobId;
 use proto::keys;
 use proto::problem::Problem;
+use proto::units;
 use proto::v1::{
-    Cause, DemandKey, Dependency, DependencyKind, GrantRow, JobSpec, JobStateRow, State, Step, StepState,
-    WhyReply,
+    Cause, DemandKey, Dependency, DependencyKind, GaveWay, GrantRow, JobSpec, JobStateRow, Preemption, State,
+    Step, StepState, WhyReply,
 };
 use std::collections::BTreeSet;
 
@@ -43,6 +44,7 @@ pub(super) async fn why(gate: &Gate, job: &JobId) -> Result<WhyReply, Problem> {
     for (at, (step, told)) in spec.steps.iter().zip(&state.steps).enumerate() {
         if told.active > 0 {
             reasons.runs(running(&step.name, told, job, at, &grants));
+            reasons.details.extend(giving_way(&step.name, job, at, &grants));
             reasons.details.extend(stragglers.remove(&at).into_iter().flat_map(|slow| lag(step, slow)));
         }
         if told.pending == 0 || ended(told.state()) || !blocked_by.is_empty() {
@@ -73,6 +75,14 @@ pub(super) async fn why(gate: &Gate, job: &JobId) -> Result<WhyReply, Problem> {
             }
         }
         reasons.explained(&step.name, spec.steps.len() > 1, told);
+        let gave = state.steps[at].gave_way.as_ref();
+        reasons.details.extend(gave.map(|gave| {
+            let of_it = grants.iter().filter(|grant| grant.job_number == gave.job_number);
+            // What tells no end says 0.
+            let mut ends_ms = of_it.map(|grant| grant.ends_by_ms);
+            let last_ms = ends_ms.try_fold(0, |most: u64, ms| (ms > 0).then(|| most.max(ms)));
+            gave_way(&step.name, gave, last_ms.unwrap_or(0), gate.clock.wall_ms())
+        }));
     }
     Ok(reasons.reply(job))
 }
@@ -143,6 +153,36 @@ fn running(name: &str, told: &StepState, job: &JobId, at: usize, grants: &[Grant
     let all = told.pending + told.active + told.completed + told.failed + told.cancelled;
     let on = if nodes.is_empty() { String::new() } else { format!(" on {}", nodes.join(", ")) };
     format!("step {name}: {} of {all} tasks running{on}", told.active)
+}
+
+/// That tasks of a step are to give way, and to whom.
+fn giving_way(name: &str, job: &JobId, at: usize, grants: &[GrantRow]) -> Option<String> {
+    let own = grants.iter().filter(|grant| grant.job_number == job.number && grant.step as usize == at);
+    let asked: Vec<&Preemption> = own.filter_map(|grant| grant.preemption.as_ref()).collect();
+    let tasks: usize = asked.iter().map(|asked| asked.tasks.len()).sum();
+    let to = asked.first().map(|asked| match asked.tenant == job.tenant {
+        true => JobId::new(asked.tenant.as_str(), asked.job_number).to_string(),
+        false => "work of another tenant".to_owned(),
+    })?;
+    let tasks = if tasks == 1 { "1 task keeps".to_owned() } else { format!("{tasks} tasks keep") };
+    Some(format!("step {name}: {tasks} a last checkpoint and give way to {to}"))
+}
+
+/// How often it gave way, to whom last, and when it may start again.
+fn gave_way(name: &str, gave: &GaveWay, ends_by_ms: u64, now_ms: u64) -> String {
+    let to = match gave.tenant.as_str() {
+        "" => "work of another tenant".to_owned(),
+        tenant => JobId::new(tenant, gave.job_number).to_string(),
+    };
+    let ago = units::brief_duration_ms(now_ms.saturating_sub(gave.at_ms));
+    let times = if gave.times == 1 { String::new() } else { format!(", {} times in all", gave.times) };
+    let again = if ends_by_ms > now_ms {
+        let span = units::brief_duration_ms(ends_by_ms - now_ms);
+        format!("when {to} has ended, in {span} at the latest, if that ends as told")
+    } else {
+        "once there is room".to_owned()
+    };
+    format!("step {name} gave way to {to} {ago} ago{times}; it starts again {again}")
 }
 
 /// A line for each of a step's stragglers, and one for those that are not named.

@@ -19,6 +19,7 @@ impl Core {
         self.check_in_flight();
         self.check_queues();
         self.check_plans();
+        self.check_promises();
     }
 
     fn check_sums(&self) {
@@ -48,7 +49,7 @@ impl Core {
 
     fn check_in_flight(&self) {
         for (id, flight) in &self.in_flight {
-            assert!(!flight.grants.is_empty(), "proposal {id} grants nothing");
+            assert_ne!(flight.grants.is_empty(), flight.asks.is_empty(), "proposal {id} grants or asks");
             for &node in &flight.nodes {
                 assert_eq!(self.nodes.get(node).in_flight, Some(*id), "a node is in one proposal");
             }

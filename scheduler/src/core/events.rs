@@ -93,7 +93,11 @@ impl Core {
     /// them: something else than a scheduler has written it again.
     pub(super) fn granted(&mut self, row: &GrantRow, revision: Revision) {
         let tenant = self.tenants.intern(&row.tenant);
-        if !self.grants.contains_key(&(tenant, row.epoch)) {
+        if self.grants.contains_key(&(tenant, row.epoch)) {
+            self.written_again((tenant, row.epoch), row, revision);
+        } else if row.again {
+            self.take_in(row, revision, true);
+        } else {
             for name in std::iter::once(&row.tenant).chain(&row.groups) {
                 let id = self.tenants.intern(name);
                 let known = self.tenants.get_mut(id);
@@ -103,16 +107,17 @@ impl Core {
                 let id = self.nodes.intern(&node.node);
                 self.nodes.saw_version(id, revision);
             }
-            self.take_in(row, revision);
+            self.take_in(row, revision, true);
         }
     }
 
-    /// Counts a grant that is not known yet.
-    fn take_in(&mut self, row: &GrantRow, revision: Revision) {
+    /// Counts a grant that is not known yet. `told`: by the commit of this revision.
+    fn take_in(&mut self, row: &GrantRow, revision: Revision, told: bool) {
         let tenant = self.tenants.intern(&row.tenant);
         let known = self.tenants.get_mut(tenant);
         known.epoch = known.epoch.max(row.epoch);
         if self.grants.contains_key(&(tenant, row.epoch)) {
+            self.written_again((tenant, row.epoch), row, revision);
             return;
         }
         let key = StepKey { tenant, job_number: row.job_number, step: row.step };
@@ -126,10 +131,14 @@ impl Core {
             ends_by_ms: row.ends_by_ms,
             version: revision,
             granted_ms: row.granted_ms,
+            preemption: None,
+            row: self.row_kept(row),
         };
         let slots = if row.gang { 1 } else { held.slots() };
         self.hold(&held);
+        self.redeem(key, &held.nodes);
         self.grants.insert((tenant, row.epoch), held);
+        self.note_preemption((tenant, row.epoch), row, revision, told);
         self.outstanding(key, row.epoch, slots);
     }
 
@@ -137,6 +146,9 @@ impl Core {
     fn released(&mut self, tenant: TenantId, epoch: u64) {
         let Some(held) = self.grants.remove(&(tenant, epoch)) else { return };
         self.let_go(&held);
+        if let Some(given) = &held.preemption {
+            self.gave_way((tenant, epoch), given);
+        }
         let (key, now_ms) = (held.key, self.now.mono_ms);
         let Some(entry) = self.demands.get_mut(key) else { return };
         // Its controller has seen it: whatever it says now counts it. One that
@@ -235,7 +247,7 @@ impl Core {
             if *version > snapshot.revision {
                 self.granted(row, *version);
             } else {
-                self.take_in(row, *version);
+                self.take_in(row, *version, false);
             }
         }
         self.grants_through = self.grants_through.max(snapshot.revision);
@@ -266,7 +278,8 @@ impl Core {
 
     fn demand(&mut self, update: DemandUpdate) {
         let fresh = u32::try_from(self.controllers.len()).expect("fewer controllers than 2^32");
-        let controller = *self.controllers.entry(update.controller).or_insert(fresh);
+        let controller = *self.controllers.entry(update.controller.clone()).or_insert(fresh);
+        self.yielding_told(controller, &update);
         if update.snapshot {
             let told: BTreeSet<StepKey> =
                 update.changed.iter().filter_map(|d| self.key(d.key.as_ref()?)).collect();
@@ -315,6 +328,7 @@ impl Core {
         self.dequeue(key);
         self.demands.remove(key);
         self.drop_plan(key);
+        self.drop_promise(key);
     }
 
     /// Time passed: what waited for it is looked at again.
@@ -349,6 +363,7 @@ impl Core {
                 self.requeue(key);
             }
         }
+        self.lapse_promises();
         while self.hints.first().is_some_and(|&ms| ms <= self.now.mono_ms) {
             self.hints.pop_first();
         }

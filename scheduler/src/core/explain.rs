@@ -94,7 +94,9 @@ impl Core {
                 why.details.extend(lines);
                 why
             }
-            Err(Blocked::Capacity(_) | Blocked::Joining) => self.explain_nodes(key, &shape),
+            Err(Blocked::Capacity(_) | Blocked::Joining) => {
+                self.explain_preemption(key).unwrap_or_else(|| self.explain_nodes(key, &shape))
+            }
         }
     }
 
@@ -267,7 +269,7 @@ fn obstacle_line(obstacle: Obstacle, names: &[&str], shape: &Shape) -> String {
     format!("{} {plural} {what}: {}", names.len(), list(names))
 }
 
-fn list(names: &[&str]) -> String {
+pub(super) fn list(names: &[&str]) -> String {
     if names.len() <= NAMES_MAX {
         return names.join(", ");
     }

@@ -23,10 +23,10 @@ const WHOLE: u128 = 1 << 52;
 /// After so many half-lives nothing is left.
 const HALF_LIVES_MAX: u64 = 60;
 /// The weight of who is given none.
-const WEIGHT: u64 = fairness::WEIGHT as u64;
+pub(super) const WEIGHT: u64 = fairness::WEIGHT as u64;
 
 /// The largest part of anything (dominant resource fairness, Ghodsi et al., NSDI 2011).
-fn share(amount: Amount, cluster: Amount) -> u128 {
+pub(super) fn share(amount: Amount, cluster: Amount) -> u128 {
     let part = |amount: u64, all: u64| match all {
         0 if amount == 0 => 0,
         // It holds what there is nothing of any more: more than anyone else.

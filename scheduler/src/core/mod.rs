@@ -30,20 +30,23 @@ mod outcomes;
 mod pass;
 mod place;
 mod plans;
+mod preempt;
 mod profile;
 mod shape;
 mod signs;
 mod tenants;
 mod timeline;
 mod turns;
+mod victims;
 
 use crate::amount::Amount;
 use crate::limits::NODE_MEMORY_BYTES_MAX;
 use demands::Demands;
 pub use growth::Growing;
 use nodes::{NodeId, Nodes};
+use pass::expect;
 use plans::Plan;
-use proto::v1::{DemandKey, DemandUpdate, GrantRow, NodeRow, PoolView, PoolsReply, TenantRow};
+use proto::v1::{AllocRow, DemandKey, DemandUpdate, GrantRow, NodeRow, PoolView, PoolsReply, TenantRow};
 pub use shape::Need;
 use shape::ShapeId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -213,12 +216,12 @@ pub enum Outcome {
     Indeterminate,
 }
 
-/// One commit that grants.
+/// One commit that grants, or asks that what was granted gives way.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proposal {
     /// To name it in its outcome.
     pub id: ProposalId,
-    /// What it grants.
+    /// What it grants; nothing where it asks.
     pub grants: Vec<GrantRow>,
     /// How: guards on all alloc rows touched, and on the grants' absence.
     pub commit: store::Commit,
@@ -237,6 +240,10 @@ struct Held {
     version: Revision,
     /// Milliseconds since 1970.
     granted_ms: u64,
+    /// It is to give way.
+    preemption: Option<preempt::Given>,
+    /// Kept where it may have to be written again.
+    row: Option<Box<GrantRow>>,
 }
 
 impl Held {
@@ -274,6 +281,8 @@ struct Drafted {
 #[derive(Debug, Default)]
 struct InFlight {
     grants: Vec<Drafted>,
+    /// Instead of grants: rows that ask others to give way.
+    asks: Vec<(preempt::GrantId, GrantRow)>,
     nodes: BTreeSet<NodeId>,
     /// And groups.
     tenants: BTreeSet<TenantId>,
@@ -294,6 +303,7 @@ pub struct Core {
     in_flight: BTreeMap<ProposalId, InFlight>,
     next_proposal: ProposalId,
     plans: BTreeMap<StepKey, Plan>,
+    yields: preempt::Yields,
     next_plan: u64,
     /// In this pass.
     plan_scans: usize,
@@ -334,6 +344,7 @@ impl Core {
             in_flight: BTreeMap::new(),
             next_proposal: 1,
             plans: BTreeMap::new(),
+            yields: preempt::Yields::default(),
             next_plan: 0,
             plan_scans: 0,
             turns: 0,
@@ -477,10 +488,13 @@ impl Core {
             self.not_before.insert((entry.not_before_ms, key));
         }
         let ageing_ms = i64::try_from(self.config.ageing_ms).unwrap_or(i64::MAX);
+        let by_priority = i64::try_from(entry.queued_ms)
+            .unwrap_or(i64::MAX)
+            .saturating_sub(ageing_ms.saturating_mul(i64::from(entry.priority)));
         let place = (wants && due).then(|| Place {
-            virtual_ms: i64::try_from(entry.queued_ms)
-                .unwrap_or(i64::MAX)
-                .saturating_sub(ageing_ms.saturating_mul(i64::from(entry.priority))),
+            // What was made free for it nobody else may have: none that gave way for it, and
+            // has waited longer, stands in its way.
+            virtual_ms: if self.is_promised(key) { i64::MIN } else { by_priority },
             queued_ms: entry.queued_ms,
             job_number: key.job_number,
             step: key.step,

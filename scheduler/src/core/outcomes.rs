@@ -31,7 +31,12 @@ impl Core {
                 }
             }
             Outcome::Conflict { key, found } => {
-                self.conflicted(&key, found);
+                // What was to give way has changed: a watch tells how.
+                if proposal.asks.is_empty() || !key.starts_with(keys::GRANTS.as_bytes()) {
+                    self.conflicted(&key, found);
+                } else {
+                    world::mark!("scheduler.preempt.asked_too_late");
+                }
                 self.back_off_tenants(&proposal);
             }
             Outcome::Indeterminate => self.back_off_tenants(&proposal),
@@ -49,6 +54,7 @@ impl Core {
             let tenant = self.tenants.get_mut(id);
             tenant.version = tenant.version.max(revision);
         }
+        self.asked(&proposal.asks, revision);
         for drafted in &proposal.grants {
             let id = (drafted.held.key.tenant, drafted.epoch);
             let tenant = self.tenants.get_mut(id.0);
@@ -59,6 +65,7 @@ impl Core {
             } else {
                 let mut held = drafted.held.clone();
                 held.version = revision;
+                self.redeem(held.key, &held.nodes);
                 self.grants.insert(id, held);
             }
             let ended = told && !self.grants.contains_key(&id);

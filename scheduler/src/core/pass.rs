@@ -13,6 +13,7 @@ use super::shape::ShapeId;
 use super::tenants::{Place, TenantId};
 use super::timeline::NEVER;
 use super::turns::Turns;
+use super::victims::Wanting;
 use super::{Core, Drafted, Held, InFlight, Proposal, StepKey};
 use crate::limits::{
     GRANT_SLOTS_MAX, PASS_BLOCKED_MAX, PASS_GRANTS_MAX, PASS_HEADS_EXAMINED_MAX, PASS_NODES_EXAMINED_MAX,
@@ -43,6 +44,8 @@ pub(super) struct Pass {
     grants: usize,
     /// Those that capacity blocked in this pass; not who is behind another of them.
     blocked: Vec<StepKey>,
+    /// Those that something could give way to.
+    wanting: Vec<Wanting>,
     /// Dimensions of groups' limits that are held back for one whose turn was before.
     closed: Vec<(TenantId, &'static str)>,
     /// Who may still get something.
@@ -195,6 +198,7 @@ impl Core {
         }
         let mut proposals = pass.full;
         proposals.extend(pass.open.into_values().map(|commit| self.propose(commit)));
+        proposals.extend(self.preempt(pass.wanting));
         proposals
     }
 
@@ -271,7 +275,7 @@ impl Core {
 
     /// Its shape fitted nowhere, and nothing was freed since.
     fn is_hopeless(&self, key: StepKey, shape: ShapeId) -> bool {
-        self.has_no_news(shape) && !self.plans.contains_key(&key)
+        self.has_no_news(shape) && !self.plans.contains_key(&key) && !self.is_promised(key)
     }
 
     /// A tenant's limit is held back for the first of its queue, in what that
@@ -298,6 +302,9 @@ impl Core {
             self.hints.insert(since_ms + after_ms);
         } else if !matches!(blocked, Blocked::Limit(_)) && !is_behind {
             self.plan_start(key);
+        }
+        if matches!(blocked, Blocked::Capacity(_)) && self.would_preempt(key) {
+            pass.wanting.push(Wanting { key, may_reclaim: !is_behind });
         }
         if matches!(blocked, Blocked::Capacity(_)) && !is_behind {
             self.note_blocked(pass, key);
@@ -350,7 +357,9 @@ impl Core {
         };
         let path = self.tenants.path(key.tenant);
         let groups = path[1..].to_vec();
-        let held = Held { key, nodes: choice.nodes, per_slot, groups, ends_by_ms, version: 0, granted_ms };
+        let nodes = choice.nodes;
+        let (version, preemption, row) = (0, None, None);
+        let held = Held { key, nodes, per_slot, groups, ends_by_ms, version, granted_ms, preemption, row };
         self.assert_allowed(&held);
         self.hold(&held);
         self.turns += 1;
@@ -454,6 +463,7 @@ impl Core {
             submitted_ms: self.demands.get(held.key).map_or(0, |entry| entry.queued_ms),
             ends_by_ms: held.ends_by_ms,
             groups: held.groups.iter().map(|&id| self.tenants.get(id).name.clone()).collect(),
+            ..GrantRow::default()
         }
     }
 
@@ -491,6 +501,6 @@ impl Core {
     }
 }
 
-fn expect(version: Revision) -> Expect {
+pub(super) fn expect(version: Revision) -> Expect {
     if version == 0 { Expect::Absent } else { Expect::Version(version) }
 }

@@ -183,11 +183,12 @@ impl Core {
         }
         let pool = self.nodes.pool(search.pool);
         let now = Failed { pool: search.pool, log_end: pool.log_end(), changes: pool.changes };
-        // What is planned for this demand alone is no news for its shape.
+        // What is planned for this demand alone, or promised to it, is no news for its shape.
         let known = state.failed.filter(|f| {
             f.pool == now.pool
                 && (f.changes == now.changes || shape.avoid.is_empty())
                 && !self.plans.contains_key(&key)
+                && !self.is_promised(key)
         });
         if known.is_some_and(|f| f.log_end == now.log_end) {
             return Err(Blocked::Capacity(now));

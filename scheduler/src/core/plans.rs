@@ -48,6 +48,10 @@ impl Core {
         {
             return;
         }
+        // Room is being made for it.
+        if self.is_promised(key) {
+            return;
+        }
         let Some(entry) = self.demands.get(key) else { return };
         let shape = self.demands.shape(entry.shape).shape.clone();
         let Some(search) = self.search(key, &shape) else { return };

@@ -50,12 +50,14 @@ impl Kept {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Line {
     /// What is held, by when it ends.
     ends: BTreeMap<u64, Amount>,
     planned: Vec<Planned>,
     kept: Vec<Kept>,
+    /// What is being made free here, and for whom.
+    promised: BTreeMap<StepKey, Amount>,
 }
 
 /// Grants without an end say 0.
@@ -99,6 +101,7 @@ impl Line {
     #[must_use]
     pub fn is_clear_for(&self, who: StepKey) -> bool {
         self.planned.iter().all(|plan| plan.owner == who)
+            && self.promised.keys().all(|owner| *owner == who)
             && !self.kept.iter().any(|kept| kept.is_in_the_way((0, NEVER), who))
     }
 
@@ -133,13 +136,29 @@ impl Line {
         self.planned.len() < before
     }
 
+    /// So much is for this one, from now on; nothing: no more.
+    pub fn promise(&mut self, owner: StepKey, amount: Amount) {
+        if amount == Amount::default() {
+            self.promised.remove(&owner);
+        } else {
+            self.promised.insert(owner, amount);
+        }
+    }
+
+    /// For whom how much is promised here.
+    #[must_use]
+    pub fn promised(&self) -> &BTreeMap<StepKey, Amount> {
+        &self.promised
+    }
+
     /// What will be free at an instant, for one that is not hindered by its own plan.
     fn free_at(&self, capacity: Amount, now_ms: u64, at_ms: u64, who: StepKey) -> Amount {
         let stays = |ends_ms: u64| ends_ms > at_ms || ends_ms <= now_ms;
         let held = self.ends.iter().filter(|(ends_ms, _)| stays(**ends_ms)).map(|(_, amount)| *amount);
         let is_there = |plan: &&Planned| plan.owner != who && plan.from_ms <= at_ms && at_ms < plan.until_ms;
         let planned = self.planned.iter().filter(is_there).map(|plan| plan.unit);
-        capacity.minus(held.chain(planned).fold(Amount::default(), Amount::plus))
+        let promised = self.promised.iter().filter(|(owner, _)| **owner != who).map(|(_, amount)| *amount);
+        capacity.minus(held.chain(planned).chain(promised).fold(Amount::default(), Amount::plus))
     }
 
     /// What is free all the time from an instant to another.

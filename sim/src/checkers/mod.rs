@@ -21,6 +21,7 @@ mod fencing;
 mod gangs;
 mod gangs_end;
 mod gangs_start;
+mod gives_way;
 mod in_force;
 mod in_turn;
 mod inputs;
@@ -50,6 +51,8 @@ use crate::faults::{Fault, Planned};
 use crate::history::History;
 use crate::mirror::Mirror;
 use crate::rows::Row;
+use gateway::PreemptionConfig;
+use std::collections::BTreeMap;
 use world::sim::{LaunchAsked, ProcessSpan, TransferCounts};
 
 /// One durable commit.
@@ -83,6 +86,8 @@ pub struct Outcome<'a> {
     pub transfers: &'a [Moved],
     /// What nodes keep of logs for a server that cannot take them; 0: all.
     pub log_spool_bytes: u64,
+    /// Pools in which work gives way to work of higher priority.
+    pub preemption: &'a BTreeMap<String, PreemptionConfig>,
     /// Those that are manifests of directories, by digest.
     pub manifests: &'a std::collections::BTreeMap<String, String>,
     /// The plan of the run.
@@ -174,6 +179,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(transfers::Paced),
         Box::new(transfers::Unforged),
         Box::new(transfers::NoStorm),
+        Box::new(gives_way::GivesWay::default()),
         Box::new(brake::Brake::default()),
         Box::new(liveness::EveryJobEnds::default()),
     ]

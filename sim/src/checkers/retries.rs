@@ -73,6 +73,10 @@ impl RetriesBounded {
                 self.told.remove(&name);
                 continue;
             }
+            if kind == CauseKind::Preempted && to == State::Pending {
+                // No failure: see `gives_way`.
+                continue;
+            }
             let told = self.told.entry(name).or_default();
             // What is put back in the queue may have lost its grant alone.
             if is_own(kind) {

@@ -7,6 +7,7 @@
 //! made: each class says in its code what it leaves alone, and why.
 
 mod checkpoints;
+mod gives_way;
 mod grants;
 mod history;
 mod jobs;
@@ -88,6 +89,7 @@ pub fn command(arguments: &CorruptArguments) -> ExitCode {
 fn corrupt(arguments: &CorruptArguments) -> Result<bool, String> {
     let classes: Vec<&Class> = [
         checkpoints::CLASSES,
+        gives_way::CLASSES,
         history::CLASSES,
         jobs::CLASSES,
         order::CLASSES,

@@ -307,7 +307,7 @@ impl World {
             }
             Move::Stop { grace_ms } => {
                 let attempts = self.core.keys().first().map(Key::attempt_ref).into_iter().collect();
-                self.hear(Told::Stop(Stop { attempts, grace_ms: grace_ms.into(), cause: None }));
+                self.hear(Told::Stop(Stop { attempts, grace_ms: grace_ms.into(), ..Stop::default() }));
             }
             Move::Wait { ms } => {
                 self.now.mono_ms += u64::from(ms);

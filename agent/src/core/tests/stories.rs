@@ -29,7 +29,12 @@ fn with_outputs() -> Step {
 fn cancel(tasks: impl IntoIterator<Item = u64>, grace_ms: u64) -> Told {
     let cause =
         Cause { kind: CauseKind::CancelledByUser.into(), text: "enough".to_owned(), ..Cause::default() };
-    Told::Stop(Stop { attempts: tasks.into_iter().map(attempt).collect(), grace_ms, cause: Some(cause) })
+    Told::Stop(Stop {
+        attempts: tasks.into_iter().map(attempt).collect(),
+        grace_ms,
+        cause: Some(cause),
+        checkpoint_ms: 0,
+    })
 }
 
 fn none() -> Vec<String> {
@@ -326,6 +331,72 @@ fn a_task_is_looked_at_for_checkpoints_while_it_runs_and_once_after_it_failed() 
     assert_eq!(told, ["report 3: checkpoint b of 0; ended 0 Exit (exit code 3)"]);
 }
 
+fn give_way(checkpoint_ms: u64) -> Told {
+    let cause = Cause { kind: CauseKind::Preempted.into(), text: "gave way".to_owned(), ..Cause::default() };
+    Told::Stop(Stop { attempts: vec![attempt(0)], grace_ms: 5_000, cause: Some(cause), checkpoint_ms })
+}
+
+/// It runs, and wants to be asked by this for its checkpoints; by nothing: it has some.
+fn running_with(signal: &str) -> Node {
+    let mut node = Node::ready();
+    let mut step = saving();
+    step.checkpoint =
+        Some(Checkpoint { every_ms: 3_600_000, signal: signal.to_owned(), ..step.checkpoint.unwrap() });
+    node.hear(Told::Assign(assign_of(1, [0], step)));
+    node.staged([0]);
+    node.started(0);
+    node.now.mono_ms += 10;
+    node
+}
+
+#[test]
+fn one_that_gives_way_keeps_a_last_checkpoint_first() {
+    let mut node = running_with("USR1");
+    assert_eq!(node.hear(give_way(60_000)), ["USR1 to 0"]);
+    // Said again it is not asked again.
+    assert_eq!(node.hear(give_way(60_000)), none());
+    assert_eq!(node.later(500), ["look at 0"]);
+    assert_eq!(looked(&mut node, 0, None), none());
+    assert_eq!(node.later(500), ["look at 0"]);
+    let told = looked(&mut node, 0, Some("a"));
+    assert_eq!(told, ["Term 0", "report 2: checkpoint a of 0"]);
+    assert!(node.exited(0, DONE).contains(&"look at 0".to_owned()), "it may have kept one more");
+    let mut told = looked(&mut node, 0, None);
+    told.extend(node.later(100));
+    assert_eq!(told, ["report 3: ended 0 Preempted (gave way)"]);
+}
+
+#[test]
+fn one_that_gives_way_and_keeps_nothing_is_waited_for_no_longer_than_was_said_first() {
+    let mut node = running_with("USR1");
+    node.hear(give_way(2_000));
+    let mut told = node.later(1_000);
+    told.extend(looked(&mut node, 0, None));
+    told.extend(node.hear(give_way(60_000)));
+    assert!(!told.contains(&"Term 0".to_owned()), "{told:?}");
+    let told = node.later(1_000);
+    assert!(told.contains(&"Term 0".to_owned()), "{told:?}");
+    // What ends by itself meanwhile has ended by itself.
+    let mut node = running_with("USR1");
+    node.hear(give_way(60_000));
+    assert!(node.exited(0, DONE).contains(&"report 2: ended 0 Succeeded (exit code 0)".to_owned()));
+}
+
+#[test]
+fn term_asks_one_that_knows_no_signal_and_it_has_as_long() {
+    let mut node = running_with("");
+    assert_eq!(node.hear(give_way(20_000)), ["Term 0"]);
+    assert_eq!(node.hear(give_way(20_000)), none());
+    // Without checkpoints there is nothing to wait for.
+    let mut node = Node::ready();
+    node.hear(assign(1, [0]));
+    node.staged([0]);
+    node.started(0);
+    assert_eq!(node.hear(give_way(20_000)), ["Term 0"]);
+    let told = node.later(5_000);
+    assert!(told.contains(&"Kill 0".to_owned()), "{told:?}");
+}
+
 #[test]
 fn a_task_that_wants_to_be_asked_is_asked_and_then_looked_at_often() {
     let mut node = Node::ready();
@@ -367,7 +438,10 @@ fn a_last_look_is_cut_off_by_its_user_alone() {
     // A gang's other ranks are told again and again to stop, and a lease may end meanwhile.
     let mut node = last_look();
     let cause = Some(Cause { kind: CauseKind::Exit.into(), ..Cause::default() });
-    assert_eq!(node.hear(Told::Stop(Stop { attempts: vec![attempt(0)], grace_ms: 0, cause })), none());
+    assert_eq!(
+        node.hear(Told::Stop(Stop { attempts: vec![attempt(0)], grace_ms: 0, cause, checkpoint_ms: 0 })),
+        none()
+    );
     node.close();
     assert_eq!(node.later(30_000), none(), "no process of it is left to be ended");
     looked(&mut node, 0, Some("a"));

@@ -149,6 +149,7 @@ fn step() -> Value {
         "failed": count(),
         "cancelled": count(),
         "retries_spent": count(),
+        "preempted": nullable(object(json!({ "times": count(), "at_ms": count(), "to": nullable(text()) }))),
         "started_ms": instant(),
         "ended_ms": instant(),
         "exit_code": { "type": "integer" },
@@ -284,6 +285,13 @@ fn pool() -> Value {
             "failures": count(),
             "failed": nullable(text()),
             "cost_per_hour_micros": count(),
+        }))),
+        "preemption": nullable(object(json!({
+            "grace_ms": count(),
+            "priority_above": count(),
+            "after_waiting_ms": count(),
+            "min_run_ms": count(),
+            "times_max": count(),
         }))),
     }))
 }
