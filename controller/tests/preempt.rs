@@ -107,6 +107,7 @@ fn single_tasks_give_way_and_their_grant_shrinks() {
     let state = cluster.rows.state(LAB, 1).unwrap();
     let step = &state.steps[0];
     assert_eq!((step.pending, step.active, step.retries_spent), (2, 2, 0));
+    assert_eq!((cluster.core.stats().preemptions, cluster.core.stats().retries), (2, 0));
     let gave = step.gave_way.clone().unwrap();
     assert_eq!((gave.times, gave.tenant.as_str(), gave.job_number), (2, LAB, 2));
     let events = gave_way(&cluster);

@@ -45,12 +45,8 @@ impl SchedulersDoor {
     async fn asks_alone(&self, commit: &CommitRequest) -> Result<(), Status> {
         for write in commit.writes.iter().filter(|write| is_ask(commit, write)) {
             let known: Option<GrantRow> = rows::get(&*self.gate.store, write.key.clone()).await?;
-            let asks = |known: GrantRow| {
-                let told = write.value.as_ref().and_then(|value| GrantRow::decode(value.clone()).ok())?;
-                let like = GrantRow { preemption: told.preemption.clone(), again: true, ..known };
-                Some(told.preemption.is_some() && like == told)
-            };
-            if known.is_some_and(|known| asks(known) != Some(true)) {
+            let told = write.value.as_deref().unwrap_or_default();
+            if known.is_some_and(|known| !asks_only(&known, told)) {
                 let reason = "a scheduler writes of a grant that is there only what is to give way";
                 return Err(denied("key", &write.key, reason).into());
             }
@@ -181,6 +177,13 @@ fn guards_of<'a>(commit: &'a CommitRequest, write: &RowWrite) -> impl Iterator<I
     commit.guards.iter().filter(move |guard| guard.key == key).filter_map(|guard| guard.expect.as_ref())
 }
 
+/// What is told of a grant is what is known of it, and that tasks of it are to give way.
+fn asks_only(known: &GrantRow, told: &[u8]) -> bool {
+    let Ok(told) = GrantRow::decode(told) else { return false };
+    let like = GrantRow { preemption: told.preemption.clone(), again: true, ..known.clone() };
+    told.preemption.is_some() && like == told
+}
+
 /// A grant that is there is written again.
 fn is_ask(commit: &CommitRequest, write: &RowWrite) -> bool {
     write.key.starts_with(keys::GRANTS.as_bytes())
@@ -206,7 +209,13 @@ fn may_commit(commit: &CommitRequest) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proto::v1::RowGuard;
+    use proto::v1::{Preemption, RowGuard};
+
+    fn granted(asked: Option<u64>) -> GrantRow {
+        let again = asked.is_some();
+        let preemption = asked.map(|job_number| Preemption { job_number, ..Preemption::default() });
+        GrantRow { tenant: "lab".into(), epoch: 7, preemption, again, ..GrantRow::default() }
+    }
 
     fn write(key: &str) -> RowWrite {
         RowWrite { key: key.to_owned().into(), value: Some("v".into()), lease: 0 }
@@ -224,6 +233,14 @@ mod tests {
     fn what_a_scheduler_proposes_passes() {
         let guards = [("alloc/node/n1", Expect::Version(3)), ("grant/lab/7", Expect::Absent(true))];
         may_commit(&commit(&guards, vec![write("alloc/node/n1"), write("grant/lab/7")])).unwrap();
+        // What is written of a grant that is there is looked at beside the row.
+        let ask = commit(&[("grant/lab/7", Expect::Version(2))], vec![write("grant/lab/7")]);
+        may_commit(&ask).unwrap();
+        assert!(is_ask(&ask, &ask.writes[0]) && asks_only(&granted(None), &granted(Some(1)).encode_to_vec()));
+        let more = GrantRow { job_number: 9, ..granted(Some(1)) }.encode_to_vec();
+        for bad in [granted(None).encode_to_vec(), more, b"x".to_vec()] {
+            assert!(!asks_only(&granted(None), &bad));
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::trace::Trace;
 use crate::witness::SharedWitness;
 use async_trait::async_trait;
 use gateway::server::ServerConfig;
-use gateway::{AutoscaleConfig, NodeShape, PoolConfig};
+use gateway::{AutoscaleConfig, NodeShape};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng, SeedableRng};
@@ -104,7 +104,7 @@ impl Elastic {
                 labels: BTreeMap::new(),
             }),
         };
-        config.pools.insert(POOL.to_owned(), PoolConfig { autoscale: Some(autoscale) });
+        config.pools.entry(POOL.to_owned()).or_default().autoscale = Some(autoscale);
         config.drivers.insert(POOL.to_owned(), Arc::new(self.door.clone()));
     }
 

@@ -12,6 +12,9 @@
 //!   grants up to there has seen all that matters for the row. Alloc rows are
 //!   therefore read once and then followed through `grant/` alone: a watch on
 //!   them could only run ahead of the grants they stand for.
+//! - Whoever asks that tasks of a grant give way ([`preempt`]) writes the grant row again,
+//!   and the alloc row of the tenant for whom it is. Such a row says nothing of its nodes'
+//!   alloc rows, and is marked so that nobody takes it for the first.
 //! - Releases only free capacity: a view that has not seen one is merely cautious.
 //! - Until a proposal's outcome is known its capacity counts as taken, and its
 //!   rows are in no other proposal.

@@ -85,6 +85,14 @@ impl Line {
         }
     }
 
+    /// As if this had been given back. What a row says of a slot may be more than counts on
+    /// the node.
+    pub fn suppose_released(&mut self, amount: Amount, ends_by_ms: u64) {
+        if let Some(held) = self.ends.get_mut(&end(ends_by_ms)) {
+            *held = held.minus(amount);
+        }
+    }
+
     /// All that is held.
     #[must_use]
     pub fn held(&self) -> Amount {

@@ -70,7 +70,7 @@ impl Trial<'_> {
             return false;
         }
         let mut line = node.line.clone();
-        freed.for_each(|&(amount, ends_by_ms)| line.release(amount, ends_by_ms));
+        freed.for_each(|&(amount, ends_by_ms)| line.suppose_released(amount, ends_by_ms));
         let now_ms = self.core.now.wall_ms;
         wanted.fits_in(line.room(node.capacity, now_ms, (now_ms, search.until_ms), search.key))
     }

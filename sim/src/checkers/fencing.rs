@@ -11,7 +11,7 @@ use super::gangs::is_for;
 use super::{Checker, Committed};
 use crate::mirror::Mirror;
 use crate::rows::{JobName, Row};
-use proto::v1::{Event, State};
+use proto::v1::{Event, GrantRow, State};
 use std::collections::BTreeMap;
 
 /// Job, step, task.
@@ -45,13 +45,25 @@ fn is_whole(commit: &Committed) -> bool {
     commit.since_ms == commit.at_ms
 }
 
+/// It asks that tasks of a grant give way, or answers that: `gives_way` says what it may do.
+fn is_ask(known: &GrantRow, row: &GrantRow) -> bool {
+    let like = GrantRow {
+        preemption: known.preemption.clone(),
+        again: known.again,
+        nodes: known.nodes.clone(),
+        feed_until_ms: known.feed_until_ms,
+        ..row.clone()
+    };
+    row.again && like == *known
+}
+
 impl Fencing {
     fn grants(&mut self, before: &Mirror, commit: &Committed) -> Result<(), String> {
         let highest = self.highest.clone();
         for row in &commit.rows {
             let Row::Grant { tenant, epoch, row: Some(row) } = row else { continue };
             match before.grants.get(&(tenant.clone(), *epoch)) {
-                Some(known) if known == row => {}
+                Some(known) if known == row || is_ask(known, row) => {}
                 Some(_) => return Err(format!("grant {epoch} of {tenant} was written twice")),
                 None => {
                     let above = highest.get(tenant).copied().unwrap_or(0);
