@@ -203,7 +203,7 @@ impl Client {
         /// Tries again what failed.
         retry(RetryRequest) -> RetryReply;
         /// What a job waits for.
-        why(JobRequest) -> WhyReply;
+        why(WhyRequest) -> WhyReply;
         /// Links to a job's output files.
         outputs(JobRequest) -> OutputsReply;
         /// Where to send an input.

@@ -5,6 +5,7 @@ use crate::alerts::Board;
 use crate::auth::{Auth, Caller, Right};
 use crate::demand::Demand;
 use crate::meter::Meter;
+use crate::notes::Notes;
 use crate::objects::Objects;
 use crate::planner::Planner;
 use crate::trees::Trees;
@@ -50,6 +51,8 @@ pub(crate) struct Gate {
     pub objects: Arc<Objects>,
     pub trees: Trees,
     pub meter: Arc<Meter>,
+    /// What jobs waited for.
+    pub notes: Notes,
     pub alerts: Board,
     pub scaling: scaling::Board,
     /// Pools in which work gives way to work of higher priority.

@@ -15,6 +15,7 @@ mod expiry;
 mod gate;
 pub mod limits;
 mod meter;
+mod notes;
 pub mod objects;
 mod packing;
 mod planner;

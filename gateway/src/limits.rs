@@ -90,6 +90,16 @@ pub const TASKS_PER_PAGE_MAX: usize = 1000;
 pub const ETA_JOBS_READ_MAX: usize = 256;
 /// Details of one `Why` reply.
 pub const WHY_DETAILS_MAX: usize = 50;
+/// How often it is noted what jobs wait for, in milliseconds.
+pub const NOTES_LOOK_MS: u64 = 5_000;
+/// While the constraint stays the same its words are noted anew after so long.
+pub const NOTES_SAME_MS: u64 = 60_000;
+/// Of each tenant's queue so many steps are looked at.
+pub const NOTES_PER_TENANT_MAX: usize = 20;
+/// Notes of one job.
+pub const NOTES_PER_JOB_MAX: usize = 64;
+/// Jobs of which there are notes.
+pub const NOTED_JOBS_MAX: usize = 4_096;
 /// Rows read at once.
 pub const ROWS_PER_READ: usize = 500;
 /// Event rows read at once.

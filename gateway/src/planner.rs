@@ -37,6 +37,11 @@ impl Planner {
         self.scheduler.explain(key)
     }
 
+    /// Steps that wait, of each tenant so many.
+    pub fn waiting(&self, of_each: usize) -> Vec<DemandKey> {
+        self.scheduler.waiting(of_each)
+    }
+
     pub fn pools(&self) -> PoolsReply {
         self.scheduler.pools()
     }

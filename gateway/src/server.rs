@@ -18,6 +18,7 @@ use crate::config::ObjectsConfig;
 pub use crate::config::ServerConfig;
 use crate::drumline::Front;
 use crate::gate::{Base, Gate, Pace, Streams, Tenants};
+use crate::notes::{self, Notes};
 use crate::objects::collector::collect;
 use crate::objects::{Door, Objects};
 use crate::packing;
@@ -479,6 +480,7 @@ fn open_gate(
         trees: Trees::new(&objects),
         objects,
         meter,
+        notes: Notes::new(clock.wall_ms()),
         alerts: Board::new(&config.alerts, config.webhook.clone()),
         scaling: scaling::Board::of(&sites),
         preemption: config.preemption(),
@@ -491,6 +493,7 @@ fn open_gate(
     spawn(auth::hear_changes(Arc::downgrade(&gate)));
     spawn(meter::keep_books(Arc::downgrade(&gate), dues));
     spawn(expiry::expire(Arc::downgrade(&gate)));
+    spawn(notes::keep(Arc::downgrade(&gate)));
     let ObjectsConfig { collect_every_ms, uploads_kept_ms, .. } = config.objects;
     // A server that was deposed in the midst of it would take away what another told of:
     // where servers share the place, it stays.

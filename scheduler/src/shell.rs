@@ -81,6 +81,12 @@ impl Handle {
         lock(&self.inner.core).explain(key, now)
     }
 
+    /// Steps that wait: of each tenant so many, those of its earliest jobs.
+    #[must_use]
+    pub fn waiting(&self, of_each: usize) -> Vec<DemandKey> {
+        lock(&self.inner.core).waiting(of_each)
+    }
+
     /// Pools with capacity and queue.
     #[must_use]
     pub fn pools(&self) -> PoolsReply {

@@ -219,6 +219,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("gateway.bucket.released", Chaos, "an object in the bucket is taken away"),
     ("gateway.collect.named_meanwhile", Nobody, "what no row named is named before it goes"),
     ("gateway.collect.taken", Chaos, "objects go that no row names"),
+    ("gateway.notes.looked", Chaos, "what jobs wait for is noted"),
     ("gateway.objects.released", Chaos, "bytes are taken away"),
     ("gateway.outputs.of_no_completed_task", Chaos, "outputs lie there of a task that a retry began anew"),
     ("gateway.scaling.step_failed", Elastic, "a pool's row or a node cannot be changed now"),

@@ -4,7 +4,7 @@
 //! machine's own rate of `posix_spawn`, its own sync. Absolute times mean
 //! little on shared machines.
 //!
-//! `cargo run --release -p drumline --example figures [array|submissions|latency|logs|staging|memory]`
+//! `cargo run --release -p drumline --example figures [array|submissions|latency|schedulers|logs|staging|memory]`
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -12,6 +12,7 @@
 )]
 
 mod logs;
+mod schedulers;
 mod staging;
 
 use agent::{AgentConfig, AgentParts, TasksAtStop};
@@ -60,6 +61,9 @@ fn main() -> Result<(), Failure> {
     }
     if wanted("latency") {
         runtime.block_on(latency())?;
+    }
+    if wanted("schedulers") {
+        runtime.block_on(schedulers::schedulers())?;
     }
     if wanted("logs") {
         runtime.block_on(logs::logs())?;

@@ -48,11 +48,15 @@ pub struct ShowArgs {
 #[command(after_help = "\
 Examples:
   drumline why default-17
-  drumline why 17 -o json")]
+  drumline why 17 -o json
+  drumline why 17 --at 10m")]
 pub struct WhyArgs {
     /// TENANT-NUMBER, or NUMBER for your own tenant
     #[arg(value_name = "JOB")]
     pub job: String,
+    /// What it waited for then: 10m ago, an instant (RFC 3339), or milliseconds since 1970
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
     #[command(flatten)]
     pub format: FormatArg,
 }

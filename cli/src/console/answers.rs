@@ -10,7 +10,7 @@ use proto::{
     problem::{self, Problem},
     v1::{
         CancelRequest, EventsReply, EventsRequest, JobRequest, JobSummary, ListJobsRequest,
-        ListTenantsRequest, LogsReply, LogsRequest, NodesRequest, PoolsRequest,
+        ListTenantsRequest, LogsReply, LogsRequest, NodesRequest, PoolsRequest, WhyRequest,
     },
 };
 use std::{collections::BTreeMap, future::Future, ops::RangeInclusive};
@@ -100,7 +100,9 @@ async fn answer(client: &Client, news: &mpsc::Sender<Message>, ask: &Ask) -> Res
             Ok(Message::Job { visit: *visit, view })
         }
         Ask::Why { job, visit } => {
-            in_time(client.why(request(job))).await.map(|reply| Message::Why { visit: *visit, reply })
+            let JobRequest { tenant, number } = request(job);
+            let request = WhyRequest { tenant, number, ..WhyRequest::default() };
+            in_time(client.why(request)).await.map(|reply| Message::Why { visit: *visit, reply })
         }
         Ask::Logs { job, visit, cursor } => logs(client, news, job, *visit, *cursor).await,
         Ask::Cancel(job) => {

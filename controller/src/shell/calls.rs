@@ -4,8 +4,8 @@
 use super::sessions::StreamId;
 use super::{ObjectIndex, limits, load, sessions};
 use crate::core::{
-    DueJobs, Event, JOB_ENDING, LoadedJob, Moved, NewJob, Reply, Scaling, StepSaid, Straggler, TaskSaid,
-    TaskStaged, Upload,
+    DueJobs, Event, JOB_ENDING, LoadedJob, Moved, NewJob, Reply, Scaling, Stats, StepSaid, Straggler,
+    TaskSaid, TaskStaged, Upload,
 };
 use proto::after;
 use proto::problem;
@@ -113,6 +113,7 @@ pub(super) struct View {
     /// Streams ever opened; what others may not read, but all handles share.
     streams: AtomicU64,
     stale_reports: AtomicU64,
+    surplus_grants: AtomicU64,
     reign: Mutex<Option<Reigning>>,
 }
 
@@ -138,9 +139,15 @@ impl View {
         }
     }
 
-    /// So many further reports named an attempt that was not the current one.
-    pub(super) fn refused(&self, stale_reports: u64) {
-        self.stale_reports.fetch_add(stale_reports, Ordering::Relaxed);
+    /// What came to what a core had counted before.
+    pub(super) fn counted(&self, before: Stats, now: Stats) {
+        let more = [
+            (&self.stale_reports, now.stale_reports - before.stale_reports),
+            (&self.surplus_grants, now.surplus_grants - before.surplus_grants),
+        ];
+        for (counter, count) in more {
+            counter.fetch_add(count, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn reigns(&self, owner: &str, revision: Revision) {
@@ -412,6 +419,13 @@ impl Handle {
     #[must_use]
     pub fn stale_reports(&self) -> u64 {
         self.view.stale_reports.load(Ordering::Relaxed)
+    }
+
+    /// Grants that were given back without a task ever bound to them: of several schedulers
+    /// more than one had answered a demand. Counted likewise.
+    #[must_use]
+    pub fn surplus_grants(&self) -> u64 {
+        self.view.surplus_grants.load(Ordering::Relaxed)
     }
 
     /// True while this attempt with this epoch is the one that may commit.

@@ -4,7 +4,7 @@ use super::calls::{Input, ProgressOf, StartError, Told, View};
 use super::chain::{Chain, Lost};
 use super::sessions::Sessions;
 use super::{ControllerParts, limits, load};
-use crate::core::{Core, DemandChange, Effect, Event, Reply, Txn};
+use crate::core::{Core, DemandChange, Effect, Event, Reply, Stats, Txn};
 use proto::checkpoints;
 use proto::v1::{
     Demand, DemandKey, DemandUpdate, GrantRow, PoolPreemption, Problem, Report, TenantRow, Yielding, report,
@@ -145,7 +145,7 @@ struct Reign {
     inputs_closed: bool,
     steps_checked: u64,
     /// Of the core's stale reports, those already told to the view.
-    stale_reports_told: u64,
+    stats_told: Stats,
     /// Objects that no row names any more.
     releases: mpsc::Sender<(String, Vec<String>)>,
 }
@@ -226,7 +226,7 @@ async fn begin(parts: &ControllerParts, view: &Arc<View>) -> Result<Reign, load:
         alarm: time::Alarm::default(),
         inputs_closed: false,
         steps_checked: 0,
-        stale_reports_told: 0,
+        stats_told: Stats::default(),
         releases,
     };
     let now = reign.now();
@@ -386,9 +386,8 @@ impl Reign {
         self.waiting_until = None;
         let events = waited.into_iter().chain(events);
         let transactions: Vec<Txn> = events.map(|event| self.core.step(now, event)).collect();
-        let stale_reports = self.core.stats().stale_reports;
-        self.view.refused(stale_reports - self.stale_reports_told);
-        self.stale_reports_told = stale_reports;
+        let stats = self.core.stats();
+        self.view.counted(std::mem::replace(&mut self.stats_told, stats), stats);
         if world::CHECKED {
             self.core.check_step();
             self.steps_checked += 1;

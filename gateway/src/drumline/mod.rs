@@ -18,6 +18,8 @@ mod tenants;
 mod tokens;
 mod why;
 
+pub(crate) use why::why;
+
 use crate::auth::Right;
 use crate::gate::{Gate, Replies, answer};
 use crate::urls::Mover;
@@ -29,7 +31,7 @@ use proto::v1::{
     ListTenantsRequest, ListTokensReply, ListTokensRequest, LogsReply, LogsRequest, NodesReply, NodesRequest,
     OutputsReply, PoolsReply, PoolsRequest, PutTenantReply, PutTenantRequest, ReadJobFileReply,
     ReadJobFileRequest, ReserveReply, ReserveRequest, RetryReply, RetryRequest, RevokeTokenReply,
-    RevokeTokenRequest, SubmitOutcome, SubmitReply, SubmitRequest, WhyReply,
+    RevokeTokenRequest, SubmitOutcome, SubmitReply, SubmitRequest, WhyReply, WhyRequest,
 };
 use std::sync::Arc;
 use world::grpc::tonic::{self, Request, Response, Status, Streaming};
@@ -131,10 +133,15 @@ impl Drumline for Front {
         .await
     }
 
-    async fn why(&self, request: Request<JobRequest>) -> Result<Response<WhyReply>, Status> {
+    async fn why(&self, request: Request<WhyRequest>) -> Result<Response<WhyReply>, Status> {
         answer(async {
             let caller = self.0.caller(request.metadata(), Right::ReadJobs).await?;
-            why::why(&self.0, &caller.job(Some(request.get_ref()))?).await
+            let WhyRequest { tenant, number, at_ms, ago_ms } = request.into_inner();
+            let job = caller.job(Some(&JobRequest { tenant, number }))?;
+            match why::instant(&self.0, at_ms, ago_ms)? {
+                Some(at_ms) => why::at(&self.0, &job, at_ms).await,
+                None => why::why(&self.0, &job).await,
+            }
         })
         .await
     }

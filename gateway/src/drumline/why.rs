@@ -18,7 +18,7 @@ use proto::v1::{
 };
 use std::collections::BTreeSet;
 
-pub(super) async fn why(gate: &Gate, job: &JobId) -> Result<WhyReply, Problem> {
+pub(crate) async fn why(gate: &Gate, job: &JobId) -> Result<WhyReply, Problem> {
     let state = gate.state(job).await?;
     let spec = gate.job(job).await?.spec.unwrap_or_default();
     if ended(state.state()) {
@@ -85,6 +85,69 @@ pub(super) async fn why(gate: &Gate, job: &JobId) -> Result<WhyReply, Problem> {
         }));
     }
     Ok(reasons.reply(job))
+}
+
+/// The instant that is asked for; none: now.
+pub(super) fn instant(gate: &Gate, at_ms: u64, ago_ms: u64) -> Result<Option<u64>, Problem> {
+    let now_ms = gate.clock.wall_ms();
+    match (at_ms, ago_ms) {
+        (0, 0) => Ok(None),
+        (0, ago_ms) => Ok(Some(now_ms.saturating_sub(ago_ms))),
+        (at_ms, 0) if at_ms <= now_ms => Ok(Some(at_ms)),
+        (at_ms, 0) => {
+            let (value, remedy) = (units::format_instant(at_ms), "ask without it for when it may start");
+            Err(Problem::new("spec.at", "at", value, "is still to come", remedy))
+        }
+        (at_ms, _) => {
+            let reason = "is given as an instant and as a time ago";
+            Err(Problem::new("spec.at", "at", units::format_instant(at_ms), reason, "give one of them"))
+        }
+    }
+}
+
+/// The same of a past instant: as it was noted then, else as the job's rows tell it.
+pub(super) async fn at(gate: &Gate, job: &JobId, at_ms: u64) -> Result<WhyReply, Problem> {
+    let state = gate.state(job).await?;
+    let row = gate.job(job).await?;
+    let spec = row.spec.unwrap_or_default();
+    if at_ms < row.submitted_ms {
+        let headline = format!("{job} was submitted later, at {}", units::format_instant(row.submitted_ms));
+        return Ok(reply("before", headline, Vec::new()));
+    }
+    if ended(state.state()) && at_ms >= state.ended_ms {
+        return Ok(the_end(job, &spec, &state));
+    }
+    if let Some(note) = gate.notes.at(job, at_ms) {
+        let [from, until] = [note.from_ms, note.until_ms].map(units::format_instant);
+        let seen = format!("seen from {from} to {until}");
+        return Ok(WhyReply { details: [note.why.details, vec![seen]].concat(), ..note.why });
+    }
+    let started_ms = state.started_ms;
+    if started_ms > 0 && at_ms >= started_ms {
+        let headline = format!("{job} had begun, at {}", units::format_instant(started_ms));
+        let begun = spec.steps.iter().zip(&state.steps).filter(|(_, step)| step.started_ms > 0);
+        let details = begun.filter(|(_, told)| told.started_ms <= at_ms).map(|(step, told)| {
+            let begun = units::format_instant(told.started_ms);
+            match told.ended_ms {
+                ended_ms if ended_ms > 0 && ended_ms <= at_ms => {
+                    format!("step {} ran from {begun} to {}", step.name, units::format_instant(ended_ms))
+                }
+                _ => format!("step {} had begun, at {begun}", step.name),
+            }
+        });
+        return Ok(reply("running", headline, details.collect()));
+    }
+    let begun = units::format_instant(gate.notes.begun_ms);
+    let headline = format!("{job} waited; what for was not noted then");
+    let details = vec![
+        format!("notes are kept since {begun}, when this server began"),
+        format!(
+            "every {} s, of the first {} of each queue",
+            limits::NOTES_LOOK_MS / 1000,
+            limits::NOTES_PER_TENANT_MAX
+        ),
+    ];
+    Ok(reply("unknown", headline, details))
 }
 
 fn reply(code: &str, headline: String, mut details: Vec<String>) -> WhyReply {

@@ -11,10 +11,11 @@ use proto::envelope::{self, Submission};
 use proto::jobfile::{read_json, whole};
 use proto::json as shown;
 use proto::problem::{self, Problem};
+use proto::units::{self, Since};
 use proto::v1::drumline_server::Drumline as _;
 use proto::v1::{
     CancelRequest, CreateUploadRequest, JobRequest, JobSpec, ListJobsRequest, ListTasksRequest, RetryRequest,
-    SubmitRequest,
+    SubmitRequest, WhyRequest,
 };
 use proto::words;
 use serde::Deserialize;
@@ -163,7 +164,14 @@ pub(super) async fn tasks(call: Call) -> Result<Response, Refusal> {
 pub(super) async fn why(call: Call) -> Result<Response, Refusal> {
     let job = call.job()?;
     let id = call.id_of(&job)?;
-    ok(&shown::why(&id, &call.rest.front.why(call.ask(job)).await?.into_inner()))
+    let at = call.query.text("at").map(units::parse_since).transpose();
+    let (at_ms, ago_ms) = match at.map_err(|error| error.at("at"))? {
+        Some(Since::At(at_ms)) => (at_ms, 0),
+        Some(Since::Ago(ago_ms)) => (0, ago_ms),
+        None => (0, 0),
+    };
+    let request = WhyRequest { tenant: job.tenant, number: job.number, at_ms, ago_ms };
+    ok(&shown::why(&id, &call.rest.front.why(call.ask(request)).await?.into_inner()))
 }
 
 pub(super) async fn outputs(call: Call) -> Result<Response, Refusal> {

@@ -155,6 +155,12 @@ async fn gather(rest: &Rest) -> Result<String, Problem> {
         }
     }
     page.one(
+        "drumline_grants_surplus_total",
+        "counter",
+        "Grants given back unused, since another scheduler had answered the same demand.",
+        gate.controller.surplus_grants(),
+    );
+    page.one(
         "drumline_schedulers_following",
         "gauge",
         "Schedulers in other processes that follow demand.",

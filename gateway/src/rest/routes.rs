@@ -342,7 +342,12 @@ pub(super) static ROUTES: &[Route] = &[
         path: "/v1/jobs/{id}/why",
         operations: &[Operation {
             id: "whyJob",
-            summary: "What the job waits for",
+            summary: "What the job waits for, or waited for",
+            query: &[one(
+                "at",
+                Kind::Since,
+                "What it waited for then: `10m` ago, an instant as RFC 3339 has it, or milliseconds since 1970.",
+            )],
             answers: &[answer(&[(JSON, "Why")], "The binding constraint first.")],
             handler: |call, _| Box::pin(jobs::why(call)),
             ..PLAIN

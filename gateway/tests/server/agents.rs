@@ -8,8 +8,8 @@ use proto::v1::agents_client::AgentsClient;
 use proto::v1::{
     AgentFrame, Artifact, Assign, AttemptRef, Cause, CauseKind, Ended, Heartbeat, Hello, JobRequest,
     LogShipment, LogsRequest, NodesRequest, RegisterRequest, Report, Reports, Resources, Role, ServerFrame,
-    SignTransfersRequest, Started, State, Stream, SubmitRequest, TransferNeed, agent_frame, report,
-    server_frame,
+    SignTransfersRequest, Started, State, Stream, SubmitRequest, TransferNeed, WhyRequest, agent_frame,
+    report, server_frame,
 };
 use sha2::{Digest, Sha256};
 use world::disk::{OpenMode, read_all};
@@ -146,7 +146,8 @@ async fn a_task_goes_from_assignment_to_outputs_and_logs() {
     let nodes = admin.grpc.nodes(request).await.unwrap().into_inner().nodes;
     assert_eq!((nodes.len(), nodes[0].grants, nodes[0].used.unwrap().millicores), (1, 1, 1_000));
     assert!(nodes[0].last_heard_ms > 0);
-    let request = admin.request(named().unwrap());
+    let JobRequest { tenant, number } = named().unwrap();
+    let request = admin.request(WhyRequest { tenant, number, ..WhyRequest::default() });
     assert_eq!(admin.grpc.why(request).await.unwrap().into_inner().code, "running");
 
     // The output's bytes go to the object place.

@@ -8,13 +8,17 @@ use proto::v1::submit_outcome::Outcome;
 use proto::v1::{
     CancelRequest, CreateUploadRequest, EventsRequest, Input, JobRequest, JobSpec, ListJobsRequest,
     ListTasksRequest, ListTenantsRequest, LogsRequest, NodesRequest, PoolsRequest, ReadJobFileRequest, Role,
-    State, Step, SubmitOutcome, SubmitRequest, read_job_file_request::Text,
+    State, Step, SubmitOutcome, SubmitRequest, WhyRequest, read_job_file_request::Text,
 };
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use world::Transfer;
 use world::disk::OpenMode;
 use world::real::HttpTransfer;
+
+fn why_of(number: u64) -> WhyRequest {
+    WhyRequest { number, ..WhyRequest::default() }
+}
 
 fn numbered(number: u64) -> JobRequest {
     JobRequest { tenant: String::new(), number }
@@ -120,14 +124,14 @@ async fn what_was_submitted_can_be_read_listed_and_cancelled() {
     let request = admin.request(ListJobsRequest { states, ..ListJobsRequest::default() });
     let page = admin.grpc.list_jobs(request).await.unwrap().into_inner();
     assert_eq!(page.jobs.iter().map(|job| job.number).collect::<Vec<_>>(), [2]);
-    let request = admin.request(numbered(2));
+    let request = admin.request(why_of(2));
     let why = admin.grpc.why(request).await.unwrap().into_inner();
     assert_eq!(why.code, "ended");
     assert!(why.headline.contains("CANCELLED") && why.headline.contains("enough"), "{}", why.headline);
-    let request = admin.request(numbered(3));
+    let request = admin.request(why_of(3));
     let why = admin.grpc.why(request).await.unwrap().into_inner();
     assert!(why.code.starts_with("waiting."), "{why:?}");
-    let request = admin.request(numbered(99));
+    let request = admin.request(why_of(99));
     assert_eq!(code(admin.grpc.why(request).await), "missing.job");
     server.stop().await;
 }

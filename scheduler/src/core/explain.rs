@@ -47,6 +47,27 @@ impl Core {
         reply("waiting.handover", headline)
     }
 
+    /// Steps that wait: of each tenant so many, those of its earliest jobs.
+    #[must_use]
+    pub fn waiting(&self, of_each: usize) -> Vec<DemandKey> {
+        let mut found = Vec::new();
+        let (mut tenant, mut count) = (None, 0);
+        for (key, entry) in self.demands.iter() {
+            if tenant.replace(key.tenant) != Some(key.tenant) {
+                count = 0;
+            }
+            if entry.place.is_some() && count < of_each {
+                count += 1;
+                found.push(DemandKey {
+                    tenant: self.tenants.get(key.tenant).name.clone(),
+                    job_number: key.job_number,
+                    step: key.step,
+                });
+            }
+        }
+        found
+    }
+
     fn explain_queued(&self, key: StepKey, place: Place) -> WhyReply {
         let tenant = self.tenants.get(key.tenant);
         if tenant.row.is_none() {

@@ -10,7 +10,10 @@ use crate::{
 };
 use proto::{
     array, estimate,
-    v1::{Cause, JobRequest, JobSummary, JobView, ListTasksRequest, State, Step, StepState, TaskView},
+    v1::{
+        Cause, JobRequest, JobSummary, JobView, ListTasksRequest, State, Step, StepState, TaskView,
+        WhyRequest,
+    },
 };
 use world::{NodeClock as _, real::SystemClock};
 
@@ -128,6 +131,8 @@ async fn look(
         let mut reason = "None";
         if *whys > 0 {
             *whys -= 1;
+            let JobRequest { tenant, number } = request;
+            let request = WhyRequest { tenant, number, ..WhyRequest::default() };
             reason = words::reason(&client.why(request).await?.code);
         }
         for line in lines.iter_mut().filter(|line| waits(line)) {

@@ -261,7 +261,8 @@ class Job:
         'waiting.job'
         >>> _ = first.cancel()
         """
-        told = self._connection.call(self._stub.Why, self._request)
+        request = tenant_pb2.WhyRequest(tenant=self._request.tenant, number=self._request.number)
+        told = self._connection.call(self._stub.Why, request)
         return Why(told.headline, tuple(told.details), told.code, instant(told.expected_start_ms))
 
 
