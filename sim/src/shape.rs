@@ -111,7 +111,7 @@ pub fn preemption(seed: u64) -> BTreeMap<String, PreemptionConfig> {
     }
     let mut one_of = |choices: [u64; 3]| *choices.choose(&mut rng).expect("not empty");
     let rules = PreemptionConfig {
-        grace_ms: one_of([1_000, 4_000, 15_000]),
+        grace_ms: one_of([300, 4_000, 15_000]),
         priority_above: u32::try_from(one_of([1, 1, 3])).expect("it is small"),
         after_waiting_ms: one_of([500, 2_000, 6_000]),
         min_run_ms: one_of([0, 500, 3_000]),
