@@ -515,7 +515,6 @@ fn open_gate(
 /// The cores' numbers. Two cores should not jitter alike.
 fn seeded(config: &ServerConfig) -> (controller::core::Config, scheduler::core::Config) {
     let (mut controller, mut scheduler) = (config.controller.clone(), config.scheduler.clone());
-    controller.preemption.extend(config.preemption());
     let seed = |salt: u64| config.seed.map_or_else(world::rand::u64, |seed| seed.wrapping_add(salt));
     if controller.seed == 0 {
         controller.seed = seed(1);
@@ -523,6 +522,7 @@ fn seeded(config: &ServerConfig) -> (controller::core::Config, scheduler::core::
     if scheduler.seed == 0 {
         scheduler.seed = seed(2);
     }
+    controller.preemption.extend(config.preemption());
     (controller, scheduler)
 }
 

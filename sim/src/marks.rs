@@ -54,7 +54,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("agent.frame.of_another_session", Nobody, "a frame comes behind its session"),
     ("agent.gang.waits_for_its_ranks", Chaos, "some ranks are staged, not all"),
     ("agent.giveway.asked", Chaos, "one that gives way is asked for a last checkpoint"),
-    ("agent.giveway.had_ended", Nobody, "one that is to give way has just ended well"),
+    ("agent.giveway.had_ended", Narrow, "one that is to give way has just ended well"),
     ("agent.giveway.kept_its_last", Chaos, "one that gives way has kept it"),
     ("agent.giveway.waited_out", Chaos, "one that gives way kept none in time"),
     ("agent.handover.launch_too_late", Nobody, "a launch stood in line past its lease"),

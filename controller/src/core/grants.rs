@@ -341,9 +341,6 @@ impl Core {
     fn release(&mut self, tenant: &str, epoch: u64) {
         let Some(owner) = self.tenants.get_mut(tenant) else { return };
         let Some(grant) = owner.grants.remove(&epoch) else { return };
-        if grant.row.preemption.is_some() {
-            world::mark!("controller.preempt.grant_goes");
-        }
         owner.held.subtract(grant.held());
         for group in &grant.row.groups {
             let held = self.held_in_groups.get_mut(group).expect("it was added when the grant came");
@@ -366,6 +363,9 @@ impl Core {
         self.out.direct(tenant, keys::grant(tenant, epoch), None);
         self.out.wants(tenant, grant.row.job_number, grant.row.step);
         self.yields_otherwise(tenant, epoch);
+        if grant.row.preemption.is_some() {
+            world::mark!("controller.preempt.grant_goes");
+        }
     }
 
     /// All grants of a step look for tasks again.

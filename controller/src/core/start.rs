@@ -113,7 +113,6 @@ impl Core {
         self.link_grants();
         self.drop_unheld();
         self.resume_gangs();
-        self.resume_giving_way();
         self.restart_deadlines();
         self.link_waits();
         self.link_within();
@@ -125,6 +124,7 @@ impl Core {
                 }
             }
         }
+        self.resume_giving_way();
         self.run();
         self.close()
     }
