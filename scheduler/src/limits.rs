@@ -69,7 +69,7 @@ pub const GROWTH_DEMANDS_MAX: usize = 20_000;
 /// them: each costs a look at every node.
 pub const SIGN_SHAPES_MAX: usize = 16;
 /// Demands of one pass for which it is looked what could give way.
-pub const PREEMPT_ASKS_PER_PASS_MAX: usize = 4;
+pub const PREEMPT_ASKS_PER_PASS_MAX: usize = 2;
 /// Before it is looked again for one of them.
 pub const PREEMPT_AGAIN_MS: u64 = 1_000;
 /// Tasks and gangs looked at for one demand.

@@ -227,8 +227,8 @@ fn giving_way(name: &str, job: &JobId, at: usize, grants: &[GrantRow]) -> Option
         true => JobId::new(asked.tenant.as_str(), asked.job_number).to_string(),
         false => "work of another tenant".to_owned(),
     })?;
-    let tasks = if tasks == 1 { "1 task keeps".to_owned() } else { format!("{tasks} tasks keep") };
-    Some(format!("step {name}: {tasks} a last checkpoint and give way to {to}"))
+    let tasks = if tasks == 1 { "1 task is".to_owned() } else { format!("{tasks} tasks are") };
+    Some(format!("step {name}: {tasks} giving way to {to}, after a last checkpoint where it has any"))
 }
 
 /// How often it gave way, to whom last, and when it may start again.

@@ -278,6 +278,10 @@ impl Core {
     /// At the end of a pass: what could not start may ask.
     pub(super) fn preempt(&mut self, wanting: Vec<Wanting>) -> Vec<Proposal> {
         let mut proposals = Vec::new();
+        if wanting.len() > PREEMPT_ASKS_PER_PASS_MAX {
+            // Each looks at whole pools: the others in the next pass.
+            self.hints.insert(self.now.mono_ms + 1);
+        }
         for Wanting { key, may_reclaim } in wanting.into_iter().take(PREEMPT_ASKS_PER_PASS_MAX) {
             let again_ms = self.now.mono_ms + PREEMPT_AGAIN_MS;
             if !self.may_plan(key.tenant) {

@@ -29,6 +29,10 @@ pub(super) struct Found {
     pub starts: BTreeMap<NodeId, u32>,
 }
 
+/// A node that would have room: the priority of the most important that goes there, what is
+/// lost, how many go, which node, and which. Smaller is chosen first.
+type Open = (Option<i32>, u64, usize, NodeId, Vec<usize>);
+
 /// The cluster as it would be with some of it gone.
 struct Trial<'a> {
     core: &'a Core,
@@ -148,8 +152,7 @@ impl Core {
             self.nodes.could_hold(id, search.shape, search.unit)
                 && (search.may_use_avoided || !search.shape.avoids(&self.nodes.get(id).name))
         });
-        // By the most important that would go there, then what would be lost.
-        let mut open: Vec<(Option<i32>, u64, usize, NodeId, Vec<usize>)> = Vec::new();
+        let mut open: Vec<Open> = Vec::new();
         for id in could {
             if trial.fits(id) {
                 open.push((None, 0, 0, id, Vec::new()));
