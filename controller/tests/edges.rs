@@ -5,8 +5,9 @@ mod model;
 use controller::{Config, Event, NewJob};
 use model::{Cluster, specs};
 use proto::v1::{
-    Artifact, AttemptRef, BlockRow, Cause, CauseKind, Dependency, DependencyKind, Ended, Heartbeat, JobSpec,
-    Refused, Report, Reports, Started, State, TenantRow, report, server_frame,
+    Artifact, AttemptRef, BlockRow, Cause, CauseKind, DemandKey, Dependency, DependencyKind, Ended,
+    GrantNode, GrantRow, Heartbeat, JobSpec, Refused, Report, Reports, Resources, Started, State, TenantRow,
+    report, server_frame,
 };
 
 /// A job that has its first grant: of one task, attempt 1 of epoch 1.
@@ -209,5 +210,37 @@ fn who_speaks_in_a_session_that_is_over_is_told_so_and_not_heard() {
         };
         assert_eq!(*session, old);
         assert!(matches!(frame.frame, Some(server_frame::Frame::Goodbye(_))), "{frame:?}");
+    }
+}
+
+/// As a scheduler of an earlier version may grant it, which knows nothing of whole nodes.
+#[test]
+fn a_grant_that_is_not_of_whole_nodes_where_these_are_asked_for_is_given_back() {
+    let four = Resources { millicores: 4_000, ..Resources::default() };
+    for (exclusive, whole, slots, is_used) in [
+        (true, vec![], 1, false),
+        (true, vec![four], 2, false),
+        (true, vec![four], 1, true),
+        (false, vec![four], 1, false),
+        (false, vec![], 2, true),
+    ] {
+        let mut cluster = Cluster::new(Config::default(), 4);
+        cluster.tenant(TenantRow { name: "lab".to_owned(), ..TenantRow::default() });
+        cluster.add_node("n1");
+        let mut spec = specs::job(vec![specs::array("many", "1-9")]);
+        spec.steps[0].exclusive = exclusive;
+        let ticket = cluster.ticket();
+        cluster.step(Event::Submit {
+            ticket,
+            job: NewJob { tenant: "lab".to_owned(), spec, ..NewJob::default() },
+        });
+        cluster.accepted.insert(("lab".to_owned(), 1));
+        let at = DemandKey { tenant: "lab".to_owned(), job_number: 1, step: 0 };
+        let nodes = vec![GrantNode { node: "n1".to_owned(), slots }];
+        let mut row = cluster.grant(&at, nodes, false, Some(Resources::default()), 0);
+        row.whole.clone_from(&whole);
+        cluster.step(Event::Granted(row.clone()));
+        let is_held = cluster.rows.get::<GrantRow>(&proto::keys::grant("lab", row.epoch)).is_some();
+        assert_eq!(is_held, is_used, "exclusive: {exclusive}, {whole:?} for {slots}");
     }
 }

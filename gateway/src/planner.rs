@@ -84,8 +84,18 @@ impl Planner {
         self.scheduler.profiles()
     }
 
-    /// Refuses what no node or pool could ever hold.
-    pub fn feasible(&self, spec: &JobSpec) -> Result<(), Problem> {
+    /// Refuses what no node or pool could ever hold, and whole nodes that its tenant may
+    /// never have.
+    pub fn feasible(&self, tenant: &str, spec: &JobSpec) -> Result<(), Problem> {
+        self.could_hold(spec)?;
+        if spec.steps.iter().all(|step| !step.exclusive) {
+            return Ok(());
+        }
+        let may_come = self.may_come.lock().expect("no holder of this lock panics").clone();
+        self.scheduler.whole_nodes(tenant, spec, &may_come)
+    }
+
+    fn could_hold(&self, spec: &JobSpec) -> Result<(), Problem> {
         let shape = shape(spec);
         let now_ms = self.clock.monotonic_ms();
         if self.remembered().get(&shape).is_some_and(|until_ms| now_ms < *until_ms) {

@@ -5,7 +5,7 @@
 use crate::{
     array,
     limits::ASSUMED_RUNTIME_MS,
-    v1::{Budget, JobSpec, JobStateRow, Metered, Resources, Step},
+    v1::{Budget, GrantRow, JobSpec, JobStateRow, Metered, Resources, Step},
 };
 
 /// Resources of many tasks at once, wider than one node's.
@@ -29,6 +29,16 @@ impl Need {
         }
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            millicores: self.millicores.saturating_add(other.millicores),
+            memory_bytes: self.memory_bytes.saturating_add(other.memory_bytes),
+            gpus: self.gpus.saturating_add(other.gpus),
+        }
+    }
+
     /// The larger of two in each dimension.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
@@ -38,6 +48,15 @@ impl Need {
             gpus: self.gpus.max(other.gpus),
         }
     }
+}
+
+/// What a grant holds of each of its nodes: all of it, or so much for each slot.
+pub fn held(grant: &GrantRow) -> impl Iterator<Item = (&str, Need)> {
+    let each = grant.per_slot.unwrap_or_default();
+    grant.nodes.iter().enumerate().map(move |(at, part)| {
+        let of_slots = || Need::of(&each, u64::from(part.slots));
+        (part.node.as_str(), grant.whole.get(at).map_or_else(of_slots, |whole| Need::of(whole, 1)))
+    })
 }
 
 /// Tasks of a step: the length of its array, else 1 (a gang is one task).

@@ -75,6 +75,8 @@ struct FileStep {
     pool: Option<String>,
     #[serde(default)]
     constraints: Vec<String>,
+    #[serde(default)]
+    exclusive: bool,
 }
 
 /// A whole number; `2.0` is one too, as JSON has but one kind of number.
@@ -413,6 +415,7 @@ fn one_step(step: FileStep) -> Result<Step, Problem> {
         env: step.env.into_iter().map(|(name, value)| (name, value.0)).collect(),
         pool: step.pool.unwrap_or_default(),
         constraints,
+        exclusive: step.exclusive,
     })
 }
 
@@ -469,6 +472,7 @@ after = ["count"]
 argv = ["sh", "-c", "true"]
 nodes = 2
 tasks_per_node = 2
+exclusive = true
 "#;
 
     fn parse_here(text: &str) -> Result<JobSpec, Problem> {
@@ -496,6 +500,7 @@ tasks_per_node = 2
         );
         assert_eq!(count.checkpoint.as_ref().unwrap().every_ms, 600_000);
         assert_eq!((spec.steps[2].nodes, spec.steps[2].retries), (2, None));
+        assert_eq!((spec.steps[1].exclusive, spec.steps[2].exclusive), (false, true));
     }
 
     #[test]

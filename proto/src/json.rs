@@ -178,6 +178,7 @@ fn steps(spec: &JobSpec, state: &JobStateRow, progress: Option<&JobProgress>) ->
             "nodes": step.nodes,
             "tasks_per_node": step.tasks_per_node,
             "per_task": resources(step.per_task.as_ref()),
+            "exclusive": step.exclusive,
             "outputs": step.outputs,
             "retries": step.retries,
             "timeout": if step.timeout_ms == 0 { Value::Null } else { json!(units::format_duration_ms(step.timeout_ms)) },

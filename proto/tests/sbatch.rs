@@ -122,6 +122,9 @@ fn job(spec: &JobSpec, script: &str) -> String {
     if !step.pool.is_empty() {
         writeln!(out, "pool {}", step.pool).unwrap();
     }
+    if step.exclusive {
+        writeln!(out, "exclusive").unwrap();
+    }
     for after in &spec.after {
         let how = match after.kind() {
             DependencyKind::Ok => "ok",

@@ -228,9 +228,28 @@ pub fn decide(ask: &Ask<'_>) -> Verdict {
     }
 }
 
-/// Of the tenant, and of each group that it is in.
+/// Refuses what no limit on what runs at once would ever let in: of a tenant, and of the
+/// groups that it is in, with what each holds.
+pub fn ever_within(
+    tenant: (&TenantRow, Amount),
+    groups: &[(&TenantRow, Amount)],
+    need: Amount,
+) -> Result<(), Problem> {
+    let Amount { millicores, memory_bytes, gpus } = need;
+    let measures = measures(tenant, groups, estimate::Need { millicores, memory_bytes, gpus });
+    measures.iter().find(|m| m.never_fits()).map_or(Ok(()), |measure| Err(measure.refusal()))
+}
+
 fn at_once<'a>(ask: &Ask<'a>) -> Vec<Measure<'a>> {
-    let need = estimate::minimum_need(ask.spec);
+    measures((ask.tenant, ask.held), ask.groups, estimate::minimum_need(ask.spec))
+}
+
+/// Of the tenant, and of each group that it is in.
+fn measures<'a>(
+    (tenant, held): (&'a TenantRow, Amount),
+    groups: &[(&'a TenantRow, Amount)],
+    need: estimate::Need,
+) -> Vec<Measure<'a>> {
     let of = |whose, row: &TenantRow, held: Amount| {
         let quota = row.quota.unwrap_or_default();
         let measure = |dimension, unit, used, asked, limit| Measure {
@@ -248,8 +267,8 @@ fn at_once<'a>(ask: &Ask<'a>) -> Vec<Measure<'a>> {
             measure("gpus", Unit::Count, held.gpus, need.gpus, quota.gpus),
         ]
     };
-    let groups = ask.groups.iter().flat_map(|(row, held)| of(Whose::Group(&row.name), row, *held));
-    of(Whose::Tenant(&ask.tenant.name), ask.tenant, ask.held).into_iter().chain(groups).collect()
+    let groups = groups.iter().flat_map(|&(row, held)| of(Whose::Group(&row.name), row, held));
+    of(Whose::Tenant(&tenant.name), tenant, held).into_iter().chain(groups).collect()
 }
 
 /// Uploads were counted, as ingress and as storage, when they were made; of a

@@ -1,5 +1,6 @@
 //! Amounts of what a machine has, in 64 bits so that sums over a cluster fit.
 
+use crate::limits::NODE_MEMORY_BYTES_MAX;
 use proto::{units, v1::Resources};
 
 /// Cores (in thousandths), memory and GPUs.
@@ -14,6 +15,9 @@ pub struct Amount {
 }
 
 impl Amount {
+    /// As much as there may be.
+    pub const ALL: Amount = Amount { millicores: u64::MAX, memory_bytes: u64::MAX, gpus: u64::MAX };
+
     /// What a message says; absent is nothing.
     #[must_use]
     pub fn of(resources: Option<&Resources>) -> Amount {
@@ -31,6 +35,17 @@ impl Amount {
             millicores: u32::try_from(self.millicores).unwrap_or(u32::MAX),
             memory_bytes: self.memory_bytes,
             gpus: u32::try_from(self.gpus).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// No more than a node may have, whatever a row says: sums that stop at the largest
+    /// number could not be undone.
+    #[must_use]
+    pub fn of_one_node(self) -> Amount {
+        Amount {
+            millicores: self.millicores.min(u64::from(u32::MAX)),
+            memory_bytes: self.memory_bytes.min(NODE_MEMORY_BYTES_MAX),
+            gpus: self.gpus.min(u64::from(u32::MAX)),
         }
     }
 

@@ -64,6 +64,8 @@ pub struct Queued {
     pub unit: Amount,
     /// Distinct nodes needed at once by a gang; 0: slots go wherever they fit.
     pub gang_nodes: usize,
+    /// Only nodes on which nothing runs, and all of them.
+    pub alone: bool,
     /// Slots; 1 for a gang.
     pub count: u64,
     /// Absent: not known.
@@ -79,6 +81,8 @@ pub struct Ask {
     pub unit: Amount,
     /// Distinct nodes, at once.
     pub nodes: usize,
+    /// See [`Queued::alone`].
+    pub alone: bool,
 }
 
 /// The answer.
@@ -137,7 +141,8 @@ pub fn when(profile: &Profile, ask: Ask, examined_max: u64) -> Eta {
             return unknown(replay.why(stop, &what, &queued.hosts, profile));
         }
     }
-    let asked = Queued { unit: ask.unit, gang_nodes: wanted, count: 1, hosts, ..Queued::default() };
+    let asked =
+        Queued { unit: ask.unit, gang_nodes: wanted, alone: ask.alone, count: 1, hosts, ..Queued::default() };
     match replay.start(&asked) {
         Ok(()) => Eta { start_in_ms: Some(replay.now_ms), assumption: assumed(profile, ahead) },
         Err(stop) => unknown(replay.why(stop, "it", &asked.hosts, profile)),
@@ -191,6 +196,7 @@ enum Stop {
 
 struct Replay {
     now_ms: u64,
+    capacity: Vec<Amount>,
     free: Vec<Amount>,
     ends: BTreeMap<u64, Vec<(usize, Amount)>>,
     /// Who stays on each node, for all that is known.
@@ -203,6 +209,7 @@ impl Replay {
     fn of(profile: &Profile, examined_max: u64) -> Replay {
         let mut replay = Replay {
             now_ms: 0,
+            capacity: profile.nodes.iter().map(|node| node.capacity).collect(),
             free: profile.nodes.iter().map(|node| node.capacity).collect(),
             ends: BTreeMap::new(),
             stays: vec![BTreeSet::new(); profile.nodes.len()],
@@ -254,6 +261,7 @@ impl Replay {
             .iter()
             .map(|&at| (self.free[at], at))
             .filter(|(free, _)| queued.unit.fits_in(*free))
+            .filter(|(free, at)| !queued.alone || *free == self.capacity[*at])
             .collect();
         if hosts.len() < queued.gang_nodes.max(1) {
             return 0;
@@ -261,15 +269,17 @@ impl Replay {
         hosts.sort_unstable_by_key(|(free, at)| (free.gpus, free.millicores, free.memory_bytes, *at));
         if queued.gang_nodes > 0 {
             for &(_, at) in &hosts[..queued.gang_nodes] {
-                self.take(at, queued.unit, &queued.step, queued.runtime_ms);
+                let amount = if queued.alone { self.capacity[at] } else { queued.unit };
+                self.take(at, amount, &queued.step, queued.runtime_ms);
             }
             return 1;
         }
         let mut placed = 0;
         for (free, at) in hosts {
             // What it fills stays the best fit until it is full.
-            let count = queued.unit.count_in(free).min(left - placed);
-            self.take(at, queued.unit.times(count), &queued.step, queued.runtime_ms);
+            let (unit, most) = if queued.alone { (free, 1) } else { (queued.unit, u64::MAX) };
+            let count = unit.count_in(free).min(most).min(left - placed);
+            self.take(at, unit.times(count), &queued.step, queued.runtime_ms);
             placed += count;
             if placed == left {
                 break;

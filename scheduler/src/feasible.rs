@@ -37,6 +37,29 @@ pub fn feasible_among<'a>(nodes: impl Iterator<Item = &'a NodeRow>, spec: &JobSp
     Ok(())
 }
 
+/// What a step that takes whole nodes holds at least, in each dimension, whichever of these
+/// it gets; absent where they are too few.
+pub(crate) fn least_whole<'a>(nodes: impl Iterator<Item = &'a NodeRow>, step: &Step) -> Option<Amount> {
+    let needs: Vec<Need> = step.constraints.iter().map(Need::from).collect();
+    let unit = Amount::of(step.per_task.as_ref()).times(u64::from(step.tasks_per_node.max(1)));
+    let right = |row: &&NodeRow| {
+        (step.pool.is_empty() || row.pool == step.pool) && needs.iter().all(|need| need.met_by(row))
+    };
+    let whole = nodes.filter(right).map(|row| Amount::of(row.capacity.as_ref()).of_one_node());
+    let whole: Vec<Amount> = whole.filter(|whole| unit.fits_in(*whole)).collect();
+    let wanted = step.nodes.max(1) as usize;
+    let least = |part: fn(&Amount) -> u64| {
+        let mut parts: Vec<u64> = whole.iter().map(part).collect();
+        parts.sort_unstable();
+        parts.into_iter().take(wanted).fold(0, u64::saturating_add)
+    };
+    (whole.len() >= wanted).then(|| Amount {
+        millicores: least(|a| a.millicores),
+        memory_bytes: least(|a| a.memory_bytes),
+        gpus: least(|a| a.gpus),
+    })
+}
+
 fn too_large(index: usize, field: &str, value: impl std::fmt::Display, reason: String) -> Problem {
     size_problem(field, value, reason).within(&format!("step[{index}]"))
 }

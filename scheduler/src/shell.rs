@@ -106,6 +106,11 @@ impl Handle {
         feasible_among(core.node_rows().chain(may_come.iter().filter(|_| is_known)), spec)
     }
 
+    /// Refuses whole nodes that a tenant may never have: see [`Core::whole_nodes`].
+    pub fn whole_nodes(&self, tenant: &str, spec: &JobSpec, may_come: &[NodeRow]) -> Result<(), Problem> {
+        lock(&self.inner.core).whole_nodes(tenant, spec, may_come)
+    }
+
     /// What a tenant's grants hold.
     #[must_use]
     pub fn held(&self, tenant: &str) -> Amount {

@@ -51,6 +51,8 @@ struct Job {
     pool: usize,
     /// 0: one task.
     gang_nodes: usize,
+    /// It takes whole nodes.
+    alone: bool,
     size: Size,
     /// Seconds that it says, and how long it takes; 0: it says nothing.
     bound: u64,
@@ -95,10 +97,11 @@ fn job(tenants: usize, always_bound: bool) -> impl Strategy<Value = Job> {
         let bound = if exact { takes..=takes } else { takes..=16 };
         (Just(takes), bound, prop::bool::weighted(if always_bound { 0.0 } else { 0.1 }))
     });
-    (0..=20_u64, 0..tenants, 0..2_usize, prop_oneof![2 => Just(0), 2 => 1..=3_usize], size(4), span).prop_map(
-        |(comes, tenant, pool, gang_nodes, size, (takes, bound, silent))| {
+    let nodes = (prop_oneof![2 => Just(0), 2 => 1..=3_usize], prop::bool::weighted(0.2));
+    (0..=20_u64, 0..tenants, 0..2_usize, nodes, size(4), span).prop_map(
+        |(comes, tenant, pool, (gang_nodes, alone), size, (takes, bound, silent))| {
             let bound = if silent { 0 } else { bound };
-            Job { comes, tenant, pool, gang_nodes, size, bound, takes }
+            Job { comes, tenant, pool, gang_nodes, alone, size, bound, takes }
         },
     )
 }
@@ -217,6 +220,7 @@ impl<'c> Cluster<'c> {
             queued_ms: (BEGIN + self.seconds) * SECOND_MS,
             pool: format!("p{}", job.pool),
             limit_ms: job.bound * SECOND_MS,
+            exclusive: job.alone,
             ..Demand::default()
         };
         self.demand(vec![wanted], Vec::new());
@@ -261,6 +265,9 @@ impl<'c> Cluster<'c> {
         let job = &self.case.jobs[at];
         let nodes: Vec<usize> = grant.nodes.iter().map(|node| node.node[1..].parse().unwrap()).collect();
         assert_eq!(nodes.len(), job.gang_nodes.max(1), "all of a gang or nothing: {grant:?}");
+        let beside = self.runs.iter().find(|run| run.nodes.iter().any(|node| nodes.contains(node)));
+        let alone = beside.is_some_and(|run| job.alone || self.case.jobs[run.job].alone);
+        assert!(!alone, "job {at} is beside {beside:?}");
         if let Some(promised) = self.promised.remove(&at) {
             assert!(self.seconds <= promised, "job {at} starts at {}, promised was {promised}", self.seconds);
         } else if !self.promised.is_empty() {
@@ -307,8 +314,10 @@ impl<'c> Cluster<'c> {
                 chosen.all(|node| {
                     let (pool, size) = self.case.nodes[node];
                     let ends_by = (job.bound > 0).then_some(second + job.bound);
+                    let free = self.free(node, size, second);
                     pool == job.pool
-                        && job.size.fits(self.free(node, size, second))
+                        && job.size.fits(free)
+                        && (!job.alone || free == size)
                         && !self.case.is_kept(node, job.tenant, second, ends_by)
                 })
             })
@@ -319,7 +328,10 @@ impl<'c> Cluster<'c> {
     fn free(&self, node: usize, size: Size, second: u64) -> Size {
         let there = self.runs.iter().filter(|run| run.nodes.contains(&node));
         let stays = there.filter(|run| run.ends_by.is_none_or(|ends_by| ends_by > second));
-        stays.fold(size, |room, run| room.less(self.case.jobs[run.job].size))
+        stays.fold(size, |room, run| {
+            let job = &self.case.jobs[run.job];
+            room.less(if job.alone { size } else { job.size })
+        })
     }
 
     /// Works all off.
@@ -372,7 +384,8 @@ proptest! {
 fn a_case_with_a_promise_and_one_that_slips_in() {
     let all = Size { cores: 4, gpus: 0, gigabytes: 4 };
     let small = Size { cores: 1, gpus: 0, gigabytes: 1 };
-    let one = Job { comes: 0, tenant: 0, pool: 0, gang_nodes: 0, size: small, bound: 10, takes: 10 };
+    let one =
+        Job { comes: 0, tenant: 0, pool: 0, gang_nodes: 0, alone: false, size: small, bound: 10, takes: 10 };
     let gang = Job { comes: 1, gang_nodes: 2, size: all, bound: 5, takes: 5, ..one.clone() };
     let short = Job { comes: 3, bound: 4, takes: 4, ..one.clone() };
     let long = Job { comes: 3, bound: 16, takes: 1, ..one.clone() };

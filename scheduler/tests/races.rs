@@ -36,15 +36,19 @@ struct Shape {
     gang: (u32, u32),
     pool: &'static str,
     avoid: &'static [&'static str],
+    exclusive: bool,
 }
-const PLAIN: Shape = Shape { cores: 1, memory_gib: 1, gpus: 0, gang: (0, 0), pool: "", avoid: &[] };
-const SHAPES: [Shape; 6] = [
+const PLAIN: Shape =
+    Shape { cores: 1, memory_gib: 1, gpus: 0, gang: (0, 0), pool: "", avoid: &[], exclusive: false };
+const SHAPES: [Shape; 8] = [
     PLAIN,
     Shape { cores: 2, pool: "b", ..PLAIN },
     Shape { gpus: 1, avoid: &["n4"], ..PLAIN },
     Shape { gang: (2, 2), ..PLAIN },
     Shape { gang: (3, 2), pool: "a", avoid: &["n0", "n2"], ..PLAIN },
     Shape { cores: 4, memory_gib: 6, avoid: &["n2"], ..PLAIN },
+    Shape { cores: 2, exclusive: true, ..PLAIN },
+    Shape { gang: (2, 2), exclusive: true, ..PLAIN },
 ];
 
 fn shape_of(job_number: u64) -> Shape {
@@ -119,14 +123,18 @@ impl Rows {
     /// What must hold of the truth.
     fn check(&self) {
         let mut used: BTreeMap<String, Amount> = BTreeMap::new();
+        let mut on_nodes: BTreeMap<String, (u32, bool)> = BTreeMap::new();
         let mut held: BTreeMap<String, Amount> = BTreeMap::new();
         let mut in_groups: BTreeMap<String, Amount> = BTreeMap::new();
         let epochs: BTreeMap<Bytes, u64> =
             self.below::<AllocRow>(keys::ALLOCS).into_iter().map(|(k, row, _)| (k, row.epoch)).collect();
         for (_, grant, _) in self.below::<GrantRow>(keys::GRANTS) {
             let per_slot = Amount::of(grant.per_slot.as_ref());
-            for node in &grant.nodes {
-                let amount = per_slot.times(u64::from(node.slots));
+            for (at, node) in grant.nodes.iter().enumerate() {
+                let whole = grant.whole.get(at).map(|whole| Amount::of(Some(whole)));
+                let amount = whole.unwrap_or_else(|| per_slot.times(u64::from(node.slots)));
+                let (grants, alone) = on_nodes.entry(node.node.clone()).or_insert((0, false));
+                (*grants, *alone) = (*grants + 1, *alone || whole.is_some());
                 let sum = used.entry(node.node.clone()).or_default();
                 *sum = sum.plus(amount);
                 let sum = held.entry(grant.tenant.clone()).or_default();
@@ -140,6 +148,7 @@ impl Rows {
             let distinct: BTreeSet<&str> = grant.nodes.iter().map(|n| n.node.as_str()).collect();
             assert_eq!(distinct.len(), grant.nodes.len(), "a node stands once in a grant");
             assert_eq!(grant.gang, shape.gang.0 > 0);
+            assert_eq!(grant.whole.len(), if shape.exclusive { grant.nodes.len() } else { 0 });
             if grant.gang {
                 assert_eq!(grant.nodes.len(), shape.gang.0 as usize, "a gang is whole");
                 assert!(grant.nodes.iter().all(|n| n.slots == shape.gang.1), "a gang is whole on each node");
@@ -154,6 +163,9 @@ impl Rows {
             };
             let sum = used.get(&format!("n{index}")).copied().unwrap_or_default();
             assert!(sum.fits_in(capacity), "node n{index} is over-committed: {sum} of {capacity}");
+            let (grants, alone) = on_nodes.get(&format!("n{index}")).copied().unwrap_or_default();
+            assert!(grants < 2 || !alone, "something is on n{index} beside what has it for itself");
+            assert!(!alone || sum == capacity, "all of n{index} is held: {sum} of {capacity}");
         }
         for (index, (cores, gpus)) in LIMITS.iter().enumerate() {
             let sum = held.get(&tenant(index)).copied().unwrap_or_default();
@@ -215,10 +227,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Fate::Refused),
     ];
     prop_oneof![
-        4 => (0..3_usize, 0..12_u64, 0..9_u64, -2..3_i32, any::<bool>()).prop_map(
+        4 => (0..3_usize, 0..16_u64, 0..9_u64, -2..3_i32, any::<bool>()).prop_map(
             |(tenant, job, slots, priority, counted)| Step::Demand { tenant, job, slots, priority, counted }
         ),
-        1 => (0..3_usize, 0..12_u64).prop_map(|(tenant, job)| Step::Gone { tenant, job }),
+        1 => (0..3_usize, 0..16_u64).prop_map(|(tenant, job)| Step::Gone { tenant, job }),
         8 => (0..2_usize).prop_map(Step::Plan),
         8 => (0..2_usize, 0..4_usize, fate).prop_map(|(at, which, fate)| Step::Arrive { at, which, fate }),
         8 => (0..2_usize).prop_map(Step::Answer),
@@ -396,6 +408,7 @@ impl World {
             priority,
             queued_ms: self.now.wall_ms,
             pool: shape.pool.to_owned(),
+            exclusive: shape.exclusive,
             avoid: shape.avoid.iter().map(|&node| node.to_owned()).collect(),
             granted_epoch: if counted { self.epoch_of(&key.tenant) } else { 0 },
             ..Demand::default()
@@ -462,7 +475,7 @@ impl World {
         }
         let mut wanted: BTreeMap<(String, u64), u64> = BTreeMap::new();
         for index in 0..3 {
-            for job_number in 0..12 {
+            for job_number in 0..16 {
                 let key = DemandKey { tenant: tenant(index), job_number, step: 0 };
                 wanted.insert((key.tenant.clone(), job_number), 3);
                 self.demand(&key, 3, 0, true);

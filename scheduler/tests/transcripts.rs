@@ -9,6 +9,7 @@ use proto::v1::{
     Constraint, Demand, DemandKey, DemandUpdate, GrantNode, GrantRow, NodeRow, NodeState, Quota, Resources,
     TenantRow,
 };
+use scheduler::Amount;
 use scheduler::core::{Config, Core, Event, Outcome, Proposal};
 use std::collections::BTreeMap;
 use world::clock::Now;
@@ -111,6 +112,7 @@ fn demand_of(line: &Line<'_>) -> DemandUpdate {
         expected_runtime_ms: line.number("expected").unwrap_or(0),
         granted_epoch: line.number("counted").unwrap_or(0),
         limit_ms: line.number("limit").unwrap_or(0),
+        exclusive: line.words.contains(&"exclusive"),
     };
     update(line, vec![demand], Vec::new())
 }
@@ -174,6 +176,10 @@ fn show(proposal: &Proposal) -> Vec<String> {
             nodes.join(","),
             if grant.gang { " as a gang" } else { "" }
         ));
+        if !grant.whole.is_empty() {
+            let whole = grant.whole.iter().map(|whole| Amount::of(Some(whole)).to_string());
+            lines.push(format!("  all of each: {}", whole.collect::<Vec<_>>().join("; ")));
+        }
     }
     lines
 }
@@ -265,4 +271,4 @@ macro_rules! transcripts {
 }
 
 transcripts! { packing queues fairness gangs overtaken limits conflicts releases avoiding counting explaining fell turns vanished apart backfill
-weights past behind overrun groups borrowing }
+weights past behind overrun groups borrowing exclusive }

@@ -23,6 +23,7 @@ how long a last checkpoint is waited for; docs/preemption.md says more.
 Examples:
   drumline pools
   drumline pools --cores 4 --memory 8GiB --nodes 2
+  drumline pools --nodes 2 --exclusive
   drumline pools -o json")]
 pub struct PoolsArgs {
     /// Cores of each task: 1, 0.5
@@ -40,6 +41,9 @@ pub struct PoolsArgs {
     /// Tasks on each node
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub tasks_per_node: Option<u32>,
+    /// Whole nodes, on which nothing runs
+    #[arg(long)]
+    pub exclusive: bool,
     #[command(flatten)]
     pub format: FormatArg,
 }

@@ -31,6 +31,7 @@ Examples:
   drumline submit job.toml --wait
   drumline submit --array 1-100%5 --cores 1 -- sh -c 'echo task $DRUMLINE_TASK'
   drumline submit --nodes 2 --tasks-per-node 2 --time 10m --follow -- ./solve
+  drumline submit --exclusive --time 10m -- ./measure
   drumline submit --after ok:default-17 --input data=big.csv --output 'out/*' -- ./crunch inputs/data
   drumline submit --input data=sha256:$(drumline upload -o name big.csv) -- ./crunch inputs/data
   drumline submit --input set=images/ -- ./train inputs/set
@@ -106,6 +107,9 @@ pub struct SubmitArgs {
     /// Only nodes with this label: disk=ssd, zone!=b (repeatable)
     #[arg(long = "constraint", value_name = "K=V", help_heading = "Step")]
     pub constraints: Vec<String>,
+    /// Each task takes whole nodes: nothing else runs there while it does
+    #[arg(long, help_heading = "Step")]
+    pub exclusive: bool,
 
     /// The same key never makes a second job
     #[arg(long, value_name = "K", default_value = "", hide_default_value = true)]

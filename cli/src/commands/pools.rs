@@ -84,9 +84,9 @@ fn asked(args: &PoolsArgs) -> Result<(PoolAsk, bool), Failure> {
     }
     per_task.gpus = args.gpus.unwrap_or(0);
     let (nodes, tasks_per_node) = (args.nodes.unwrap_or(0), args.tasks_per_node.unwrap_or(0));
-    let ask = PoolAsk { per_task: Some(per_task), nodes, tasks_per_node };
+    let ask = PoolAsk { per_task: Some(per_task), nodes, tasks_per_node, exclusive: args.exclusive };
     let told = args.cores.is_some() || args.memory.is_some() || args.gpus.is_some();
-    Ok((ask, told || args.nodes.is_some() || args.tasks_per_node.is_some()))
+    Ok((ask, told || args.exclusive || args.nodes.is_some() || args.tasks_per_node.is_some()))
 }
 
 fn start(eta: &Eta, now_ms: u64) -> String {

@@ -168,11 +168,14 @@ fn steps_table(spec: &JobSpec, view: &JobView, wide: bool) -> Table {
             words::cause(now.cause.as_ref()),
         ];
         if wide {
-            let shape = match &step.array {
+            let mut shape = match &step.array {
                 Some(spec) => format!("array {}", array::format(spec)),
                 None if estimate::is_gang(step) => format!("gang {} x {}", step.nodes, step.tasks_per_node),
                 None => String::new(),
             };
+            if step.exclusive {
+                shape = format!("{shape} exclusive").trim_start().to_owned();
+            }
             cells.extend([step.after.join(","), words::resources(&step.per_task.unwrap_or_default()), shape]);
         }
         table.row(cells);

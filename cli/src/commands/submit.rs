@@ -172,6 +172,7 @@ fn given_step_flags(args: &SubmitArgs) -> Vec<&'static str> {
         ("--env", !args.env.is_empty()),
         ("--pool", args.pool.is_some()),
         ("--constraint", !args.constraints.is_empty()),
+        ("--exclusive", args.exclusive),
     ];
     all.into_iter().filter_map(|(flag, given)| given.then_some(flag)).collect()
 }
@@ -222,6 +223,7 @@ fn apply(step: &mut Step, args: &SubmitArgs) -> Result<(), Failure> {
     for text in &args.constraints {
         step.constraints.push(jobfile::parse_constraint("--constraint", text)?);
     }
+    step.exclusive |= args.exclusive;
     Ok(())
 }
 

@@ -97,6 +97,7 @@ impl Core {
             expected_runtime_ms: proto::estimate::told_runtime_ms(spec, step),
             granted_epoch: tenant.epoch_seen,
             limit_ms: step.timeout_ms,
+            exclusive: step.exclusive,
         })
     }
 

@@ -93,6 +93,8 @@ impl Core {
             world::mark!("controller.grant.of_a_lost_job");
             return false;
         }
+        let spec = job.row.spec.as_ref().and_then(|spec| spec.steps.get(row.step as usize));
+        let exclusive = spec.is_some_and(|step| step.exclusive);
         let names: BTreeSet<&str> = row.nodes.iter().map(|node| node.node.as_str()).collect();
         let slots: u64 = row.nodes.iter().map(|node| u64::from(node.slots)).sum();
         let shape = match run.gang {
@@ -101,10 +103,12 @@ impl Core {
                     && row.nodes.len() == gang.nodes as usize
                     && row.nodes.iter().all(|node| node.slots == gang.per_node)
             }
-            None => !row.gang && slots <= run.slots_free(),
+            None => !row.gang && slots <= run.slots_free() && (!exclusive || slots == 1),
         };
+        let whole = if exclusive { row.nodes.len() } else { 0 };
         let pending = run.fresh.count() + run.ready_retries(self.now.mono_ms);
         shape
+            && row.whole.len() == whole
             && job.ready(row.step)
             && pending > 0
             && names.len() == row.nodes.len()

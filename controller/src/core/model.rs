@@ -203,7 +203,12 @@ impl Grant {
     }
 
     pub(super) fn held(&self) -> Holding {
-        Holding::of(&self.row.per_slot.unwrap_or_default(), self.slots())
+        if self.row.whole.is_empty() {
+            return Holding::of(&self.row.per_slot.unwrap_or_default(), self.slots());
+        }
+        let mut held = Holding::default();
+        self.row.whole.iter().for_each(|whole| held.add(Holding::of(whole, 1)));
+        held
     }
 
     /// Ranks on a node of a gang's grant: `[first, first + count)`.

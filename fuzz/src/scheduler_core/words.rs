@@ -74,6 +74,7 @@ impl World {
             },
             expected_runtime_ms: draw.number(),
             limit_ms: 0,
+            exclusive: false,
             key: Some(key.clone()),
         };
         let (changed, gone) =

@@ -2,7 +2,7 @@
 
 use crate::gate::Gate;
 use crate::rows;
-use proto::estimate::Need;
+use proto::estimate::{self, Need};
 use proto::ids::NodeName;
 use proto::keys;
 use proto::problem::{self, Problem};
@@ -14,10 +14,9 @@ pub(super) async fn nodes(gate: &Gate) -> Result<NodesReply, Problem> {
     let grants: Vec<GrantRow> = rows::all_decoded(&*gate.store, keys::GRANTS.as_bytes()).await?;
     let mut held: BTreeMap<&str, (Need, u32)> = BTreeMap::new();
     for grant in &grants {
-        let each = grant.per_slot.unwrap_or_default();
-        for node in &grant.nodes {
-            let (used, count) = held.entry(node.node.as_str()).or_default();
-            *used = plus(*used, Need::of(&each, u64::from(node.slots)));
+        for (node, need) in estimate::held(grant) {
+            let (used, count) = held.entry(node).or_default();
+            *used = used.plus(need);
             *count += 1;
         }
     }
@@ -32,14 +31,6 @@ pub(super) async fn nodes(gate: &Gate) -> Result<NodesReply, Problem> {
         })
         .collect();
     Ok(NodesReply { nodes })
-}
-
-pub(super) fn plus(a: Need, b: Need) -> Need {
-    Need {
-        millicores: a.millicores.saturating_add(b.millicores),
-        memory_bytes: a.memory_bytes.saturating_add(b.memory_bytes),
-        gpus: a.gpus.saturating_add(b.gpus),
-    }
 }
 
 pub(super) fn narrow(need: Need) -> Resources {

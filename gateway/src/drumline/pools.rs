@@ -48,7 +48,7 @@ fn asked(ask: &PoolAsk) -> Ask {
         each.millicores = u64::from(MILLICORES_DEFAULT);
     }
     let tasks = u64::from(ask.tasks_per_node.max(1));
-    Ask { unit: each.times(tasks), nodes: ask.nodes.max(1) as usize }
+    Ask { unit: each.times(tasks), nodes: ask.nodes.max(1) as usize, alone: ask.exclusive }
 }
 
 /// Specs of the jobs that hold something; without those past the limit, and
@@ -90,10 +90,11 @@ mod tests {
     #[test]
     fn what_is_asked_is_one_task_of_one_core_if_nothing_is_told() {
         let core = Amount { millicores: 1000, ..Amount::default() };
-        assert_eq!(asked(&PoolAsk::default()), Ask { unit: core, nodes: 1 });
+        assert_eq!(asked(&PoolAsk::default()), Ask { unit: core, nodes: 1, alone: false });
         let per_task = Some(Resources { millicores: 500, memory_bytes: 7, gpus: 1 });
         let unit = Amount { millicores: 1500, memory_bytes: 21, gpus: 3 };
-        assert_eq!(asked(&PoolAsk { per_task, nodes: 2, tasks_per_node: 3 }), Ask { unit, nodes: 2 });
+        let ask = PoolAsk { per_task, nodes: 2, tasks_per_node: 3, exclusive: true };
+        assert_eq!(asked(&ask), Ask { unit, nodes: 2, alone: true });
     }
 
     #[test]

@@ -148,6 +148,6 @@ async fn check(gate: &Gate, caller: &Caller, request: SubmitRequest) -> Result<C
     }
     let using = gate.objects.using();
     inputs::are_there(gate, &tenant, &mut spec).await?;
-    gate.planner.feasible(&spec)?;
+    gate.planner.feasible(&tenant, &spec)?;
     Ok(Checked { tenant, spec, key: idempotency_key, dry_run, using })
 }

@@ -1,12 +1,12 @@
 //! Tenants, their limits, and what they use.
 
 use super::groups;
-use super::nodes::{narrow, plus};
+use super::nodes::narrow;
 use crate::auth::Caller;
 use crate::gate::Gate;
 use crate::rows;
 use prost::Message;
-use proto::estimate::Need;
+use proto::estimate::{self, Need};
 use proto::ids::TenantName;
 use proto::problem::{self, Problem};
 use proto::v1::{
@@ -91,10 +91,8 @@ pub(super) async fn list(gate: &Gate, caller: &Caller) -> Result<ListTenantsRepl
         } else {
             rows::all_decoded(store, &keys::grants_of(&row.name)).await?
         };
-        let held = grants.iter().fold(Need::default(), |held, grant| {
-            let slots = grant.nodes.iter().map(|node| u64::from(node.slots)).sum();
-            plus(held, Need::of(&grant.per_slot.unwrap_or_default(), slots))
-        });
+        let held =
+            grants.iter().flat_map(estimate::held).fold(Need::default(), |sum, (_, need)| sum.plus(need));
         tenants.push(TenantView {
             tenant: Some(row),
             ledger: Some(month::turned(&ledger.unwrap_or_default(), gate.clock.wall_ms())),

@@ -48,5 +48,10 @@ fn ask(query: &Query) -> PoolAsk {
         memory_bytes: query.number("memory").unwrap_or(0),
         gpus: narrow("gpus"),
     };
-    PoolAsk { per_task: Some(per_task), nodes: narrow("nodes"), tasks_per_node: narrow("tasks_per_node") }
+    PoolAsk {
+        per_task: Some(per_task),
+        nodes: narrow("nodes"),
+        tasks_per_node: narrow("tasks_per_node"),
+        exclusive: query.flag("exclusive"),
+    }
 }

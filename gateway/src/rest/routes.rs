@@ -476,6 +476,7 @@ pub(super) static ROUTES: &[Route] = &[
                     Kind::Number { min: 1, max: proto::limits::GANG_TASKS_PER_NODE_MAX as u64 },
                     "Tasks on each of them.",
                 ),
+                one("exclusive", Kind::Flag, "Only whole nodes, on which nothing runs."),
             ],
             answers: &[answer(
                 &[(JSON, "PoolList")],

@@ -174,6 +174,7 @@ pub fn submission(line: &CommandLine, text: &str, around: &Surroundings) -> Resu
     let shape = Shape::of(&chosen, &mut warnings)?;
     shape.apply(&mut step);
     step.array = indexes(&chosen, &shape)?;
+    step.exclusive = exclusive(&chosen, &mut warnings)?;
     step.timeout_ms = chosen.read("time", values::time_ms)?.unwrap_or(0);
     step.pool = pool(&chosen, &mut warnings)?;
 
@@ -266,6 +267,21 @@ fn indexes(chosen: &Chosen, shape: &Shape) -> Result<Option<crate::v1::ArraySpec
     }
     let spec = array::parse(given.value.trim()).map_err(|problem| problem.of_field(given.field()))?;
     Ok(Some(spec))
+}
+
+/// Whole nodes. Whose jobs may be beside one another is not chosen finer than that.
+fn exclusive(chosen: &Chosen, warnings: &mut Vec<String>) -> Result<bool, Problem> {
+    let Some(given) = chosen.get("exclusive") else { return Ok(false) };
+    match given.value.as_str() {
+        // Slurm has an `SBATCH_EXCLUSIVE` with these for what a bare option says.
+        "" | "exclusive" => {}
+        "user" | "mcs" | "topo" => {
+            let reason = "nobody else's jobs come to its nodes, and no others of yours either";
+            warnings.push(format!("{} is taken for --exclusive: {reason}", given.field()));
+        }
+        value => return Err(refuse(&given.field(), value, "is no such value", "write --exclusive")),
+    }
+    Ok(true)
 }
 
 /// The first of the partitions: a step is for one pool, or for any.

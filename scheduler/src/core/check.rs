@@ -23,23 +23,23 @@ impl Core {
     }
 
     fn check_sums(&self) {
-        let mut used = vec![Amount::default(); self.nodes.iter().len()];
+        let mut used = vec![(Amount::default(), 0); self.nodes.iter().len()];
         let mut held: BTreeMap<TenantId, Amount> = BTreeMap::new();
         let drafted = self.in_flight.values().flat_map(|f| &f.grants).map(|d| &d.held);
         for grant in self.grants.values().chain(drafted) {
-            for &(id, slots) in &grant.nodes {
-                let amount = grant.on_node(slots);
-                let sum = &mut used[id as usize];
-                *sum = sum.plus(amount);
+            for (id, part) in grant.parts() {
+                let (sum, alone) = &mut used[id as usize];
+                *sum = sum.plus(part.amount);
+                *alone += u32::from(part.alone);
                 for id in grant.counted_in() {
                     let sum = held.entry(id).or_default();
-                    *sum = sum.plus(amount);
+                    *sum = sum.plus(part.amount);
                 }
             }
         }
         for (id, node) in self.nodes.iter() {
             let sum = used[id as usize];
-            assert_eq!(node.used, sum, "what is used of node {}", node.name);
+            assert_eq!((node.used, node.alone), sum, "what is used of node {}", node.name);
         }
         for (id, tenant) in self.tenants.iter() {
             let sum = held.get(&id).copied().unwrap_or_default();

@@ -127,6 +127,7 @@ impl Core {
             key,
             nodes,
             per_slot,
+            whole: row.whole.iter().map(|whole| Amount::of(Some(whole)).of_one_node()).collect(),
             groups: row.groups.iter().map(|name| self.tenants.intern(name)).collect(),
             ends_by_ms: row.ends_by_ms,
             version: revision,
@@ -173,12 +174,11 @@ impl Core {
 
     /// Counts what a grant or a draft holds.
     pub(super) fn hold(&mut self, held: &Held) {
-        for &(node, slots) in &held.nodes {
-            let amount = held.on_node(slots);
-            self.nodes.take(node, amount, held.ends_by_ms);
+        for (node, part) in held.parts() {
+            self.nodes.take(node, part);
             for id in held.counted_in() {
                 let tenant = self.tenants.get_mut(id);
-                tenant.held = tenant.held.plus(amount);
+                tenant.held = tenant.held.plus(part.amount);
             }
         }
         held.counted_in().for_each(|id| self.remember(id));
@@ -186,10 +186,9 @@ impl Core {
 
     /// The reverse of [`Core::hold`].
     pub(super) fn let_go(&mut self, held: &Held) {
-        for &(node, slots) in &held.nodes {
-            let amount = held.on_node(slots);
-            self.nodes.release(node, amount, held.ends_by_ms);
-            held.counted_in().for_each(|id| self.tenants.get_mut(id).held.release(amount));
+        for (node, part) in held.parts() {
+            self.nodes.release(node, part);
+            held.counted_in().for_each(|id| self.tenants.get_mut(id).held.release(part.amount));
         }
         held.counted_in().for_each(|id| self.remember(id));
     }

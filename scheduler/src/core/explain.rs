@@ -148,7 +148,10 @@ impl Core {
         let wanted = shape.nodes_wanted();
         let need = shape.unit();
         let per = if shape.gang.is_some() { "on each node" } else { "for one task" };
+        let per = if shape.exclusive { format!("{per}, with nothing else there") } else { per.to_owned() };
         let passing = [
+            Obstacle::Whole,
+            Obstacle::Occupied,
             Obstacle::Gpus,
             Obstacle::Cores,
             Obstacle::Memory,
@@ -275,6 +278,8 @@ fn obstacle_line(obstacle: Obstacle, names: &[&str], shape: &Shape) -> String {
         Obstacle::NotReady => "not ready".to_owned(),
         Obstacle::Drained => "drained".to_owned(),
         Obstacle::TooSmall => "too small even when idle".to_owned(),
+        Obstacle::Whole => "taken whole by a step that runs there alone".to_owned(),
+        Obstacle::Occupied => "with other work there, and it asks for whole nodes".to_owned(),
         Obstacle::Gpus => "with too few free GPUs".to_owned(),
         Obstacle::Cores => "with too few free cores".to_owned(),
         Obstacle::Memory => "with too little free memory".to_owned(),

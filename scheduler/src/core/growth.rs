@@ -59,10 +59,14 @@ impl Core {
                     slots = slots.saturating_add(entry.map_or(0, |entry| entry.wanted(shape.gang.is_some())));
                     next = tenant.queue.next_of(shape_id, place);
                 }
-                let slots = slots.min(shape.least().count_in(room));
-                room = room.minus(shape.least().times(slots));
+                let least = match shape.exclusive {
+                    true => capacity(&pools[at]).times(shape.nodes_wanted() as u64),
+                    false => shape.least(),
+                };
+                let slots = slots.min(least.count_in(room));
+                room = room.minus(least.times(slots));
                 let sum = &mut sums[at];
-                if shape.gang.is_some() {
+                if shape.gang.is_some() || shape.exclusive {
                     let nodes = slots.saturating_mul(shape.nodes_wanted() as u64);
                     // The first of them takes those that are free already.
                     sum.whole = sum.whole.saturating_add(nodes.saturating_sub(std::mem::take(free) as u64));
@@ -80,13 +84,14 @@ impl Core {
         let (mut found, unit) = (0, shape.unit());
         let moving = self.nodes.iter().filter(|(_, node)| node.is_open() && !node.is_settled());
         for (id, node) in moving {
-            found += usize::from(self.nodes.could_hold(id, shape, unit) && unit.fits_in(node.free()));
+            found += usize::from(self.nodes.could_hold(id, shape, unit) && node.has_room_for(shape));
         }
         let Some(pool) = self.nodes.pool_id(&shape.pool).filter(|_| found < shape.nodes_wanted()) else {
             return found;
         };
         self.nodes.walk(pool, unit, |id| {
-            found += usize::from(self.nodes.could_hold(id, shape, unit));
+            let has_room = self.nodes.get(id).has_room_for(shape);
+            found += usize::from(has_room && self.nodes.could_hold(id, shape, unit));
             if found < shape.nodes_wanted() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         found

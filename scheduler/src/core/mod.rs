@@ -42,19 +42,23 @@ mod timeline;
 mod turns;
 mod victims;
 
+use crate::admission::ever_within;
 use crate::amount::Amount;
-use crate::limits::NODE_MEMORY_BYTES_MAX;
+use crate::feasible::least_whole;
 use demands::Demands;
 pub use growth::Growing;
 use nodes::{NodeId, Nodes};
 use pass::expect;
 use plans::Plan;
-use proto::v1::{AllocRow, DemandKey, DemandUpdate, GrantRow, NodeRow, PoolView, PoolsReply, TenantRow};
+use proto::v1::{
+    AllocRow, DemandKey, DemandUpdate, GrantRow, JobSpec, NodeRow, PoolView, PoolsReply, Problem, TenantRow,
+};
 pub use shape::Need;
 use shape::ShapeId;
 use std::collections::{BTreeMap, BTreeSet};
 use store::Revision;
 use tenants::{Place, TenantId, Tenants};
+use timeline::Part;
 use world::clock::Now;
 
 /// Names a proposal of this core.
@@ -236,6 +240,8 @@ struct Held {
     key: StepKey,
     nodes: Vec<(NodeId, u32)>,
     per_slot: Amount,
+    /// Where it has its nodes for itself: all of each.
+    whole: Vec<Amount>,
     /// That count it as well, from its tenant's up.
     groups: Vec<TenantId>,
     /// Wall clock; 0: not told.
@@ -250,15 +256,18 @@ struct Held {
 }
 
 impl Held {
-    /// What so many slots hold of one node. No more than a node may have, whatever
-    /// a row says: sums that stop at the largest number could not be undone.
-    fn on_node(&self, slots: u32) -> Amount {
-        let amount = self.per_slot.times(u64::from(slots));
-        Amount {
-            millicores: amount.millicores.min(u64::from(u32::MAX)),
-            memory_bytes: amount.memory_bytes.min(NODE_MEMORY_BYTES_MAX),
-            gpus: amount.gpus.min(u64::from(u32::MAX)),
-        }
+    /// What it holds of each node.
+    fn parts(&self) -> impl Iterator<Item = (NodeId, Part)> {
+        self.nodes.iter().enumerate().map(|(at, &(id, slots))| {
+            let of_slots = || self.per_slot.times(u64::from(slots)).of_one_node();
+            let amount = self.whole.get(at).copied().unwrap_or_else(of_slots);
+            (id, Part { amount, alone: !self.whole.is_empty(), ends_by_ms: self.ends_by_ms })
+        })
+    }
+
+    /// What it holds of all of them.
+    fn amount(&self) -> Amount {
+        self.parts().fold(Amount::default(), |sum, (_, part)| sum.plus(part.amount))
     }
 
     /// Its tenant and the groups that count it.
@@ -410,6 +419,21 @@ impl Core {
     #[must_use]
     pub fn held(&self, tenant: &str) -> Amount {
         self.tenants.id(tenant).map_or(Amount::default(), |id| self.tenants.get(id).held)
+    }
+
+    /// Refuses a step that takes whole nodes where these are more than its tenant, or a group
+    /// that it is in, may ever have, whichever it gets of those known and of some that may come.
+    pub fn whole_nodes(&self, tenant: &str, spec: &JobSpec, may_come: &[NodeRow]) -> Result<(), Problem> {
+        let Some(id) = self.tenants.id(tenant) else { return Ok(()) };
+        let path = self.tenants.path(id).into_iter().map(|id| self.tenants.get(id));
+        let path: Vec<(&TenantRow, Amount)> = path.map_while(|t| Some((t.row.as_ref()?, t.held))).collect();
+        let Some((own, groups)) = path.split_first() else { return Ok(()) };
+        for (at, step) in spec.steps.iter().enumerate().filter(|(_, step)| step.exclusive) {
+            if let Some(least) = least_whole(self.node_rows().chain(may_come), step) {
+                ever_within(*own, groups, least).map_err(|problem| problem.within(&format!("step[{at}]")))?;
+            }
+        }
+        Ok(())
     }
 
     /// The rows of all nodes known.

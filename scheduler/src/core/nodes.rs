@@ -9,7 +9,7 @@
 
 use super::ProposalId;
 use super::shape::Shape;
-use super::timeline::Line;
+use super::timeline::{Line, Part};
 use crate::amount::Amount;
 use crate::limits::{FREED_LOG_MAX, NODE_MEMORY_BYTES_MAX};
 use proto::v1::{NodeRow, NodeState};
@@ -38,6 +38,8 @@ pub struct Node {
     pub capacity: Amount,
     /// Held by grants and by proposals without an outcome.
     pub used: Amount,
+    /// Of these, those that have it for themselves.
+    pub alone: u32,
     /// Version of its alloc row as far as known; 0: there is none.
     pub version: Revision,
     /// A conflict showed this version: nothing is proposed before it is seen.
@@ -66,7 +68,19 @@ impl Node {
     /// What may still be placed.
     #[must_use]
     pub fn free(&self) -> Amount {
-        self.capacity.minus(self.used)
+        if self.alone > 0 { Amount::default() } else { self.capacity.minus(self.used) }
+    }
+
+    /// Nothing is granted on it.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.used == Amount::default() && self.alone == 0
+    }
+
+    /// One unit of a shape has room now.
+    #[must_use]
+    pub fn has_room_for(&self, shape: &Shape) -> bool {
+        shape.unit().fits_in(self.free()) && (!shape.exclusive || self.is_idle())
     }
 }
 
@@ -205,12 +219,13 @@ impl Nodes {
         self.reindex(id);
     }
 
-    /// Takes or gives back capacity of what ends by then, as far as told.
-    pub fn take(&mut self, id: NodeId, amount: Amount, ends_by_ms: u64) {
+    /// Takes capacity for a grant.
+    pub fn take(&mut self, id: NodeId, part: Part) {
         let node = &mut self.list[id as usize];
         let free = node.free();
-        node.used = node.used.plus(amount);
-        node.line.take(amount, ends_by_ms);
+        node.used = node.used.plus(part.amount);
+        node.alone += u32::from(part.alone);
+        node.line.take(part);
         if node.is_open() {
             self.free = self.free.minus(free.minus(node.free()));
         }
@@ -218,11 +233,12 @@ impl Nodes {
     }
 
     /// See [`Nodes::take`].
-    pub fn release(&mut self, id: NodeId, amount: Amount, ends_by_ms: u64) {
+    pub fn release(&mut self, id: NodeId, part: Part) {
         let node = &mut self.list[id as usize];
         let free = node.free();
-        node.used.release(amount);
-        node.line.release(amount, ends_by_ms);
+        node.used.release(part.amount);
+        node.alone -= u32::from(part.alone);
+        node.line.release(part);
         if node.is_open() {
             self.free = self.free.plus(node.free().minus(free));
         }
@@ -385,7 +401,8 @@ impl Nodes {
                 id,
             ));
             assert_eq!(node.indexed, expected, "node {} stands wrongly in the index", node.name);
-            assert_eq!(node.line.held(), node.used, "what ends on node {} is what is held", node.name);
+            let held = (node.used, node.alone);
+            assert_eq!(node.line.held(), held, "what ends on node {} is what is held", node.name);
             for pool in own_pools(node.pool) {
                 let (members, indexed) = &mut counts[pool as usize];
                 *members += usize::from(node.is_open());

@@ -284,10 +284,11 @@ impl Core {
         if closed.is_empty() {
             return false;
         }
-        let least = self.demands.shape(shape).shape.least();
+        let shape = &self.demands.shape(shape).shape;
+        let least = shape.least();
         closed.iter().any(|dimension| match *dimension {
             "cores" => least.millicores > 0,
-            "memory" => least.memory_bytes > 0,
+            "memory" => least.memory_bytes > 0 || shape.exclusive,
             _ => least.gpus > 0,
         })
     }
@@ -357,9 +358,12 @@ impl Core {
         };
         let path = self.tenants.path(key.tenant);
         let groups = path[1..].to_vec();
-        let nodes = choice.nodes;
-        let (version, preemption, row) = (0, None, None);
-        let held = Held { key, nodes, per_slot, groups, ends_by_ms, version, granted_ms, preemption, row };
+        let capacity = |&(id, _): &(NodeId, u32)| self.nodes.get(id).capacity.of_one_node();
+        let whole = if shape.exclusive { choice.nodes.iter().map(capacity).collect() } else { Vec::new() };
+        let (version, nodes) = (0, choice.nodes);
+        let (preemption, row) = (None, None);
+        let held =
+            Held { key, nodes, per_slot, whole, groups, ends_by_ms, version, granted_ms, preemption, row };
         self.assert_allowed(&held);
         self.hold(&held);
         self.turns += 1;
@@ -369,6 +373,9 @@ impl Core {
         let nodes: Vec<NodeId> = held.nodes.iter().map(|&(id, _)| id).collect();
         let slots = held.slots();
         let gang = shape.gang.is_some();
+        if shape.exclusive {
+            world::mark!("scheduler.grant.whole_nodes");
+        }
         let slot = pass.join(&path, &nodes);
         let commit = pass.open.get_mut(&slot).expect("it was joined");
         let same = commit
@@ -411,17 +418,19 @@ impl Core {
 
     /// What must hold at the moment of granting.
     fn assert_allowed(&self, held: &Held) {
-        for &(id, slots) in &held.nodes {
+        assert!(held.nodes.iter().all(|&(_, slots)| slots > 0), "a grant is of something");
+        for (id, part) in held.parts() {
             let node = self.nodes.get(id);
-            assert!(slots > 0 && node.is_open() && node.is_settled(), "node {} is not to be used", node.name);
-            let need = held.per_slot.times(u64::from(slots));
+            assert!(node.is_open() && node.is_settled(), "node {} is not to be used", node.name);
+            assert!(!part.alone || node.is_idle(), "node {} is not idle", node.name);
+            let need = part.amount;
             assert!(need.fits_in(node.free()), "node {} would be over-committed", node.name);
             let now_ms = self.now.wall_ms;
             let until_ms = if held.ends_by_ms == 0 { NEVER } else { held.ends_by_ms };
             let room = node.line.room(node.capacity, now_ms, (now_ms, until_ms), held.key);
             assert!(need.fits_in(room), "on node {} it would be in the way of what is planned", node.name);
         }
-        let shortages = self.tenants.shortages(held.key.tenant, held.per_slot.times(held.slots()));
+        let shortages = self.tenants.shortages(held.key.tenant, held.amount());
         let name = &self.tenants.get(held.key.tenant).name;
         assert!(shortages.is_empty(), "tenant {name} would pass a limit: {shortages:?}");
     }
@@ -463,6 +472,7 @@ impl Core {
             submitted_ms: self.demands.get(held.key).map_or(0, |entry| entry.queued_ms),
             ends_by_ms: held.ends_by_ms,
             groups: held.groups.iter().map(|&id| self.tenants.get(id).name.clone()).collect(),
+            whole: held.whole.iter().map(|whole| whole.to_resources()).collect(),
             ..GrantRow::default()
         }
     }

@@ -42,6 +42,8 @@ pub(super) enum Obstacle {
     NotReady,
     Drained,
     TooSmall,
+    Whole,
+    Occupied,
     Gpus,
     Cores,
     Memory,
@@ -61,6 +63,43 @@ pub(super) struct Search<'a> {
     pub may_use_avoided: bool,
     /// When it ends at the latest if it starts now; `NEVER` where that is not told.
     pub until_ms: u64,
+}
+
+impl Search<'_> {
+    /// What must be free of a node: a unit, or all of it.
+    pub fn need(&self, node: &Node) -> Amount {
+        if self.shape.exclusive { node.capacity } else { self.unit }
+    }
+}
+
+/// What whole nodes hold is known only once they are chosen, and so whether their tenant may
+/// have it.
+struct Allowance {
+    room: Amount,
+    chosen: Amount,
+    /// Set where a node was left for it: what would have been held.
+    passed: Option<Amount>,
+}
+
+impl Allowance {
+    fn of(core: &Core, search: &Search<'_>) -> Allowance {
+        let room = core.tenants.room(search.key.tenant);
+        Allowance { room, chosen: Amount::default(), passed: None }
+    }
+
+    /// Counts one node more, if its tenant may have it.
+    fn lets(&mut self, node: &Node, search: &Search<'_>) -> bool {
+        if !search.shape.exclusive {
+            return true;
+        }
+        let sum = self.chosen.plus(node.capacity);
+        if !sum.fits_in(self.room) {
+            self.passed.get_or_insert(sum);
+            return false;
+        }
+        self.chosen = sum;
+        true
+    }
 }
 
 impl Core {
@@ -119,6 +158,9 @@ impl Core {
         if !search.unit.fits_in(node.capacity) {
             return Some(Obstacle::TooSmall);
         }
+        if node.alone > 0 {
+            return Some(Obstacle::Whole);
+        }
         let free = node.free();
         if search.unit.gpus > free.gpus {
             return Some(Obstacle::Gpus);
@@ -137,12 +179,16 @@ impl Core {
 
     /// What the index of free capacity does not know.
     fn soft_obstacle(&self, node: &Node, search: &Search<'_>) -> Option<Obstacle> {
+        if search.shape.exclusive && !node.is_idle() {
+            world::mark!("scheduler.place.not_alone");
+            return Some(Obstacle::Occupied);
+        }
         if !node.line.is_clear_for(search.key) {
             if node.line.is_kept((self.now.wall_ms, search.until_ms), search.key) {
                 world::mark!("scheduler.place.kept_for_others");
                 return Some(Obstacle::Kept);
             }
-            if !search.unit.fits_in(self.room(node, search)) {
+            if !search.need(node).fits_in(self.room(node, search)) {
                 world::mark!("scheduler.place.in_the_way_of_another");
                 return Some(Obstacle::Reserved);
             }
@@ -196,7 +242,8 @@ impl Core {
         match shape.gang {
             Some(gang) => self.choose_gang(pass, &search, &path, gang, now),
             None => self.choose_node(pass, &search, &path, (known, now)).map(|id| {
-                let slots = self.slots_on(pass, id, &search, entry.wanted(false));
+                let wanted = entry.wanted(false);
+                let slots = if shape.exclusive { 1 } else { self.slots_on(pass, id, &search, wanted) };
                 Choice { nodes: vec![(id, slots)] }
             }),
         }
@@ -211,13 +258,18 @@ impl Core {
     ) -> Result<NodeId, Blocked> {
         let mut skipped = false;
         let mut found = None;
+        let mut allowance = Allowance::of(self, search);
         let mut visit = |id: NodeId| {
             pass.nodes_examined += 1;
-            if self.soft_obstacle(self.nodes.get(id), search).is_some() {
+            let node = self.nodes.get(id);
+            if self.soft_obstacle(node, search).is_some() {
                 return ControlFlow::Continue(());
             }
             if !pass.joins_one(path, id) {
                 skipped = true;
+                return ControlFlow::Continue(());
+            }
+            if !allowance.lets(node, search) {
                 return ControlFlow::Continue(());
             }
             found = Some(id);
@@ -238,7 +290,7 @@ impl Core {
         match found {
             Some(id) => Ok(id),
             None if skipped => Err(Blocked::Joining),
-            None => Err(Blocked::Capacity(now)),
+            None => Err(self.too_few(search, allowance.passed, now)),
         }
     }
 
@@ -253,25 +305,39 @@ impl Core {
         let wanted = gang.nodes as usize;
         let mut found: Vec<NodeId> = Vec::with_capacity(wanted);
         let mut skipped = false;
+        let mut allowance = Allowance::of(self, search);
         self.nodes.walk(search.pool, search.unit, |id| {
             pass.nodes_examined += 1;
-            if self.soft_obstacle(self.nodes.get(id), search).is_some() {
+            let node = self.nodes.get(id);
+            if self.soft_obstacle(node, search).is_some() {
                 return ControlFlow::Continue(());
             }
             if !pass.is_alone_with(path, id) {
                 skipped = true;
                 return ControlFlow::Continue(());
             }
+            if !allowance.lets(node, search) {
+                return ControlFlow::Continue(());
+            }
             found.push(id);
             if found.len() == wanted { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         if found.len() < wanted {
-            return Err(if skipped { Blocked::Joining } else { Blocked::Capacity(now) });
+            let too_few = || self.too_few(search, allowance.passed, now);
+            return Err(if skipped { Blocked::Joining } else { too_few() });
         }
         if !pass.joins(path, &found) {
             return Err(Blocked::Joining);
         }
         Ok(Choice { nodes: found.into_iter().map(|id| (id, gang.tasks_per_node)).collect() })
+    }
+
+    /// There are no more nodes that would do; others are more than its tenant may hold.
+    fn too_few(&self, search: &Search<'_>, passed: Option<Amount>, now: Failed) -> Blocked {
+        match passed {
+            Some(whole) => Blocked::Limit(self.tenants.shortages(search.key.tenant, whole)),
+            None => Blocked::Capacity(now),
+        }
     }
 
     /// As many as are wanted, fit, are allowed, and are fair while others wait.

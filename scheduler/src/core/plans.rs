@@ -17,6 +17,7 @@ use super::nodes::NodeId;
 use super::place::Search;
 use super::timeline::{NEVER, Planned};
 use super::{Core, StepKey};
+use crate::amount::Amount;
 use crate::limits::{PLAN_ROUNDS_MAX, PLAN_SCANS_MAX, PLANS_MAX};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -61,13 +62,14 @@ impl Core {
         }
         self.plan_scans += 1;
         let wanted = Wanted { search, nodes: shape.nodes_wanted(), span_ms: self.span_ms(key) };
-        let could: Vec<NodeId> = pool
+        let mut could: Vec<NodeId> = pool
             .members
             .iter()
             .copied()
             .filter(|&id| {
+                let node = self.nodes.get(id);
                 self.nodes.could_hold(id, &shape, search.unit)
-                    && (search.may_use_avoided || !shape.avoids(&self.nodes.get(id).name))
+                    && (search.may_use_avoided || !shape.avoids(&node.name))
             })
             .collect();
         if could.len() < wanted.nodes {
@@ -76,6 +78,14 @@ impl Core {
             let entry = self.demands.get_mut(key).expect("it was there above");
             entry.unplannable_at = Some(changes);
             return;
+        }
+        if shape.exclusive {
+            // What its tenant has goes on meanwhile, for all that is known.
+            let allowed = self.tenants.room(key.tenant);
+            could.retain(|&id| self.nodes.get(id).capacity.fits_in(allowed));
+            if could.len() < wanted.nodes {
+                return;
+            }
         }
         let (size, order) = (pool.members.len(), self.next_plan);
         let plan = match self.earliest(&could, wanted) {
@@ -112,13 +122,13 @@ impl Core {
     /// The first instant at which enough of these nodes have room long enough, as
     /// far as is told, and which.
     fn earliest(&self, could: &[NodeId], wanted: Wanted<'_>) -> Option<(u64, BTreeSet<NodeId>)> {
-        let Search { key, unit, .. } = wanted.search;
+        let Search { key, .. } = wanted.search;
         let now_ms = self.now.wall_ms;
         let mut from_ms = now_ms;
         for _ in 0..PLAN_ROUNDS_MAX {
             let starts = could.iter().filter_map(|&id| {
                 let node = self.nodes.get(id);
-                let need = (unit, wanted.span_ms);
+                let need = (wanted.search.need(node), wanted.span_ms);
                 Some((node.line.earliest(node.capacity, now_ms, from_ms, need, key)?, id))
             });
             let mut starts: Vec<(u64, NodeId)> = starts.collect();
@@ -128,7 +138,12 @@ impl Core {
             let until_ms = at_ms.saturating_add(wanted.span_ms);
             let fits = |id: NodeId| {
                 let node = self.nodes.get(id);
-                unit.fits_in(node.line.room(node.capacity, now_ms, (at_ms, until_ms), key))
+                wanted.search.need(node).fits_in(node.line.room(
+                    node.capacity,
+                    now_ms,
+                    (at_ms, until_ms),
+                    key,
+                ))
             };
             let so_far = starts.into_iter().take_while(|(start_ms, _)| *start_ms <= at_ms);
             let nodes: BTreeSet<NodeId> =
@@ -144,7 +159,8 @@ impl Core {
 
     fn put_plan(&mut self, key: StepKey, plan: Plan) {
         let Some(entry) = self.demands.get(key) else { return };
-        let unit = self.demands.shape(entry.shape).shape.unit();
+        let shape = &self.demands.shape(entry.shape).shape;
+        let unit = if shape.exclusive { Amount::ALL } else { shape.unit() };
         let span_ms = self.span_ms(key);
         let from_ms = plan.at_ms.unwrap_or(0);
         let until_ms = plan.at_ms.map_or(NEVER, |at_ms| at_ms.saturating_add(span_ms));

@@ -321,13 +321,15 @@ impl Core {
         for (&id, word) in &self.yields.words {
             let Some(held) = self.grants.get(&id) else { continue };
             let gives = held.preemption.is_some() || held.row.is_none() || asked.contains(&id);
-            if gives || !held.nodes.iter().all(|&(node, _)| allowed(node, word.priority)) {
+            // Of whole nodes nothing is free before all of it is.
+            let stays = gives || !held.whole.is_empty();
+            if stays || !held.nodes.iter().all(|&(node, _)| allowed(node, word.priority)) {
                 continue;
             }
             for told in &word.tasks {
                 let on = match (word.gang, &held.nodes[..]) {
-                    (true, nodes) => nodes.iter().map(|&(node, slots)| (node, held.on_node(slots))).collect(),
-                    (false, &[(node, slots)]) if slots > 0 => vec![(node, held.on_node(1))],
+                    (true, _) => held.parts().map(|(node, part)| (node, part.amount)).collect(),
+                    (false, &[(node, slots)]) if slots > 0 => vec![(node, held.per_slot.of_one_node())],
                     _ => continue,
                 };
                 let YieldingTask { task, attempt, since_ms } = *told;
@@ -349,6 +351,9 @@ impl Core {
             return None;
         }
         let shape = self.demands.shape(entry.shape).shape.clone();
+        if shape.exclusive {
+            return None;
+        }
         let search = self.search(key, &shape)?;
         // No more than it may have.
         let room = self.tenants.room(key.tenant);

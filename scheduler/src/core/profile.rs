@@ -4,6 +4,7 @@ use super::nodes::NodeId;
 use super::shape::{Shape, ShapeId};
 use super::tenants::{Place, TenantId};
 use super::{Core, Held, StepKey};
+use crate::amount::Amount;
 use crate::eta::{Holder, NodeNow, Profile, Queued};
 use crate::limits::{ETA_QUEUE_MAX, ETA_SHAPES_MAX};
 use proto::v1::DemandKey;
@@ -33,10 +34,10 @@ impl Core {
         }
         let drafted = self.in_flight.values().flat_map(|flight| &flight.grants).map(|draft| &draft.held);
         for held in self.grants.values().chain(drafted) {
-            for &(id, slots) in &held.nodes {
+            for (id, part) in held.parts() {
                 let Some((pool, at)) = places.get(&id) else { continue };
                 let (profile, _) = profiles.get_mut(*pool).expect("its pool was met with it");
-                profile.nodes[*at].holders.push(self.holder(held, slots));
+                profile.nodes[*at].holders.push(self.holder(held, part.amount));
             }
         }
         for (pool, (profile, indexes)) in &mut profiles {
@@ -50,10 +51,10 @@ impl Core {
         DemandKey { tenant, job_number: key.job_number, step: key.step }
     }
 
-    fn holder(&self, held: &Held, slots: u32) -> Holder {
+    fn holder(&self, held: &Held, amount: Amount) -> Holder {
         Holder {
             step: self.named(held.key),
-            amount: held.on_node(slots),
+            amount,
             granted_ms: held.granted_ms,
             feed_until_ms: held.granted_ms.saturating_add(self.config.quantum_ms),
             ends_in_ms: None,
@@ -102,6 +103,7 @@ impl Core {
                 step: self.named(key),
                 unit: shape.unit(),
                 gang_nodes: shape.gang.map_or(0, |gang| gang.nodes as usize),
+                alone: shape.exclusive,
                 count: entry.wanted(shape.gang.is_some()),
                 runtime_ms: (entry.runtime_ms > 0).then_some(entry.runtime_ms),
                 hosts: Arc::clone(hosts),

@@ -34,6 +34,8 @@ pub struct Shape {
     pub gang: Option<Gang>,
     /// Empty: any pool.
     pub pool: String,
+    /// Only whole nodes, on which nothing is granted.
+    pub exclusive: bool,
     /// Sorted.
     pub needs: Vec<Need>,
     /// Nodes to avoid while another could do it; sorted.
@@ -73,6 +75,7 @@ impl Shape {
             per_slot: Amount::of(demand.per_slot.as_ref()),
             gang,
             pool: demand.pool.clone(),
+            exclusive: demand.exclusive,
             needs,
             avoid,
             bound_ms: round_up(bound_ms(demand)),
@@ -91,11 +94,13 @@ impl Shape {
         self.unit().fits_in(other.unit())
             && self.nodes_wanted() <= other.nodes_wanted()
             && (self.pool.is_empty() || self.pool == other.pool)
+            && (other.exclusive || !self.exclusive)
             && self.needs.iter().all(|need| other.needs.contains(need))
             && self.avoid.iter().all(|node| other.avoids(node))
     }
 
-    /// What it takes to start anything: one slot, or the whole gang.
+    /// What it takes to start anything: one slot, or the whole gang. What takes whole nodes
+    /// takes more: all that these have.
     #[must_use]
     pub fn least(&self) -> Amount {
         self.unit().times(self.nodes_wanted() as u64)

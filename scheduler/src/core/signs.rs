@@ -63,15 +63,15 @@ impl Core {
     /// A node of its pool has room for one unit of it. Those of `moving`, whose grants are
     /// being written, are not among the ones that are walked over.
     fn fits_somewhere(&self, shape: &Shape, moving: &[&Node]) -> bool {
-        let (pool, unit) = (shape.pool.as_str(), shape.unit());
+        let pool = shape.pool.as_str();
         let mut fits = moving.iter().any(|node| {
             let here = pool.is_empty() || node.row.as_ref().is_some_and(|row| row.pool == pool);
-            here && unit.fits_in(node.free())
+            here && node.has_room_for(shape)
         });
         if let Some(pool) = self.nodes.pool_id(pool).filter(|_| !fits) {
-            self.nodes.walk(pool, unit, |_| {
-                fits = true;
-                ControlFlow::Break(())
+            self.nodes.walk(pool, shape.unit(), |id| {
+                fits = self.nodes.get(id).has_room_for(shape);
+                if fits { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
         }
         fits

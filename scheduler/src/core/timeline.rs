@@ -28,7 +28,7 @@ pub struct Planned {
     pub from_ms: u64,
     /// Until when; [`NEVER`] where it tells no end.
     pub until_ms: u64,
-    /// What it takes of this node.
+    /// What it takes of this node; [`Amount::ALL`] where it is to be there alone.
     pub unit: Amount,
 }
 
@@ -49,11 +49,36 @@ impl Kept {
     }
 }
 
+/// What a grant holds of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// How much.
+    pub amount: Amount,
+    /// All of the node, also of what it is told to have more meanwhile.
+    pub alone: bool,
+    /// By when it ends; 0: not told.
+    pub ends_by_ms: u64,
+}
+
+impl Part {
+    fn is_nothing(self) -> bool {
+        self.amount == Amount::default() && !self.alone
+    }
+}
+
+/// What is held until one instant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Until {
+    amount: Amount,
+    /// Parts that are all of the node.
+    alone: u32,
+}
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Line {
     /// What is held, by when it ends.
-    ends: BTreeMap<u64, Amount>,
+    ends: BTreeMap<u64, Until>,
     planned: Vec<Planned>,
     kept: Vec<Kept>,
     /// What is being made free here, and for whom.
@@ -66,21 +91,26 @@ fn end(ends_by_ms: u64) -> u64 {
 }
 
 impl Line {
-    /// Something is held until then.
-    pub fn take(&mut self, amount: Amount, ends_by_ms: u64) {
-        let held = self.ends.entry(end(ends_by_ms)).or_default();
-        *held = held.plus(amount);
+    /// Something is held.
+    pub fn take(&mut self, part: Part) {
+        if part.is_nothing() {
+            return;
+        }
+        let held = self.ends.entry(end(part.ends_by_ms)).or_default();
+        held.amount = held.amount.plus(part.amount);
+        held.alone += u32::from(part.alone);
     }
 
     /// The reverse.
-    pub fn release(&mut self, amount: Amount, ends_by_ms: u64) {
-        if amount == Amount::default() {
+    pub fn release(&mut self, part: Part) {
+        if part.is_nothing() {
             return;
         }
-        let at = end(ends_by_ms);
+        let at = end(part.ends_by_ms);
         let held = self.ends.get_mut(&at).expect("what is given back was held until then");
-        held.release(amount);
-        if *held == Amount::default() {
+        held.amount.release(part.amount);
+        held.alone -= u32::from(part.alone);
+        if *held == Until::default() {
             self.ends.remove(&at);
         }
     }
@@ -89,14 +119,15 @@ impl Line {
     /// the node.
     pub fn suppose_released(&mut self, amount: Amount, ends_by_ms: u64) {
         if let Some(held) = self.ends.get_mut(&end(ends_by_ms)) {
-            *held = held.minus(amount);
+            held.amount = held.amount.minus(amount);
         }
     }
 
-    /// All that is held.
+    /// All that is held, and how many parts of it are all of the node.
     #[must_use]
-    pub fn held(&self) -> Amount {
-        self.ends.values().fold(Amount::default(), |sum, amount| sum.plus(*amount))
+    pub fn held(&self) -> (Amount, u32) {
+        let sums = |(sum, alone): (Amount, u32), held: &Until| (sum.plus(held.amount), alone + held.alone);
+        self.ends.values().fold((Amount::default(), 0), sums)
     }
 
     /// What is to start here.
@@ -162,7 +193,11 @@ impl Line {
     /// What will be free at an instant, for one that is not hindered by its own plan.
     fn free_at(&self, capacity: Amount, now_ms: u64, at_ms: u64, who: StepKey) -> Amount {
         let stays = |ends_ms: u64| ends_ms > at_ms || ends_ms <= now_ms;
-        let held = self.ends.iter().filter(|(ends_ms, _)| stays(**ends_ms)).map(|(_, amount)| *amount);
+        let held =
+            self.ends.iter().filter(|(ends_ms, _)| stays(**ends_ms)).map(|(_, held)| match held.alone {
+                0 => held.amount,
+                _ => Amount::ALL,
+            });
         let is_there = |plan: &&Planned| plan.owner != who && plan.from_ms <= at_ms && at_ms < plan.until_ms;
         let planned = self.planned.iter().filter(is_there).map(|plan| plan.unit);
         let promised = self.promised.iter().filter(|(owner, _)| **owner != who).map(|(_, amount)| *amount);

@@ -26,11 +26,11 @@ fn node(capacity: u64, held: &[(u64, u64, Option<u64>)]) -> NodeNow {
 
 fn queued(job: u64, unit: u64, count: u64, runtime_ms: Option<u64>, hosts: &[usize]) -> Queued {
     let hosts = hosts.into();
-    Queued { step: step(job), unit: cores(unit), gang_nodes: 0, count, runtime_ms, hosts }
+    Queued { step: step(job), unit: cores(unit), gang_nodes: 0, alone: false, count, runtime_ms, hosts }
 }
 
 fn ask(unit: u64, nodes: usize) -> Ask {
-    Ask { unit: cores(unit), nodes }
+    Ask { unit: cores(unit), nodes, alone: false }
 }
 
 #[test]
@@ -120,8 +120,8 @@ fn an_end_is_the_expected_one_else_the_limit() {
     assert_eq!(end(20_000, 5_000, 10_000), None);
 }
 
-/// Unit, nodes at once, how often, how long, where.
-type InLine = (Amount, usize, u64, Option<u64>, Vec<usize>);
+/// Unit, alone, nodes at once, how often, how long, where.
+type InLine = (Amount, bool, usize, u64, Option<u64>, Vec<usize>);
 
 /// The same question, answered by brute force.
 fn replayed(profile: &Profile, ask: Ask) -> Option<u64> {
@@ -133,24 +133,26 @@ fn replayed(profile: &Profile, ask: Ask) -> Option<u64> {
         .queue
         .iter()
         .filter(|queued| queued.hosts.len() >= queued.gang_nodes.max(1))
-        .map(|q| (q.unit, q.gang_nodes.max(1), q.count, q.runtime_ms, q.hosts.to_vec()))
+        .map(|q| (q.unit, q.alone, q.gang_nodes.max(1), q.count, q.runtime_ms, q.hosts.to_vec()))
         .collect();
     // The request is the last.
-    line.push((ask.unit, ask.nodes, 1, None, hosts(ask.unit)));
+    line.push((ask.unit, ask.alone, ask.nodes, 1, None, hosts(ask.unit)));
     let mut held: Vec<(usize, Amount, Option<u64>)> = Vec::new();
     for (at, node) in profile.nodes.iter().enumerate() {
         held.extend(node.holders.iter().map(|holder| (at, holder.amount, holder.ends_in_ms)));
     }
     for now_ms in 0..1_000 {
         held.retain(|(_, _, end_ms)| *end_ms != Some(now_ms));
-        while let Some((unit, nodes, count, runtime_ms, hosts)) = line.first_mut() {
+        while let Some((unit, alone, nodes, count, runtime_ms, hosts)) = line.first_mut() {
             let mut chosen: Vec<usize> = Vec::new();
             while chosen.len() < *nodes {
                 let free = |at: usize| {
                     let of = held.iter().filter(|(on, _, _)| *on == at);
                     of.fold(profile.nodes[at].capacity, |free, (_, amount, _)| free.minus(*amount))
                 };
-                let open = hosts.iter().copied().filter(|at| !chosen.contains(at) && unit.fits_in(free(*at)));
+                let idle = |at: usize| free(at) == profile.nodes[at].capacity;
+                let right = |at: usize| unit.fits_in(free(at)) && (!*alone || idle(at));
+                let open = hosts.iter().copied().filter(|&at| !chosen.contains(&at) && right(at));
                 let best = open.min_by_key(|&at| {
                     let free = free(at);
                     (free.gpus, free.millicores, free.memory_bytes, at)
@@ -163,7 +165,10 @@ fn replayed(profile: &Profile, ask: Ask) -> Option<u64> {
             if chosen.len() < *nodes {
                 break;
             }
-            held.extend(chosen.into_iter().map(|at| (at, *unit, runtime_ms.map(|span_ms| now_ms + span_ms))));
+            held.extend(chosen.into_iter().map(|at| {
+                let amount = if *alone { profile.nodes[at].capacity } else { *unit };
+                (at, amount, runtime_ms.map(|span_ms| now_ms + span_ms))
+            }));
             *count -= 1;
             if *count == 0 {
                 line.remove(0);
@@ -205,18 +210,19 @@ fn some_node() -> impl Strategy<Value = NodeNow> {
     })
 }
 
-/// Unit, nodes of a gang, slots, runtime, which nodes are right for it.
-type Wish = (Amount, usize, u64, Option<u64>, [bool; 4]);
+/// Unit, nodes of a gang and whether these are whole ones, slots, runtime, which nodes are
+/// right for it.
+type Wish = (Amount, (usize, bool), u64, Option<u64>, [bool; 4]);
 
 fn profile_of(nodes: Vec<NodeNow>, wishes: Vec<Wish>) -> Profile {
     let queue = wishes
         .into_iter()
         .zip(10..)
-        .map(|((unit, gang_nodes, slots, runtime_ms, right), job)| {
+        .map(|((unit, (gang_nodes, alone), slots, runtime_ms, right), job)| {
             let may = |at: &usize| right[*at] && nodes[*at].open && unit.fits_in(nodes[*at].capacity);
             let hosts = (0..nodes.len()).filter(may).collect();
             let count = if gang_nodes > 0 { 1 } else { slots };
-            Queued { step: step(job), unit, gang_nodes, count, runtime_ms, hosts }
+            Queued { step: step(job), unit, gang_nodes, alone, count, runtime_ms, hosts }
         })
         .collect();
     Profile { nodes, queue, ..Profile::default() }
@@ -227,14 +233,21 @@ proptest! {
     fn it_starts_when_a_replay_would_start_it(
         nodes in prop::collection::vec(some_node(), 1..4),
         wishes in prop::collection::vec(
-            (amount(), 0..3_usize, 1..6_u64, span_ms(), prop::array::uniform4(prop::bool::weighted(0.8))),
+            (
+                amount(),
+                (0..3_usize, prop::bool::weighted(0.3)),
+                1..6_u64,
+                span_ms(),
+                prop::array::uniform4(prop::bool::weighted(0.8)),
+            ),
             0..5,
         ),
         unit in amount(),
         wanted in 1..3_usize,
+        alone in prop::bool::weighted(0.3),
     ) {
         let profile = profile_of(nodes, wishes);
-        let ask = Ask { unit, nodes: wanted };
+        let ask = Ask { unit, nodes: wanted, alone };
         let told = when(&profile, ask, MANY);
         prop_assert_eq!(told.start_in_ms, replayed(&profile, ask), "{}", told.assumption);
     }

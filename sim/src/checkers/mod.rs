@@ -7,6 +7,7 @@
 mod acknowledged;
 mod after_jobs;
 mod agreement;
+mod alone;
 mod artifacts;
 mod backoff;
 mod booked;
@@ -151,6 +152,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(reigns::OneReigns::default()),
         Box::new(ends::EndsTrue::default()),
         Box::new(nodes::NodesNotOverCommitted::default()),
+        Box::new(alone::NothingBeside::default()),
         Box::new(ledger::LedgerConserved::default()),
         Box::new(booked::Booked::default()),
         Box::new(stored::Stored::default()),

@@ -36,8 +36,19 @@ pub(super) struct Sum {
 }
 
 impl Sum {
-    fn of(grant: &GrantRow, slots: u32) -> Self {
-        let (each, slots) = (grant.per_slot.unwrap_or_default(), u64::from(slots));
+    /// What it holds of its nodes, in their order.
+    fn of_nodes(grant: &GrantRow) -> impl Iterator<Item = (&str, Self)> {
+        grant.nodes.iter().enumerate().map(|(at, part)| {
+            let sum = match grant.whole.get(at) {
+                Some(whole) => Self::of(whole, 1),
+                None => Self::of(&grant.per_slot.unwrap_or_default(), part.slots),
+            };
+            (part.node.as_str(), sum)
+        })
+    }
+
+    fn of(each: &Resources, slots: u32) -> Self {
+        let slots = u64::from(slots);
         Self {
             millicores: u64::from(each.millicores) * slots,
             memory_bytes: each.memory_bytes * slots,
@@ -65,7 +76,7 @@ impl Sum {
 
     /// All that a grant holds.
     pub fn of_grant(grant: &GrantRow) -> Self {
-        grant.nodes.iter().map(|part| Self::of(grant, part.slots)).fold(Self::default(), Self::plus)
+        Self::of_nodes(grant).map(|(_, sum)| sum).fold(Self::default(), Self::plus)
     }
 
     /// Keeps to a limit wherever it is more than it was.
@@ -83,9 +94,8 @@ impl Held {
     pub fn take(&mut self, tenant: &str, epoch: u64, grant: Option<&GrantRow>) {
         let name = (tenant.to_owned(), epoch);
         if let Some(was) = self.grants.remove(&name) {
-            for part in &was.nodes {
-                let sum = Sum::of(&was, part.slots);
-                self.nodes.entry(part.node.clone()).or_default().subtract(sum);
+            for (node, sum) in Sum::of_nodes(&was) {
+                self.nodes.entry(node.to_owned()).or_default().subtract(sum);
                 self.tenants.entry(tenant.to_owned()).or_default().subtract(sum);
                 for group in &was.groups {
                     self.groups.entry(group.clone()).or_default().subtract(sum);
@@ -93,9 +103,8 @@ impl Held {
             }
         }
         let Some(grant) = grant else { return };
-        for part in &grant.nodes {
-            let sum = Sum::of(grant, part.slots);
-            self.nodes.entry(part.node.clone()).or_default().add(sum);
+        for (node, sum) in Sum::of_nodes(grant) {
+            self.nodes.entry(node.to_owned()).or_default().add(sum);
             self.tenants.entry(tenant.to_owned()).or_default().add(sum);
             for group in &grant.groups {
                 self.groups.entry(group.clone()).or_default().add(sum);

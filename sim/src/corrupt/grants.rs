@@ -22,6 +22,9 @@ pub const CLASSES: &[Class] = &[
     Class { name: "session-back", by: &["fencing"], spoil: session_back },
     Class { name: "held-past-the-limit", by: &["capacity", "limits"], spoil: past_the_limit },
     Class { name: "let-in-past-the-limit", by: &["limits"], spoil: let_in },
+    Class { name: "another-beside-one-alone", by: &["alone"], spoil: beside },
+    Class { name: "whole-nodes-taken-for-parts", by: &["alone"], spoil: taken_for_parts },
+    Class { name: "less-than-whole-nodes-held", by: &["alone"], spoil: less_than_whole },
 ];
 
 fn any_grant(rec: &Recording, rng: &mut SmallRng, is: impl Fn(At, &GrantRow) -> bool) -> Option<At> {
@@ -99,16 +102,44 @@ fn beyond(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
     grant(rec, at, |row| row.nodes[0].slots = 1_000)
 }
 
+/// While it is held.
+fn beside(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let at = any_grant(rec, rng, |at, grant| {
+        let next = rec.commits.get(at.commit + 1);
+        let held = |rows: &[Row]| !rows.iter().any(|row| released(row, &grant.tenant, grant.epoch));
+        !grant.whole.is_empty() && next.is_some_and(|next| held(&next.rows))
+    })?;
+    let mut row = rec.row_at(at).clone();
+    if let Row::Grant { epoch, row, .. } = &mut row {
+        *epoch += 1_000_000;
+        change(row, |row| (row.epoch, row.whole) = (row.epoch + 1_000_000, Vec::new()))?;
+    }
+    rec.commit(at.commit + 1).rows.push(row);
+    Some(())
+}
+
+/// Of a grant under which something began.
+fn taken_for_parts(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let at = any_grant(rec, rng, |_, grant| !grant.whole.is_empty() && is_used(rec, grant))?;
+    grant(rec, at, |row| row.whole.clear())
+}
+
+fn less_than_whole(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let at = any_grant(rec, rng, |_, grant| !grant.whole.is_empty())?;
+    grant(rec, at, |row| row.whole[0].millicores /= 2)
+}
+
 fn lost_job(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
-    let used = |grant: &GrantRow| {
-        let mut events = rec.commits.iter().flat_map(|commit| &commit.rows).filter_map(|row| match row {
-            Row::Events { tenant, row: Some(row), .. } if *tenant == grant.tenant => Some(&row.events),
-            _ => None,
-        });
-        events.any(|events| events.iter().any(|event| event.epoch == grant.epoch))
-    };
-    let at = any_grant(rec, rng, |_, grant| used(grant))?;
+    let at = any_grant(rec, rng, |_, grant| is_used(rec, grant))?;
     grant(rec, at, |row| row.submitted_ms += 1)
+}
+
+fn is_used(rec: &Recording, grant: &GrantRow) -> bool {
+    let mut events = rec.commits.iter().flat_map(|commit| &commit.rows).filter_map(|row| match row {
+        Row::Events { tenant, row: Some(row), .. } if *tenant == grant.tenant => Some(&row.events),
+        _ => None,
+    });
+    events.any(|events| events.iter().any(|event| event.epoch == grant.epoch))
 }
 
 fn half_a_gang(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {

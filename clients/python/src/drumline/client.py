@@ -90,6 +90,7 @@ class Client:
         env: Mapping[str, str] | None = None,
         pool: str | None = None,
         constraints: Sequence[str] | None = None,
+        exclusive: bool | None = None,
         checkpoint: str | Mapping[str, Any] | None = None,
         idempotency_key: str = "",
     ) -> Job:
@@ -126,6 +127,7 @@ class Client:
             "env": env,
             "pool": pool,
             "constraints": constraints,
+            "exclusive": exclusive,
             "checkpoint": checkpoint,
         }
         job = {

@@ -158,6 +158,7 @@ fn step() -> Value {
         "nodes": count(),
         "tasks_per_node": count(),
         "per_task": reference("Resources"),
+        "exclusive": { "type": "boolean" },
         "outputs": list(text()),
         "retries": nullable(count()),
         "timeout": nullable(text()),

@@ -167,6 +167,7 @@ fn step() -> Value {
             },
             "pool": matching_or_empty(patterns::LOWER_NAME, NAME_BYTES_MAX),
             "constraints": texts(patterns::CONSTRAINT, CONSTRAINTS_MAX),
+            "exclusive": { "type": "boolean" },
         }),
         &[],
     );
