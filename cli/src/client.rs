@@ -212,6 +212,8 @@ impl Client {
         nodes(NodesRequest) -> NodesReply;
         /// All pools.
         pools(PoolsRequest) -> PoolsReply;
+        /// How many there are of each license.
+        licenses(LicensesRequest) -> LicensesReply;
         /// Drains or resumes.
         drain_node(DrainNodeRequest) -> DrainNodeReply;
         /// Keeps nodes free for a while.

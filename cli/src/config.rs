@@ -146,6 +146,7 @@ pub fn server(args: &ServerArgs) -> Result<ServerSettings, Failure> {
     let (own, rest) = own_settings(&file).map_err(|error| refuse(path, &error))?;
     let OwnSettings { data, listen, store, store_token } = own;
     let mut config: ServerConfig = toml::from_str(&rest).map_err(|error| refuse(path, &error))?;
+    validate::licenses_there("licenses", &config.licenses).map_err(Failure::WrongUse)?;
     if let Some(url) = &args.public_url {
         config.public_url.clone_from(url);
     }

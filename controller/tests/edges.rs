@@ -244,3 +244,33 @@ fn a_grant_that_is_not_of_whole_nodes_where_these_are_asked_for_is_given_back() 
         assert_eq!(is_held, is_used, "exclusive: {exclusive}, {whole:?} for {slots}");
     }
 }
+
+#[test]
+fn a_grant_that_does_not_hold_the_licenses_of_its_tasks_is_given_back() {
+    let licenses = |count| std::collections::BTreeMap::from([("solver".to_owned(), count)]);
+    for (gang, held, is_used) in [
+        (false, None, false),
+        (false, Some(2), false),
+        (false, Some(4), true),
+        (true, Some(2), true),
+        (true, Some(4), false),
+    ] {
+        let mut cluster = Cluster::new(Config::default(), 4);
+        cluster.tenant(TenantRow { name: "lab".to_owned(), ..TenantRow::default() });
+        cluster.add_node("n1");
+        let mut spec =
+            specs::job(vec![if gang { specs::gang("ring", 1, 2) } else { specs::array("many", "1-9") }]);
+        spec.steps[0].licenses.insert("solver".to_owned(), 2);
+        let ticket = cluster.ticket();
+        let job = NewJob { tenant: "lab".to_owned(), spec, ..NewJob::default() };
+        cluster.step(Event::Submit { ticket, job });
+        cluster.accepted.insert(("lab".to_owned(), 1));
+        let at = DemandKey { tenant: "lab".to_owned(), job_number: 1, step: 0 };
+        let nodes = vec![GrantNode { node: "n1".to_owned(), slots: 2 }];
+        let mut row = cluster.grant(&at, nodes, gang, Some(Resources::default()), 0);
+        row.licenses = held.map(licenses).unwrap_or_default();
+        cluster.step(Event::Granted(row.clone()));
+        let is_held = cluster.rows.get::<GrantRow>(&proto::keys::grant("lab", row.epoch)).is_some();
+        assert_eq!(is_held, is_used, "gang: {gang}, {held:?}");
+    }
+}

@@ -96,6 +96,7 @@ fn spelt(parsed: &Parsed) -> Bytes {
         Parsed::Grant { tenant, epoch } => keys::grant(tenant, *epoch),
         Parsed::AllocNode { node } => keys::alloc_node(node),
         Parsed::AllocTenant { tenant } => keys::alloc_tenant(tenant),
+        Parsed::AllocLicense { license } => keys::alloc_license(license),
         Parsed::Event { tenant, first_seq } => keys::event(tenant, *first_seq),
         Parsed::Ledger { tenant } => keys::ledger(tenant),
         Parsed::Idem { tenant, key } => keys::idem(tenant, key),

@@ -51,6 +51,8 @@ pub struct ServerConfig {
     pub alerts: AlertsConfig,
     /// What is to be said of pools, by name.
     pub pools: BTreeMap<String, PoolConfig>,
+    /// How many there are of each license.
+    pub licenses: BTreeMap<String, u32>,
     /// The bucket of [`ServerConfig::objects`], opened by whoever starts the server.
     #[serde(skip)]
     pub bucket: Option<Arc<dyn Bucket>>,
@@ -257,6 +259,7 @@ impl Default for ServerConfig {
             alerts: AlertsConfig::default(),
             bucket: None,
             pools: BTreeMap::new(),
+            licenses: BTreeMap::new(),
             webhook: None,
             drivers: BTreeMap::new(),
             network: Network::default(),

@@ -9,7 +9,7 @@ use crate::limits::{
     DEMAND_UPDATES_PER_SCHEDULER, DEMANDS_PER_UPDATE_MAX, SCHEDULERS_MAX, YIELDING_PER_UPDATE_MAX,
 };
 use proto::problem::Problem;
-use proto::v1::DemandUpdate;
+use proto::v1::{DemandUpdate, License};
 use std::sync::{Arc, Mutex, MutexGuard};
 use world::sync::mpsc;
 use world::task::spawn;
@@ -28,14 +28,20 @@ struct Follower {
 }
 
 impl Demand {
-    /// Hands on what the controller tells; the receiver is for the server's own
-    /// scheduler.
-    pub fn hand_on(mut told: mpsc::Receiver<DemandUpdate>) -> (Arc<Self>, mpsc::Receiver<DemandUpdate>) {
+    /// Hands on what the controller tells, and with all of it how many there are of each
+    /// license; the receiver is for the server's own scheduler.
+    pub fn hand_on(
+        mut told: mpsc::Receiver<DemandUpdate>,
+        licenses: Vec<License>,
+    ) -> (Arc<Self>, mpsc::Receiver<DemandUpdate>) {
         let demand = Arc::new(Self::default());
         let (own, updates) = mpsc::channel(1);
         let shared = Arc::clone(&demand);
         spawn(async move {
-            while let Some(update) = told.recv().await {
+            while let Some(mut update) = told.recv().await {
+                if update.snapshot {
+                    update.licenses.clone_from(&licenses);
+                }
                 shared.tell(&update);
                 if own.send(update).await.is_err() {
                     return;
@@ -86,7 +92,7 @@ impl Demand {
 /// Cuts an update so that each part fits a message; only the first part of a
 /// snapshot is marked as one.
 fn parts(update: &DemandUpdate) -> impl Iterator<Item = DemandUpdate> {
-    let DemandUpdate { snapshot, controller, changed, gone, pools, yielding } = update;
+    let DemandUpdate { snapshot, controller, changed, gone, pools, yielding, licenses } = update;
     let gone = gone.chunks(DEMANDS_PER_UPDATE_MAX).map(|gone| (&[][..], gone, &[][..]));
     let changed = changed.chunks(DEMANDS_PER_UPDATE_MAX).map(|changed| (changed, &[][..], &[][..]));
     let yielding = yielding.chunks(YIELDING_PER_UPDATE_MAX).map(|yielding| (&[][..], &[][..], yielding));
@@ -101,6 +107,7 @@ fn parts(update: &DemandUpdate) -> impl Iterator<Item = DemandUpdate> {
         gone: gone.to_vec(),
         pools: if at == 0 { pools.clone() } else { Vec::new() },
         yielding: yielding.to_vec(),
+        licenses: if at == 0 { licenses.clone() } else { Vec::new() },
     })
 }
 

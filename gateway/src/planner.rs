@@ -4,7 +4,7 @@ use crate::limits;
 use controller::core::{Admission, AdmissionAsk, AdmissionVerdict, Resources64};
 use prost::Message;
 use proto::problem::Problem;
-use proto::v1::{DemandKey, JobSpec, NodeRow, PoolsReply, Step, TenantRow, WhyReply};
+use proto::v1::{DemandKey, JobSpec, LicenseView, NodeRow, PoolsReply, Step, TenantRow, WhyReply};
 use scheduler::Amount;
 use scheduler::admission::{Ask, Verdict};
 use scheduler::core::Growing;
@@ -26,11 +26,13 @@ pub(crate) struct Planner {
     feasible: Mutex<BTreeMap<Vec<u8>, u64>>,
     /// Nodes that are not there and may come, where pools grow by need.
     may_come: Mutex<Vec<NodeRow>>,
+    /// How many there are.
+    licenses: BTreeMap<String, u32>,
 }
 
 impl Planner {
-    pub fn new(scheduler: Handle, clock: Arc<dyn NodeClock>) -> Self {
-        Self { scheduler, clock, feasible: Mutex::default(), may_come: Mutex::default() }
+    pub fn new(scheduler: Handle, clock: Arc<dyn NodeClock>, licenses: BTreeMap<String, u32>) -> Self {
+        Self { scheduler, clock, feasible: Mutex::default(), may_come: Mutex::default(), licenses }
     }
 
     pub fn explain(&self, key: &DemandKey) -> WhyReply {
@@ -84,9 +86,22 @@ impl Planner {
         self.scheduler.profiles()
     }
 
-    /// Refuses what no node or pool could ever hold, and whole nodes that its tenant may
+    /// All licenses there are, and how many of each are held.
+    pub fn licenses(&self) -> Vec<LicenseView> {
+        let mut views: BTreeMap<String, LicenseView> = BTreeMap::new();
+        for (name, &total) in &self.licenses {
+            let view = LicenseView { name: name.clone(), total: u64::from(total), used: 0 };
+            views.insert(name.clone(), view);
+        }
+        // Of one that is named no more some may still be held.
+        views.extend(self.scheduler.licenses().into_iter().map(|view| (view.name.clone(), view)));
+        views.into_values().collect()
+    }
+
+    /// Refuses what no node or pool could ever hold, licenses that there are not, and whole nodes that its tenant may
     /// never have.
     pub fn feasible(&self, tenant: &str, spec: &JobSpec) -> Result<(), Problem> {
+        licensed(&self.licenses, spec)?;
         self.could_hold(spec)?;
         if spec.steps.iter().all(|step| !step.exclusive) {
             return Ok(());
@@ -113,6 +128,33 @@ impl Planner {
     fn remembered(&self) -> std::sync::MutexGuard<'_, BTreeMap<Vec<u8>, u64>> {
         self.feasible.lock().expect("no holder of this lock panics")
     }
+}
+
+/// Refuses what asks for more licenses than there are.
+fn licensed(licenses: &BTreeMap<String, u32>, spec: &JobSpec) -> Result<(), Problem> {
+    for (at, step) in spec.steps.iter().enumerate() {
+        for (name, &count) in &step.licenses {
+            let field = format!("step[{at}].licenses.{name}");
+            match licenses.get(name) {
+                Some(&total) if count <= total => {}
+                Some(total) => {
+                    let reason = format!("there are {total} of this license");
+                    let remedy = "ask for no more than that";
+                    return Err(Problem::new("spec.infeasible", field, count, reason, remedy));
+                }
+                None => {
+                    let known: Vec<&str> = licenses.keys().map(String::as_str).collect();
+                    let remedy = match known.is_empty() {
+                        true => "leave it out, or have the server's file name it under [licenses]".to_owned(),
+                        false => format!("use one of: {}", known.join(", ")),
+                    };
+                    let reason = "there is no such license";
+                    return Err(Problem::new("spec.license", field, count, reason, remedy));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// All of a spec that feasibility may depend on.
@@ -165,6 +207,23 @@ impl Admission for Policy {
 mod tests {
     use super::*;
     use proto::v1::Resources;
+
+    #[test]
+    fn licenses_that_there_are_not_are_refused_by_name() {
+        let licenses = BTreeMap::from([("matlab".to_owned(), 2), ("solver".to_owned(), 1)]);
+        let asks = |licenses: &BTreeMap<String, u32>, name: &str, count| {
+            let step = Step { licenses: [(name.to_owned(), count)].into(), ..Step::default() };
+            let spec = JobSpec { steps: vec![Step::default(), step], ..JobSpec::default() };
+            licensed(licenses, &spec).map_err(|problem| problem.to_string())
+        };
+        assert_eq!(asks(&licenses, "matlab", 2), Ok(()));
+        let refused = |licenses, name, count| asks(licenses, name, count).unwrap_err();
+        let told = "step[1].licenses.matlab = 3: there are 2 of this license; ask for no more than that";
+        assert_eq!(refused(&licenses, "matlab", 3), told);
+        let told = "step[1].licenses.idl = 1: there is no such license; use one of: matlab, solver";
+        assert_eq!(refused(&licenses, "idl", 1), told);
+        assert!(refused(&BTreeMap::new(), "idl", 1).contains("under [licenses]"));
+    }
 
     #[test]
     fn a_shape_is_what_placement_looks_at() {

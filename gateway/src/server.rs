@@ -38,7 +38,7 @@ use proto::v1::agents_server::AgentsServer;
 use proto::v1::drumline_server::DrumlineServer;
 use proto::v1::planning_server::PlanningServer;
 use proto::v1::rows_server::RowsServer;
-use proto::v1::{CheckpointRow, DemandUpdate, FormatRow};
+use proto::v1::{CheckpointRow, DemandUpdate, FormatRow, License};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
@@ -460,9 +460,10 @@ fn open_gate(
 ) -> Opened {
     let Site { clock, config, .. } = site;
     let Rooms { meter, dues, objects, logs, .. } = rooms;
-    let (demand, own) = Demand::hand_on(told);
+    let license = |(name, total): (&String, &u32)| License { name: name.clone(), total: *total };
+    let (demand, own) = Demand::hand_on(told, config.licenses.iter().map(license).collect());
     let planner = scheduler::shell::start(of_scheduler, Arc::clone(clock), numbers, own);
-    let planner = Planner::new(planner, Arc::clone(clock));
+    let planner = Planner::new(planner, Arc::clone(clock), config.licenses.clone());
     let sites = Sites::of(config);
     planner.may_come(sites.may_come());
     let (open, stopping) = watch::channel(());

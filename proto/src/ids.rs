@@ -39,6 +39,8 @@ pub enum NameKind {
     Step,
     /// As a step's: it becomes a file below `inputs/`.
     Input,
+    /// As a step's, and `@`: `matlab@campus`.
+    License,
 }
 
 /// Whether `name` is one of its kind; the problem's field is `field`.
@@ -59,6 +61,11 @@ pub fn check_name(kind: NameKind, field: &str, name: &str) -> Result<(), Problem
             |b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'),
             "letters, digits, _, - and ., beginning with a letter, digit or _",
         ),
+        NameKind::License => (
+            |b| b.is_ascii_alphanumeric() || b == b'_',
+            |b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'@'),
+            "letters, digits, _, -, . and @, beginning with a letter, digit or _",
+        ),
     };
     let bytes = name.as_bytes();
     let fits = !bytes.is_empty()
@@ -75,6 +82,7 @@ pub fn check_name(kind: NameKind, field: &str, name: &str) -> Result<(), Problem
         NameKind::Reservation => "spec.reservation_name",
         NameKind::Step => "spec.step_name",
         NameKind::Input => "spec.input_name",
+        NameKind::License => "spec.license_name",
     };
     let reason = if name.is_empty() { "a name is needed" } else { "is not a name" };
     Err(Problem::new(code, field, name, reason, format!("use 1 to {NAME_BYTES_MAX} {alphabet}")))

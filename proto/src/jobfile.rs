@@ -77,7 +77,13 @@ struct FileStep {
     constraints: Vec<String>,
     #[serde(default)]
     exclusive: bool,
+    #[serde(default)]
+    licenses: BTreeMap<String, Count>,
 }
+
+/// A whole number that must be there.
+#[derive(Deserialize)]
+struct Count(#[serde(deserialize_with = "whole")] Option<u32>);
 
 /// A whole number; `2.0` is one too, as JSON has but one kind of number.
 pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<i64>>(deserializer: D) -> Result<Option<T>, D::Error> {
@@ -272,6 +278,24 @@ pub fn parse_constraint(field: &str, text: &str) -> Result<Constraint, Problem> 
     Ok(constraint)
 }
 
+/// Reads `name:count,name,…`, as Slurm writes licenses; what names no count asks for one.
+pub fn parse_licenses(field: &str, text: &str) -> Result<BTreeMap<String, u32>, Problem> {
+    let mut licenses = BTreeMap::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (name, count) = part.rsplit_once([':', '=']).unwrap_or((part, "1"));
+        let wrong = |reason| {
+            let remedy = "write name:count, with commas between several";
+            Problem::new("spec.licenses", field, part, reason, remedy)
+        };
+        let count = count.parse().map_err(|_| wrong("has no count behind its name"))?;
+        if licenses.insert(name.to_owned(), count).is_some() {
+            return Err(wrong("is named twice"));
+        }
+    }
+    validate::check_licenses(field, &licenses)?;
+    Ok(licenses)
+}
+
 fn check_size(bytes: usize) -> Result<(), Problem> {
     if bytes <= JOB_FILE_BYTES_MAX {
         return Ok(());
@@ -416,6 +440,11 @@ fn one_step(step: FileStep) -> Result<Step, Problem> {
         pool: step.pool.unwrap_or_default(),
         constraints,
         exclusive: step.exclusive,
+        licenses: step
+            .licenses
+            .into_iter()
+            .map(|(name, count)| (name, count.0.unwrap_or_default()))
+            .collect(),
     })
 }
 
@@ -464,6 +493,7 @@ retries = 0
 timeout = "1h"
 env = { MODE = "fast", LEVEL = 3 }
 constraints = ["disk=ssd", "zone!=b"]
+licenses = { matlab = 2, "solver@campus" = 1 }
 checkpoint = { path = "ckpt", every = "10m" }
 
 [[step]]
@@ -500,6 +530,7 @@ exclusive = true
         );
         assert_eq!(count.checkpoint.as_ref().unwrap().every_ms, 600_000);
         assert_eq!((spec.steps[2].nodes, spec.steps[2].retries), (2, None));
+        assert_eq!(count.licenses, [("matlab".to_owned(), 2), ("solver@campus".to_owned(), 1)].into());
         assert_eq!((spec.steps[1].exclusive, spec.steps[2].exclusive), (false, true));
     }
 

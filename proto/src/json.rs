@@ -5,9 +5,9 @@
 use crate::{
     after, array, estimate, fairness, units,
     v1::{
-        AlertView, Cause, Event, JobProgress, JobSpec, JobStateRow, JobSummary, JobView, NodeView,
-        OutputsReply, PoolView, Quota, Reservation, Resources, SubmitReply, TaskView, TenantView, WhenFull,
-        WhyReply,
+        AlertView, Cause, Event, JobProgress, JobSpec, JobStateRow, JobSummary, JobView, LicenseView,
+        NodeView, OutputsReply, PoolView, Quota, Reservation, Resources, SubmitReply, TaskView, TenantView,
+        WhenFull, WhyReply,
     },
     words,
 };
@@ -179,6 +179,7 @@ fn steps(spec: &JobSpec, state: &JobStateRow, progress: Option<&JobProgress>) ->
             "tasks_per_node": step.tasks_per_node,
             "per_task": resources(step.per_task.as_ref()),
             "exclusive": step.exclusive,
+            "licenses": step.licenses,
             "outputs": step.outputs,
             "retries": step.retries,
             "timeout": if step.timeout_ms == 0 { Value::Null } else { json!(units::format_duration_ms(step.timeout_ms)) },
@@ -344,6 +345,12 @@ pub fn pool(pool: &PoolView) -> Value {
             "times_max": rules.times_max,
         })),
     })
+}
+
+/// One license.
+#[must_use]
+pub fn license(view: &LicenseView) -> Value {
+    json!({ "name": view.name, "total": view.total, "used": view.used })
 }
 
 /// One alert.

@@ -52,6 +52,7 @@ pub enum Parsed {
     Grant { tenant: String, epoch: u64 },
     AllocNode { node: String },
     AllocTenant { tenant: String },
+    AllocLicense { license: String },
     Event { tenant: String, first_seq: u64 },
     Ledger { tenant: String },
     Idem { tenant: String, key: String },
@@ -107,6 +108,11 @@ pub fn alloc_node(node: &str) -> Bytes {
 #[must_use]
 pub fn alloc_tenant(tenant: &str) -> Bytes {
     joined("alloc", [Name("tenant"), Name(tenant)])
+}
+/// `alloc/license/<license>`
+#[must_use]
+pub fn alloc_license(license: &str) -> Bytes {
+    joined("alloc", [Name("license"), Name(license)])
 }
 /// `event/<tenant>/<first seq>`
 #[must_use]
@@ -258,6 +264,7 @@ pub fn parse(key: &[u8]) -> Option<Parsed> {
         ("grant", [tenant, epoch]) => Parsed::Grant { tenant: name(tenant)?, epoch: hex(epoch, 16)? },
         ("alloc", ["node", node]) => Parsed::AllocNode { node: name(node)? },
         ("alloc", ["tenant", tenant]) => Parsed::AllocTenant { tenant: name(tenant)? },
+        ("alloc", ["license", license]) => Parsed::AllocLicense { license: name(license)? },
         ("event", [tenant, seq]) => Parsed::Event { tenant: name(tenant)?, first_seq: hex(seq, 16)? },
         ("ledger", [tenant]) => Parsed::Ledger { tenant: name(tenant)? },
         ("manifest" | "checkpoint", [tenant, number, step, task, rank]) => {
@@ -361,6 +368,7 @@ mod tests {
             (grant(t, n), Parsed::Grant { tenant: tenant.clone(), epoch: n }),
             (alloc_node(t), Parsed::AllocNode { node: tenant.clone() }),
             (alloc_tenant(t), Parsed::AllocTenant { tenant: tenant.clone() }),
+            (alloc_license(t), Parsed::AllocLicense { license: tenant.clone() }),
             (event(t, n), Parsed::Event { tenant: tenant.clone(), first_seq: n }),
             (ledger(t), Parsed::Ledger { tenant: tenant.clone() }),
             (idem(t, "a/b c"), Parsed::Idem { tenant: tenant.clone(), key: "a/b c".into() }),

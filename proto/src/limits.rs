@@ -94,6 +94,12 @@ pub const CHECKPOINT_LIST_BYTES_MAX: usize = 16 << 10;
 pub const LABELS_MAX: usize = 64;
 /// Bytes of a label's value.
 pub const LABEL_VALUE_BYTES_MAX: usize = 255;
+/// Licenses that one step asks for.
+pub const STEP_LICENSES_MAX: usize = 16;
+/// Licenses that a cluster has.
+pub const LICENSES_MAX: usize = 256;
+/// Of one license.
+pub const LICENSE_COUNT_MAX: u32 = 1_000_000;
 /// Constraints of one step.
 pub const CONSTRAINTS_MAX: usize = 32;
 /// Jobs, or single tasks, that one job waits for.

@@ -342,7 +342,9 @@ fn reencode(parsed: &Parsed, bytes: &[u8]) -> Result<Vec<u8>, prost::DecodeError
         Parsed::State { .. } => through::<JobStateRow>(bytes),
         Parsed::Block { .. } => through::<BlockRow>(bytes),
         Parsed::Grant { .. } => through::<GrantRow>(bytes),
-        Parsed::AllocNode { .. } | Parsed::AllocTenant { .. } => through::<AllocRow>(bytes),
+        Parsed::AllocNode { .. } | Parsed::AllocTenant { .. } | Parsed::AllocLicense { .. } => {
+            through::<AllocRow>(bytes)
+        }
         Parsed::Event { .. } => through::<EventBatchRow>(bytes),
         Parsed::Ledger { .. } => through::<LedgerRow>(bytes),
         Parsed::Idem { .. } => through::<IdempotencyRow>(bytes),

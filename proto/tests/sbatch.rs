@@ -122,6 +122,9 @@ fn job(spec: &JobSpec, script: &str) -> String {
     if !step.pool.is_empty() {
         writeln!(out, "pool {}", step.pool).unwrap();
     }
+    for (name, count) in &step.licenses {
+        writeln!(out, "license {name} x {count}").unwrap();
+    }
     if step.exclusive {
         writeln!(out, "exclusive").unwrap();
     }

@@ -30,6 +30,12 @@ pub fn feasible_among<'a>(nodes: impl Iterator<Item = &'a NodeRow>, spec: &JobSp
                 format!("a gang has at most {GANG_NODES_MAX} nodes"),
             ));
         }
+        // One commit touches all of them.
+        if step.nodes as usize + step.licenses.len() > GANG_NODES_MAX && step.nodes > 1 {
+            let most = GANG_NODES_MAX - step.licenses.len();
+            let reason = format!("a gang that holds so many licenses has at most {most} nodes");
+            return Err(too_large(index, "nodes", step.nodes, reason));
+        }
         if !nodes.is_empty() {
             step_feasible(&nodes, step).map_err(|problem| problem.within(&format!("step[{index}]")))?;
         }

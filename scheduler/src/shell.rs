@@ -25,7 +25,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use prost::Message;
 use proto::keys::{self, Parsed};
 use proto::v1::{
-    AllocRow, DemandKey, DemandUpdate, GrantRow, JobSpec, NodeRow, PoolsReply, Problem, TenantRow, WhyReply,
+    AllocRow, DemandKey, DemandUpdate, GrantRow, JobSpec, LicenseView, NodeRow, PoolsReply, Problem,
+    TenantRow, WhyReply,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -115,6 +116,12 @@ impl Handle {
     #[must_use]
     pub fn held(&self, tenant: &str) -> Amount {
         lock(&self.inner.core).held(tenant)
+    }
+
+    /// How many there are of each license, and how many are held.
+    #[must_use]
+    pub fn licenses(&self) -> Vec<LicenseView> {
+        lock(&self.inner.core).license_views()
     }
 
     /// What is taken on each node, and by how many grants.
@@ -424,6 +431,7 @@ async fn read_all(store: &dyn Store) -> Result<(Watches, Snapshot), ReadError> {
         let of = match keys::parse(&row.key) {
             Some(Parsed::AllocNode { node }) => AllocOf::Node(node),
             Some(Parsed::AllocTenant { tenant }) => AllocOf::Tenant(tenant),
+            Some(Parsed::AllocLicense { license }) => AllocOf::License(license),
             _ => continue,
         };
         if let Some(AllocRow { epoch }) = decode(&row.key, &row.value) {

@@ -7,14 +7,15 @@
 
 use proptest::prelude::*;
 use proto::v1::{
-    Demand, DemandKey, DemandUpdate, GrantRow, NodeRow, NodeState, Reservation, Resources, TenantRow,
-    WhyReply,
+    Demand, DemandKey, DemandUpdate, GrantRow, License, NodeRow, NodeState, Reservation, Resources,
+    TenantRow, WhyReply,
 };
 use scheduler::core::{Config, Core, Event, Outcome, Snapshot};
 use std::collections::BTreeMap;
 use world::clock::Now;
 
 const SECOND_MS: u64 = 1_000;
+const LICENSE: &str = "solver";
 /// Seconds since 1970 at which a case begins.
 const BEGIN: u64 = 1_700_000_000;
 
@@ -53,6 +54,8 @@ struct Job {
     gang_nodes: usize,
     /// It takes whole nodes.
     alone: bool,
+    /// Of the only license.
+    licenses: u32,
     size: Size,
     /// Seconds that it says, and how long it takes; 0: it says nothing.
     bound: u64,
@@ -65,6 +68,8 @@ struct Case {
     nodes: Vec<(usize, Size)>,
     jobs: Vec<Job>,
     kept: Vec<Kept>,
+    /// How many there are.
+    licenses: u32,
     tenants: usize,
     depth: u64,
 }
@@ -97,11 +102,12 @@ fn job(tenants: usize, always_bound: bool) -> impl Strategy<Value = Job> {
         let bound = if exact { takes..=takes } else { takes..=16 };
         (Just(takes), bound, prop::bool::weighted(if always_bound { 0.0 } else { 0.1 }))
     });
-    let nodes = (prop_oneof![2 => Just(0), 2 => 1..=3_usize], prop::bool::weighted(0.2));
+    let licenses = prop_oneof![4 => Just(0), 1 => 1..=3_u32];
+    let nodes = (prop_oneof![2 => Just(0), 2 => 1..=3_usize], prop::bool::weighted(0.2), licenses);
     (0..=20_u64, 0..tenants, 0..2_usize, nodes, size(4), span).prop_map(
-        |(comes, tenant, pool, (gang_nodes, alone), size, (takes, bound, silent))| {
+        |(comes, tenant, pool, (gang_nodes, alone, licenses), size, (takes, bound, silent))| {
             let bound = if silent { 0 } else { bound };
-            Job { comes, tenant, pool, gang_nodes, alone, size, bound, takes }
+            Job { comes, tenant, pool, gang_nodes, alone, licenses, size, bound, takes }
         },
     )
 }
@@ -112,15 +118,16 @@ fn case(tenants: usize, depth: u64, always_bound: bool) -> impl Strategy<Value =
     let kept = (0..4_usize, span, prop::option::weighted(0.3, 0..tenants))
         .prop_map(|(node, (from, until), tenant)| Kept { node, from, until, tenant });
     let jobs = prop::collection::vec(job(tenants, always_bound), 1..=14);
-    (prop::collection::vec(node(), 1..=4), jobs, prop::collection::vec(kept, 0..=2)).prop_map(
-        move |(nodes, mut jobs, kept)| {
+    let kept = prop::collection::vec(kept, 0..=2);
+    (prop::collection::vec(node(), 1..=4), jobs, kept, 1..=4_u32).prop_map(
+        move |(nodes, mut jobs, kept, licenses)| {
             jobs.sort_by_key(|job| job.comes);
             // What could never run is refused long before.
             jobs.retain(|job| {
                 let could = nodes.iter().filter(|(pool, room)| *pool == job.pool && job.size.fits(*room));
-                could.count() >= job.gang_nodes.max(1)
+                could.count() >= job.gang_nodes.max(1) && job.licenses <= licenses
             });
-            Case { nodes, jobs, kept, tenants, depth }
+            Case { nodes, jobs, kept, licenses, tenants, depth }
         },
     )
 }
@@ -186,6 +193,9 @@ impl<'c> Cluster<'c> {
             (0..case.tenants).map(|tenant| TenantRow { name: tenant_name(tenant), ..TenantRow::default() });
         let snapshot = Snapshot { nodes: nodes.collect(), tenants: tenants.collect(), ..Snapshot::default() };
         core.step(now(0), Event::Reread(Box::new(snapshot)));
+        let license = License { name: LICENSE.to_owned(), total: case.licenses };
+        let update = DemandUpdate { snapshot: true, licenses: vec![license], ..DemandUpdate::default() };
+        core.step(now(0), Event::Demand(update));
         Cluster {
             case,
             core,
@@ -221,6 +231,7 @@ impl<'c> Cluster<'c> {
             pool: format!("p{}", job.pool),
             limit_ms: job.bound * SECOND_MS,
             exclusive: job.alone,
+            licenses: (job.licenses > 0).then(|| (LICENSE.to_owned(), job.licenses)).into_iter().collect(),
             ..Demand::default()
         };
         self.demand(vec![wanted], Vec::new());
@@ -268,6 +279,9 @@ impl<'c> Cluster<'c> {
         let beside = self.runs.iter().find(|run| run.nodes.iter().any(|node| nodes.contains(node)));
         let alone = beside.is_some_and(|run| job.alone || self.case.jobs[run.job].alone);
         assert!(!alone, "job {at} is beside {beside:?}");
+        let held = u64::from(job.licenses);
+        assert_eq!(grant.licenses.get(LICENSE).copied().unwrap_or(0), held, "of a gang as of one task");
+        assert!(job.licenses <= self.licenses_free(self.seconds), "job {at} has licenses of others");
         if let Some(promised) = self.promised.remove(&at) {
             assert!(self.seconds <= promised, "job {at} starts at {}, promised was {promised}", self.seconds);
         } else if !self.promised.is_empty() {
@@ -307,6 +321,9 @@ impl<'c> Cluster<'c> {
         let ends = self.runs.iter().filter_map(|run| run.ends_by);
         let last = ends.chain(self.case.kept.iter().map(|kept| kept.until)).max().unwrap_or(0);
         (self.seconds..=last.max(self.seconds)).find(|&second| {
+            if job.licenses > self.licenses_free(second) {
+                return false;
+            }
             let sets = 0_u32..1 << self.case.nodes.len();
             let mut right = sets.filter(|set| set.count_ones() as usize == job.gang_nodes.max(1));
             right.any(|set| {
@@ -322,6 +339,12 @@ impl<'c> Cluster<'c> {
                 })
             })
         })
+    }
+
+    /// How many nobody holds then, if all ends as late as it may.
+    fn licenses_free(&self, second: u64) -> u32 {
+        let stays = self.runs.iter().filter(|run| run.ends_by.is_none_or(|ends_by| ends_by > second));
+        self.case.licenses - stays.map(|run| self.case.jobs[run.job].licenses).sum::<u32>()
     }
 
     /// What a node will have free, if all ends as late as it may.
@@ -384,13 +407,23 @@ proptest! {
 fn a_case_with_a_promise_and_one_that_slips_in() {
     let all = Size { cores: 4, gpus: 0, gigabytes: 4 };
     let small = Size { cores: 1, gpus: 0, gigabytes: 1 };
-    let one =
-        Job { comes: 0, tenant: 0, pool: 0, gang_nodes: 0, alone: false, size: small, bound: 10, takes: 10 };
+    let one = Job {
+        comes: 0,
+        tenant: 0,
+        pool: 0,
+        gang_nodes: 0,
+        alone: false,
+        licenses: 0,
+        size: small,
+        bound: 10,
+        takes: 10,
+    };
     let gang = Job { comes: 1, gang_nodes: 2, size: all, bound: 5, takes: 5, ..one.clone() };
     let short = Job { comes: 3, bound: 4, takes: 4, ..one.clone() };
     let long = Job { comes: 3, bound: 16, takes: 1, ..one.clone() };
     let nodes = vec![(0, all), (0, all)];
-    let case = Case { nodes, jobs: vec![one, gang, short, long], kept: Vec::new(), tenants: 1, depth: 1 };
+    let jobs = vec![one, gang, short, long];
+    let case = Case { nodes, jobs, kept: Vec::new(), licenses: 0, tenants: 1, depth: 1 };
     let mut cluster = Cluster::new(&case);
     cluster.run();
     let started: Vec<u64> = cluster.started.into_values().collect();

@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use prost::Message as _;
 use proto::keys::{self, Parsed};
 use proto::v1::{
-    AllocRow, Demand, DemandKey, DemandUpdate, GrantRow, NodeRow, NodeState, Quota, Resources, TenantRow,
+    AllocRow, Demand, DemandKey, DemandUpdate, GrantRow, License, NodeRow, NodeState, Quota, Resources,
+    TenantRow,
 };
 use scheduler::Amount;
 use scheduler::core::{Alloc, AllocOf, Config, Core, Event, Outcome, Proposal, Snapshot};
@@ -24,6 +25,9 @@ const NODES: [(u32, u64, u32, &str); 5] =
 /// Cores, GPUs.
 const LIMITS: [(Option<u64>, Option<u64>); 3] = [(None, None), (Some(6), Some(2)), (Some(9), None)];
 
+/// How many there are.
+const LICENSES: [(&str, u32); 2] = [("solver", 4), ("viewer", 1)];
+
 /// Groups, each in the one before, with their cores. All limits have room for any job.
 const GROUPS: [u64; 2] = [7, 6];
 
@@ -37,10 +41,19 @@ struct Shape {
     pool: &'static str,
     avoid: &'static [&'static str],
     exclusive: bool,
+    licenses: &'static [(&'static str, u32)],
 }
-const PLAIN: Shape =
-    Shape { cores: 1, memory_gib: 1, gpus: 0, gang: (0, 0), pool: "", avoid: &[], exclusive: false };
-const SHAPES: [Shape; 8] = [
+const PLAIN: Shape = Shape {
+    cores: 1,
+    memory_gib: 1,
+    gpus: 0,
+    gang: (0, 0),
+    pool: "",
+    avoid: &[],
+    exclusive: false,
+    licenses: &[],
+};
+const SHAPES: [Shape; 10] = [
     PLAIN,
     Shape { cores: 2, pool: "b", ..PLAIN },
     Shape { gpus: 1, avoid: &["n4"], ..PLAIN },
@@ -49,6 +62,8 @@ const SHAPES: [Shape; 8] = [
     Shape { cores: 4, memory_gib: 6, avoid: &["n2"], ..PLAIN },
     Shape { cores: 2, exclusive: true, ..PLAIN },
     Shape { gang: (2, 2), exclusive: true, ..PLAIN },
+    Shape { licenses: &[("solver", 1)], ..PLAIN },
+    Shape { gang: (2, 1), licenses: &[("solver", 3), ("viewer", 1)], ..PLAIN },
 ];
 
 fn shape_of(job_number: u64) -> Shape {
@@ -123,6 +138,7 @@ impl Rows {
     /// What must hold of the truth.
     fn check(&self) {
         let mut used: BTreeMap<String, Amount> = BTreeMap::new();
+        let mut licenses: BTreeMap<String, u64> = BTreeMap::new();
         let mut on_nodes: BTreeMap<String, (u32, bool)> = BTreeMap::new();
         let mut held: BTreeMap<String, Amount> = BTreeMap::new();
         let mut in_groups: BTreeMap<String, Amount> = BTreeMap::new();
@@ -145,6 +161,13 @@ impl Rows {
                 }
             }
             let shape = shape_of(grant.job_number);
+            let slots: u64 = grant.nodes.iter().map(|n| u64::from(n.slots)).sum();
+            let units = if grant.gang { 1 } else { slots };
+            let due = shape.licenses.iter().map(|&(name, count)| (name.to_owned(), u64::from(count) * units));
+            assert_eq!(grant.licenses, due.collect(), "what its tasks are to hold");
+            for (name, count) in &grant.licenses {
+                *licenses.entry(name.clone()).or_default() += count;
+            }
             let distinct: BTreeSet<&str> = grant.nodes.iter().map(|n| n.node.as_str()).collect();
             assert_eq!(distinct.len(), grant.nodes.len(), "a node stands once in a grant");
             assert_eq!(grant.gang, shape.gang.0 > 0);
@@ -154,6 +177,10 @@ impl Rows {
                 assert!(grant.nodes.iter().all(|n| n.slots == shape.gang.1), "a gang is whole on each node");
             }
             assert!(grant.epoch <= epochs[&keys::alloc_tenant(&grant.tenant)], "epochs only grow");
+        }
+        for (name, total) in LICENSES {
+            let held = licenses.get(name).copied().unwrap_or(0);
+            assert!(held <= u64::from(total), "{held} of {total} of license {name} are held");
         }
         for (index, (cores, memory_gib, gpus, _)) in NODES.iter().enumerate() {
             let capacity = Amount {
@@ -227,10 +254,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Fate::Refused),
     ];
     prop_oneof![
-        4 => (0..3_usize, 0..16_u64, 0..9_u64, -2..3_i32, any::<bool>()).prop_map(
+        4 => (0..3_usize, 0..12_u64, 0..9_u64, -2..3_i32, any::<bool>()).prop_map(
             |(tenant, job, slots, priority, counted)| Step::Demand { tenant, job, slots, priority, counted }
         ),
-        1 => (0..3_usize, 0..16_u64).prop_map(|(tenant, job)| Step::Gone { tenant, job }),
+        1 => (0..3_usize, 0..12_u64).prop_map(|(tenant, job)| Step::Gone { tenant, job }),
         8 => (0..2_usize).prop_map(Step::Plan),
         8 => (0..2_usize, 0..4_usize, fate).prop_map(|(at, which, fate)| Step::Arrive { at, which, fate }),
         8 => (0..2_usize).prop_map(Step::Answer),
@@ -279,6 +306,10 @@ impl World {
         }
         for at in 0..2 {
             world.reread(at, 0);
+            let license = |(name, total): (&str, u32)| License { name: name.to_owned(), total };
+            let licenses = LICENSES.map(license).to_vec();
+            let update = DemandUpdate { snapshot: true, licenses, ..DemandUpdate::default() };
+            world.told(at, Event::Demand(update));
         }
         world
     }
@@ -336,6 +367,7 @@ impl World {
             of: match keys::parse(&key).unwrap() {
                 Parsed::AllocNode { node } => AllocOf::Node(node),
                 Parsed::AllocTenant { tenant } => AllocOf::Tenant(tenant),
+                Parsed::AllocLicense { license } => AllocOf::License(license),
                 other => panic!("{other:?} is no alloc row"),
             },
             epoch: row.epoch,
@@ -409,6 +441,7 @@ impl World {
             queued_ms: self.now.wall_ms,
             pool: shape.pool.to_owned(),
             exclusive: shape.exclusive,
+            licenses: shape.licenses.iter().map(|&(name, count)| (name.to_owned(), count)).collect(),
             avoid: shape.avoid.iter().map(|&node| node.to_owned()).collect(),
             granted_epoch: if counted { self.epoch_of(&key.tenant) } else { 0 },
             ..Demand::default()
@@ -475,7 +508,7 @@ impl World {
         }
         let mut wanted: BTreeMap<(String, u64), u64> = BTreeMap::new();
         for index in 0..3 {
-            for job_number in 0..16 {
+            for job_number in 0..12 {
                 let key = DemandKey { tenant: tenant(index), job_number, step: 0 };
                 wanted.insert((key.tenant.clone(), job_number), 3);
                 self.demand(&key, 3, 0, true);
@@ -548,5 +581,29 @@ fn what_shares_a_group_alone_is_guarded_by_it() {
     assert_eq!(world.schedulers[1].sent.len(), 1, "it knows of no other");
     world.take(Step::Arrive { at: 1, which: 0, fate: Fate::Told });
     assert_eq!(world.rows.below::<GrantRow>(keys::GRANTS).len(), 1);
+    world.settle();
+}
+
+/// Two grants that share neither node nor tenant, from views that know nothing of one
+/// another: the license's row is the only guard.
+#[test]
+fn what_shares_a_license_alone_is_guarded_by_it() {
+    let mut world = World::new();
+    let wants = |tenant, job, slots| Step::Demand { tenant, job, slots, priority: 0, counted: false };
+    world.take(Step::Move { tenant: 1, within: None });
+    world.take(Step::Move { tenant: 2, within: None });
+    (0..2).for_each(|at| world.take(Step::Hear { at, count: 9 }));
+    // All four, then three more of four.
+    world.take(wants(1, 8, 4));
+    world.take(Step::Plan(0));
+    world.take(Step::Arrive { at: 0, which: 0, fate: Fate::Told });
+    world.take(Step::Gone { tenant: 1, job: 8 });
+    let grants = world.rows.below::<GrantRow>(keys::GRANTS);
+    assert_eq!(grants.iter().map(|(_, grant, _)| grant.licenses["solver"]).sum::<u64>(), 4);
+    world.take(wants(2, 9, 1));
+    world.take(Step::Plan(1));
+    assert_eq!(world.schedulers[1].sent.len(), 1, "it knows of no other");
+    world.take(Step::Arrive { at: 1, which: 0, fate: Fate::Told });
+    assert_eq!(world.rows.below::<GrantRow>(keys::GRANTS).len(), grants.len());
     world.settle();
 }

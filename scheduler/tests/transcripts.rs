@@ -6,8 +6,8 @@
 
 use proto::units::{parse_memory_bytes, parse_millicores};
 use proto::v1::{
-    Constraint, Demand, DemandKey, DemandUpdate, GrantNode, GrantRow, NodeRow, NodeState, Quota, Resources,
-    TenantRow,
+    Constraint, Demand, DemandKey, DemandUpdate, GrantNode, GrantRow, License, NodeRow, NodeState, Quota,
+    Resources, TenantRow,
 };
 use scheduler::Amount;
 use scheduler::core::{Config, Core, Event, Outcome, Proposal};
@@ -34,6 +34,15 @@ impl<'a> Line<'a> {
 
     fn number<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
         self.named.get(name).map(|v| v.parse().unwrap_or_else(|_| panic!("{name}={v} is no number")))
+    }
+
+    /// `holds=name:count,name:count`
+    fn licenses(&self) -> BTreeMap<String, u32> {
+        let count = |text: &String| {
+            let (name, count) = text.split_once(':').unwrap();
+            (name.to_owned(), count.parse().unwrap())
+        };
+        self.list("holds").iter().map(count).collect()
     }
 
     fn list(&self, name: &str) -> Vec<String> {
@@ -113,6 +122,7 @@ fn demand_of(line: &Line<'_>) -> DemandUpdate {
         granted_epoch: line.number("counted").unwrap_or(0),
         limit_ms: line.number("limit").unwrap_or(0),
         exclusive: line.words.contains(&"exclusive"),
+        licenses: line.licenses(),
     };
     update(line, vec![demand], Vec::new())
 }
@@ -176,6 +186,9 @@ fn show(proposal: &Proposal) -> Vec<String> {
             nodes.join(","),
             if grant.gang { " as a gang" } else { "" }
         ));
+        for (name, count) in &grant.licenses {
+            lines.push(format!("  with {count} of {name}"));
+        }
         if !grant.whole.is_empty() {
             let whole = grant.whole.iter().map(|whole| Amount::of(Some(whole)).to_string());
             lines.push(format!("  all of each: {}", whole.collect::<Vec<_>>().join("; ")));
@@ -209,6 +222,11 @@ fn play(core: &mut Core, now: &mut Now, text: &str) -> Vec<String> {
             ..TenantRow::default()
         }),
         "demand" => Event::Demand(demand_of(&line)),
+        "licenses" => {
+            let license = |(name, total): (String, u32)| License { name, total };
+            let licenses = line.licenses().into_iter().map(license).collect();
+            Event::Demand(DemandUpdate { snapshot: true, licenses, ..DemandUpdate::default() })
+        }
         "gone" => Event::Demand(update(&line, Vec::new(), vec![key_of(line.words[1])])),
         "forget" => Event::Demand(update(&line, Vec::new(), Vec::new())),
         "grant" => grant_of(&line),
@@ -271,4 +289,4 @@ macro_rules! transcripts {
 }
 
 transcripts! { packing queues fairness gangs overtaken limits conflicts releases avoiding counting explaining fell turns vanished apart backfill
-weights past behind overrun groups borrowing exclusive }
+weights past behind overrun groups borrowing exclusive licenses }

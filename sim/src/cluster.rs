@@ -88,6 +88,8 @@ pub struct Cluster {
     pub log_spool_bytes: u64,
     /// Pools in which work gives way to work of higher priority.
     pub preemption: BTreeMap<String, PreemptionConfig>,
+    /// How many there are of each license.
+    pub licenses: BTreeMap<String, u32>,
     /// Beside the server's own.
     pub schedulers: Vec<Machine>,
     pub clients: NodeId,
@@ -193,6 +195,7 @@ impl Cluster {
             objects: objects_of,
             url_ttl_ms,
             preemption: shape::preemption(seed),
+            licenses: shape::licenses(seed),
             collect_every_ms,
             bucket: bucket.clone(),
             elastic: elastic_for,
@@ -254,6 +257,7 @@ impl Cluster {
             agents,
             log_spool_bytes: shape::log_spool(seed),
             preemption: shape::preemption(seed),
+            licenses: shape::licenses(seed),
             schedulers,
             clients,
             uploads,
@@ -350,6 +354,7 @@ struct Place {
     url_ttl_ms: u64,
     preemption: BTreeMap<String, PreemptionConfig>,
     collect_every_ms: u64,
+    licenses: BTreeMap<String, u32>,
     bucket: Option<Arc<SimBucket>>,
     /// With how many agents there are anyway.
     elastic: Option<(Arc<Elastic>, usize)>,
@@ -401,6 +406,7 @@ fn server_config(seed: u64, place: &Place, host: Ipv4Addr) -> ServerConfig {
             ..ObjectsConfig::default()
         },
         logs: shape::packing(seed),
+        licenses: place.licenses.clone(),
         ..ServerConfig::default()
     };
     for (pool, rules) in &place.preemption {

@@ -34,6 +34,8 @@ pub struct Recording {
     pub log_spool_bytes: u64,
     /// Pools in which work gives way to work of higher priority.
     pub preemption: BTreeMap<String, PreemptionConfig>,
+    /// How many there are.
+    pub licenses: BTreeMap<String, u32>,
     /// Those that are manifests of directories, by digest.
     pub manifests: BTreeMap<String, String>,
     /// The plan of the run.
@@ -73,6 +75,7 @@ impl Recording {
             manifests,
             log_spool_bytes: cluster.log_spool_bytes,
             preemption: cluster.preemption.clone(),
+            licenses: cluster.licenses.clone(),
             transfers,
             faults,
         }
@@ -90,6 +93,7 @@ impl Recording {
             transfers: &self.transfers,
             log_spool_bytes: self.log_spool_bytes,
             preemption: &self.preemption,
+            licenses: &self.licenses,
             manifests: &self.manifests,
             faults: &self.faults,
             max_own_retries: OWN_RETRIES,

@@ -48,6 +48,16 @@ fn staging(seed: u64) -> u64 {
     if rng.random_bool(0.4) { rate } else { 0 }
 }
 
+/// The licenses of a cluster: none, one kind, or two, and few of each. From a stream of chance
+/// of its own.
+#[must_use]
+pub fn licenses(seed: u64) -> BTreeMap<String, u32> {
+    let mut rng = SmallRng::seed_from_u64(seed ^ 0x6c69_6365_6e73_6573);
+    let kinds = *[0, 0, 1, 2].choose(&mut rng).expect("not empty");
+    let names = ["solver", "viewer@campus"];
+    names.into_iter().take(kinds).map(|name| (name.to_owned(), rng.random_range(1..=4))).collect()
+}
+
 /// How long signed URLs are good: as in production, or so shortly that they expire while a
 /// file waits for its turn, or comes.
 const URL_TTLS_MS: [u64; 4] = [3_600_000, 3_000, 10_000, 30_000];

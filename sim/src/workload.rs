@@ -1,6 +1,6 @@
 //! The work of a run, drawn from its seed: what is submitted, cancelled,
 //! retried, and when. Plain work is drawn here; what only some seeds have is laid
-//! over it: [`special`] shapes of jobs, steps that are [`alone`] on their nodes, jobs that come [`after`] others, [`inputs`],
+//! over it: [`special`] shapes of jobs, steps that are [`alone`] on their nodes or [`licensed`], jobs that come [`after`] others, [`inputs`],
 //! checkpoints ([`saving`]), what tasks say of themselves ([`telling`]), and [`endless`] ones.
 
 mod after;
@@ -9,6 +9,7 @@ mod endless;
 mod grouping;
 pub mod inputs;
 mod keeping;
+mod licensed;
 mod saving;
 mod special;
 mod telling;
@@ -99,6 +100,7 @@ pub fn draw(seed: u64, load: Load, tenants: &[&str], machines: &[Kind]) -> Vec<D
     by_time(&mut deeds);
     special::draw(seed, &mut deeds, machines);
     alone::draw(seed, &mut deeds);
+    licensed::draw(seed, &mut deeds);
     after::tasks(seed, &mut deeds);
     after::jobs(seed, &mut deeds, load.over_ms);
     inputs::draw(seed, &mut deeds);

@@ -14,8 +14,8 @@ pub use accounts::{
 };
 pub use cluster::{AgentArgs, LocalDriverArgs, RunArgs, SchedulerArgs, ServerArgs, StoreArgs, UpArgs};
 pub use operate::{
-    AlertsArgs, CompletionsArgs, ManArgs, NodeAction, NodeArgs, NodesArgs, PolicyArg, PoolsArgs, ReplayArgs,
-    ReserveAction, ReserveArgs, ReserveSetArgs, SupervisorArgs, TopArgs,
+    AlertsArgs, CompletionsArgs, LicensesArgs, ManArgs, NodeAction, NodeArgs, NodesArgs, PolicyArg,
+    PoolsArgs, ReplayArgs, ReserveAction, ReserveArgs, ReserveSetArgs, SupervisorArgs, TopArgs,
 };
 pub use query::{
     CancelArgs, EventsArgs, LogsArgs, LsArgs, OutputsAction, OutputsArgs, RetryArgs, ShowArgs, StreamArg,
@@ -145,6 +145,8 @@ pub enum Command {
     Reserve(ReserveArgs),
     /// List pools: capacity, what is free, what queues
     Pools(PoolsArgs),
+    /// List licenses: how many there are, and how many are held
+    Licenses(LicensesArgs),
     /// List what somebody should look at
     Alerts(AlertsArgs),
     /// List, make or change tenants

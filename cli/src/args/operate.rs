@@ -50,6 +50,20 @@ pub struct PoolsArgs {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
+USED is what grants hold: a grant to tasks of an array holds as many as all its slots need until it is
+given back, within seconds of their end. docs/cluster.md says how a server is told what there is.
+
+Examples:
+  drumline licenses
+  drumline licenses -o json
+  drumline submit --licenses matlab:1 -- ./fit")]
+pub struct LicensesArgs {
+    #[command(flatten)]
+    pub format: FormatArg,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
 What an operator should look at: nodes lost or flapping, pools without room, queues that stand, budgets,
 storms of retries, logs given up. A tenant sees those of its own budget and queue. docs/alerts.md has
 the codes, and what to do about each.

@@ -32,6 +32,7 @@ Examples:
   drumline submit --array 1-100%5 --cores 1 -- sh -c 'echo task $DRUMLINE_TASK'
   drumline submit --nodes 2 --tasks-per-node 2 --time 10m --follow -- ./solve
   drumline submit --exclusive --time 10m -- ./measure
+  drumline submit --licenses matlab:1 --array 1-100 -- ./fit
   drumline submit --after ok:default-17 --input data=big.csv --output 'out/*' -- ./crunch inputs/data
   drumline submit --input data=sha256:$(drumline upload -o name big.csv) -- ./crunch inputs/data
   drumline submit --input set=images/ -- ./train inputs/set
@@ -110,6 +111,9 @@ pub struct SubmitArgs {
     /// Each task takes whole nodes: nothing else runs there while it does
     #[arg(long, help_heading = "Step")]
     pub exclusive: bool,
+    /// What each task holds of licenses, a gang as a whole: matlab:1,ansys (repeatable)
+    #[arg(short = 'L', long = "licenses", value_name = "NAME:N", help_heading = "Step")]
+    pub licenses: Vec<String>,
 
     /// The same key never makes a second job
     #[arg(long, value_name = "K", default_value = "", hide_default_value = true)]

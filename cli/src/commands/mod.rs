@@ -3,6 +3,7 @@
 mod cancel;
 mod completions;
 mod events;
+mod licenses;
 mod local_driver;
 mod logs;
 mod ls;
@@ -75,6 +76,7 @@ pub fn run(cli: Cli) -> Outcome {
         Command::Node(args) => as_client(connection, |client| nodes::change(client, args)),
         Command::Reserve(args) => as_client(connection, |client| reserve::run(client, args)),
         Command::Pools(args) => as_client(connection, |client| pools::run(client, args)),
+        Command::Licenses(args) => as_client(connection, |client| licenses::run(client, args)),
         Command::Alerts(args) => as_client(connection, |client| alerts::run(client, args)),
         Command::Tenants(args) => as_client(connection, |client| tenants::run(client, args)),
         Command::Quota(args) => as_client(connection, |client| quota::run(client, args)),

@@ -176,6 +176,9 @@ fn steps_table(spec: &JobSpec, view: &JobView, wide: bool) -> Table {
             if step.exclusive {
                 shape = format!("{shape} exclusive").trim_start().to_owned();
             }
+            for (name, count) in &step.licenses {
+                shape = format!("{shape} {name}:{count}").trim_start().to_owned();
+            }
             cells.extend([step.after.join(","), words::resources(&step.per_task.unwrap_or_default()), shape]);
         }
         table.row(cells);

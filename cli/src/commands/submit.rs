@@ -173,6 +173,7 @@ fn given_step_flags(args: &SubmitArgs) -> Vec<&'static str> {
         ("--pool", args.pool.is_some()),
         ("--constraint", !args.constraints.is_empty()),
         ("--exclusive", args.exclusive),
+        ("--licenses", !args.licenses.is_empty()),
     ];
     all.into_iter().filter_map(|(flag, given)| given.then_some(flag)).collect()
 }
@@ -224,6 +225,9 @@ fn apply(step: &mut Step, args: &SubmitArgs) -> Result<(), Failure> {
         step.constraints.push(jobfile::parse_constraint("--constraint", text)?);
     }
     step.exclusive |= args.exclusive;
+    for text in &args.licenses {
+        step.licenses.extend(jobfile::parse_licenses("--licenses", text)?);
+    }
     Ok(())
 }
 

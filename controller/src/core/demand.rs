@@ -98,6 +98,7 @@ impl Core {
             granted_epoch: tenant.epoch_seen,
             limit_ms: step.timeout_ms,
             exclusive: step.exclusive,
+            licenses: step.licenses.clone(),
         })
     }
 

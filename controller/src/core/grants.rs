@@ -13,8 +13,14 @@ use super::model::{Active, GangRun, Grant, Holding, Rank, Spot, StepRun, Tenant}
 use super::{blocks, model};
 use proto::keys;
 use proto::reservations::is_in_the_way;
-use proto::v1::{GrantRow, NodeState, State};
+use proto::v1::{GrantRow, NodeState, State, Step};
 use std::collections::BTreeSet;
+
+/// It holds what its tasks are to hold: a scheduler of an earlier version knows of no licenses.
+fn holds_licenses(row: &GrantRow, step: &Step, units: u64) -> bool {
+    let due = |name: &String| u64::from(step.licenses.get(name).copied().unwrap_or(0)).saturating_mul(units);
+    row.licenses.len() == step.licenses.len() && row.licenses.iter().all(|(name, held)| *held == due(name))
+}
 
 /// Retries looked at for one whose task may run on a node.
 const RETRIES_SEEN_MAX: usize = 64;
@@ -109,6 +115,7 @@ impl Core {
         let pending = run.fresh.count() + run.ready_retries(self.now.mono_ms);
         shape
             && row.whole.len() == whole
+            && spec.is_some_and(|step| holds_licenses(row, step, if row.gang { 1 } else { slots }))
             && job.ready(row.step)
             && pending > 0
             && names.len() == row.nodes.len()

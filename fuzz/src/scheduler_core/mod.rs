@@ -246,6 +246,7 @@ impl World {
             let of = match keys::parse(&key) {
                 Some(Parsed::AllocNode { node }) => AllocOf::Node(node),
                 Some(Parsed::AllocTenant { tenant }) => AllocOf::Tenant(tenant),
+                Some(Parsed::AllocLicense { license }) => AllocOf::License(license),
                 other => panic!("{other:?} is no alloc row"),
             };
             Alloc { of, epoch: row.epoch, version }

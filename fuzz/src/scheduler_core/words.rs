@@ -6,6 +6,7 @@ use proto::keys;
 use proto::limits::{GANG_NODES_MAX, GANG_TASKS_PER_NODE_MAX, TASKS_MAX};
 use proto::v1::{Constraint, Demand, DemandKey, DemandUpdate, GrantNode, GrantRow, Resources};
 use scheduler::core::{Event, Outcome};
+use std::collections::BTreeMap;
 
 impl World {
     fn shape(&mut self, job: u64, draw: &mut Draw<'_>) -> Shape {
@@ -75,6 +76,7 @@ impl World {
             expected_runtime_ms: draw.number(),
             limit_ms: 0,
             exclusive: false,
+            licenses: BTreeMap::new(),
             key: Some(key.clone()),
         };
         let (changed, gone) =
@@ -109,12 +111,8 @@ impl World {
                 let changed =
                     vec![Demand::default(), Demand { key: Some(key.clone()), slots, ..Demand::default() }];
                 let gone = if draw.coin() { vec![key] } else { Vec::new() };
-                Event::Demand(DemandUpdate {
-                    controller: "c".to_owned(),
-                    changed,
-                    gone,
-                    ..DemandUpdate::default()
-                })
+                let controller = "c".to_owned();
+                Event::Demand(DemandUpdate { controller, changed, gone, ..DemandUpdate::default() })
             }
             5 => Event::Granted { row: strange_grant(draw), revision: 0 },
             _ => Event::Tick,

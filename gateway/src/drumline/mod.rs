@@ -27,11 +27,11 @@ use proto::v1::drumline_server::Drumline;
 use proto::v1::{
     AlertsReply, AlertsRequest, CancelReply, CancelRequest, CreateTokenReply, CreateTokenRequest,
     CreateUploadReply, CreateUploadRequest, DrainNodeReply, DrainNodeRequest, EventsReply, EventsRequest,
-    JobRequest, JobView, ListJobsReply, ListJobsRequest, ListTasksReply, ListTasksRequest, ListTenantsReply,
-    ListTenantsRequest, ListTokensReply, ListTokensRequest, LogsReply, LogsRequest, NodesReply, NodesRequest,
-    OutputsReply, PoolsReply, PoolsRequest, PutTenantReply, PutTenantRequest, ReadJobFileReply,
-    ReadJobFileRequest, ReserveReply, ReserveRequest, RetryReply, RetryRequest, RevokeTokenReply,
-    RevokeTokenRequest, SubmitOutcome, SubmitReply, SubmitRequest, WhyReply, WhyRequest,
+    JobRequest, JobView, LicensesReply, LicensesRequest, ListJobsReply, ListJobsRequest, ListTasksReply,
+    ListTasksRequest, ListTenantsReply, ListTenantsRequest, ListTokensReply, ListTokensRequest, LogsReply,
+    LogsRequest, NodesReply, NodesRequest, OutputsReply, PoolsReply, PoolsRequest, PutTenantReply,
+    PutTenantRequest, ReadJobFileReply, ReadJobFileRequest, ReserveReply, ReserveRequest, RetryReply,
+    RetryRequest, RevokeTokenReply, RevokeTokenRequest, SubmitOutcome, SubmitReply, SubmitRequest, WhyReply, WhyRequest,
 };
 use std::sync::Arc;
 use world::grpc::tonic::{self, Request, Response, Status, Streaming};
@@ -203,6 +203,14 @@ impl Drumline for Front {
         answer(async {
             self.0.caller(request.metadata(), Right::ReadCluster).await?;
             pools::pools(&self.0, request.get_ref()).await
+        })
+        .await
+    }
+
+    async fn licenses(&self, request: Request<LicensesRequest>) -> Result<Response<LicensesReply>, Status> {
+        answer(async {
+            self.0.caller(request.metadata(), Right::ReadCluster).await?;
+            Ok(LicensesReply { licenses: self.0.planner.licenses() })
         })
         .await
     }

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use proto::json as shown;
 use proto::problem;
 use proto::v1::drumline_server::Drumline as _;
-use proto::v1::{AlertsRequest, NodesRequest, PoolAsk, PoolsRequest, Resources};
+use proto::v1::{AlertsRequest, LicensesRequest, NodesRequest, PoolAsk, PoolsRequest, Resources};
 use serde_json::json;
 use world::grpc::axum;
 
@@ -31,6 +31,11 @@ pub(super) async fn pools(call: Call) -> Result<Response, Refusal> {
         }
     }
     ok(&json!({ "pools": pools.iter().map(shown::pool).collect::<Vec<_>>() }))
+}
+
+pub(super) async fn licenses(call: Call) -> Result<Response, Refusal> {
+    let reply = call.rest.front.licenses(call.ask(LicensesRequest {})).await?.into_inner();
+    ok(&json!({ "licenses": reply.licenses.iter().map(shown::license).collect::<Vec<_>>() }))
 }
 
 pub(super) async fn alerts(call: Call) -> Result<Response, Refusal> {

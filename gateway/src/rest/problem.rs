@@ -62,6 +62,7 @@ const STATUSES: &[(&str, StatusCode)] = &[
     // What the cluster has stands against it.
     ("spec.constraints", StatusCode::CONFLICT),
     ("spec.infeasible", StatusCode::CONFLICT),
+    ("spec.license", StatusCode::CONFLICT),
     ("spec.pool", StatusCode::CONFLICT),
     ("spec.retention", StatusCode::CONFLICT),
 ];

@@ -488,6 +488,17 @@ pub(super) static ROUTES: &[Route] = &[
         }],
     },
     Route {
+        path: "/v1/licenses",
+        operations: &[Operation {
+            id: "listLicenses",
+            summary: "How many there are of each license, and how many are held",
+            right: Some(Right::ReadCluster),
+            answers: &[answer(&[(JSON, "LicenseList")], "All licenses, by name.")],
+            handler: |call, _| Box::pin(cluster::licenses(call)),
+            ..PLAIN
+        }],
+    },
+    Route {
         path: "/v1/alerts",
         operations: &[Operation {
             id: "listAlerts",

@@ -31,6 +31,7 @@ pub use table::{Cover, KNOWN, Known, Takes};
 use crate::{
     array,
     ids::{NameKind, check_name},
+    jobfile,
     limits::{JOB_NAME_BYTES_MAX, SPAN_MS_MAX},
     problem::Problem,
     v1::{DependencyKind, JobSpec, Step},
@@ -175,6 +176,7 @@ pub fn submission(line: &CommandLine, text: &str, around: &Surroundings) -> Resu
     shape.apply(&mut step);
     step.array = indexes(&chosen, &shape)?;
     step.exclusive = exclusive(&chosen, &mut warnings)?;
+    step.licenses = licenses(&chosen)?;
     step.timeout_ms = chosen.read("time", values::time_ms)?.unwrap_or(0);
     step.pool = pool(&chosen, &mut warnings)?;
 
@@ -267,6 +269,16 @@ fn indexes(chosen: &Chosen, shape: &Shape) -> Result<Option<crate::v1::ArraySpec
     }
     let spec = array::parse(given.value.trim()).map_err(|problem| problem.of_field(given.field()))?;
     Ok(Some(spec))
+}
+
+/// Of each task of an array, and of the job as a whole else, as in Slurm.
+fn licenses(chosen: &Chosen) -> Result<BTreeMap<String, u32>, Problem> {
+    let Some(given) = chosen.get("licenses") else { return Ok(BTreeMap::new()) };
+    if given.value.contains('|') {
+        let reason = "one of several licenses, whichever is free, is not covered";
+        return Err(refuse(&given.field(), &given.value, reason, "choose one"));
+    }
+    jobfile::parse_licenses(&given.field(), &given.value)
 }
 
 /// Whole nodes. Whose jobs may be beside one another is not chosen finer than that.

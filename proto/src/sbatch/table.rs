@@ -162,7 +162,7 @@ pub static KNOWN: &[Known] = {
             Warned("a job whose dependency cannot be met is always cancelled"),
             "",
         ),
-        known("licenses", Some('L'), Value, NO_SITE, ""),
+        known("licenses", Some('L'), Value, Used, ""),
         known("mail-type", None, Value, NO_MAIL, ""),
         known("mail-user", None, Value, NO_MAIL, ""),
         known("mcs-label", None, Value, NO_SITE, ""),

@@ -8,7 +8,7 @@
 mod graph;
 mod step;
 
-pub use step::{check_constraint, check_glob, check_relative};
+pub use step::{check_constraint, check_glob, check_licenses, check_relative};
 
 use crate::{
     after, array, estimate,
@@ -123,6 +123,21 @@ pub fn idempotency_key(key: &str) -> Result<(), Problem> {
         "is not such a key",
         format!("use at most {IDEMPOTENCY_KEY_BYTES_MAX} printable ASCII characters without blanks"),
     ))
+}
+
+/// Checks what a server is told of licenses.
+pub fn licenses_there(field: &str, licenses: &BTreeMap<String, u32>) -> Result<(), Problem> {
+    if licenses.len() > LICENSES_MAX {
+        return Err(too_many(field, licenses.len(), LICENSES_MAX));
+    }
+    for (name, &total) in licenses {
+        check_name(NameKind::License, field, name)?;
+        if total > LICENSE_COUNT_MAX {
+            let reason = format!("at most {LICENSE_COUNT_MAX} are counted");
+            return Err(size_problem(&format!("{field}.{name}"), total.into(), reason));
+        }
+    }
+    Ok(())
 }
 
 /// Checks labels of a job or a node.

@@ -9,6 +9,7 @@ use crate::{
     units,
     v1::{Checkpoint, Constraint, Step},
 };
+use std::collections::BTreeMap;
 
 pub(super) fn check(step: &Step) -> Result<(), Problem> {
     check_name(NameKind::Step, "name", &step.name)?;
@@ -54,7 +55,7 @@ pub(super) fn check(step: &Step) -> Result<(), Problem> {
     for (at, constraint) in step.constraints.iter().enumerate() {
         check_constraint(&format!("constraints[{at}]"), constraint)?;
     }
-    Ok(())
+    check_licenses("licenses", &step.licenses)
 }
 
 fn command(step: &Step) -> Result<(), Problem> {
@@ -267,6 +268,26 @@ pub fn check_glob(field: &str, glob: &str) -> Result<(), Problem> {
                 return refuse("has a [ without its ]", "close it, or write [[] for the character itself");
             };
             rest = &inside[close + 1..];
+        }
+    }
+    Ok(())
+}
+
+/// Whether licenses are names with counts.
+pub fn check_licenses(field: &str, licenses: &BTreeMap<String, u32>) -> Result<(), Problem> {
+    if licenses.len() > STEP_LICENSES_MAX {
+        return Err(too_many(field, licenses.len(), STEP_LICENSES_MAX));
+    }
+    for (name, &count) in licenses {
+        check_name(NameKind::License, field, name)?;
+        if count == 0 || count > LICENSE_COUNT_MAX {
+            return Err(Problem::new(
+                "spec.size",
+                format!("{field}.{name}"),
+                count,
+                if count == 0 { "must be above 0" } else { "is more than there are of anything" },
+                format!("use 1 to {LICENSE_COUNT_MAX}, or leave it out"),
+            ));
         }
     }
     Ok(())

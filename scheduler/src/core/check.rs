@@ -6,6 +6,7 @@
 //! fall, and another scheduler may have seen either before this one.
 
 use super::Core;
+use super::licenses::LicenseId;
 use super::tenants::TenantId;
 use crate::amount::Amount;
 use std::collections::BTreeMap;
@@ -25,8 +26,12 @@ impl Core {
     fn check_sums(&self) {
         let mut used = vec![(Amount::default(), 0); self.nodes.iter().len()];
         let mut held: BTreeMap<TenantId, Amount> = BTreeMap::new();
+        let mut licenses: BTreeMap<LicenseId, u64> = BTreeMap::new();
         let drafted = self.in_flight.values().flat_map(|f| &f.grants).map(|d| &d.held);
         for grant in self.grants.values().chain(drafted) {
+            for &(id, count) in &grant.licenses {
+                *licenses.entry(id).or_default() += count;
+            }
             for (id, part) in grant.parts() {
                 let (sum, alone) = &mut used[id as usize];
                 *sum = sum.plus(part.amount);
@@ -45,6 +50,11 @@ impl Core {
             let sum = held.get(&id).copied().unwrap_or_default();
             assert_eq!(tenant.held, sum, "what tenant {} holds", tenant.name);
         }
+        for (id, license) in self.licenses.iter() {
+            let sum = licenses.get(&id).copied().unwrap_or_default();
+            let in_line = license.line.held().0.gpus;
+            assert_eq!((license.used, in_line), (sum, sum), "what is held of license {}", license.name);
+        }
     }
 
     fn check_in_flight(&self) {
@@ -56,11 +66,16 @@ impl Core {
             for &tenant in &flight.tenants {
                 assert_eq!(self.tenants.get(tenant).in_flight, Some(*id), "a tenant is in one proposal");
             }
+            for &license in &flight.licenses {
+                assert_eq!(self.licenses.get(license).in_flight, Some(*id), "a license is in one proposal");
+            }
         }
         let nodes = self.nodes.iter().filter(|(_, node)| node.in_flight.is_some()).count();
         assert_eq!(nodes, self.in_flight.values().map(|f| f.nodes.len()).sum::<usize>());
         let tenants = self.tenants.iter().filter(|(_, tenant)| tenant.in_flight.is_some()).count();
         assert_eq!(tenants, self.in_flight.values().map(|f| f.tenants.len()).sum::<usize>());
+        let licenses = self.licenses.iter().filter(|(_, license)| license.in_flight.is_some()).count();
+        assert_eq!(licenses, self.in_flight.values().map(|f| f.licenses.len()).sum::<usize>());
     }
 
     fn check_queues(&self) {
@@ -92,6 +107,8 @@ impl Core {
     fn check_plans(&self) {
         let planned = self.nodes.iter().map(|(_, node)| node.line.planned().len()).sum::<usize>();
         assert_eq!(planned, self.plans.values().map(|plan| plan.nodes.len()).sum::<usize>());
+        let kept = self.licenses.iter().map(|(_, license)| license.line.planned().len()).sum::<usize>();
+        assert_eq!(kept, self.plans.values().map(|plan| plan.licenses.len()).sum::<usize>());
         for (key, plan) in &self.plans {
             for &id in &plan.nodes {
                 let here = self.nodes.get(id).line.planned().iter().find(|here| here.owner == *key);

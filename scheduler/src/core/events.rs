@@ -107,6 +107,11 @@ impl Core {
                 let id = self.nodes.intern(&node.node);
                 self.nodes.saw_version(id, revision);
             }
+            for name in row.licenses.keys() {
+                let id = self.licenses.intern(name);
+                let known = self.licenses.get_mut(id);
+                known.version = known.version.max(revision);
+            }
             self.take_in(row, revision, true);
         }
     }
@@ -128,6 +133,12 @@ impl Core {
             nodes,
             per_slot,
             whole: row.whole.iter().map(|whole| Amount::of(Some(whole)).of_one_node()).collect(),
+            licenses: row
+                .licenses
+                .iter()
+                // No more than there may be: see `Amount::of_one_node`.
+                .map(|(name, &count)| (self.licenses.intern(name), count.min(u64::from(u32::MAX))))
+                .collect(),
             groups: row.groups.iter().map(|name| self.tenants.intern(name)).collect(),
             ends_by_ms: row.ends_by_ms,
             version: revision,
@@ -181,6 +192,7 @@ impl Core {
                 tenant.held = tenant.held.plus(part.amount);
             }
         }
+        self.licenses.take(&held.licenses, held.ends_by_ms);
         held.counted_in().for_each(|id| self.remember(id));
     }
 
@@ -190,6 +202,7 @@ impl Core {
             self.nodes.release(node, part);
             held.counted_in().for_each(|id| self.tenants.get_mut(id).held.release(part.amount));
         }
+        self.licenses.release(&held.licenses, held.ends_by_ms);
         held.counted_in().for_each(|id| self.remember(id));
     }
 
@@ -224,6 +237,12 @@ impl Core {
                     tenant.epoch = tenant.epoch.max(alloc.epoch);
                     tenant.version = settled(tenant.version, alloc.version);
                     tenant.stale_below = tenant.stale_below.min(tenant.version);
+                }
+                AllocOf::License(name) => {
+                    let id = self.licenses.intern(&name);
+                    let license = self.licenses.get_mut(id);
+                    license.version = settled(license.version, alloc.version);
+                    license.stale_below = license.stale_below.min(license.version);
                 }
             }
         }
@@ -280,6 +299,7 @@ impl Core {
         let controller = *self.controllers.entry(update.controller.clone()).or_insert(fresh);
         self.yielding_told(controller, &update);
         if update.snapshot {
+            self.licenses.told(&update.licenses);
             let told: BTreeSet<StepKey> =
                 update.changed.iter().filter_map(|d| self.key(d.key.as_ref()?)).collect();
             let forgotten: Vec<StepKey> = self
@@ -305,6 +325,7 @@ impl Core {
         let Some(key) = &told.key else { return };
         let tenant = self.tenants.intern(&key.tenant);
         let key = StepKey { tenant, job_number: key.job_number, step: key.step };
+        told.licenses.keys().for_each(|name| _ = self.licenses.intern(name));
         self.dequeue(key);
         let lapses_ms = self.now.mono_ms + self.config.outstanding_told_ms;
         self.demands.put(key, told, controller, lapses_ms);
@@ -369,7 +390,8 @@ impl Core {
         if self.reread_due_ms.is_some_and(|ms| ms <= self.now.mono_ms) {
             self.reread_due_ms = None;
             let stale = self.nodes.iter().any(|(_, node)| node.version < node.stale_below)
-                || self.tenants.iter().any(|(_, tenant)| tenant.version < tenant.stale_below);
+                || self.tenants.iter().any(|(_, tenant)| tenant.version < tenant.stale_below)
+                || self.licenses.iter().any(|(_, license)| license.version < license.stale_below);
             self.wants_reread |= stale;
         }
     }

@@ -1,6 +1,7 @@
 //! Why a step waits: the same search and the same tests as a pass, asked
 //! without granting.
 
+use super::licenses::{Lack, License};
 use super::pass::Pass;
 use super::place::{Blocked, Obstacle};
 use super::shape::Shape;
@@ -115,6 +116,11 @@ impl Core {
                 why.details.extend(lines);
                 why
             }
+            Err(Blocked::Licenses(lacks)) => self.explain_licenses(key, &lacks),
+            Err(Blocked::Joining) if self.licenses_move(&shape) => {
+                let headline = "a grant that holds some of its licenses is being written";
+                reply("waiting.decision", headline.to_owned())
+            }
             Err(Blocked::Capacity(_) | Blocked::Joining) => {
                 self.explain_preemption(key).unwrap_or_else(|| self.explain_nodes(key, &shape))
             }
@@ -178,21 +184,44 @@ impl Core {
             reply("waiting.capacity", format!("no node has room for it now: {need} needed {per}"))
         };
         why.details.extend(tally.iter().map(|(obstacle, names)| obstacle_line(*obstacle, names, shape)));
-        if let Some(plan) = self.plans.get(&key) {
-            let names: Vec<&str> = plan.nodes.iter().map(|&id| self.nodes.get(id).name.as_str()).collect();
-            match plan.at_ms.filter(|at_ms| *at_ms > self.now.wall_ms) {
-                Some(at_ms) => {
-                    let span = units::brief_duration_ms(at_ms - self.now.wall_ms);
-                    why.details.push(format!(
-                        "it starts in {span} at the latest, if what runs there ends by its time limit or \
-                         expected runtime, on {}",
-                        list(&names)
-                    ));
-                    why.expected_start_ms = at_ms;
-                }
-                None => why.details.push(format!("held back for it: {}", list(&names))),
+        self.plan_details(key, &mut why);
+        why
+    }
+
+    fn plan_details(&self, key: StepKey, why: &mut WhyReply) {
+        let Some(plan) = self.plans.get(&key) else { return };
+        let names: Vec<&str> = plan.nodes.iter().map(|&id| self.nodes.get(id).name.as_str()).collect();
+        match plan.at_ms.filter(|at_ms| *at_ms > self.now.wall_ms) {
+            Some(at_ms) => {
+                let span = units::brief_duration_ms(at_ms - self.now.wall_ms);
+                why.details.push(format!(
+                    "it starts in {span} at the latest, if what runs there ends by its time limit or \
+                     expected runtime, on {}",
+                    list(&names)
+                ));
+                why.expected_start_ms = at_ms;
             }
+            None if names.is_empty() => why.details.push("its licenses are held back for it".to_owned()),
+            None => why.details.push(format!("held back for it: {}", list(&names))),
         }
+    }
+
+    /// A grant that holds some of them has no outcome yet, or another was faster.
+    fn licenses_move(&self, shape: &Shape) -> bool {
+        self.licenses_of(shape).iter().any(|&(id, _)| !self.licenses.get(id).is_settled())
+    }
+
+    fn explain_licenses(&self, key: StepKey, lacks: &[Lack]) -> WhyReply {
+        let line = |lack: &Lack| {
+            let License { name, total, used, .. } = self.licenses.get(lack.license);
+            let kept = if lack.is_kept { "; what is free is held back for what starts before" } else { "" };
+            let needed = if lack.need > *total { "needed" } else { "more needed" };
+            format!("license {name}: {used} of {total} in use, {} {needed}{kept}", lack.need)
+        };
+        let mut lines = lacks.iter().map(line);
+        let mut why = reply("waiting.licenses", lines.next().unwrap_or_default());
+        why.details.extend(lines);
+        self.plan_details(key, &mut why);
         why
     }
 

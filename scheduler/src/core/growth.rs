@@ -63,7 +63,8 @@ impl Core {
                     true => capacity(&pools[at]).times(shape.nodes_wanted() as u64),
                     false => shape.least(),
                 };
-                let slots = slots.min(least.count_in(room));
+                // More nodes bring no licenses.
+                let slots = slots.min(least.count_in(room)).min(self.licensed_units(shape));
                 room = room.minus(least.times(slots));
                 let sum = &mut sums[at];
                 if shape.gang.is_some() || shape.exclusive {

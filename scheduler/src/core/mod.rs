@@ -3,11 +3,11 @@
 //! [`Core::step`] brings the view up to date, [`Core::plan`] decides. The view
 //! is made of rows as watches tell them and of demand as controllers tell it; a
 //! decision is a [`Proposal`]: one commit, guarded by the versions of the
-//! `alloc/` rows of every node and tenant it touches. What keeps this safe with
+//! `alloc/` rows of every node, tenant and license it touches. What keeps this safe with
 //! any number of schedulers:
 //!
-//! - Whoever grants writes the alloc rows of the grant's nodes, tenant and groups in
-//!   the same commit as the grant row. So the version of an alloc row *is* the
+//! - Whoever grants writes the alloc rows of the grant's nodes, tenant, groups and licenses
+//!   in the same commit as the grant row. So the version of an alloc row *is* the
 //!   revision of the last grant that touched it, and a view that has seen the
 //!   grants up to there has seen all that matters for the row. Alloc rows are
 //!   therefore read once and then followed through `grant/` alone: a watch on
@@ -19,7 +19,8 @@
 //! - Until a proposal's outcome is known its capacity counts as taken, and its
 //!   rows are in no other proposal.
 //!
-//! Hence no node is over-committed and no tenant granted more than its limit,
+//! Hence no node is over-committed, no tenant granted more than its limit and no license
+//! given away twice,
 //! however old the view is; only work is lost to conflicts.
 
 mod check;
@@ -28,6 +29,7 @@ mod events;
 mod explain;
 mod fair;
 mod growth;
+mod licenses;
 mod nodes;
 mod outcomes;
 mod pass;
@@ -47,6 +49,7 @@ use crate::amount::Amount;
 use crate::feasible::least_whole;
 use demands::Demands;
 pub use growth::Growing;
+use licenses::{Counts, LicenseId, Licenses};
 use nodes::{NodeId, Nodes};
 use pass::expect;
 use plans::Plan;
@@ -203,6 +206,8 @@ pub enum AllocOf {
     Node(String),
     /// A tenant's.
     Tenant(String),
+    /// A license's.
+    License(String),
 }
 
 /// What became of a proposal.
@@ -242,6 +247,8 @@ struct Held {
     per_slot: Amount,
     /// Where it has its nodes for itself: all of each.
     whole: Vec<Amount>,
+    /// In all.
+    licenses: Counts,
     /// That count it as well, from its tenant's up.
     groups: Vec<TenantId>,
     /// Wall clock; 0: not told.
@@ -298,6 +305,7 @@ struct InFlight {
     nodes: BTreeSet<NodeId>,
     /// And groups.
     tenants: BTreeSet<TenantId>,
+    licenses: BTreeSet<LicenseId>,
 }
 
 /// The scheduler's view and its decisions.
@@ -307,6 +315,7 @@ pub struct Core {
     now: Now,
     nodes: Nodes,
     tenants: Tenants,
+    licenses: Licenses,
     demands: Demands,
     controllers: BTreeMap<String, u32>,
     grants: BTreeMap<(TenantId, u64), Held>,
@@ -349,6 +358,7 @@ impl Core {
             now: Now::default(),
             nodes: Nodes::default(),
             tenants: Tenants::default(),
+            licenses: Licenses::default(),
             demands: Demands::default(),
             controllers: BTreeMap::new(),
             grants: BTreeMap::new(),

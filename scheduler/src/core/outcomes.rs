@@ -22,6 +22,9 @@ impl Core {
         for &tenant in &proposal.tenants {
             self.tenants.get_mut(tenant).in_flight = None;
         }
+        for &license in &proposal.licenses {
+            self.licenses.get_mut(license).in_flight = None;
+        }
         match outcome {
             Outcome::Committed(_) => {
                 self.store_failures = 0;
@@ -55,6 +58,10 @@ impl Core {
             tenant.version = tenant.version.max(revision);
         }
         self.asked(&proposal.asks, revision);
+        for &id in &proposal.licenses {
+            let license = self.licenses.get_mut(id);
+            license.version = license.version.max(revision);
+        }
         for drafted in &proposal.grants {
             let id = (drafted.held.key.tenant, drafted.epoch);
             let tenant = self.tenants.get_mut(id.0);
@@ -105,6 +112,7 @@ impl Core {
         let of = match keys::parse(key) {
             Some(Parsed::AllocNode { node }) if found > 0 => Some(AllocOf::Node(node)),
             Some(Parsed::AllocTenant { tenant }) if found > 0 => Some(AllocOf::Tenant(tenant)),
+            Some(Parsed::AllocLicense { license }) if found > 0 => Some(AllocOf::License(license)),
             _ => None,
         };
         match of {
@@ -116,6 +124,12 @@ impl Core {
                 let id = self.tenants.intern(&name);
                 let tenant = self.tenants.get_mut(id);
                 tenant.stale_below = tenant.stale_below.max(found);
+            }
+            Some(AllocOf::License(name)) => {
+                world::mark!("scheduler.conflict.of_a_license");
+                let id = self.licenses.intern(&name);
+                let license = self.licenses.get_mut(id);
+                license.stale_below = license.stale_below.max(found);
             }
             // A row that should be there is not, or a grant that should not be is.
             None => self.wants_reread = true,

@@ -3,10 +3,11 @@
 //! Between tenants the one that has had least for its weight is next ([`super::fair`];
 //! ties: who waited longest for a turn); within a tenant the first of its queue, and when
 //! that cannot start, whoever can behind it, as long as nothing is held back
-//! for it. Grants that touch the same node or tenant must be in the same
+//! for it. Grants that touch the same node, tenant or license must be in the same
 //! commit, since each commit moves the versions of what it touches.
 
 use super::demands::Outstanding;
+use super::licenses::LicenseId;
 use super::nodes::NodeId;
 use super::place::{Blocked, Choice};
 use super::shape::ShapeId;
@@ -30,6 +31,15 @@ use world::clock::Now;
 /// Index of a commit being put together.
 type Slot = usize;
 
+/// The rows that a grant touches beside its nodes'.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rows {
+    /// Its tenant, and the groups that it is in, from it up.
+    pub path: Vec<TenantId>,
+    /// What it is to hold.
+    pub licenses: Vec<LicenseId>,
+}
+
 /// What a pass has decided so far.
 #[derive(Debug, Default)]
 pub(super) struct Pass {
@@ -40,6 +50,7 @@ pub(super) struct Pass {
     nodes: BTreeMap<NodeId, Slot>,
     /// And groups.
     tenants: BTreeMap<TenantId, Slot>,
+    licenses: BTreeMap<LicenseId, Slot>,
     drafted: BTreeMap<TenantId, u64>,
     grants: usize,
     /// Those that capacity blocked in this pass; not who is behind another of them.
@@ -56,7 +67,7 @@ pub(super) struct Pass {
 
 /// Each row touched is guarded and written.
 fn operations(commit: &InFlight) -> usize {
-    2 * (commit.nodes.len() + commit.tenants.len() + commit.grants.len())
+    2 * (commit.nodes.len() + commit.tenants.len() + commit.licenses.len() + commit.grants.len())
 }
 
 /// Not even a grant on one further node has room.
@@ -86,21 +97,27 @@ impl Pass {
         path.iter().find_map(|id| self.tenants.get(id)).copied()
     }
 
-    /// No further grant of this tenant has room in its commit.
-    pub(super) fn is_full_for(&self, path: &[TenantId]) -> bool {
-        self.slot_of(path).is_some_and(|slot| self.open.get(&slot).is_none_or(is_full))
+    /// Those of the licenses of a grant.
+    fn slots_of(&self, licenses: &[LicenseId]) -> impl Iterator<Item = Slot> {
+        licenses.iter().filter_map(|id| self.licenses.get(id).copied())
+    }
+
+    /// No further grant that touches these rows has room in their commits.
+    pub(super) fn is_full_for(&self, rows: &Rows) -> bool {
+        let mut slots = self.slots_of(&rows.licenses).chain(self.slot_of(&rows.path));
+        slots.any(|slot| self.open.get(&slot).is_none_or(is_full))
     }
 
     /// The node is in no commit but the tenant's own. Gangs keep apart from
     /// others, since they need much of a commit's room.
-    pub(super) fn is_alone_with(&self, path: &[TenantId], node: NodeId) -> bool {
-        self.nodes.get(&node).is_none_or(|&slot| self.slot_of(path) == Some(slot))
+    pub(super) fn is_alone_with(&self, rows: &Rows, node: NodeId) -> bool {
+        self.nodes.get(&node).is_none_or(|&slot| self.slot_of(&rows.path) == Some(slot))
     }
 
     /// A grant of these has room: in one commit with all that shares its rows.
-    pub(super) fn joins(&self, path: &[TenantId], nodes: &[NodeId]) -> bool {
-        let slots = self.touched(path, nodes);
-        let fresh = nodes.iter().filter(|id| !self.nodes.contains_key(id)).count() + self.fresh(path) + 1;
+    pub(super) fn joins(&self, rows: &Rows, nodes: &[NodeId]) -> bool {
+        let slots = self.touched(rows, nodes);
+        let fresh = nodes.iter().filter(|id| !self.nodes.contains_key(id)).count() + self.fresh(rows) + 1;
         let there: usize = match slots.is_empty() {
             false => slots.iter().map(|slot| operations(&self.open[slot])).sum(),
             true if self.may_open() => 0,
@@ -110,29 +127,34 @@ impl Pass {
     }
 
     /// Likewise for one node, which is what a search asks again and again.
-    pub(super) fn joins_one(&self, path: &[TenantId], node: NodeId) -> bool {
-        let there = match (self.slot_of(path), self.nodes.get(&node).copied()) {
-            (None, None) => return self.may_open() || self.joins(path, &[node]),
+    pub(super) fn joins_one(&self, rows: &Rows, node: NodeId) -> bool {
+        if !rows.licenses.is_empty() {
+            return self.joins(rows, &[node]);
+        }
+        let there = match (self.slot_of(&rows.path), self.nodes.get(&node).copied()) {
+            (None, None) => return self.may_open() || self.joins(rows, &[node]),
             (Some(slot), None) => operations(&self.open[&slot]) + 2,
             (None, Some(slot)) => operations(&self.open[&slot]),
             (Some(a), Some(b)) if a == b => operations(&self.open[&a]),
             (Some(a), Some(b)) => operations(&self.open[&a]) + operations(&self.open[&b]),
         };
-        there + 2 * (self.fresh(path) + 1) <= PROPOSAL_OPERATIONS_MAX
+        there + 2 * (self.fresh(rows) + 1) <= PROPOSAL_OPERATIONS_MAX
     }
 
-    /// Of a tenant and its groups those that are in no commit yet.
-    fn fresh(&self, path: &[TenantId]) -> usize {
-        path.iter().filter(|id| !self.tenants.contains_key(id)).count()
+    /// Of these rows those that are in no commit yet.
+    fn fresh(&self, rows: &Rows) -> usize {
+        let licenses = rows.licenses.iter().filter(|id| !self.licenses.contains_key(id));
+        rows.path.iter().filter(|id| !self.tenants.contains_key(id)).count() + licenses.count()
     }
 
-    fn touched(&self, path: &[TenantId], nodes: &[NodeId]) -> BTreeSet<Slot> {
-        nodes.iter().filter_map(|id| self.nodes.get(id).copied()).chain(self.slot_of(path)).collect()
+    fn touched(&self, rows: &Rows, nodes: &[NodeId]) -> BTreeSet<Slot> {
+        let of_nodes = nodes.iter().filter_map(|id| self.nodes.get(id).copied());
+        of_nodes.chain(self.slot_of(&rows.path)).chain(self.slots_of(&rows.licenses)).collect()
     }
 
     /// The commit for a grant of these; merges those that must become one.
-    fn join(&mut self, path: &[TenantId], nodes: &[NodeId]) -> Slot {
-        let touched = self.touched(path, nodes);
+    fn join(&mut self, rows: &Rows, nodes: &[NodeId]) -> Slot {
+        let touched = self.touched(rows, nodes);
         let slot = match touched.first() {
             Some(&slot) => slot,
             None if self.may_open() => {
@@ -150,9 +172,11 @@ impl Pass {
             let merged = self.open.remove(&other).expect("touched commits are open");
             merged.nodes.iter().for_each(|&id| _ = self.nodes.insert(id, slot));
             merged.tenants.iter().for_each(|&id| _ = self.tenants.insert(id, slot));
+            merged.licenses.iter().for_each(|&id| _ = self.licenses.insert(id, slot));
             let into = self.open.get_mut(&slot).expect("it is open");
             into.nodes.extend(merged.nodes);
             into.tenants.extend(merged.tenants);
+            into.licenses.extend(merged.licenses);
             into.grants.extend(merged.grants);
         }
         let commit = self.open.get_mut(&slot).expect("it is open");
@@ -160,9 +184,13 @@ impl Pass {
             self.nodes.insert(id, slot);
             commit.nodes.insert(id);
         }
-        for &id in path {
+        for &id in &rows.path {
             self.tenants.insert(id, slot);
             commit.tenants.insert(id);
+        }
+        for &id in &rows.licenses {
+            self.licenses.insert(id, slot);
+            commit.licenses.insert(id);
         }
         slot
     }
@@ -214,11 +242,11 @@ impl Core {
         let mut after: Option<(Place, ShapeId)> = None;
         let mut closed: Vec<&'static str> = Vec::new();
         let mut looked_at = 0;
-        let path = self.tenants.path(tenant);
-        if pass.is_full_for(&path) {
+        let rows = Rows { path: self.tenants.path(tenant), ..Rows::default() };
+        if pass.is_full_for(&rows) {
             return false;
         }
-        let by_groups = pass.closed.iter().filter(|(group, _)| path.contains(group));
+        let by_groups = pass.closed.iter().filter(|(group, _)| rows.path.contains(group));
         let by_groups: Vec<&'static str> = by_groups.map(|&(_, dimension)| dimension).collect();
         while let Some((place, shape)) = self.tenants.get(tenant).queue.head_after(after) {
             if pass.is_over() {
@@ -255,6 +283,7 @@ impl Core {
                             world::mark!("scheduler.blocked.by_a_limit");
                             self.drop_plan(key);
                         }
+                        Blocked::Licenses(_) => world::mark!("scheduler.blocked.by_licenses"),
                         Blocked::Joining => world::mark!("scheduler.blocked.by_the_pass"),
                     }
                     if may_plan {
@@ -307,7 +336,7 @@ impl Core {
         if matches!(blocked, Blocked::Capacity(_)) && self.would_preempt(key) {
             pass.wanting.push(Wanting { key, may_reclaim: !is_behind });
         }
-        if matches!(blocked, Blocked::Capacity(_)) && !is_behind {
+        if matches!(blocked, Blocked::Capacity(_) | Blocked::Licenses(_)) && !is_behind {
             self.note_blocked(pass, key);
         }
     }
@@ -358,16 +387,31 @@ impl Core {
         };
         let path = self.tenants.path(key.tenant);
         let groups = path[1..].to_vec();
+        let units = if shape.gang.is_some() { 1 } else { choice.slots() };
+        let mut licenses = self.licenses_of(&shape);
+        let rows = Rows { path, licenses: licenses.iter().map(|&(id, _)| id).collect() };
+        licenses.iter_mut().for_each(|(_, count)| *count *= units);
         let capacity = |&(id, _): &(NodeId, u32)| self.nodes.get(id).capacity.of_one_node();
         let whole = if shape.exclusive { choice.nodes.iter().map(capacity).collect() } else { Vec::new() };
         let (version, nodes) = (0, choice.nodes);
         let (preemption, row) = (None, None);
-        let held =
-            Held { key, nodes, per_slot, whole, groups, ends_by_ms, version, granted_ms, preemption, row };
+        let held = Held {
+            key,
+            nodes,
+            per_slot,
+            whole,
+            licenses,
+            groups,
+            ends_by_ms,
+            version,
+            granted_ms,
+            preemption,
+            row,
+        };
         self.assert_allowed(&held);
         self.hold(&held);
         self.turns += 1;
-        path.iter().for_each(|&id| self.tenants.get_mut(id).last_turn = self.turns);
+        rows.path.iter().for_each(|&id| self.tenants.get_mut(id).last_turn = self.turns);
         self.drop_plan(key);
 
         let nodes: Vec<NodeId> = held.nodes.iter().map(|&(id, _)| id).collect();
@@ -376,7 +420,7 @@ impl Core {
         if shape.exclusive {
             world::mark!("scheduler.grant.whole_nodes");
         }
-        let slot = pass.join(&path, &nodes);
+        let slot = pass.join(&rows, &nodes);
         let commit = pass.open.get_mut(&slot).expect("it was joined");
         let same = commit
             .grants
@@ -392,6 +436,9 @@ impl Core {
         if let Some(drafted) = same {
             world::mark!("scheduler.grant.grows_in_its_pass");
             drafted.held.nodes[0].1 += held.nodes[0].1;
+            for (mine, (_, more)) in drafted.held.licenses.iter_mut().zip(&held.licenses) {
+                mine.1 += more;
+            }
             let mine = entry.outstanding.iter_mut().find(|o| o.epoch == drafted.epoch);
             mine.expect("a draft is outstanding").slots += slots;
         } else {
@@ -433,6 +480,11 @@ impl Core {
         let shortages = self.tenants.shortages(held.key.tenant, held.amount());
         let name = &self.tenants.get(held.key.tenant).name;
         assert!(shortages.is_empty(), "tenant {name} would pass a limit: {shortages:?}");
+        for &(id, count) in &held.licenses {
+            let license = self.licenses.get(id);
+            assert!(license.is_settled(), "license {} is not to be used", license.name);
+            assert!(count <= license.free(), "license {} would be given away twice", license.name);
+        }
     }
 
     /// Makes a commit of grants and marks all its rows.
@@ -448,6 +500,9 @@ impl Core {
         }
         for &tenant in &commit.tenants {
             self.tenants.get_mut(tenant).in_flight = Some(id);
+        }
+        for &license in &commit.licenses {
+            self.licenses.get_mut(license).in_flight = Some(id);
         }
         self.in_flight.insert(id, commit);
         proposal
@@ -473,6 +528,11 @@ impl Core {
             ends_by_ms: held.ends_by_ms,
             groups: held.groups.iter().map(|&id| self.tenants.get(id).name.clone()).collect(),
             whole: held.whole.iter().map(|whole| whole.to_resources()).collect(),
+            licenses: held
+                .licenses
+                .iter()
+                .map(|&(id, count)| (self.licenses.get(id).name.clone(), count))
+                .collect(),
             ..GrantRow::default()
         }
     }
@@ -486,6 +546,7 @@ impl Core {
         // The newest epoch that touches each row.
         let mut nodes: BTreeMap<NodeId, u64> = BTreeMap::new();
         let mut tenants: BTreeMap<TenantId, u64> = BTreeMap::new();
+        let mut licenses: BTreeMap<LicenseId, u64> = BTreeMap::new();
         for drafted in &commit.grants {
             for &(id, _) in &drafted.held.nodes {
                 let epoch = nodes.entry(id).or_default();
@@ -493,6 +554,10 @@ impl Core {
             }
             for id in drafted.held.counted_in() {
                 let epoch = tenants.entry(id).or_default();
+                *epoch = drafted.epoch.max(*epoch);
+            }
+            for &(id, _) in &drafted.held.licenses {
+                let epoch = licenses.entry(id).or_default();
                 *epoch = drafted.epoch.max(*epoch);
             }
         }
@@ -503,6 +568,11 @@ impl Core {
         for (id, epoch) in tenants {
             let tenant = self.tenants.get(id);
             put(keys::alloc_tenant(&tenant.name), expect(tenant.version), AllocRow { epoch }.encode_to_vec());
+        }
+        for (id, epoch) in licenses {
+            let license = self.licenses.get(id);
+            let key = keys::alloc_license(&license.name);
+            put(key, expect(license.version), AllocRow { epoch }.encode_to_vec());
         }
         for row in rows {
             put(keys::grant(&row.tenant, row.epoch), Expect::Absent, row.encode_to_vec());

@@ -4,10 +4,11 @@
 //! `explain` asks it the same question. It reads the view and changes nothing.
 
 use super::demands::Failed;
+use super::licenses::{Lack, LicenseId};
 use super::nodes::{ANY_POOL, Node, NodeId, PoolId};
-use super::pass::Pass;
+use super::pass::{Pass, Rows};
 use super::shape::{Gang, Shape, ShapeId};
-use super::tenants::{Shortage, TenantId};
+use super::tenants::Shortage;
 use super::{Core, StepKey};
 use crate::amount::Amount;
 use crate::limits::GRANT_SLOTS_MAX;
@@ -23,6 +24,12 @@ pub(super) struct Choice {
     pub nodes: Vec<(NodeId, u32)>,
 }
 
+impl Choice {
+    pub fn slots(&self) -> u64 {
+        self.nodes.iter().map(|&(_, slots)| u64::from(slots)).sum()
+    }
+}
+
 /// Why a demand cannot start now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Blocked {
@@ -30,6 +37,8 @@ pub(super) enum Blocked {
     Limit(Vec<Shortage>),
     /// No node, or too few, can take it.
     Capacity(Failed),
+    /// Too few licenses are free.
+    Licenses(Vec<Lack>),
     /// It would fit, but not into a commit of this pass.
     Joining,
 }
@@ -223,8 +232,14 @@ impl Core {
         let Some(search) = self.search(key, shape) else {
             return Err(Blocked::Capacity(Failed { pool: ANY_POOL, log_end: 0, changes: 0 }));
         };
-        let path = self.tenants.path(key.tenant);
-        if pass.is_full_for(&path) {
+        let counts = self.licenses_of(shape);
+        let licenses: Vec<LicenseId> = counts.iter().map(|&(id, _)| id).collect();
+        if licenses.iter().any(|&id| !self.licenses.get(id).is_settled()) {
+            return Err(Blocked::Joining);
+        }
+        let licensed = self.licensed(&search, &counts).map_err(Blocked::Licenses)?;
+        let rows = Rows { path: self.tenants.path(key.tenant), licenses };
+        if pass.is_full_for(&rows) {
             return Err(Blocked::Joining);
         }
         let pool = self.nodes.pool(search.pool);
@@ -240,9 +255,9 @@ impl Core {
             return Err(Blocked::Capacity(now));
         }
         match shape.gang {
-            Some(gang) => self.choose_gang(pass, &search, &path, gang, now),
-            None => self.choose_node(pass, &search, &path, (known, now)).map(|id| {
-                let wanted = entry.wanted(false);
+            Some(gang) => self.choose_gang(pass, &search, &rows, gang, now),
+            None => self.choose_node(pass, &search, &rows, (known, now)).map(|id| {
+                let wanted = entry.wanted(false).min(licensed);
                 let slots = if shape.exclusive { 1 } else { self.slots_on(pass, id, &search, wanted) };
                 Choice { nodes: vec![(id, slots)] }
             }),
@@ -253,7 +268,7 @@ impl Core {
         &self,
         pass: &mut Pass,
         search: &Search<'_>,
-        path: &[TenantId],
+        rows: &Rows,
         (known, now): (Option<Failed>, Failed),
     ) -> Result<NodeId, Blocked> {
         let mut skipped = false;
@@ -265,7 +280,7 @@ impl Core {
             if self.soft_obstacle(node, search).is_some() {
                 return ControlFlow::Continue(());
             }
-            if !pass.joins_one(path, id) {
+            if !pass.joins_one(rows, id) {
                 skipped = true;
                 return ControlFlow::Continue(());
             }
@@ -298,7 +313,7 @@ impl Core {
         &self,
         pass: &mut Pass,
         search: &Search<'_>,
-        path: &[TenantId],
+        rows: &Rows,
         gang: Gang,
         now: Failed,
     ) -> Result<Choice, Blocked> {
@@ -312,7 +327,7 @@ impl Core {
             if self.soft_obstacle(node, search).is_some() {
                 return ControlFlow::Continue(());
             }
-            if !pass.is_alone_with(path, id) {
+            if !pass.is_alone_with(rows, id) {
                 skipped = true;
                 return ControlFlow::Continue(());
             }
@@ -326,7 +341,7 @@ impl Core {
             let too_few = || self.too_few(search, allowance.passed, now);
             return Err(if skipped { Blocked::Joining } else { too_few() });
         }
-        if !pass.joins(path, &found) {
+        if !pass.joins(rows, &found) {
             return Err(Blocked::Joining);
         }
         Ok(Choice { nodes: found.into_iter().map(|id| (id, gang.tasks_per_node)).collect() })

@@ -13,6 +13,7 @@
 //! one pass to the next a plan is for one that a pass looks at: the first of its
 //! shape in a queue. For one behind it, the nodes would be kept from both.
 
+use super::licenses::Counts;
 use super::nodes::NodeId;
 use super::place::Search;
 use super::timeline::{NEVER, Planned};
@@ -25,19 +26,21 @@ use std::collections::BTreeSet;
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// Where.
+    /// Where; nowhere yet while nobody knows when there are licenses for it.
     pub nodes: BTreeSet<NodeId>,
     /// When at the latest, if work ends as told; absent: nobody knows.
     pub at_ms: Option<u64>,
+    /// What is kept for it of licenses.
+    pub licenses: Counts,
     /// Smaller was planned before.
     pub order: u64,
 }
 
 /// What a plan is made for.
-#[derive(Clone, Copy)]
 struct Wanted<'a> {
     search: Search<'a>,
     nodes: usize,
+    licenses: Counts,
     /// [`NEVER`]: not told.
     span_ms: u64,
 }
@@ -53,15 +56,28 @@ impl Core {
         if self.is_promised(key) {
             return;
         }
-        let Some(entry) = self.demands.get(key) else { return };
+        let order = self.next_plan;
+        if let Some(plan) = self.planned_from_scratch(key, order) {
+            self.next_plan += 1;
+            self.put_plan(key, plan);
+        }
+    }
+
+    /// When and where it is to start, if there are nodes and licenses for it.
+    fn planned_from_scratch(&mut self, key: StepKey, order: u64) -> Option<Plan> {
+        let entry = self.demands.get(key)?;
         let shape = self.demands.shape(entry.shape).shape.clone();
-        let Some(search) = self.search(key, &shape) else { return };
+        let search = self.search(key, &shape)?;
         let pool = self.nodes.pool(search.pool);
         if entry.unplannable_at == Some(pool.changes) {
-            return;
+            return None;
         }
         self.plan_scans += 1;
-        let wanted = Wanted { search, nodes: shape.nodes_wanted(), span_ms: self.span_ms(key) };
+        let licenses = self.licenses_of(&shape);
+        if licenses.iter().any(|&(id, count)| count > self.licenses.get(id).total) {
+            return None;
+        }
+        let wanted = Wanted { search, nodes: shape.nodes_wanted(), licenses, span_ms: self.span_ms(key) };
         let mut could: Vec<NodeId> = pool
             .members
             .iter()
@@ -77,35 +93,48 @@ impl Core {
             let changes = pool.changes;
             let entry = self.demands.get_mut(key).expect("it was there above");
             entry.unplannable_at = Some(changes);
-            return;
+            return None;
         }
         if shape.exclusive {
             // What its tenant has goes on meanwhile, for all that is known.
             let allowed = self.tenants.room(key.tenant);
             could.retain(|&id| self.nodes.get(id).capacity.fits_in(allowed));
             if could.len() < wanted.nodes {
-                return;
+                return None;
             }
         }
-        let (size, order) = (pool.members.len(), self.next_plan);
-        let plan = match self.earliest(&could, wanted) {
-            Some((at_ms, nodes)) => {
-                world::mark!("scheduler.plan.instant_known");
-                Plan { nodes, at_ms: Some(at_ms), order }
-            }
-            None => {
-                let Some(nodes) = self.keep(&could, wanted, size) else { return };
+        let size = pool.members.len();
+        if let Some((at_ms, nodes)) = self.earliest(&could, &wanted) {
+            world::mark!("scheduler.plan.instant_known");
+            return Some(Plan { nodes, at_ms: Some(at_ms), licenses: wanted.licenses, order });
+        }
+        // Each that is kept something of for an unknown time has it alone: who waited for
+        // one another would do so for ever.
+        if !self.are_clear_for(&wanted.licenses, key) {
+            return None;
+        }
+        let nodes = match self.licenses_from(&wanted, self.now.wall_ms) {
+            Some(_) => {
+                let nodes = self.keep(&could, &wanted, size)?;
                 world::mark!("scheduler.plan.nodes_held_back");
-                Plan { nodes, at_ms: None, order }
+                nodes
+            }
+            // Nodes are of more use to others until there are licenses.
+            None => {
+                world::mark!("scheduler.plan.licenses_held_back");
+                BTreeSet::new()
             }
         };
-        self.next_plan += 1;
-        self.put_plan(key, plan);
+        Some(Plan { nodes, at_ms: None, licenses: wanted.licenses, order })
+    }
+
+    fn licenses_from(&self, wanted: &Wanted<'_>, from_ms: u64) -> Option<u64> {
+        self.licensed_from(&wanted.licenses, from_ms, wanted.span_ms, wanted.search.key)
     }
 
     /// Nodes that are kept as they are, since nobody knows when they have room.
     /// The first such plan may keep any number; all together leave half.
-    fn keep(&self, could: &[NodeId], wanted: Wanted<'_>, size: usize) -> Option<BTreeSet<NodeId>> {
+    fn keep(&self, could: &[NodeId], wanted: &Wanted<'_>, size: usize) -> Option<BTreeSet<NodeId>> {
         let kept = self.plans.values().filter(|plan| plan.at_ms.is_none()).map(|plan| plan.nodes.len());
         let kept: usize = kept.sum();
         if kept > 0 && (kept + wanted.nodes) * 2 > size {
@@ -119,13 +148,14 @@ impl Core {
         (nodes.len() == wanted.nodes).then_some(nodes)
     }
 
-    /// The first instant at which enough of these nodes have room long enough, as
-    /// far as is told, and which.
-    fn earliest(&self, could: &[NodeId], wanted: Wanted<'_>) -> Option<(u64, BTreeSet<NodeId>)> {
+    /// The first instant at which enough of these nodes have room long enough, and there are
+    /// licenses, as far as is told, and which nodes.
+    fn earliest(&self, could: &[NodeId], wanted: &Wanted<'_>) -> Option<(u64, BTreeSet<NodeId>)> {
         let Search { key, .. } = wanted.search;
         let now_ms = self.now.wall_ms;
         let mut from_ms = now_ms;
         for _ in 0..PLAN_ROUNDS_MAX {
+            from_ms = self.licenses_from(wanted, from_ms)?;
             let starts = could.iter().filter_map(|&id| {
                 let node = self.nodes.get(id);
                 let need = (wanted.search.need(node), wanted.span_ms);
@@ -135,6 +165,11 @@ impl Core {
             starts.sort_unstable();
             // Before this instant fewer have room.
             let at_ms = starts.get(wanted.nodes - 1)?.0;
+            let licensed_ms = self.licenses_from(wanted, at_ms)?;
+            if licensed_ms > at_ms {
+                from_ms = licensed_ms;
+                continue;
+            }
             let until_ms = at_ms.saturating_add(wanted.span_ms);
             let fits = |id: NodeId| {
                 let node = self.nodes.get(id);
@@ -167,15 +202,18 @@ impl Core {
         for &id in &plan.nodes {
             self.nodes.line_mut(id).plan(Planned { owner: key, from_ms, until_ms, unit });
         }
+        self.licenses.plan(&plan.licenses, key, (from_ms, until_ms));
         self.plans.insert(key, plan);
     }
 
     /// Gives the nodes back to all.
     pub(super) fn drop_plan(&mut self, key: StepKey) {
-        for id in self.plans.remove(&key).into_iter().flat_map(|plan| plan.nodes) {
+        let Some(plan) = self.plans.remove(&key) else { return };
+        for id in plan.nodes {
             self.nodes.line_mut(id).unplan(key);
             self.nodes.note_freed(id);
         }
+        self.licenses.unplan(&plan.licenses, key);
     }
 
     /// Drops what no longer makes sense: the demand left the queue, or one of its
@@ -195,6 +233,7 @@ impl Core {
                     world::mark!("scheduler.plan.handed_on");
                     let plan = self.plans.remove(&key).expect("it was there above");
                     plan.nodes.iter().for_each(|&id| _ = self.nodes.line_mut(id).unplan(key));
+                    self.licenses.unplan(&plan.licenses, key);
                     self.put_plan(first, plan);
                     self.plan_again(first);
                 }
@@ -211,9 +250,19 @@ impl Core {
         let (Some(plan), Some(entry)) = (self.plans.get(&key), self.demands.get(key)) else { return };
         let shape = self.demands.shape(entry.shape).shape.clone();
         let Some(search) = self.search(key, &shape) else { return };
+        let (licenses, span_ms) = (plan.licenses.clone(), self.span_ms(key));
         let nodes: Vec<NodeId> = plan.nodes.iter().copied().collect();
-        let wanted = Wanted { search, nodes: nodes.len(), span_ms: self.span_ms(key) };
-        let (before, at_ms) = (plan.at_ms, self.earliest(&nodes, wanted).map(|(at_ms, _)| at_ms));
+        let wanted = Wanted { search, nodes: nodes.len(), licenses, span_ms };
+        let is_licensed = self.licenses_from(&wanted, self.now.wall_ms).is_some();
+        if nodes.is_empty() == is_licensed {
+            // Now it is known when there are licenses and the nodes are to be found, or no more.
+            self.plan_anew(key, plan.order);
+            return;
+        }
+        if nodes.is_empty() {
+            return;
+        }
+        let (before, at_ms) = (plan.at_ms, self.earliest(&nodes, &wanted).map(|(at_ms, _)| at_ms));
         // Free since: the instant is now, whenever one looks.
         if before.map(|before_ms| before_ms.max(self.now.wall_ms)) == at_ms {
             return;
@@ -234,11 +283,27 @@ impl Core {
         }
     }
 
+    /// Other nodes than were planned, in the same place of the order. What is planned of
+    /// licenses goes on meanwhile.
+    fn plan_anew(&mut self, key: StepKey, order: u64) {
+        if self.plan_scans >= PLAN_SCANS_MAX {
+            return;
+        }
+        world::mark!("scheduler.plan.anew");
+        let plan = self.planned_from_scratch(key, order);
+        self.drop_plan(key);
+        if let Some(plan) = plan {
+            self.put_plan(key, plan);
+        }
+    }
+
     /// Nobody knows any more when it starts, so its nodes are kept from now on. Of all
     /// that is planned there only what was planned first stays: each would wait for
     /// the others, for ever.
     fn keeps_alone(&mut self, key: StepKey, plan: &Plan) -> bool {
         let there = plan.nodes.iter().flat_map(|&id| self.nodes.get(id).line.planned());
+        let with = plan.licenses.iter().flat_map(|&(id, _)| self.licenses.get(id).line.planned());
+        let there = there.chain(with);
         let others: BTreeSet<StepKey> = there.map(|planned| planned.owner).filter(|&o| o != key).collect();
         if others.iter().any(|other| self.plans[other].order < plan.order) {
             return false;
@@ -253,8 +318,10 @@ impl Core {
         let tenant = self.tenants.get(key.tenant);
         tenant.row.as_ref()?;
         let shape = &self.demands.shape(entry.shape).shape;
-        let (nodes, unit) = (&self.plans[&key].nodes, shape.unit());
-        let fits = shape.nodes_wanted() == nodes.len()
+        let (Plan { nodes, licenses, .. }, unit) = (&self.plans[&key], shape.unit());
+        let fits = (nodes.is_empty() || shape.nodes_wanted() == nodes.len())
+            && *licenses == self.licenses_of(shape)
+            && licenses.iter().all(|&(id, count)| count <= self.licenses.get(id).total)
             && nodes.iter().all(|&id| self.nodes.could_hold(id, shape, unit));
         let first = tenant.queue.first_of(entry.shape).filter(|_| fits)?;
         Some(Self::key_at(key.tenant, first))

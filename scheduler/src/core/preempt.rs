@@ -321,8 +321,9 @@ impl Core {
         for (&id, word) in &self.yields.words {
             let Some(held) = self.grants.get(&id) else { continue };
             let gives = held.preemption.is_some() || held.row.is_none() || asked.contains(&id);
-            // Of whole nodes nothing is free before all of it is.
-            let stays = gives || !held.whole.is_empty();
+            // Of whole nodes nothing is free before all of it is, and licenses are held for all
+            // slots together.
+            let stays = gives || !held.whole.is_empty() || !held.licenses.is_empty();
             if stays || !held.nodes.iter().all(|&(node, _)| allowed(node, word.priority)) {
                 continue;
             }
@@ -351,7 +352,8 @@ impl Core {
             return None;
         }
         let shape = self.demands.shape(entry.shape).shape.clone();
-        if shape.exclusive {
+        // More than room on nodes would have to become free.
+        if shape.exclusive || !shape.licenses.is_empty() {
             return None;
         }
         let search = self.search(key, &shape)?;

@@ -36,6 +36,8 @@ pub struct Shape {
     pub pool: String,
     /// Only whole nodes, on which nothing is granted.
     pub exclusive: bool,
+    /// What one slot holds of what, or a gang as a whole; sorted by name.
+    pub licenses: Vec<(String, u64)>,
     /// Sorted.
     pub needs: Vec<Need>,
     /// Nodes to avoid while another could do it; sorted.
@@ -76,6 +78,7 @@ impl Shape {
             gang,
             pool: demand.pool.clone(),
             exclusive: demand.exclusive,
+            licenses: demand.licenses.iter().map(|(name, &count)| (name.clone(), u64::from(count))).collect(),
             needs,
             avoid,
             bound_ms: round_up(bound_ms(demand)),
@@ -95,6 +98,7 @@ impl Shape {
             && self.nodes_wanted() <= other.nodes_wanted()
             && (self.pool.is_empty() || self.pool == other.pool)
             && (other.exclusive || !self.exclusive)
+            && self.licenses.iter().all(|(name, count)| other.licenses_of(name) >= *count)
             && self.needs.iter().all(|need| other.needs.contains(need))
             && self.avoid.iter().all(|node| other.avoids(node))
     }
@@ -110,6 +114,10 @@ impl Shape {
     #[must_use]
     pub fn nodes_wanted(&self) -> usize {
         self.gang.map_or(1, |gang| gang.nodes as usize)
+    }
+
+    fn licenses_of(&self, name: &str) -> u64 {
+        self.licenses.iter().find(|(of, _)| of == name).map_or(0, |(_, count)| *count)
     }
 
     /// The first label this node is wrong in.

@@ -28,6 +28,7 @@ mod in_turn;
 mod inputs;
 mod kept;
 mod ledger;
+mod licenses;
 mod limits;
 mod liveness;
 mod logs;
@@ -91,6 +92,8 @@ pub struct Outcome<'a> {
     pub preemption: &'a BTreeMap<String, PreemptionConfig>,
     /// Those that are manifests of directories, by digest.
     pub manifests: &'a std::collections::BTreeMap<String, String>,
+    /// How many there are of each license.
+    pub licenses: &'a std::collections::BTreeMap<String, u32>,
     /// The plan of the run.
     pub faults: &'a [Planned],
     pub max_own_retries: u32,
@@ -153,6 +156,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(ends::EndsTrue::default()),
         Box::new(nodes::NodesNotOverCommitted::default()),
         Box::new(alone::NothingBeside::default()),
+        Box::new(licenses::NoneHeldTwice::default()),
         Box::new(ledger::LedgerConserved::default()),
         Box::new(booked::Booked::default()),
         Box::new(stored::Stored::default()),

@@ -22,6 +22,8 @@ pub const CLASSES: &[Class] = &[
     Class { name: "session-back", by: &["fencing"], spoil: session_back },
     Class { name: "held-past-the-limit", by: &["capacity", "limits"], spoil: past_the_limit },
     Class { name: "let-in-past-the-limit", by: &["limits"], spoil: let_in },
+    Class { name: "more-licenses-held-than-there-are", by: &["licenses"], spoil: licenses_beyond },
+    Class { name: "licenses-not-held", by: &["licenses"], spoil: licenses_not_held },
     Class { name: "another-beside-one-alone", by: &["alone"], spoil: beside },
     Class { name: "whole-nodes-taken-for-parts", by: &["alone"], spoil: taken_for_parts },
     Class { name: "less-than-whole-nodes-held", by: &["alone"], spoil: less_than_whole },
@@ -116,6 +118,17 @@ fn beside(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
     }
     rec.commit(at.commit + 1).rows.push(row);
     Some(())
+}
+
+fn licenses_beyond(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let at = any_grant(rec, rng, |_, grant| !grant.licenses.is_empty())?;
+    grant(rec, at, |row| row.licenses.values_mut().for_each(|held| *held += 10))
+}
+
+/// Of a grant under which something began.
+fn licenses_not_held(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
+    let at = any_grant(rec, rng, |_, grant| !grant.licenses.is_empty() && is_used(rec, grant))?;
+    grant(rec, at, |row| row.licenses.clear())
 }
 
 /// Of a grant under which something began.

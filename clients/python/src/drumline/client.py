@@ -91,6 +91,7 @@ class Client:
         pool: str | None = None,
         constraints: Sequence[str] | None = None,
         exclusive: bool | None = None,
+        licenses: Mapping[str, int] | None = None,
         checkpoint: str | Mapping[str, Any] | None = None,
         idempotency_key: str = "",
     ) -> Job:
@@ -128,6 +129,7 @@ class Client:
             "pool": pool,
             "constraints": constraints,
             "exclusive": exclusive,
+            "licenses": licenses,
             "checkpoint": checkpoint,
         }
         job = {

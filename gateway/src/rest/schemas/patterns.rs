@@ -5,6 +5,8 @@
 pub(in crate::rest) const LOWER_NAME: &str = "^[a-z0-9][a-z0-9-]{0,62}$";
 /// Steps and inputs.
 pub(in crate::rest) const NAME: &str = "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$";
+/// Licenses.
+pub(in crate::rest) const LICENSE: &str = "^[A-Za-z0-9_][A-Za-z0-9_.@-]{0,62}$";
 pub(in crate::rest) const JOB_ID: &str = "^([a-z0-9][a-z0-9-]{0,62}-)?0*[1-9][0-9]{0,18}$";
 /// A whole job, one task of its array, or each task's like.
 pub(in crate::rest) const AFTER: &str = "^((ok|notok|any):([a-z0-9][a-z0-9-]{0,62}-)?0*[1-9][0-9]{0,18}((/[A-Za-z0-9_][A-Za-z0-9_.-]{0,62})?\\[[0-9]{1,12}\\])?|each:([a-z0-9][a-z0-9-]{0,62}-)?0*[1-9][0-9]{0,18}(/[A-Za-z0-9_][A-Za-z0-9_.-]{0,62})?)$";

@@ -168,6 +168,12 @@ fn step() -> Value {
             "pool": matching_or_empty(patterns::LOWER_NAME, NAME_BYTES_MAX),
             "constraints": texts(patterns::CONSTRAINT, CONSTRAINTS_MAX),
             "exclusive": { "type": "boolean" },
+            "licenses": {
+                "type": "object",
+                "propertyNames": { "pattern": patterns::LICENSE, "maxLength": NAME_BYTES_MAX },
+                "additionalProperties": between(1, i64::from(LICENSE_COUNT_MAX)),
+                "maxProperties": STEP_LICENSES_MAX,
+            },
         }),
         &[],
     );
