@@ -162,14 +162,14 @@ pub fn metered(spec: &JobSpec, state: &JobStateRow) -> Metered {
     let mut sum = Metered::default();
     for (step, now) in spec.steps.iter().zip(&state.steps) {
         let each = step.per_task.unwrap_or_default();
-        sum = together(sum, held(&each, now.busy_ms));
+        sum = together(sum, ran(&each, now.busy_ms));
     }
     sum
 }
 
 /// What processes of `each` held that ran for so long together.
 #[must_use]
-pub fn held(each: &Resources, busy_ms: u64) -> Metered {
+pub fn ran(each: &Resources, busy_ms: u64) -> Metered {
     let core_ms = u128::from(busy_ms) * u128::from(each.millicores) / 1000;
     Metered {
         busy_ms,

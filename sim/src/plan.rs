@@ -425,7 +425,7 @@ fn step(step: &Step) -> Value {
         ("env", (!step.env.is_empty()).then(|| json!(step.env))),
         ("pool", (!step.pool.is_empty()).then(|| json!(step.pool))),
         ("constraints", (!constraints.is_empty()).then(|| json!(constraints))),
-        ("exclusive", step.exclusive.then(|| json!(true))),
+        ("exclusive", step.exclusive.then_some(json!(true))),
         ("licenses", (!step.licenses.is_empty()).then(|| json!(step.licenses))),
         ("checkpoint", step.checkpoint.as_ref().map(checkpoint)),
         ("timeout", (step.timeout_ms > 0).then(|| json!(units::format_duration_ms(step.timeout_ms)))),

@@ -170,7 +170,7 @@ impl Core {
                 ended: state.completed + state.failed + state.cancelled,
                 told,
                 basis_points,
-                running: estimate::held(&each, running_ms),
+                running: estimate::ran(&each, running_ms),
                 running_micros: estimate::cost_micros(&each, 1, running_ms, &budget),
             }
         });

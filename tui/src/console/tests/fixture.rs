@@ -129,6 +129,7 @@ pub fn pools() -> Vec<PoolView> {
         largest_node: None,
         eta: None,
         autoscale: None,
+        preemption: None,
     };
     vec![
         pool("default", 3, resources(48, 192, 0), resources(35, 170, 0), 1250),
