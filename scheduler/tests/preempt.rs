@@ -346,3 +346,31 @@ proptest! {
         }
     }
 }
+
+/// What gave way has waited far longer, and asks for the same: the first of its queue in all
+/// but this.
+#[test]
+fn what_gave_way_does_not_get_the_room_it_made() {
+    let ran_s = vec![9];
+    let work = Work { tenant: 0, nodes: vec![0], gang: false, slots: 1, cores: 1, priority: 0, ran_s };
+    let case = Case { nodes: vec![1], works: vec![work], priority: 1, cores: 1, gang_nodes: 0 };
+    let mut core = case.core();
+    told(&mut core, 0, vec![case.wants()]);
+    let proposal = until_asked(&mut core).expect("it asks");
+    let (_, rows) = asked(&proposal);
+    core.step(later(AFTER_MS), Event::Outcome { proposal: proposal.id, outcome: Outcome::Committed(50) });
+    core.step(later(AFTER_MS), Event::Granted { row: rows[0].clone(), revision: 50 });
+    let again = Demand {
+        key: Some(DemandKey { tenant: tenant(0), job_number: 100, step: 0 }),
+        per_slot: cores(1),
+        slots: 1,
+        queued_ms: BEGIN.wall_ms - 3_600_000,
+        granted_epoch: 1,
+        ..Demand::default()
+    };
+    core.step(later(AFTER_MS + 1), Event::Released { tenant: tenant(0), epoch: 1, revision: 60 });
+    told(&mut core, AFTER_MS + 1, vec![again]);
+    let granted: Vec<GrantRow> = core.plan(later(AFTER_MS + 2)).into_iter().flat_map(|p| p.grants).collect();
+    assert_eq!(granted.iter().map(|row| row.job_number).collect::<Vec<_>>(), [1]);
+    core.check();
+}
