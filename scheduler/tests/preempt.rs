@@ -228,7 +228,7 @@ fn until_asked(core: &mut Core) -> Option<Proposal> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     /// What is chosen is enough and no more than that, and nothing of it matters more than it must.
     #[test]
