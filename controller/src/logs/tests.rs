@@ -304,7 +304,7 @@ async fn a_crash_at_any_step_loses_nothing() {
         let faults = DiskFaults { write_error_ppm: 60_000, sync_error_ppm: 60_000, ..DiskFaults::default() };
         let mut due = before.len();
         for round in 0..3 {
-            disk.set_faults(faults.clone());
+            disk.set_faults(faults);
             place.set_fails(15);
             for task in 100 + 10 * round..103 + 10 * round {
                 let done = old.pack("lab", 7, rng.random_bool(0.5)).await;

@@ -31,7 +31,8 @@ use proto::v1::{
     ListTasksRequest, ListTenantsReply, ListTenantsRequest, ListTokensReply, ListTokensRequest, LogsReply,
     LogsRequest, NodesReply, NodesRequest, OutputsReply, PoolsReply, PoolsRequest, PutTenantReply,
     PutTenantRequest, ReadJobFileReply, ReadJobFileRequest, ReserveReply, ReserveRequest, RetryReply,
-    RetryRequest, RevokeTokenReply, RevokeTokenRequest, SubmitOutcome, SubmitReply, SubmitRequest, WhyReply, WhyRequest,
+    RetryRequest, RevokeTokenReply, RevokeTokenRequest, SubmitOutcome, SubmitReply, SubmitRequest, WhyReply,
+    WhyRequest,
 };
 use std::sync::Arc;
 use world::grpc::tonic::{self, Request, Response, Status, Streaming};
