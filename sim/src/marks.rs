@@ -163,11 +163,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("controller.preempt.as_often_as_may_be", Chaos, "a task has given way as often as it may have to"),
     ("controller.preempt.asked_again", Nobody, "what gives way already is asked"),
     ("controller.preempt.begins", Chaos, "what is asked begins to give way"),
-    (
-        "controller.preempt.behind_what_gives_way",
-        Nobody,
-        "a task had hardly begun under a grant that gives way",
-    ),
+    ("controller.preempt.behind_what_gives_way", Nobody, "what had hardly begun goes back as others go"),
     ("controller.preempt.declined", Nobody, "nothing of what is asked can give way"),
     ("controller.preempt.gang_has_saved", Nobody, "all ranks that give way have kept a checkpoint"),
     ("controller.preempt.grant_goes", Chaos, "all of a grant gave way"),

@@ -3,10 +3,11 @@
 //! From the commit that drains it until the one that resumes it no attempt begins
 //! there, not even under a grant made before. A scheduler may not know yet: what it
 //! had under way when the node was drained is granted, and goes back unused. But it
-//! hears of it soon.
+//! hears of it soon, if it is not cut off just then.
 
 use super::agreement::events;
-use super::{Checker, Committed};
+use super::{Checker, Committed, Outcome};
+use crate::faults::{Fault, Planned};
 use crate::mirror::Mirror;
 use crate::rows::{JobName, Row};
 use proto::v1::{Event, State};
@@ -17,11 +18,48 @@ use std::collections::BTreeMap;
 pub(super) const KNOWN_AFTER_MS: u64 = 5_000;
 pub(super) const KNOWN_AFTER_COMMITS: u64 = 20;
 
+/// A grant of which its scheduler should have known better.
+#[derive(Debug)]
+pub(super) struct Ignorant {
+    /// What was to be known was committed then.
+    pub since_ms: u64,
+    pub at_ms: u64,
+    pub what: String,
+}
+
+impl Ignorant {
+    /// A scheduler that heard nothing for a while knows only some time after that. Which one
+    /// granted is in no row: whichever was cut off is given the benefit of it.
+    fn may_be(&self, faults: &[Planned]) -> bool {
+        faults.iter().any(|planned| {
+            let hears_nothing = matches!(
+                planned.fault,
+                Fault::SchedulerPaused { .. }
+                    | Fault::SchedulerCut { .. }
+                    | Fault::SchedulerRepliesLost { .. }
+            );
+            let until_ms = planned.at_ms + planned.fault.span_ms();
+            let knows_by_ms = until_ms + KNOWN_AFTER_MS;
+            hears_nothing
+                && planned.at_ms <= self.at_ms
+                && until_ms >= self.since_ms
+                && self.at_ms <= knows_by_ms
+        })
+    }
+}
+
+/// The first that nothing excuses.
+pub(super) fn judged(ignorant: &[Ignorant], faults: &[Planned]) -> Result<(), String> {
+    let guilty = ignorant.iter().find(|ignorant| !ignorant.may_be(faults));
+    guilty.map_or(Ok(()), |ignorant| Err(ignorant.what.clone()))
+}
+
 #[derive(Default)]
 pub struct NothingOnDrained {
     /// Since when nodes are drained: time and number of the commit.
     since: BTreeMap<String, (u64, u64)>,
     commits: u64,
+    ignorant: Vec<Ignorant>,
 }
 
 impl NothingOnDrained {
@@ -39,7 +77,7 @@ impl NothingOnDrained {
         }
     }
 
-    fn granted(&self, before: &Mirror, commit: &Committed) -> Result<(), String> {
+    fn granted(&mut self, before: &Mirror, commit: &Committed) {
         for row in &commit.rows {
             let Row::Grant { tenant, epoch, row: Some(grant) } = row else { continue };
             if before.grants.contains_key(&(tenant.clone(), *epoch)) {
@@ -49,14 +87,14 @@ impl NothingOnDrained {
                 let Some((at_ms, number)) = self.since.get(&part.node) else { continue };
                 let (passed_ms, commits) = (commit.since_ms.saturating_sub(*at_ms), self.commits - number);
                 if passed_ms > KNOWN_AFTER_MS && commits > KNOWN_AFTER_COMMITS {
-                    return Err(format!(
+                    let what = format!(
                         "grant {epoch} of {tenant} is on {}, drained {passed_ms} ms and {commits} commits before",
                         part.node
-                    ));
+                    );
+                    self.ignorant.push(Ignorant { since_ms: *at_ms, at_ms: commit.since_ms, what });
                 }
             }
         }
-        Ok(())
     }
 }
 
@@ -77,7 +115,7 @@ impl Checker for NothingOnDrained {
                     Self::begins(before, tenant, event)?;
                 }
             }
-            self.granted(before, commit)?;
+            self.granted(before, commit);
         }
         for row in &commit.rows {
             let Row::Node(name, row) = row else { continue };
@@ -88,5 +126,9 @@ impl Checker for NothingOnDrained {
             }
         }
         Ok(())
+    }
+
+    fn end(&mut self, outcome: &Outcome<'_>) -> Result<(), String> {
+        judged(&self.ignorant, outcome.faults)
     }
 }

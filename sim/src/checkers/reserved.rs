@@ -6,8 +6,8 @@
 //! as of a drained node.
 
 use super::agreement::events;
-use super::drained::{KNOWN_AFTER_COMMITS, KNOWN_AFTER_MS};
-use super::{Checker, Committed};
+use super::drained::{Ignorant, KNOWN_AFTER_COMMITS, KNOWN_AFTER_MS, judged};
+use super::{Checker, Committed, Outcome};
 use crate::mirror::Mirror;
 use crate::rows::{JobName, Row};
 use proto::v1::{Event, NodeRow, Reservation, State};
@@ -18,6 +18,7 @@ pub struct NothingOnReserved {
     /// Of each node, since when: time and number of the commit.
     since: BTreeMap<String, Vec<(Reservation, u64, u64)>>,
     commits: u64,
+    ignorant: Vec<Ignorant>,
 }
 
 /// What is run from an instant to another by a tenant that is not let in.
@@ -53,7 +54,7 @@ fn begins(before: &Mirror, tenant: &str, event: &Event) -> Result<(), String> {
 }
 
 impl NothingOnReserved {
-    fn granted(&self, before: &Mirror, commit: &Committed) -> Result<(), String> {
+    fn granted(&mut self, before: &Mirror, commit: &Committed) {
         for row in &commit.rows {
             let Row::Grant { tenant, epoch, row: Some(grant) } = row else { continue };
             if before.grants.contains_key(&(tenant.clone(), *epoch)) {
@@ -67,14 +68,14 @@ impl NothingOnReserved {
                         && hinders(kept, tenant, grant.granted_ms, until_ms)
                 });
                 if let Some((kept, at_ms, _)) = known {
-                    return Err(format!(
+                    let what = format!(
                         "grant {epoch} of {tenant} is on {}, which is kept by {} since {at_ms} ms",
                         part.node, kept.name
-                    ));
+                    );
+                    self.ignorant.push(Ignorant { since_ms: *at_ms, at_ms: commit.since_ms, what });
                 }
             }
         }
-        Ok(())
     }
 
     fn note(&mut self, name: &str, row: Option<&NodeRow>, at_ms: u64) {
@@ -107,7 +108,7 @@ impl Checker for NothingOnReserved {
                     begins(before, tenant, event)?;
                 }
             }
-            self.granted(before, commit)?;
+            self.granted(before, commit);
         }
         for row in &commit.rows {
             if let Row::Node(name, row) = row {
@@ -115,5 +116,9 @@ impl Checker for NothingOnReserved {
             }
         }
         Ok(())
+    }
+
+    fn end(&mut self, outcome: &Outcome<'_>) -> Result<(), String> {
+        judged(&self.ignorant, outcome.faults)
     }
 }

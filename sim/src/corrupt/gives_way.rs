@@ -105,11 +105,10 @@ fn a_failure(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
     count(rec, rng, |note| note.own_failures += 1)
 }
 
-/// Where what is left of it is written again it has a slot more than before.
+/// Where it is asked, or what is left of it is written again, it has more slots than before.
 fn grows(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
     let at = rec.draw(rng, |at, row| {
-        let left = matches!(row, Row::Grant { row: Some(row), .. } if row.again && row.preemption.is_none());
-        left && rec.is_whole(at)
+        matches!(row, Row::Grant { row: Some(row), .. } if row.again) && rec.is_whole(at)
     })?;
     let Row::Grant { row, .. } = rec.row(at) else { return None };
     change(row, |row| row.nodes.iter_mut().for_each(|node| node.slots += 100))

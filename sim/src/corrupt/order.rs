@@ -44,6 +44,10 @@ fn before_its_end(rec: &mut Recording, rng: &mut SmallRng) -> Option<()> {
     let Row::Job(job, _) = rec.row_at(at) else { return None };
     let job = job.clone();
     let begun = first(rec, |row| begins(row, &job))?;
+    // Of first tries alone: who tries it again says that what has ended does not matter.
+    if first(rec, |row| ends(row, &job)).is_some_and(|ended| ended < begun) {
+        return None;
+    }
     let other = rec.draw(rng, |known, row| match row {
         Row::Job(other, Some(_)) => {
             let earlier = known.commit < at.commit && other.tenant == job.tenant;
