@@ -258,6 +258,7 @@ pub const ALL: &[(&str, By, &str)] = &[
     ("scheduler.plan.instant_known", Chaos, "all that is in its way tells its end"),
     ("scheduler.plan.licenses_held_back", Chaos, "nobody knows when there are licenses for it"),
     ("scheduler.plan.nodes_held_back", Chaos, "nobody knows when it starts: its nodes are kept"),
+    ("scheduler.plan.overdue", Chaos, "what was to start before now may start"),
     ("scheduler.plan.put_off", Chaos, "work did not end as it had told"),
     ("scheduler.plan.too_few_could", Narrow, "too few nodes could ever hold it"),
     ("scheduler.preempt.asked", Chaos, "work of lower priority is asked to give way"),

@@ -43,7 +43,7 @@ impl Core {
             world::mark!("controller.grant.shown_by_a_stale_view");
             self.give_back(&row);
         } else {
-            self.asked_to_give_way(row);
+            self.asked_to_give_way(row, false);
         }
     }
 

@@ -207,8 +207,10 @@ impl Core {
 
     // ------------------------------------------------------------ carried out
 
-    /// A scheduler asks that tasks of a grant give way; perhaps it asked before.
-    pub(super) fn asked_to_give_way(&mut self, row: GrantRow) {
+    /// A scheduler asks that tasks of a grant give way; perhaps it asked before. `resumed`: the
+    /// server before may have begun with it. Its agents go on with that, so whether it still
+    /// makes sense is not weighed anew.
+    pub(super) fn asked_to_give_way(&mut self, row: GrantRow, resumed: bool) {
         let Some(mut asked) = row.preemption else { return };
         let (name, epoch) = (row.tenant, row.epoch);
         let Some(owner) = self.tenants.get(&name) else { return };
@@ -218,7 +220,8 @@ impl Core {
             return;
         }
         let (number, step, nodes) = (grant.row.job_number, grant.row.step, grant.row.nodes.len());
-        let rules = self.rules_of(grant).filter(|rules| self.is_above(&asked, &name, number, *rules));
+        let rules = self.rules_of(grant);
+        let rules = rules.filter(|rules| resumed || self.is_above(&asked, &name, number, *rules));
         let run = owner.jobs.get(&number).and_then(|job| job.steps.get(step as usize));
         let most = rules.map_or(0, |rules| rules.times_max);
         asked.tasks.retain(|named| {
@@ -381,7 +384,7 @@ impl Core {
             if row.preemption.is_some() {
                 world::mark!("controller.start.gives_way");
                 grant.row.preemption = None;
-                self.asked_to_give_way(row);
+                self.asked_to_give_way(row, true);
             }
             self.may_yield(&tenant, epoch);
         }

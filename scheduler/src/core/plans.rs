@@ -263,11 +263,18 @@ impl Core {
             return;
         }
         let (before, at_ms) = (plan.at_ms, self.earliest(&nodes, &wanted).map(|(at_ms, _)| at_ms));
-        // Free since: the instant is now, whenever one looks.
-        if before.map(|before_ms| before_ms.max(self.now.wall_ms)) == at_ms {
+        if before == at_ms {
             return;
         }
         let plan = Plan { at_ms, ..plan.clone() };
+        // It had to wait longer than was told, and can start: the instant is now, whenever one
+        // looks. Who is planned for behind it is so behind an end that is counted from now: else
+        // it would run into that, and wait for whom waits for it.
+        if before.map(|before_ms| before_ms.max(self.now.wall_ms)) == at_ms {
+            world::mark!("scheduler.plan.overdue");
+            self.put_plan(key, plan);
+            return;
+        }
         if at_ms.is_none() && !self.keeps_alone(key, &plan) {
             world::mark!("scheduler.plan.given_up");
             self.drop_plan(key);
